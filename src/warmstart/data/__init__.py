@@ -1,0 +1,1 @@
+"""From texts to batches: sources, tokenizer pair, token cache, batching, the LightningDataModule."""

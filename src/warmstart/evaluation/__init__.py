@@ -1,0 +1,1 @@
+"""Summaries to scores: ROUGE, baselines, controls, bootstrap intervals, result.json."""

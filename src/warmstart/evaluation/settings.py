@@ -1,0 +1,39 @@
+"""What a researcher chooses about decoding and scoring (conf/generation, conf/evaluation)."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class GenerationSettings:
+    """Arguments of ``EncoderDecoderModel.generate``, by transformers' names and definitions."""
+
+    num_beams: int = 4
+    """Beams; 1 is greedy."""
+    max_new_tokens: int = 142
+    """Longest summary in tokens, start token excluded."""
+    min_new_tokens: int = 0
+    """Shortest summary in tokens."""
+    length_penalty: float = 1.0
+    """transformers' exponent: scores are divided by length**penalty (not GNMT's formula)."""
+    no_repeat_ngram_size: int = 3
+    """No n-gram of this many tokens twice; 0 allows all."""
+    early_stopping: bool = True
+    """Stop as soon as ``num_beams`` finished candidates exist."""
+    do_sample: bool = False
+    """Sample instead of taking the most probable."""
+    temperature: float = 1.0
+    """Sampling temperature."""
+    top_p: float = 1.0
+    """Sample from the smallest set of tokens with this probability."""
+
+
+@dataclass
+class EvaluationSettings:
+    """How summaries are judged."""
+
+    lead_sentences: int = 3
+    """Lead-n: the first n sentences of the document, the baseline of news summarization."""
+    bootstrap_samples: int = 1000
+    """Resamples of the test examples behind each 95 % interval."""
+    control_samples: int | None = 500
+    """Examples of the shuffled-document control; null uses all, 0 none."""

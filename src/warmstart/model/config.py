@@ -1,0 +1,75 @@
+"""The configuration of a warm-started pair: one encoder's, one decoder's, and the ids and sharing that join them.
+
+    config = EncoderDecoderConfig(encoder=BertConfig(), decoder=BertConfig())
+
+Same names and file format as ``transformers.EncoderDecoderConfig`` (``model_type: encoder-decoder``), so a
+``config.json`` moves both ways. Unlike it, the constructor itself makes the decoder half a decoder: a causal mask and
+cross-attention are switched on whichever way the config is built, on copies, so the caller's configs stay as they were.
+"""
+
+import copy
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+
+@strict
+class EncoderDecoderConfig(PreTrainedConfig):
+    """Configuration of :class:`EncoderDecoderModel`.
+
+    Args:
+        encoder, decoder: configs of the halves, or dicts with a ``model_type``; BERT's where left out.
+        decoder_start_token_id, eos_token_id, pad_token_id: decoder-side ids. They steer training *and* generation.
+        tie_encoder_decoder: share encoder and decoder weights layer by layer (BERTSHARE, Rothe et al. 2020).
+        tie_embeddings: share the token embeddings of encoder and decoder alone.
+        tied_parameters: further shared parameters, ``{name: name it equals}``; written by ``save_pretrained``.
+    """
+
+    model_type = "encoder-decoder"
+    sub_configs_defaults = {  # noqa: RUF012 - the base class' protocol
+        "encoder": SubConfigSpec(config_class=AutoConfig, model_type="bert"),
+        "decoder": SubConfigSpec(
+            config_class=AutoConfig, model_type="bert", init_kwargs={"is_decoder": True, "add_cross_attention": True}
+        ),
+    }
+
+    encoder: Any = None
+    decoder: Any = None
+    pad_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    decoder_start_token_id: int | None = None
+    is_encoder_decoder: bool = True
+    tie_encoder_decoder: bool | None = False
+    tie_embeddings: bool | None = False
+    tied_parameters: dict[str, str] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        # Copies: making the decoder a decoder must not change the config of a model that the caller still uses, and
+        # one object given for both halves must become two.
+        self.encoder, self.decoder = copy.deepcopy(self.encoder), copy.deepcopy(self.decoder)
+        super().__post_init__(**kwargs)
+        self.encoder.is_decoder = False
+        self.encoder.add_cross_attention = False
+        self.decoder.is_decoder = True
+        self.decoder.add_cross_attention = True
+
+    @classmethod
+    def from_encoder_decoder_configs(
+        cls, encoder_config: PreTrainedConfig, decoder_config: PreTrainedConfig, **kwargs: Any
+    ) -> "EncoderDecoderConfig":
+        """Join two configs; further keyword arguments set fields of the joint config."""
+        return cls(encoder=encoder_config, decoder=decoder_config, **kwargs)
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
+        """The decoder's config for ``decoder=True`` (what generation and its caches read), the encoder's for
+        ``encoder=True``, else the joint config."""
+        if decoder and not encoder:
+            return self.decoder
+        if encoder and not decoder:
+            return self.encoder
+        return self
+
+
+AutoConfig.register(EncoderDecoderConfig.model_type, EncoderDecoderConfig, exist_ok=True)

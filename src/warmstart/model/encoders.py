@@ -1,0 +1,79 @@
+"""The encoder half: which class serves a config, and how it is loaded without parts that never train.
+
+T5 and its kin load as their text encoder, BART and its kin as the encoder inside the whole; BERT and its kin without
+the pooler, which no summary needs, which gets no gradient, and which therefore stops DDP.
+"""
+
+import inspect
+from typing import Any
+
+from torch import nn
+from transformers import (
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+    MODEL_MAPPING,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+
+def encoder_class(config: PreTrainedConfig) -> Any:
+    """The class that encodes text for ``config``.
+
+    Raises:
+        ValueError: transformers has no base model of this type.
+    """
+    mapping = MODEL_FOR_TEXT_ENCODING_MAPPING if _is_whole(config) else MODEL_MAPPING
+    if type(config) in mapping:
+        found = mapping[type(config)]
+    elif type(config) in MODEL_MAPPING:
+        found = MODEL_MAPPING[type(config)]
+    else:
+        raise ValueError(f"{config.model_type!r} cannot be an encoder: transformers has no base model of this type.")
+    return found[0] if isinstance(found, tuple) else found
+
+
+def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """An untrained encoder (or an empty one inside a loading context)."""
+    model_class = encoder_class(config)
+    kwargs: dict[str, Any] = {"add_pooling_layer": False} if _takes_pooling_flag(model_class) else {}
+    # from_config goes through the attention-implementation checks that a plain constructor call skips.
+    return _encoder_inside(model_class._from_config(config, **kwargs))
+
+
+def load_encoder(path: str, config: PreTrainedConfig, **kwargs: Any) -> tuple[PreTrainedModel, set[str]]:
+    """Load the encoder of a checkpoint; also the names of parameters that the checkpoint did not hold."""
+    model_class = encoder_class(config)
+    if _takes_pooling_flag(model_class):
+        kwargs.setdefault("add_pooling_layer", False)
+    model, info = model_class.from_pretrained(path, config=config, output_loading_info=True, **kwargs)
+    inside = _encoder_inside(model)
+    missing = set(info["missing_keys"])
+    if inside is not model:
+        prefix = next(name for name, module in model.named_modules() if module is inside) + "."
+        missing = {name[len(prefix) :] for name in missing if name.startswith(prefix)}
+    return drop_pooler(inside), missing
+
+
+def drop_pooler(encoder: Any) -> PreTrainedModel:
+    """Remove the pooler of an encoder object, in place: its gradient is always None."""
+    if _takes_pooling_flag(type(encoder)) and isinstance(getattr(encoder, "pooler", None), nn.Module):
+        encoder.pooler = None
+        if hasattr(encoder, "pooler_activation"):
+            encoder.pooler_activation = None
+        if hasattr(encoder, "activation") and encoder.config.model_type == "big_bird":
+            encoder.activation = None
+    return encoder
+
+
+def _is_whole(config: PreTrainedConfig) -> bool:
+    return bool(getattr(config, "is_encoder_decoder", False)) or type(config) not in MODEL_MAPPING
+
+
+def _takes_pooling_flag(model_class: type) -> bool:
+    return "add_pooling_layer" in inspect.signature(model_class).parameters
+
+
+def _encoder_inside(model: PreTrainedModel) -> PreTrainedModel:
+    """BartModel -> its BartEncoder; anything that already is an encoder stays."""
+    is_whole = isinstance(getattr(model, "decoder", None), PreTrainedModel)
+    return model.get_encoder() if is_whole else model

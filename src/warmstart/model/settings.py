@@ -1,0 +1,72 @@
+"""What a researcher chooses about the model: two halves and the bridge between them (conf/encoder, decoder, bridge).
+
+Plain dataclasses without torch, so that composing and checking a config is instant.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Weights(StrEnum):
+    pretrained = "pretrained"
+    random = "random"
+
+
+class Scale(StrEnum):
+    full = "full"
+    tiny = "tiny"
+
+
+class Share(StrEnum):
+    none = "none"
+    embeddings = "embeddings"
+    weights = "weights"
+
+
+class Freeze(StrEnum):
+    none = "none"
+    encoder = "encoder"
+    decoder = "decoder"
+    both = "both"
+
+
+class CrossAttentionInit(StrEnum):
+    random = "random"
+    copy = "copy"
+
+
+@dataclass
+class HalfSettings:
+    """One pretrained half: where its weights and tokenizer come from."""
+
+    name: str = "???"
+    """Short name of the choice, as on the command line; stands in tables and run names."""
+    path: str = "???"
+    """Hub id, local folder, or ``package_file:DISTRIBUTION/PATH`` for a folder inside an installed package."""
+    model_type: str = "???"
+    """transformers' model type; with ``architecture`` it says what ``weights=random`` builds without a hub."""
+    revision: str = "main"
+    """Branch, tag or commit of the hub id; pin a commit for a paper."""
+    weights: Weights = Weights.pretrained
+    """``pretrained``, or ``random`` for the same architecture untrained (the RND rows of Rothe et al. 2020)."""
+    scale: Scale = Scale.full
+    """``full``, or ``tiny`` for a two-layer model of the same type (needs ``weights=random``)."""
+    tokenizer: str | None = None
+    """Where the tokenizer comes from, if not from ``path``."""
+    architecture: dict[str, Any] = field(default_factory=dict)
+    """What differs from the model type's default configuration (widths, depth, vocabulary)."""
+
+
+@dataclass
+class BridgeSettings:
+    """How the halves are joined."""
+
+    share: Share = Share.none
+    """``weights`` shares encoder and decoder layer by layer (BERTSHARE), ``embeddings`` the token embeddings alone."""
+    freeze: Freeze = Freeze.none
+    """Which pretrained half does not train; new cross-attention always trains."""
+    cross_attention_init: CrossAttentionInit = CrossAttentionInit.random
+    """``random``, or ``copy`` from the same layer's self-attention where widths match."""
+    dropout: float | None = None
+    """Dropout probability of both halves; null keeps what each checkpoint says."""

@@ -1,0 +1,1 @@
+"""The LightningModule, optimizer and schedule, callbacks and trainer."""

@@ -1,0 +1,96 @@
+"""What a researcher chooses about training (conf/optim, conf/trainer, conf/logger)."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Decay(StrEnum):
+    linear = "linear"
+    cosine = "cosine"
+    inverse_sqrt = "inverse_sqrt"
+    constant = "constant"
+
+
+@dataclass
+class OptimSettings:
+    """AdamW with one rate for each part."""
+
+    encoder_rate: float = 5e-5
+    """Peak learning rate of the pretrained encoder."""
+    decoder_rate: float = 5e-5
+    """Peak learning rate of the pretrained decoder."""
+    new_rate: float = 2e-4
+    """Peak learning rate of parameters that no checkpoint gave: cross-attention, projection, fresh heads."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices; biases and norms have none."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    """AdamW's two decay rates."""
+    warmup_steps: int | None = None
+    """Optimizer steps of linear warm-up; null is ``warmup_fraction`` of all steps."""
+    warmup_fraction: float = 0.06
+    """Share of all optimizer steps spent warming up."""
+    decay: Decay = Decay.linear
+    """How the rate falls after warm-up."""
+    label_smoothing: float = 0.0
+    """Share of the target distribution spread over the vocabulary."""
+
+
+@dataclass
+class TrainerSettings:
+    """How long and on what. ``extra`` passes anything else to lightning.Trainer by its own name."""
+
+    max_epochs: int = 3
+    """Passes over the training data."""
+    max_steps: int = -1
+    """Optimizer steps; -1 is no bound. Whichever of epochs and steps comes first ends the fit."""
+    max_minutes: float | None = None
+    """Wall-clock bound of the fit in minutes; the schedule follows steps, not minutes."""
+    accumulate: int = 1
+    """Batches of one optimizer step; the loss is normalised by the label tokens of all of them."""
+    clip_norm: float = 1.0
+    """Largest gradient norm; 0 does not clip."""
+    precision: str = "auto"
+    """``auto`` (bf16 mixed where the device computes it fast, else fp32) or a Lightning precision such as 32-true."""
+    accelerator: str = "auto"
+    """Lightning accelerator: auto, cpu, gpu."""
+    devices: int = 1
+    """Devices of each node."""
+    strategy: str = "auto"
+    """Lightning strategy: auto, ddp."""
+    validations_per_epoch: int = 1
+    """Validation runs in each epoch."""
+    validation_samples: int = 64
+    """Validation examples that are summarised and scored by ROUGE at each validation; 0 measures the loss alone."""
+    monitor: str = "validation/loss"
+    """Metric that picks the best checkpoint."""
+    monitor_mode: str = "min"
+    """min or max: which direction of ``monitor`` is better."""
+    patience: int | None = None
+    """Validations without improvement before the fit stops; null never stops early."""
+    log_every: int = 10
+    """Optimizer steps between logged training metrics."""
+    progress_bar: bool = True
+    """Show a progress bar."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further keyword arguments of lightning.Trainer."""
+
+
+@dataclass
+class LoggerSettings:
+    """CSV is always written; Weights & Biases on request."""
+
+    name: str = "csv"
+    """Name of the choice: csv or wandb."""
+    wandb: bool = False
+    """Also log to Weights & Biases: online where a key is configured, else offline."""
+    project: str = "warmstart"
+    """W&B project."""
+    entity: str | None = None
+    """W&B user or team; null is the account's default."""
+    group: str | None = None
+    """W&B group of this run, such as a sweep's name."""
+    tags: list[str] = field(default_factory=list)
+    """W&B tags besides the choices themselves."""
+    samples: int = 16
+    """Rows of the validation sample table logged at each epoch."""
