@@ -29,7 +29,7 @@ test: $(STAMP)  ## lint, types and every quick check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
 
 test-slow: $(STAMP)  ## the checks that take minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow || test $$? -eq 5  # 5: none is marked slow
 
 format: $(STAMP)  ## apply the formatter
 	$(BIN)/ruff check --fix .
