@@ -22,9 +22,8 @@ def encoder_class(config: PreTrainedConfig) -> Any:
     Raises:
         ValueError: transformers has no base model of this type.
     """
-    mapping = MODEL_FOR_TEXT_ENCODING_MAPPING if _is_whole(config) else MODEL_MAPPING
-    if type(config) in mapping:
-        found = mapping[type(config)]
+    if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        found = MODEL_FOR_TEXT_ENCODING_MAPPING[type(config)]
     elif type(config) in MODEL_MAPPING:
         found = MODEL_MAPPING[type(config)]
     else:
@@ -63,10 +62,6 @@ def drop_pooler(encoder: Any) -> PreTrainedModel:
         if hasattr(encoder, "activation") and encoder.config.model_type == "big_bird":
             encoder.activation = None
     return encoder
-
-
-def _is_whole(config: PreTrainedConfig) -> bool:
-    return bool(getattr(config, "is_encoder_decoder", False)) or type(config) not in MODEL_MAPPING
 
 
 def _takes_pooling_flag(model_class: type) -> bool:

@@ -84,10 +84,7 @@ def half_config(settings: HalfSettings, role: Role, vocab_size: int | None = Non
     else:
         config = _config_of_type(settings, role, vocab_size)
     config.is_decoder = config.add_cross_attention = role == "decoder"
-    try:
-        (encoder_class if role == "encoder" else decoder_class)(config)
-    except ValueError as error:
-        raise UserError(f"{role}={settings.name}: {error}") from None
+    _check_role(config, settings, role)
     return config
 
 
@@ -175,6 +172,7 @@ def _config_of_type(settings: HalfSettings, role: Role, vocab_size: int | None) 
         raise UserError(
             f"{role}.model_type={settings.model_type} is no model type of the installed transformers."
         ) from None
+    _check_role(config, settings, role)
     values = dict(settings.architecture)
     unknown = [name for name in values if not hasattr(config, name)]
     if unknown:
@@ -194,6 +192,13 @@ def _config_of_type(settings: HalfSettings, role: Role, vocab_size: int | None) 
     # attribute_map translates the common names (hidden_size) to the type's own (n_embd).
     mapped = {type(config).attribute_map.get(name, name): value for name, value in values.items()}
     return AutoConfig.for_model(settings.model_type, **mapped)
+
+
+def _check_role(config: PreTrainedConfig, settings: HalfSettings, role: Role) -> None:
+    try:
+        (encoder_class if role == "encoder" else decoder_class)(config)
+    except ValueError as error:
+        raise UserError(f"{role}={settings.name}: {error}") from None
 
 
 def _set_dropout(config: PreTrainedConfig, dropout: float | None) -> None:

