@@ -1,0 +1,61 @@
+"""From the command line to a task, and from an error to a message and an exit status.
+
+    python run.py task=fit encoder=bert decoder=gpt2
+
+Status 2 is a user's mistake: one message, no traceback (``debug=true`` shows it). Status 1 is a defect of ours.
+Nothing heavy is imported before the config is composed.
+"""
+
+import importlib
+import os
+import sys
+import uuid
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from warmstart.app.errors import explain
+from warmstart.app.schema import register, to_settings
+from warmstart.errors import UserError
+
+TASKS = ("fit", "evaluate", "summarize", "export", "check")
+
+
+def config_dir() -> str:
+    """conf/ of the checkout, or the one inside the installed wheel."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parents[1] / "conf"
+    return str(checkout if (checkout / "config.yaml").exists() else package / "conf")
+
+
+def run_task(cfg: DictConfig) -> object:
+    """Run the task that ``cfg`` names in Hydra's output directory."""
+    settings = to_settings(cfg)
+    if settings.task not in TASKS:
+        raise UserError(f"task={settings.task} was asked for; there are {', '.join(TASKS)}.")
+    module = importlib.import_module(f"warmstart.app.{settings.task}")
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    return module.run(settings, run_dir)
+
+
+def main() -> None:
+    """Entry point of ``run.py`` and of the ``warmstart`` command."""
+    register()
+    OmegaConf.register_new_resolver("run_id", lambda: uuid.uuid4().hex[:4], use_cache=True, replace=True)
+    # debug=true is a switch of this function; debug=tiny is a choice under conf/.
+    debug = "debug=true" in sys.argv
+    sys.argv = [word for word in sys.argv if word not in ("debug=true", "debug=false")]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit on its own
+
+    try:
+        hydra.main(version_base="1.3", config_path=config_dir(), config_name="config")(run_task)()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        message = explain(error)
+        if debug or message is None:
+            raise
+        print(f"warmstart: {message}", file=sys.stderr)
+        sys.exit(2)

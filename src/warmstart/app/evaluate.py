@@ -1,0 +1,134 @@
+"""Score a trained model on the test split: summaries, ROUGE beside baselines and control, result.json, the table.
+
+python run.py task=evaluate ckpt=runs/demo experiment=demo
+"""
+
+import subprocess
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from warmstart.app.loading import load_trained
+from warmstart.app.schema import Config
+from warmstart.errors import UserError
+
+
+def run(settings: Config, run_dir: Path) -> float:
+    """Evaluate ``ckpt`` on ``data``'s test split into the run directory."""
+    import transformers
+
+    from warmstart.data.datamodule import SummarizationDataModule
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if settings.ckpt is None:
+        raise UserError("task=evaluate needs ckpt=: a run directory, a .ckpt file or an exported folder.")
+    _, tokenizers, _ = load_trained(settings.ckpt)
+    data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
+    data.prepare_data()
+    data.setup("test")
+    return test(settings, run_dir, settings.ckpt, data, {}, time.perf_counter(), [])
+
+
+def test(
+    settings: Config,
+    run_dir: Path,
+    checkpoint: str,
+    data: Any,
+    facts: dict[str, Any],
+    began: float,
+    loggers: list[Any],
+) -> float:
+    """Summarise the test split with ``checkpoint``, judge, and leave predictions, export and result; test ROUGE-1."""
+    import torch
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from warmstart.app.export import export_model
+    from warmstart.app.fit import command
+    from warmstart.evaluation.generation import summarize_batches
+    from warmstart.evaluation.result import write_predictions, write_result
+    from warmstart.evaluation.scores import judge
+    from warmstart.evaluation.table import score_table, verdict
+    from warmstart.model.halves import parameter_counts
+
+    model, tokenizers, _ = load_trained(checkpoint)
+    if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
+        model.cuda()
+    console = Console(stderr=True)
+    examples = data.examples("test")
+    tested = time.perf_counter()
+    with Progress(console=console, transient=True, disable=not settings.trainer.progress_bar) as progress:
+        bar = progress.add_task("summarizing the test split", total=len(examples))
+        predictions, _ = summarize_batches(
+            model,
+            data.eval_dataloader("test"),
+            tokenizers,
+            settings.generation,
+            progress=lambda n: progress.advance(bar, n),
+        )
+    documents = [example.document for example in examples]
+    references = [example.summary for example in examples]
+    judgement = judge(predictions, references, documents, settings.evaluation, settings.seed)
+    write_predictions(
+        run_dir,
+        (
+            {
+                "id": example.id,
+                "document": example.document,
+                "reference": example.summary,
+                "prediction": prediction,
+                **{kind: round(float(values[i]), 4) for kind, values in judgement.per_example.items()},
+            }
+            for i, (example, prediction) in enumerate(zip(examples, predictions, strict=True))
+        ),
+    )
+    seconds = {**facts.pop("seconds", {}), "test": time.perf_counter() - tested, "total": time.perf_counter() - began}
+    result = {
+        "overrides": command(),
+        "choices": {"encoder": settings.encoder.name, "decoder": settings.decoder.name, "data": settings.data.name},
+        "seed": settings.seed,
+        "status": "complete",
+        "metrics": judgement.metrics,
+        "baselines": judgement.baselines,
+        "controls": judgement.controls,
+        "parameters": parameter_counts(model),
+        "generation": asdict(settings.generation),
+        "peak_memory_bytes": _peak_memory(),
+        "seconds": seconds,
+        "versions": {name: version(name) for name in ("torch", "lightning", "transformers", "hydra-core", "warmstart")},
+        "git_commit": _commit(),
+        **facts,
+    }
+    export_model(model, tokenizers, run_dir / "export", result)
+    for logger in loggers:
+        logger.log_metrics({k: v for k, v in judgement.metrics.items() if not isinstance(v, list)})
+        logger.save()
+    write_result(run_dir, result)
+    out = Console()
+    out.print(score_table(judgement, f"{settings.encoder.name} x {settings.decoder.name}"))
+    out.print(verdict(judgement), highlight=False, markup=False)
+    out.print(f"Run: {run_dir}", highlight=False, markup=False, soft_wrap=True)
+    return float(judgement.metrics["test/rouge1"])
+
+
+def _peak_memory() -> int:
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _commit() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

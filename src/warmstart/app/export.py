@@ -1,0 +1,73 @@
+"""A folder that others can open: safetensors, both tokenizers, generation config and a model card.
+
+    python run.py task=export ckpt=runs/demo output=my-model
+
+Opens with ``warmstart.EncoderDecoderModel.from_pretrained`` and with transformers' own class.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from warmstart.app.loading import load_trained
+from warmstart.app.schema import Config
+from warmstart.errors import UserError
+
+
+def run(settings: Config, run_dir: Path) -> None:
+    """Export ``ckpt`` to ``output``, or to ``export`` in the run directory."""
+    from warmstart.evaluation.result import read_result
+
+    if settings.ckpt is None:
+        raise UserError("task=export needs ckpt=: a run directory or a .ckpt file.")
+    model, tokenizers, home = load_trained(settings.ckpt)
+    result = read_result(home) if (home / "result.json").exists() else {}
+    folder = Path(settings.output) if settings.output else run_dir / "export"
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"output={folder} exists and is not empty. Name a new folder.")
+    export_model(model, tokenizers, folder, result)
+    print(folder)
+
+
+def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, Any]) -> None:
+    """Write the folder under a temporary name and rename it into place, replacing an earlier export."""
+    import shutil
+
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizers.save(partial)
+    (partial / "README.md").write_text(model_card(result), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def model_card(result: dict[str, Any]) -> str:
+    """Markdown: what it is, how it scored beside baselines and control, on what, and by which command."""
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags: [summarization, warmstart]",
+        "---",
+        "",
+        "# Warm-started summarizer",
+    ]
+    if not result:
+        return "\n".join([*lines, "", "Not evaluated.", ""])
+    choices = result["choices"]
+    lines += [
+        "",
+        f"Encoder `{choices['encoder']}`, decoder `{choices['decoder']}`, fine-tuned on `{choices['data']}`.",
+        "",
+    ]
+    lines += ["| | ROUGE-1 | 95 % | ROUGE-2 | ROUGE-Lsum |", "|---|---|---|---|---|"]
+    rows = {"this model": {k.removeprefix("test/"): v for k, v in result["metrics"].items()}}
+    rows |= result["baselines"] | result["controls"]
+    for name, row in rows.items():
+        low, high = row["rouge1_ci"]
+        lines.append(
+            f"| {name} | {row['rouge1']:.2f} | {low:.2f} to {high:.2f} | {row['rouge2']:.2f} | {row['rougeLsum']:.2f} |"
+        )
+    lines += ["", f"On {result['metrics']['test/examples']} test examples; seed {result['seed']}.", ""]
+    lines += ["```", result["overrides"], "```", ""]
+    lines += ["The licences of both checkpoints and of the texts apply to this model.", ""]
+    return "\n".join(lines)

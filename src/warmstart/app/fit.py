@@ -1,0 +1,120 @@
+"""Train, test the best checkpoint, export, and write what the run leaves.
+
+python run.py encoder=bert decoder=gpt2
+python run.py encoder=bert decoder=gpt2 name=mine ckpt=last     # resume runs/mine
+"""
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from warmstart.app.check import validate
+from warmstart.app.schema import Config, plain
+from warmstart.errors import UserError
+
+
+def run(settings: Config, run_dir: Path) -> float:
+    """The whole recipe; returns the test ROUGE-1, which a sweep can optimise."""
+    import lightning as L
+    import transformers
+
+    from warmstart.app.evaluate import test
+    from warmstart.data.datamodule import SummarizationDataModule
+    from warmstart.data.sources import load_source
+    from warmstart.data.tokenizers import load_pair
+    from warmstart.evaluation.generation import generation_kwargs
+    from warmstart.evaluation.rouge import rouge_scores
+    from warmstart.model.halves import build_model, parameter_counts
+    from warmstart.training.loggers import build_loggers, close_loggers
+    from warmstart.training.module import SummarizationModule
+    from warmstart.training.trainer import build_trainer
+
+    validate(settings)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    resume = _checkpoint_to_resume(settings, run_dir)
+    began = time.perf_counter()
+    L.seed_everything(settings.seed, workers=True, verbose=False)
+
+    source = load_source(settings.data)
+    tokenizers = load_pair(settings.encoder, settings.decoder, lambda: _texts(source))
+    data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
+    data.prepare_data()
+    data.setup("fit")
+    model = build_model(
+        settings.encoder,
+        settings.decoder,
+        settings.bridge,
+        special_ids=tokenizers.special_ids(),
+        encoder_vocab_size=len(tokenizers.source),
+        decoder_vocab_size=len(tokenizers.target),
+    )
+    tokenizers.save(run_dir / "checkpoints" / "tokenizers")
+
+    batches = data.batches_in_epoch(settings.trainer.devices)
+    total_steps = math.ceil(batches / settings.trainer.accumulate) * settings.trainer.max_epochs
+    if settings.trainer.max_steps > 0:
+        total_steps = min(total_steps, settings.trainer.max_steps)
+
+    def score(predictions: list[str], references: list[str]) -> dict[str, float]:
+        return {kind: float(values.mean()) for kind, values in rouge_scores(predictions, references).items()}
+
+    config = plain(settings)
+    module = SummarizationModule(
+        model,
+        tokenizers,
+        settings.optim,
+        generation_kwargs(settings.generation),
+        total_steps=total_steps,
+        hparams={"model_config": model.config.to_dict(), "config": config},
+        validation_samples=settings.trainer.validation_samples,
+        score=score,
+        log_every=settings.trainer.log_every,
+    )
+    tags = [f"encoder={settings.encoder.name}", f"decoder={settings.decoder.name}", f"data={settings.data.name}"]
+    exit_code = 1
+    loggers = build_loggers(settings.logger, run_dir, run_name=run_dir.name, config=config, tags=tags)
+    try:
+        trainer = build_trainer(settings.trainer, run_dir, loggers, [])
+        model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
+        trainer.fit(module, datamodule=data, ckpt_path=resume)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        seconds = {"fit": time.perf_counter() - began}
+        facts: dict[str, Any] = {
+            "throughput": module.throughput(),
+            "parameters": parameter_counts(model),
+            "seconds": seconds,
+            "steps": trainer.global_step,
+            "resumed": resume is not None,
+        }
+        best = run_dir / "checkpoints" / "best.ckpt"
+        if not best.exists():  # stopped before the first validation: the last weights are all there is
+            trainer.save_checkpoint(best)
+        rouge1 = test(settings, run_dir, str(best), data, facts, began, loggers)
+        exit_code = 0
+        return rouge1
+    finally:
+        close_loggers(exit_code)
+
+
+def _checkpoint_to_resume(settings: Config, run_dir: Path) -> str | None:
+    if settings.ckpt is None:
+        return None
+    path = run_dir / "checkpoints" / "last.ckpt" if settings.ckpt == "last" else Path(settings.ckpt)
+    if not path.is_file():
+        raise UserError(f"ckpt={settings.ckpt} was asked for, but {path} is not there. Set name= to the run to resume.")
+    return str(path)
+
+
+def _texts(source: Any) -> Any:
+    for example in source.split("train"):
+        yield example.document
+        yield example.summary
+
+
+def command() -> str:
+    """The command line of this run, for result.json and the model card."""
+    return " ".join(["python run.py", *sys.argv[1:]])

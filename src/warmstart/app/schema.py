@@ -1,0 +1,76 @@
+"""The whole config, typed: every key of conf/ is a field of one of these dataclasses, documented where it stands.
+
+No yaml names code to run: a group's keys become its settings object, and plain functions take that.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from warmstart.data.settings import DataSettings
+from warmstart.evaluation.settings import EvaluationSettings, GenerationSettings
+from warmstart.model.settings import BridgeSettings, HalfSettings
+from warmstart.training.settings import LoggerSettings, OptimSettings, TrainerSettings
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    task: str = "fit"
+    """fit, evaluate, summarize, export or check."""
+    seed: int = 1
+    """Seed of weights that no checkpoint gave, data order, dropout and bootstrap."""
+    name: str | None = None
+    """Name of the run and of its folder under ``output_root``; null makes one from the choices and the time."""
+    output_root: str = "runs"
+    """Folder of all runs."""
+    ckpt: str | None = None
+    """A run directory, a .ckpt file or an exported folder; ``last`` resumes the fit in this run's directory."""
+    input: str | None = None
+    """summarize: a text file, a folder of them, or - for standard input."""
+    output: str | None = None
+    """summarize, export: where to write; null is standard output, or the run's export folder."""
+    encoder: HalfSettings = field(default_factory=HalfSettings)
+    decoder: HalfSettings = field(default_factory=HalfSettings)
+    bridge: BridgeSettings = field(default_factory=BridgeSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    logger: LoggerSettings = field(default_factory=LoggerSettings)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+
+
+GROUPS: dict[str, type] = {
+    "encoder": HalfSettings,
+    "decoder": HalfSettings,
+    "bridge": BridgeSettings,
+    "data": DataSettings,
+    "optim": OptimSettings,
+    "trainer": TrainerSettings,
+    "logger": LoggerSettings,
+    "generation": GenerationSettings,
+    "evaluation": EvaluationSettings,
+}
+
+
+def register() -> None:
+    """Make the schema known to Hydra as ``schema``, the first entry of conf/config.yaml's defaults."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def to_settings(cfg: DictConfig) -> Config:
+    """The composed config as typed objects."""
+    settings = OmegaConf.to_object(cfg)
+    assert isinstance(settings, Config)
+    return settings
+
+
+def plain(cfg: DictConfig | Config) -> dict[str, Any]:
+    """The config as plain Python values, for checkpoints and loggers."""
+    container = OmegaConf.to_container(OmegaConf.structured(cfg), resolve=True, enum_to_str=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}

@@ -1,0 +1,83 @@
+"""Summarise your own texts.
+
+python run.py task=summarize ckpt=runs/demo input=article.txt
+python run.py task=summarize ckpt=runs/demo input=folder output=summaries
+cat article.txt | python run.py task=summarize ckpt=runs/demo input=-
+"""
+
+import sys
+from pathlib import Path
+
+from warmstart.app.loading import load_trained
+from warmstart.app.schema import Config
+from warmstart.errors import UserError
+
+BATCH = 8
+
+
+def run(settings: Config, run_dir: Path) -> None:
+    """Read ``input``, summarise with ``generation``'s search, write to ``output`` or standard output."""
+    import numpy as np
+    import torch
+    import transformers
+    from rich.console import Console
+    from rich.progress import track
+
+    from warmstart.data.collate import Collator
+    from warmstart.evaluation.generation import generation_kwargs
+    from warmstart.model.halves import maximum_positions
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if settings.ckpt is None:
+        raise UserError("task=summarize needs ckpt=: a run directory, a .ckpt file or an exported folder.")
+    texts = _read(settings.input)
+    model, tokenizers, _ = load_trained(settings.ckpt)
+    if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
+        model.cuda()
+    length = min(settings.data.max_source_length, maximum_positions(model.config.encoder) or 10**9)
+    ids = tokenizers.encode_sources(list(texts.values()), length)
+    names = list(texts)
+    summaries: dict[str, str] = {}
+    collate = Collator(tokenizers.source_pad_id)
+    starts = range(0, len(names), BATCH)
+    for start in track(starts, "summarizing", console=Console(stderr=True), transient=True):
+        rows = [(i, np.array(ids[i]), np.array([])) for i in range(start, min(start + BATCH, len(ids)))]
+        batch = collate(rows)
+        with torch.inference_mode():
+            out = model.generate(
+                batch["input_ids"].to(model.device),
+                attention_mask=batch["attention_mask"].to(model.device),
+                **generation_kwargs(settings.generation),
+            )
+        summaries.update(zip(names[start : start + BATCH], tokenizers.decode(out[:, 1:]), strict=True))
+    _write(summaries, settings.output)
+
+
+def _read(given: str | None) -> dict[str, str]:
+    if given is None:
+        raise UserError("task=summarize needs input=: a text file, a folder of .txt files, or - for standard input.")
+    if given == "-":
+        texts = {"-": sys.stdin.read()}
+    elif Path(given).is_dir():
+        texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(Path(given).glob("*.txt"))}
+    elif Path(given).is_file():
+        texts = {Path(given).name: Path(given).read_text(encoding="utf-8")}
+    else:
+        raise UserError(f"input={given} was asked for, but no such file or folder is there.")
+    empty = [name for name, text in texts.items() if not text.strip()]
+    if empty or not texts:
+        raise UserError(f"input={given}: {f'{empty[0]} is empty' if empty else 'the folder holds no .txt file'}.")
+    return texts
+
+
+def _write(summaries: dict[str, str], output: str | None) -> None:
+    if output is None:
+        for name, summary in summaries.items():
+            print(summary if len(summaries) == 1 else f"{name}\t{summary}")
+    elif len(summaries) == 1 and not Path(output).is_dir():
+        Path(output).write_text(next(iter(summaries.values())) + "\n", encoding="utf-8")
+    else:
+        Path(output).mkdir(parents=True, exist_ok=True)
+        for name, summary in summaries.items():
+            (Path(output) / name).write_text(summary + "\n", encoding="utf-8")

@@ -1,0 +1,40 @@
+"""Folders that are built once and then only read: whole or absent, however many processes ask at the same time."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+
+def cache_root(cache_dir: str | None = None) -> Path:
+    """Where built folders live: ``cache_dir``, else ``$WARMSTART_CACHE``, else ``~/.cache/warmstart``."""
+    chosen = cache_dir or os.environ.get("WARMSTART_CACHE") or "~/.cache/warmstart"
+    return Path(chosen).expanduser()
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """Return ``folder``, building it first if it is not there.
+
+    ``build`` fills an empty folder of another name, which is renamed when it returns. One process builds while the
+    others wait on a file lock. What a killed process left half built is removed by the next one to build.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f"{folder.name}.lock"):
+        if folder.is_dir():
+            return folder
+        for left in folder.parent.glob(f"{folder.name}.partial-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        partial = folder.parent / f"{folder.name}.partial-{uuid.uuid4().hex[:8]}"
+        partial.mkdir()
+        try:
+            build(partial)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        partial.rename(folder)
+    return folder

@@ -1,0 +1,194 @@
+"""All stages of the data's way as one LightningDataModule.
+
+    prepare_data  one process of each node tokenizes what the cache lacks
+    setup         every process memory-maps it
+    loaders       batches planned from seed and epoch; each rank takes its slice
+
+The trainer must be built with ``use_distributed_sampler=False``: the slicing is done here, and Lightning's would do it
+a second time.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader
+
+from warmstart.data.batching import TokenBudgetBatchSampler, evaluation_batches
+from warmstart.data.collate import Collator
+from warmstart.data.settings import DataSettings
+from warmstart.data.sources import SPLITS, Example, Source, load_source
+from warmstart.data.token_cache import TokenizedSplit, tokenized_split
+from warmstart.data.tokenizers import TokenizerPair
+from warmstart.errors import UserError
+
+_STAGES = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
+
+
+class ResumableLoader(DataLoader):
+    """A training loader that Lightning recognises as able to continue in the middle of an epoch."""
+
+    def __init__(self, *args: Any, state: Callable[[], dict[str, Any]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._state = state
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position after the last batch that was trained on."""
+        return self._state()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue there."""
+        assert isinstance(self.batch_sampler, TokenBudgetBatchSampler)
+        self.batch_sampler.load_state_dict(state)
+
+
+class SummarizationDataModule(L.LightningDataModule):
+    """Texts, token cache and loaders of one data set under one pair of tokenizers."""
+
+    def __init__(
+        self, settings: DataSettings, tokenizers: TokenizerPair, *, seed: int, source: Source | None = None
+    ) -> None:
+        super().__init__()
+        batch = settings.batch
+        if batch.max_tokens is None and batch.size is None:
+            raise UserError(
+                "data.batch.max_tokens and data.batch.size are both null. Set the token budget (such as 16384) or the "
+                "number of examples in a batch."
+            )
+        for option, value in {
+            "data.batch.max_tokens": batch.max_tokens,
+            "data.batch.size": batch.size,
+            "data.batch.bucket": batch.bucket,
+            "data.evaluation_max_tokens": settings.evaluation_max_tokens,
+        }.items():
+            if value is not None and value < 1:
+                raise UserError(f"{option}={value} lets no example into a batch. Set 1 or more.")
+        self.settings = settings
+        self.tokenizers = tokenizers
+        self.seed = seed
+        self._source = source
+        self._tokenized: dict[str, TokenizedSplit] = {}
+        self._train_sampler: TokenBudgetBatchSampler | None = None
+        self._resume_from: dict[str, Any] = {}
+
+    @property
+    def source(self) -> Source:
+        """The texts, read at first use."""
+        if self._source is None:
+            self._source = load_source(self.settings)
+        return self._source
+
+    def examples(self, split: str) -> Sequence[Example]:
+        """The texts of a split; a batch's ``index`` counts in them."""
+        return self.source.split(split)
+
+    def prepare_data(self) -> None:
+        for split in SPLITS:
+            self.tokenized(split)
+
+    def setup(self, stage: str | None = None) -> None:
+        for split in _STAGES.get(stage or "", SPLITS):
+            self.tokenized(split)
+
+    def tokenized(self, split: str) -> TokenizedSplit:
+        """The split's ids, from the cache or tokenized now."""
+        if split not in self._tokenized:
+            self._tokenized[split] = tokenized_split(
+                self.examples(split),
+                self.tokenizers,
+                name=split,
+                texts_fingerprint=self.source.split_fingerprint(split),
+                max_source_length=self.settings.max_source_length,
+                max_target_length=self.settings.max_target_length,
+                cache_dir=self.settings.cache_dir,
+                processes=self.settings.processes,
+            )
+        return self._tokenized[split]
+
+    def train_dataloader(self) -> DataLoader:
+        """This rank's training batches, from where a loaded checkpoint stood."""
+        rank, world_size = self._rank_and_world_size()
+        sampler = self.train_sampler(rank, world_size)
+        if self._resume_from:
+            sampler.load_state_dict(self._resume_from)
+        elif self.trainer is not None:
+            sampler.set_epoch(self.trainer.current_epoch)
+        self._train_sampler = sampler
+        return ResumableLoader(
+            self.tokenized("train"), batch_sampler=sampler, state=self.state_dict, **self._loader_options()
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        """This rank's validation batches; over all ranks each example once."""
+        return self._evaluation_loader("validation", *self._rank_and_world_size())
+
+    def test_dataloader(self) -> DataLoader:
+        """This rank's test batches; over all ranks each example once."""
+        return self._evaluation_loader("test", *self._rank_and_world_size())
+
+    def eval_dataloader(self, split: str, limit: int | None = None) -> DataLoader:
+        """The whole split, or its first ``limit`` examples, whatever the rank: each example exactly once."""
+        return self._evaluation_loader(split, 0, 1, limit)
+
+    def batches_in_epoch(self, world_size: int = 1) -> int:
+        """Training batches of each rank in every epoch."""
+        return len(self.train_sampler(0, world_size))
+
+    def padding_fraction(self) -> float:
+        """Share of the first epoch's training tokens that are padding."""
+        return self.train_sampler(0, 1).padding_fraction()
+
+    def train_sampler(self, rank: int, world_size: int) -> TokenBudgetBatchSampler:
+        """The training batches of one rank among so many."""
+        rows, batch = self.tokenized("train"), self.settings.batch
+        return TokenBudgetBatchSampler(
+            rows.source_lengths,
+            rows.target_lengths,
+            max_tokens=batch.max_tokens,
+            size=batch.size,
+            bucket=batch.bucket,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch and batch that training continues at; plain numbers and strings."""
+        if self._train_sampler is None:
+            return dict(self._resume_from)
+        if self.trainer is None:
+            return self._train_sampler.state_dict()
+        # Batches whose step is done. Not the sampler's own count, which runs ahead with the loader's workers.
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        consumed = progress.processed
+        if consumed >= self.trainer.num_training_batches:  # an epoch cut short by limit_train_batches ends there
+            consumed = len(self._train_sampler)
+        return self._train_sampler.state_dict(consumed)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the position of a checkpoint; it counts when the training loader is made."""
+        self._resume_from = dict(state_dict)
+
+    def _evaluation_loader(self, split: str, rank: int, world_size: int, limit: int | None = None) -> DataLoader:
+        rows = self.tokenized(split)
+        batches = evaluation_batches(
+            rows.source_lengths[:limit].tolist(),
+            rows.target_lengths[:limit].tolist(),
+            self.settings.evaluation_max_tokens,
+            rank=rank,
+            world_size=world_size,
+        )
+        return DataLoader(rows, batch_sampler=batches, **self._loader_options())
+
+    def _loader_options(self) -> dict[str, Any]:
+        workers = self.settings.batch.workers
+        return {
+            "collate_fn": Collator(self.tokenizers.source_pad_id),
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

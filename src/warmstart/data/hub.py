@@ -1,0 +1,68 @@
+"""Knowing within seconds whether the Hugging Face hub can be reached.
+
+The hub client retries each file for about half a minute before it gives up, and loading a half asks for many files.
+So the question is asked once, with a short timeout; without an answer everything is looked up in the local cache alone.
+"""
+
+import logging
+import os
+import threading
+
+# Read when huggingface_hub is first imported: a hub that answers the probe and then stalls must not hang the run.
+os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
+os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
+
+PROBE_SECONDS = 3.0
+
+_log = logging.getLogger(__name__)
+_reachable: bool | None = None
+
+
+def hub_reachable() -> bool:
+    """Whether the hub answers. Asked once in a process; a failure makes the process use the local cache alone.
+
+    Any answer counts, an error page too: a missing or gated repository is then reported by the hub itself.
+    """
+    global _reachable
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return False
+    if _reachable is None:
+        _reachable = _probe(constants.ENDPOINT)
+        if not _reachable:
+            _log.warning(
+                "%s cannot be reached: only files that are already in the local cache are used.", constants.ENDPOINT
+            )
+            use_cache_only()
+    return _reachable
+
+
+def use_cache_only() -> None:
+    """Make every later hub call of this process read the local cache, at once and without retries."""
+    import datasets
+    from huggingface_hub import constants
+
+    constants.HF_HUB_OFFLINE = True
+    datasets.config.HF_HUB_OFFLINE = True
+
+
+def _probe(endpoint: str) -> bool:
+    answered = threading.Event()
+
+    def ask() -> None:
+        # The hub's own session, so that proxies and certificates are those of the real downloads.
+        from huggingface_hub import get_session
+
+        try:
+            get_session().head(endpoint, timeout=PROBE_SECONDS)
+        except Exception as error:  # of whichever HTTP library the hub client uses
+            _log.debug("probe of %s failed: %s", endpoint, error)
+        else:
+            answered.set()
+
+    # A thread, because resolving a name has no timeout of its own.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return answered.is_set()

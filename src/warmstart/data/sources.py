@@ -1,0 +1,161 @@
+"""Where the texts come from: one reader for each ``data.kind``, and what is done to all of them alike.
+
+    source = load_source(settings)
+    source.split("train")[0].document
+
+The reader gives raw splits; here they are cleaned and limited. Splits of the hub data set stay on disk and are read and
+cleaned row by row; all others are lists.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, overload
+
+from warmstart.data.cleaning import (
+    CLEANING_VERSION,
+    Step,
+    clean_document,
+    clean_target,
+    kept_in_training,
+    steps_named,
+)
+from warmstart.data.settings import DataKind, DataSettings
+from warmstart.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+_HASHED_WHOLE = 50_000
+_HASHED_SAMPLE = 2_000
+
+
+class Example(NamedTuple):
+    """One pair of texts."""
+
+    id: str
+    document: str
+    summary: str
+
+
+class Source:
+    """The three splits of a data set, as they are used."""
+
+    def __init__(
+        self, splits: Mapping[str, Sequence[Example]], *, name: str, report: Mapping[str, int], steps: str = ""
+    ):
+        self.name = name
+        self.report = dict(report)
+        """What was read, left out and kept, for the log."""
+        self._splits = dict(splits)
+        self._steps = steps
+        self._fingerprints: dict[str, str] = {}
+
+    def split(self, name: str) -> Sequence[Example]:
+        """The examples of ``train``, ``validation`` or ``test``."""
+        if name not in self._splits:
+            raise UserError(f"There is no split {name!r} in data={self.name}. Choose from: {', '.join(self._splits)}.")
+        return self._splits[name]
+
+    def split_fingerprint(self, name: str) -> str:
+        """The same for two splits exactly when they hold the same texts in the same order."""
+        if name not in self._fingerprints:
+            self._fingerprints[name] = _fingerprint(self.split(name), self._steps)
+        return self._fingerprints[name]
+
+    def fingerprint(self) -> str:
+        """The three splits' fingerprints in one."""
+        whole = "".join(self.split_fingerprint(name) for name in self._splits)
+        return hashlib.sha256(whole.encode()).hexdigest()
+
+
+class CleanedSplit(Sequence[Example]):
+    """Rows of a lazy raw split, cleaned when they are read."""
+
+    def __init__(self, raw: Sequence[Example], kept: Sequence[int], steps: Sequence[Step], *, training: bool) -> None:
+        self._raw, self._kept, self._steps, self._training = raw, kept, steps, training
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return cleaned(self._raw[self._kept[index]], self._steps, training=self._training)
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[i] for i in range(len(self)))
+
+
+def cleaned(example: Example, steps: Sequence[Step], *, training: bool) -> Example:
+    """One example after the steps; the target changes in training alone."""
+    target = clean_target(example.summary, steps) if training else example.summary
+    return Example(example.id, clean_document(example.document, steps), target)
+
+
+def load_source(settings: DataSettings) -> Source:
+    """Read the data set that ``conf/data`` chose.
+
+    Raises:
+        UserError: it cannot be read; the message names the option to change.
+    """
+    steps = steps_named(settings.clean)
+    raw, report = _read(settings)
+    report = dict(report)
+    splits: dict[str, Sequence[Example]] = {}
+    for name in SPLITS:
+        limit = getattr(settings, f"limit_{name}")
+        if limit is not None and limit < 1:
+            raise UserError(f"data.limit_{name}={limit} leaves no example. Set 1 or more, or null for all.")
+        splits[name] = _prepared(raw[name], steps, limit, training=name == "train")
+        report[f"{name}_examples"] = len(splits[name])
+        if not splits[name]:
+            raise UserError(
+                f"data={settings.name}: no {name} example is left of {len(raw[name])} after data.clean="
+                f"{settings.clean}. Take steps out of data.clean, or give more data."
+            )
+    return Source(splits, name=settings.name, report=report, steps=f"{CLEANING_VERSION} {settings.clean}")
+
+
+def _read(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
+    # Imported here: a reader's libraries take seconds, and only one reader is used.
+    match settings.kind:
+        case DataKind.cnn_dailymail:
+            from warmstart.data.cnn_dailymail import read_cnn_dailymail as read
+        case DataKind.files:
+            from warmstart.data.files import read_files as read
+        case DataKind.news:
+            from warmstart.data.news import read_news as read
+        case DataKind.written:
+            from warmstart.data.written import read_written as read
+    return read(settings)
+
+
+def _prepared(raw: Sequence[Example], steps: list[Step], limit: int | None, *, training: bool) -> Sequence[Example]:
+    limit = len(raw) if limit is None else min(limit, len(raw))
+    if isinstance(raw, list):
+        kept = (cleaned(example, steps, training=training) for example in raw)
+        return _first(limit, (e for e in kept if not training or kept_in_training(e.document, e.summary, steps)))
+    if not training or not any(step.keep for step in steps):
+        return CleanedSplit(raw, range(limit), steps, training=training)
+    candidates = CleanedSplit(raw, range(len(raw)), steps, training=True)
+    rows = (i for i, e in enumerate(candidates) if kept_in_training(e.document, e.summary, steps))
+    return CleanedSplit(raw, _first(limit, rows), steps, training=True)
+
+
+def _first(limit: int, items: Iterator[Any]) -> list[Any]:
+    return [item for _, item in zip(range(limit), items, strict=False)]
+
+
+def _fingerprint(examples: Sequence[Example], steps: str) -> str:
+    # A list in memory is hashed whole. Of a large split on disk, evenly spread rows: reading all takes minutes.
+    n = len(examples)
+    whole = isinstance(examples, list) or n <= _HASHED_WHOLE
+    rows = range(n) if whole else (i * (n - 1) // (_HASHED_SAMPLE - 1) for i in range(_HASHED_SAMPLE))
+    digest = hashlib.sha256(f"{n} {'' if whole else steps}".encode())
+    for i in rows:
+        for text in examples[i]:
+            encoded = text.encode("utf-8", "replace")
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()

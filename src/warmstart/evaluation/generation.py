@@ -1,0 +1,55 @@
+"""Batches to summaries: the model's ``generate`` over a loader, back in the examples' order."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from warmstart.evaluation.settings import GenerationSettings
+
+
+def generation_kwargs(settings: GenerationSettings) -> dict[str, Any]:
+    """Arguments for ``generate``; those that only sampling knows are left out of a search."""
+    kwargs = asdict(settings)
+    if not settings.do_sample:
+        del kwargs["temperature"], kwargs["top_p"]
+    if settings.num_beams == 1:
+        del kwargs["length_penalty"], kwargs["early_stopping"]
+    return {name: value for name, value in kwargs.items() if not (name == "min_new_tokens" and value == 0)}
+
+
+@torch.inference_mode()
+def summarize_batches(
+    model: Any,
+    loader: Iterable[dict[str, torch.Tensor]],
+    tokenizers: Any,
+    generation: GenerationSettings,
+    *,
+    device: torch.device | str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[list[str], float]:
+    """Summaries in the order of each batch's ``index``, and the seconds that took.
+
+    ``progress`` is told how many examples each batch finished.
+    """
+    device = model.device if device is None else torch.device(device)
+    was_training = model.training
+    model.eval()
+    kwargs = generation_kwargs(generation)
+    by_index: dict[int, str] = {}
+    began = time.perf_counter()
+    try:
+        for batch in loader:
+            ids = model.generate(
+                batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device), **kwargs
+            )
+            # Without the start token: where start = end, decoding would stop before the first word.
+            texts = tokenizers.decode(ids[:, 1:])
+            by_index.update(zip(batch["index"].tolist(), texts, strict=True))
+            if progress is not None:
+                progress(len(texts))
+    finally:
+        model.train(was_training)
+    return [by_index[index] for index in sorted(by_index)], time.perf_counter() - began

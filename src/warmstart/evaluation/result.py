@@ -1,0 +1,48 @@
+"""What a run leaves for others to read: predictions.jsonl, and result.json written last and whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from warmstart.errors import UserError
+
+
+def write_result(run_dir: Path, result: dict[str, Any]) -> Path:
+    """Write ``result.json`` under a temporary name, sync it and rename it into place."""
+    return _write(run_dir / "result.json", json.dumps(result, indent=2, sort_keys=True) + "\n")
+
+
+def write_predictions(run_dir: Path, rows: Iterable[dict[str, Any]]) -> Path:
+    """One JSON object a line: id, document, reference, prediction and its ROUGE scores."""
+    return _write(run_dir / "predictions.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_result(run_dir: Path) -> dict[str, Any]:
+    """The result of a run.
+
+    Raises:
+        UserError: there is none, or it is not JSON.
+    """
+    path = run_dir / "result.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{run_dir} holds no result.json: the run did not finish. Run it again.") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is damaged ({error}). Run the evaluation again.") from None
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
