@@ -1,9 +1,9 @@
 """Any pretrained encoder x any pretrained decoder, fine-tuned and judged: the Hydra entry point.
 
-    python run.py encoder=bert decoder=gpt2
-    python run.py -m encoder=bert,roberta decoder=bert,gpt2
-    python run.py task=check encoder=minilm decoder=minilm data=news
-    python run.py task=summarize ckpt=runs/demo input=article.txt
+python run.py encoder=bert decoder=gpt2
+python run.py -m encoder=bert,roberta decoder=bert,gpt2
+python run.py task=check encoder=minilm decoder=minilm data=news
+python run.py task=summarize ckpt=runs/demo input=article.txt
 """
 
 from warmstart.app.cli import main

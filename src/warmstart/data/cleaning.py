@@ -62,6 +62,8 @@ def strip_new_marker(target: str) -> str:
 
 def mend_quotes(text: str) -> str:
     """Repair typographic marks that a wrong decoding left as ``"?`` or U+FFFD, as far as the place tells which."""
+    if '"?' not in text and "\ufffd" not in text:
+        return text
     text = re.sub('"?\ufffd+\\??', '"', text)
     text = re.sub(r'(?<=\s)"\?(?=[\s\w])', "- ", text)  # a dash between words
     text = re.sub(r'"\?(?=[\w(])', '" ', text)  # a closing quote, and the space that was lost with it

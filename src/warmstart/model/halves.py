@@ -46,6 +46,8 @@ _POSITIONS_BEHIND_PAD = {
     "data2vec-text",
     "xlm-roberta-xl",
 }
+# Read by the model although the config class does not declare them.
+_UNDECLARED = {"deberta-v2": {"position_buckets", "norm_rel_ebd", "share_att_key"}}
 # Relative positions: any length computes, whatever max_position_embeddings says.
 _UNBOUNDED = {"t5", "mt5", "umt5", "deberta-v2", "deberta", "longt5"}
 
@@ -174,7 +176,8 @@ def _config_of_type(settings: HalfSettings, role: Role, vocab_size: int | None) 
         ) from None
     _check_role(config, settings, role)
     values = dict(settings.architecture)
-    unknown = [name for name in values if not hasattr(config, name)]
+    undeclared = _UNDECLARED.get(settings.model_type, set())
+    unknown = [name for name in values if not hasattr(config, name) and name not in undeclared]
     if unknown:
         raise UserError(f"{role}.architecture: {settings.model_type} has no {', '.join(unknown)}.")
     if settings.scale is Scale.tiny:

@@ -1,0 +1,53 @@
+"""Every yaml under conf/ composes into the schema, and composing imports nothing heavy."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from warmstart.app.check import faults
+from warmstart.app.cli import config_dir
+from warmstart.app.schema import GROUPS
+
+CONF = Path(config_dir())
+CHOICES = sorted(
+    (path.parent.name, path.stem)
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name in (*GROUPS, "experiment", "debug")
+)
+
+
+def test_every_group_has_a_folder_and_every_folder_a_schema():
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*GROUPS, "experiment", "debug"}
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES)
+def test_every_yaml_binds_to_the_schema(group, name, settings_of):
+    prefix = "+" if group in ("experiment", "debug") else ""
+    settings = settings_of(f"{prefix.replace('+', '')}{group}={name}")
+    if group in ("encoder", "decoder"):
+        half = getattr(settings, group)
+        assert half.name == name
+        assert half.revision == "main"
+        assert half.path.startswith("package_file:") or "/" in half.path
+
+
+@pytest.mark.parametrize("half", [choice for choice in CHOICES if choice[0] in ("encoder", "decoder")])
+def test_every_half_is_sound_without_a_download(half, settings_of):
+    group, name = half
+    settings = settings_of(f"{group}={name}", "data.max_source_length=128")
+    assert faults(settings) == []
+
+
+def test_composing_any_pair_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['run.py', 'encoder=roberta', 'decoder=bert', '--cfg', 'job']\n"
+        "from warmstart.app.cli import main\n"
+        "main()\n"
+        "heavy = {'torch', 'transformers', 'lightning', 'datasets', 'wandb'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "FacebookAI/roberta-base" in outcome.stdout
