@@ -190,7 +190,8 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         chunks = math.ceil(len(self.source) / self._chunk)
         # The last batch of each chunk is cut short at random: room for what that varies from epoch to epoch.
         room = 0 if chunks == 1 or self.max_tokens is None else math.ceil(1.5 * math.sqrt(chunks))
-        return math.ceil((max(packed, fewest) + room) / self.world_size) * self.world_size
+        wanted = min(max(packed, fewest) + room, len(self.source))
+        return math.ceil(wanted / self.world_size) * self.world_size
 
     def _pack(self, order: np.ndarray, chunk: int) -> Batches:
         batches: Batches = []

@@ -14,6 +14,7 @@ import csv
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,11 +108,10 @@ def _read_split(path: Path, option: str, settings: DataSettings, report: dict[st
             f"{option}={path}: of {len(examples)} examples none has both a document and a summary. "
             "Check data.document_column and data.summary_column, and the files."
         )
-    ids = [example.id for example in whole]
-    if len(set(ids)) < len(ids):
-        twice = next(i for i in ids if ids.count(i) > 1)
+    twice, times = Counter(example.id for example in whole).most_common(1)[0]
+    if times > 1:
         raise UserError(
-            f"data.id_column={settings.id_column}: the ids of {path} are not unique ({twice!r} stands twice). "
+            f"data.id_column={settings.id_column}: the ids of {path} are not unique ({twice!r} stands {times} times). "
             "Name a column with unique ids, or set data.id_column=null to number the rows."
         )
     return whole
