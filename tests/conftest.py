@@ -1,9 +1,14 @@
-"""Every test runs offline and composes configs as run.py does."""
+"""What every test starts from: no hub, one thread, the same seed."""
 
 import os
 
+# Before torch and transformers are imported, which read these once.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import random
+import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -11,6 +16,16 @@ from omegaconf import OmegaConf
 
 from warmstart.app.cli import config_dir
 from warmstart.app.schema import Config, register, to_settings
+
+
+@pytest.fixture(autouse=True)
+def _same_seed():
+    random.seed(0)
+    # Tests that need neither stay quick: nothing is imported here.
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture

@@ -1,0 +1,106 @@
+"""What is done to every source alike, the written texts, and the hub data set without a hub."""
+
+import time
+
+import pytest
+
+from warmstart.data.cnn_dailymail import rows_of
+from warmstart.data.settings import DataKind, DataSettings
+from warmstart.data.sources import Example, load_source
+from warmstart.errors import UserError
+
+
+def written(**kwargs):
+    return load_source(DataSettings(name="written", kind=DataKind.written, **kwargs))
+
+
+def test_written_texts():
+    source = written()
+    splits = {name: source.split(name) for name in ("train", "validation", "test")}
+    assert {name: len(split) for name, split in splits.items()} == {"train": 32, "validation": 8, "test": 8}
+    everything = [example for split in splits.values() for example in split]
+    assert len({e.id for e in everything}) == len({e.document for e in everything}) == 48
+    for example in everything:
+        assert 40 < len(example.document.split()) < 90
+        assert example.summary.endswith(".")
+        assert "{" not in example.document + example.summary
+
+
+def test_limits_take_the_first():
+    source = written(limit_train=5, limit_test=100)
+    assert list(source.split("train")) == list(written().split("train"))[:5]
+    assert source.report == {"train_examples": 5, "validation_examples": 8, "test_examples": 8}
+    with pytest.raises(UserError, match="limit_train=0"):
+        written(limit_train=0)
+
+
+def test_fingerprint_follows_the_texts_alone():
+    assert written().fingerprint() == written().fingerprint() == written(clean=["strip_cnn_dateline"]).fingerprint()
+    limited = written(limit_train=5)
+    assert limited.fingerprint() != written().fingerprint()
+    assert limited.split_fingerprint("test") == written().split_fingerprint("test")
+
+
+def test_unknown_split():
+    with pytest.raises(UserError, match="train, validation, test"):
+        written().split("dev")
+
+
+@pytest.fixture
+def hub_like():
+    """A data set with the hub's columns, as ``datasets`` gives it."""
+    datasets = pytest.importorskip("datasets")
+    rows = {
+        "id": ["a", "b", "c"],
+        "article": ["LONDON (CNN) -- One ferry.", "(CNN)Two ferries.", "Three ferries."],
+        "highlights": ["NEW: One .\nA ferry .", 'NEW: Garbled"?two .', "NEW: Three ."],
+    }
+    return datasets.DatasetDict({s: datasets.Dataset.from_dict(rows) for s in ("train", "validation", "test")})
+
+
+def cnn(monkeypatch, loaded, **kwargs):
+    import datasets
+
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: loaded)
+    return load_source(DataSettings(name="cnn_dailymail", kind=DataKind.cnn_dailymail, **kwargs))
+
+
+def test_hub_rows_are_cleaned_lazily_and_references_stay(hub_like, monkeypatch):
+    source = cnn(monkeypatch, hub_like, clean=["strip_cnn_dateline", "strip_new_marker", "drop_garbled"])
+    assert list(source.split("train")) == [
+        Example("a", "One ferry.", "One .\nA ferry ."),
+        Example("c", "Three ferries.", "Three ."),
+    ]
+    assert source.split("train")[1].id == "c"
+    assert [e.summary for e in source.split("test")] == hub_like["test"]["highlights"]
+    assert [e.document for e in source.split("test")[:2]] == ["One ferry.", "Two ferries."]
+    limited = cnn(monkeypatch, hub_like, clean=["drop_garbled"], limit_train=2, limit_validation=1)
+    assert [e.id for e in limited.split("train")] == ["a", "c"]
+    assert len(limited.split("validation")) == 1
+
+
+def test_fingerprint_of_hub_rows_follows_the_cleaning(hub_like, monkeypatch):
+    plain = cnn(monkeypatch, hub_like)
+    assert plain.fingerprint() == cnn(monkeypatch, hub_like).fingerprint()
+    assert plain.fingerprint() != cnn(monkeypatch, hub_like, clean=["strip_new_marker"]).fingerprint()
+
+
+def test_hub_columns(hub_like):
+    other = hub_like.rename_column("article", "body")
+    settings = DataSettings(name="x", document_column="body", summary_column="highlights")
+    assert rows_of(other, settings)["train"][2] == Example("c", "Three ferries.", "NEW: Three .")
+    with pytest.raises(UserError, match=r"data.document_column=article.*body"):
+        rows_of(other, DataSettings(name="x"))
+    with pytest.raises(UserError, match=r"data.id_column=key.*article"):
+        rows_of(hub_like, DataSettings(name="x", id_column="key"))
+    del hub_like["test"]
+    with pytest.raises(UserError, match="no split test"):
+        rows_of(hub_like, DataSettings(name="x"))
+
+
+def test_unreachable_hub_is_said_at_once_with_other_ways(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"abisee/cnn_dailymail 3\.0\.0.*cannot be reached.*data=news.*data=files"):
+        load_source(DataSettings(name="cnn_dailymail", kind=DataKind.cnn_dailymail))
+    assert time.monotonic() - began < 10

@@ -1,0 +1,151 @@
+"""The token cache: what is stored, that it is used again, that it is whole or absent."""
+
+import json
+import pickle
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from warmstart.data.build_once import build_once, cache_root
+from warmstart.data.sources import Example
+from warmstart.data.token_cache import tokenized_split
+from warmstart.data.written import read_written
+
+EXAMPLES = read_written(None)[0]["train"]
+
+
+def tokenize(pair, examples=EXAMPLES, fingerprint="texts", **kwargs):
+    options = {"max_source_length": 40, "max_target_length": 12} | kwargs
+    return tokenized_split(examples, pair, name="train", texts_fingerprint=fingerprint, **options)
+
+
+def folders(tmp_path):
+    return sorted(p for p in (tmp_path / "cache" / "tokens").iterdir() if p.is_dir())
+
+
+def test_rows_are_what_the_pair_gives(pair):
+    split = tokenize(pair)
+    sources = pair.encode_sources([e.document for e in EXAMPLES], 40)
+    targets = pair.encode_targets([e.summary for e in EXAMPLES], 12)
+    assert len(split) == 32
+    for i, (index, source, target) in enumerate(split):
+        assert (index, source.tolist(), target.tolist()) == (i, sources[i], targets[i])
+    assert split.source_lengths.tolist() == list(map(len, sources))
+    assert split.target_lengths.tolist() == list(map(len, targets))
+    assert all(row[-1] == pair.special_ids()["eos_token_id"] for _, _, row in split)
+    assert max(split.target_lengths) == 12  # some were truncated, and end all the same
+
+
+def test_more_texts_than_one_portion(pair):
+    examples = [Example(str(i), f"document {i}", f"summary {i}") for i in range(2301)]
+    split = tokenize(pair, examples)
+    assert len(split) == 2301
+    for i in (0, 999, 1000, 2300):
+        assert pair.decode([split[i][2].tolist()]) == [f"summary {i}"]
+
+
+def test_ids_are_memory_mapped_int32_and_pickle_as_a_path(pair):
+    split = tokenize(pair)
+    raw = np.load(split.folder / "source_ids.npy", mmap_mode="r")
+    assert isinstance(raw, np.memmap)
+    assert raw.dtype == np.int32
+    assert len(raw) == split.source_lengths.sum()
+    assert len(pickle.dumps(split)) < 1000
+    assert pickle.loads(pickle.dumps(split))[5][1].tolist() == split[5][1].tolist()
+    with pytest.raises(IndexError):
+        split[32]
+
+
+def test_second_run_reads_what_the_first_wrote(pair, tmp_path, monkeypatch):
+    folder = tokenize(pair).folder
+    written = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    monkeypatch.setattr(type(pair), "encode_sources", lambda *_: pytest.fail("tokenized again"))
+    again = tokenize(pair)
+    assert again.folder == folder
+    assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == written
+    assert json.loads((folder / "meta.json").read_text())["examples"] == 32
+
+
+def test_each_choice_has_a_folder_of_its_own(pair, family_pair, tmp_path):
+    tokenize(pair)
+    tokenize(pair, fingerprint="other texts")
+    tokenize(pair, max_source_length=41)
+    tokenize(pair, max_target_length=13)
+    tokenize(family_pair)
+    assert len(folders(tmp_path)) == 5
+
+
+def test_a_failure_leaves_nothing(pair, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(type(pair), "encode_targets", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            tokenize(pair)
+    assert folders(tmp_path) == []
+    assert len(tokenize(pair)) == 32
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    left = tmp_path / "x.partial-0000"
+    left.mkdir()
+    (left / "half").write_text("half")
+    build_once(tmp_path / "x", lambda folder: (folder / "file").write_text("whole"))
+    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {"x"}
+    assert (tmp_path / "x" / "file").read_text() == "whole"
+
+
+BUILD_SLOWLY = """
+import sys, time
+from pathlib import Path
+from warmstart.data.build_once import build_once
+
+def build(partial):
+    print("built")
+    (partial / "first").write_text("1")
+    time.sleep(0.5)
+    (partial / "second").write_text("2")
+
+folder = build_once(Path(sys.argv[1]), build)
+assert {p.name for p in folder.iterdir()} == {"first", "second"}
+"""
+
+
+def test_of_many_processes_one_builds(tmp_path):
+    command = [sys.executable, "-c", BUILD_SLOWLY, str(tmp_path / "x")]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert said.count("built\n") == 1
+
+
+def test_nobody_sees_a_folder_half_built(tmp_path):
+    seen, done = [], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            if (tmp_path / "x").exists():
+                seen.append(len(list((tmp_path / "x").iterdir())))
+
+    def build(partial):
+        for i in range(5):
+            (partial / str(i)).write_text("x")
+            time.sleep(0.02)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    build_once(tmp_path / "x", build)
+    time.sleep(0.02)
+    done.set()
+    watcher.join()
+    assert set(seen) == {5}
+
+
+def test_cache_root(monkeypatch, tmp_path):
+    assert cache_root(str(tmp_path)) == tmp_path
+    assert cache_root() == tmp_path / "cache"
+    monkeypatch.delenv("WARMSTART_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_root() == tmp_path / ".cache" / "warmstart"
