@@ -2,23 +2,23 @@
 
 from rich.table import Table
 
-from warmstart.evaluation.rouge import KINDS
 from warmstart.evaluation.scores import Judgement
 
+SHOWN = ("rouge1", "rouge2", "rougeLsum")  # rougeL stands in result.json; four columns do not fit a terminal
 NAMES = {"shuffled_document": "another document"}
 
 
 def score_table(judgement: Judgement, model_name: str) -> Table:
     """Rows: model, lead baselines, control. Columns: ROUGE F1 x 100 with its 95 % interval."""
     table = Table(title=f"ROUGE F1 on {judgement.metrics['test/examples']} test examples, 95 % bootstrap intervals")
-    table.add_column("")
-    for kind in KINDS:
+    table.add_column("", no_wrap=True, min_width=16)
+    for kind in SHOWN:
         table.add_column(kind, justify="right", no_wrap=True)
     rows = {model_name: {key.removeprefix("test/"): value for key, value in judgement.metrics.items()}}
     for name, row in (judgement.baselines | judgement.controls).items():
         rows[NAMES.get(name, name)] = row
     for name, row in rows.items():
-        cells = [f"{row[kind]:.1f} [{row[f'{kind}_ci'][0]:.1f}, {row[f'{kind}_ci'][1]:.1f}]" for kind in KINDS]
+        cells = [f"{row[kind]:.1f} [{row[f'{kind}_ci'][0]:.1f}, {row[f'{kind}_ci'][1]:.1f}]" for kind in SHOWN]
         table.add_row(name, *(cell.replace("[", r"\[") for cell in cells))
     return table
 

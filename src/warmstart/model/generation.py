@@ -6,7 +6,6 @@ Shapes: B batch, S source length.
 import inspect
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import GenerationMixin
 
@@ -32,17 +31,12 @@ class PairGeneration(GenerationMixin):
         kwargs = self._accepted_by_encoder(kwargs)
         return super().generate(inputs, generation_config=generation_config, **kwargs)  # type: ignore[misc]
 
-    def _prepare_attention_mask_for_generation(
-        self, inputs_tensor: Tensor, generation_config: Any, model_kwargs: dict[str, Any]
-    ) -> Any:
-        # The decoder's pad id says nothing of source ids from another vocabulary.
-        ids = model_kwargs.get("input_ids", inputs_tensor)
-        mask = infer_source_mask(ids, self.config.encoder) if not ids.is_floating_point() else None
-        return torch.ones(ids.shape[:2], dtype=torch.long, device=ids.device) if mask is None else mask
-
     def _prepare_text_encoder_decoder_kwargs_for_generation(
         self, inputs_tensor: Tensor, model_kwargs: dict[str, Any], model_input_name: str | None, generation_config: Any
     ) -> dict[str, Any]:
+        if model_kwargs.get("attention_mask") is None and not inputs_tensor.is_floating_point():
+            # generate infers masks for decoder-only models alone; without it padding would be read as text.
+            model_kwargs["attention_mask"] = infer_source_mask(inputs_tensor, self.config.encoder)
         skipped = ("decoder_", "cross_attn", "use_cache", "past_key_values", "cache_params")
         kwargs = {name: value for name, value in model_kwargs.items() if not name.startswith(skipped)}
         kwargs[model_input_name or self.main_input_name] = inputs_tensor
