@@ -233,3 +233,55 @@ def test_a_tokenizer_larger_than_the_embeddings_is_refused():
 )
 def test_longest_sequence(model_type, values, expected):
     assert maximum_positions(AutoConfig.for_model(model_type, **values)) == expected
+
+
+@pytest.mark.parametrize(
+    "kind", ["bert", "gpt2", "roberta", "roberta-prelayernorm", "xmod", "electra", "bert-generation"]
+)
+def test_the_longest_sequence_fits_and_one_more_does_not(kind):
+    languages = {"languages": ["en_XX"], "default_language": "en_XX"} if kind == "xmod" else {}
+    half = HalfSettings(
+        kind,
+        "nowhere",
+        kind,
+        weights=Weights.random,
+        scale=Scale.tiny,
+        architecture={"max_position_embeddings": 24, **languages},
+    )
+    sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 60}
+    model = build_model(random_half("bert"), half, BridgeSettings(), special_ids=IDS, **sizes)
+    longest = maximum_positions(model.config.decoder)
+    source = {name: batch()[name] for name in ("input_ids", "attention_mask")}
+    model(**source, labels=torch.full((2, longest), 7))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(**source, labels=torch.full((2, longest + 1), 7))
+
+
+def test_tiny_halves_keep_their_type_and_take_the_tokenizers_vocabulary():
+    model = build("roberta", "gpt2")
+    assert (model.config.encoder.model_type, model.config.decoder.model_type) == ("roberta", "gpt2")
+    assert (model.config.encoder.vocab_size, model.config.decoder.vocab_size) == (50, 60)
+    assert model.config.encoder.num_hidden_layers == model.config.decoder.num_hidden_layers == 2
+    assert model.get_output_embeddings().weight.shape[0] == 60
+
+
+def test_random_halves_are_new_from_top_to_bottom():
+    counts = parameter_counts(build("bert", "gpt2", freeze=Freeze.encoder))
+    assert counts["pretrained"] == 0
+    assert counts["new"] == counts["total"]
+
+
+def test_shared_parameters_count_once():
+    sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 50}
+    halves = random_half("bert"), random_half("bert")
+    separate, shared = (
+        build_model(*halves, BridgeSettings(share=share), special_ids=IDS, **sizes)
+        for share in (Share.none, Share.weights)
+    )
+    encoder = sum(p.numel() for p in separate.encoder.parameters())
+    assert parameter_counts(shared)["total"] == parameter_counts(separate)["total"] - encoder
+
+
+def test_unknown_types_are_named_with_their_option():
+    with pytest.raises(UserError, match=r"decoder\.model_type=no-such-type"):
+        half_config(random_half("no-such-type"), "decoder", 60)

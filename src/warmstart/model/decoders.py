@@ -15,6 +15,8 @@ UNSOUND = {
     "megatron-bert": "its cross-attention fails when source and target differ in length",
     "prophetnet": "its output changes when it generates with a cache",
     "gpt_bigcode": "its cross-attention fails",
+    "musicgen": "its language model cannot be built from the whole config",
+    "musicgen_melody": "its language model cannot be built from the whole config",
 }
 NO_GRADIENT_CHECKPOINTING = {"roformer": "its checkpointed layers lose the encoder's states"}
 
@@ -55,6 +57,20 @@ def check_cross_attention(decoder: PreTrainedModel) -> None:
             f"The decoder object ({type(decoder).__name__}) was built without cross-attention, so the encoder would "
             "have no effect. Build it from a config with is_decoder=True and add_cross_attention=True, or name its "
             "checkpoint and let from_encoder_decoder_pretrained build it."
+        )
+
+
+def check_widths(config: Any) -> None:
+    """Refuse a joint config whose decoder expects another width of encoder states.
+
+    Raises:
+        ValueError: ``cross_attention_hidden_size`` is not the encoder's ``hidden_size``.
+    """
+    expected = getattr(config.decoder, "cross_attention_hidden_size", None)
+    if expected is not None and expected != config.encoder.hidden_size:
+        raise ValueError(
+            f"The decoder's cross_attention_hidden_size is {expected} but the encoder's hidden_size is "
+            f"{config.encoder.hidden_size}; they have to be equal."
         )
 
 

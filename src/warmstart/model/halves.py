@@ -18,6 +18,7 @@ from warmstart.model.cross_attention import copy_self_attention
 from warmstart.model.decoders import decoder_class
 from warmstart.model.encoders import build_encoder, encoder_class
 from warmstart.model.modeling import EncoderDecoderModel
+from warmstart.model.padding import POSITIONS_BEHIND_PAD
 from warmstart.model.settings import BridgeSettings, CrossAttentionInit, Freeze, HalfSettings, Scale, Share, Weights
 
 Role = Literal["encoder", "decoder"]
@@ -36,16 +37,6 @@ _DROPOUT_NAMES = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "dropout_rate"),
     *("resid_pdrop", "embd_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout"),
 )
-# Position ids of these types begin behind the pad id, so that many rows of the table are never used.
-_POSITIONS_BEHIND_PAD = {
-    "roberta",
-    "xlm-roberta",
-    "camembert",
-    "longformer",
-    "mpnet",
-    "data2vec-text",
-    "xlm-roberta-xl",
-}
 # Read by the model although the config class does not declare them.
 _UNDECLARED = {"deberta-v2": {"position_buckets", "norm_rel_ebd", "share_att_key"}}
 # Relative positions: any length computes, whatever max_position_embeddings says.
@@ -152,7 +143,7 @@ def maximum_positions(config: PreTrainedConfig) -> int | None:
     positions = getattr(config, "max_position_embeddings", None)
     if config.model_type in _UNBOUNDED or not isinstance(positions, int) or positions <= 0:
         return None
-    if config.model_type in _POSITIONS_BEHIND_PAD:
+    if config.model_type in POSITIONS_BEHIND_PAD:
         positions -= (config.pad_token_id or 0) + 1
     return positions
 

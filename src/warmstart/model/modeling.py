@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import AutoModelForSeq2SeqLM, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
@@ -20,6 +20,7 @@ from warmstart.model.config import EncoderDecoderConfig
 from warmstart.model.decoders import (
     NO_GRADIENT_CHECKPOINTING,
     check_cross_attention,
+    check_widths,
     cross_attention_modules,
     decoder_class,
 )
@@ -28,6 +29,7 @@ from warmstart.model.generation import PairGeneration
 from warmstart.model.loading import load_halves
 from warmstart.model.loss import IGNORED, cross_entropy, hidden_states_instead_of_logits, summed_loss
 from warmstart.model.padding import (
+    decoder_positions,
     encode_right_padded,
     global_first_token,
     infer_source_mask,
@@ -71,7 +73,7 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
             config = EncoderDecoderConfig.from_encoder_decoder_configs(encoder.config, decoder.config)
         elif not isinstance(config, self.config_class):
             raise ValueError(f"Config: {config} has to be of type {self.config_class}")
-        _check_widths(config)
+        check_widths(config)
         decoder_class(config.decoder)
         encoder_class(config.encoder)
         if decoder is not None:
@@ -214,11 +216,11 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
         assert embeddings is not None
         return embeddings
 
-    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
         reason = NO_GRADIENT_CHECKPOINTING.get(self.config.decoder.model_type)
         if reason:
             raise ValueError(f"No gradient checkpointing with a {self.config.decoder.model_type} decoder: {reason}.")
-        super().gradient_checkpointing_enable(*args, **kwargs)
+        super().activation_checkpointing_enable(*args, **kwargs)
 
     # --- sharing ---------------------------------------------------------------------------------------------------
 
@@ -296,10 +298,14 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
         elif isinstance(encoder_outputs, tuple):
             encoder_outputs = BaseModelOutput(*encoder_outputs)
 
+        callers_mask = decoder_attention_mask
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-            if decoder_attention_mask is None:
+            if callers_mask is None:
                 decoder_attention_mask = mask_of_shifted(labels)
+        if decoder_input_ids is not None and callers_mask is None:
+            positions = decoder_positions(self.config, decoder_input_ids, decoder_attention_mask, past_key_values)
+            decoder_kwargs = positions | decoder_kwargs
 
         decoded = self.decoder(
             input_ids=decoder_input_ids,
@@ -343,10 +349,12 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
         """
         encoded = self._encode(input_ids, attention_mask)
         output_matrix = self.get_output_embeddings()
+        decoder_input_ids, mask_BT = self.prepare_decoder_input_ids_from_labels(labels), mask_of_shifted(labels)
         with hidden_states_instead_of_logits(output_matrix) as caught:
             self.decoder(
-                input_ids=self.prepare_decoder_input_ids_from_labels(labels),
-                attention_mask=mask_of_shifted(labels),
+                input_ids=decoder_input_ids,
+                attention_mask=mask_BT,
+                **decoder_positions(self.config, decoder_input_ids, mask_BT),
                 encoder_hidden_states=self._project(encoded[0]),
                 encoder_attention_mask=attention_mask,
                 use_cache=False,
@@ -401,10 +409,5 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
         return value[0] if isinstance(value, list) else value
 
 
-def _check_widths(config: EncoderDecoderConfig) -> None:
-    expected = getattr(config.decoder, "cross_attention_hidden_size", None)
-    if expected is not None and expected != config.encoder.hidden_size:
-        raise ValueError(
-            f"The decoder's cross_attention_hidden_size is {expected} but the encoder's hidden_size is "
-            f"{config.encoder.hidden_size}; they have to be equal."
-        )
+# AutoConfig now reads such checkpoints into our config; this keeps AutoModelForSeq2SeqLM opening them.
+AutoModelForSeq2SeqLM.register(EncoderDecoderConfig, EncoderDecoderModel, exist_ok=True)

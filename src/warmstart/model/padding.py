@@ -31,6 +31,29 @@ def mask_of_shifted(labels_BT: Tensor) -> Tensor:
     return mask
 
 
+# These number positions behind the pad id and count the ids that differ from it. Table rows up to it are never used.
+POSITIONS_BEHIND_PAD = {
+    *("roberta", "xlm-roberta", "camembert", "longformer", "mpnet", "data2vec-text"),
+    *("xlm-roberta-xl", "roberta-prelayernorm", "xmod"),
+}
+
+
+def decoder_positions(
+    config: Any, ids_BT: Tensor, mask_BT: Tensor | None = None, past: Any = None
+) -> dict[str, Tensor]:
+    """Positions from the mask for a decoder that would read them off the ids (RoBERTa) although start or end is pad.
+
+    Such a token is then one like any other, in training as in generation with a cache. Nothing for other decoders.
+    """
+    pad, ends = config.decoder.pad_token_id, config.eos_token_id
+    tokens = {config.decoder_start_token_id, *(ends if isinstance(ends, list) else [ends])}
+    if config.decoder.model_type not in POSITIONS_BEHIND_PAD or pad is None or pad not in tokens:
+        return {}
+    mask_BT = torch.ones_like(ids_BT) if mask_BT is None else mask_BT
+    seen = 0 if past is None else past.get_seq_length()
+    return {"position_ids": (mask_BT.cumsum(1) + seen) * mask_BT + pad}
+
+
 def infer_source_mask(input_ids_BS: Tensor, encoder_config: Any) -> Tensor | None:
     """The mask that the ids show, or None where nothing is padded or the pad id also means something else."""
     pad = getattr(encoder_config, "pad_token_id", None)
