@@ -5,7 +5,6 @@
 ``validate`` is what ``fit`` runs first; the task also says what the run would hold.
 """
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ from warmstart.model.settings import Freeze, Scale, Share, Weights
 
 def faults(settings: Config) -> list[str]:
     """One sentence for each fault: what was asked, what is wrong, what to do."""
-    import lightning as L
-
     from warmstart.model.halves import half_config, maximum_positions, resolve_path
+    from warmstart.training.trainer import check_extra
 
     found: list[str] = []
     for name in ("encoder_rate", "decoder_rate", "new_rate"):
@@ -34,8 +32,10 @@ def faults(settings: Config) -> list[str]:
         found.append("data.batch: set max_tokens (a token budget) or size (examples in a batch).")
     if settings.data.max_source_length < 2 or settings.data.max_target_length < 2:
         found.append("data.max_source_length and data.max_target_length: at least 2 tokens.")
-    if unknown := set(settings.trainer.extra) - set(inspect.signature(L.Trainer.__init__).parameters):
-        found.append(f"trainer.extra: lightning.Trainer takes no {', '.join(sorted(unknown))}.")
+    try:
+        check_extra(settings.trainer.extra)
+    except UserError as error:
+        found.append(str(error))
     if settings.bridge.freeze is not Freeze.none and settings.bridge.share is Share.weights:
         found.append("bridge.freeze and bridge.share=weights contradict: the halves are one. Choose one.")
     if settings.data.kind is DataKind.files:

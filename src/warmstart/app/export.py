@@ -32,6 +32,8 @@ def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, An
     """Write the folder under a temporary name and rename it into place, replacing an earlier export."""
     import shutil
 
+    from warmstart.evaluation.model_card import model_card
+
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
@@ -39,35 +41,3 @@ def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, An
     (partial / "README.md").write_text(model_card(result), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-
-
-def model_card(result: dict[str, Any]) -> str:
-    """Markdown: what it is, how it scored beside baselines and control, on what, and by which command."""
-    lines = [
-        "---",
-        "library_name: transformers",
-        "tags: [summarization, warmstart]",
-        "---",
-        "",
-        "# Warm-started summarizer",
-    ]
-    if not result:
-        return "\n".join([*lines, "", "Not evaluated.", ""])
-    choices = result["choices"]
-    lines += [
-        "",
-        f"Encoder `{choices['encoder']}`, decoder `{choices['decoder']}`, fine-tuned on `{choices['data']}`.",
-        "",
-    ]
-    lines += ["| | ROUGE-1 | 95 % | ROUGE-2 | ROUGE-Lsum |", "|---|---|---|---|---|"]
-    rows = {"this model": {k.removeprefix("test/"): v for k, v in result["metrics"].items()}}
-    rows |= result["baselines"] | result["controls"]
-    for name, row in rows.items():
-        low, high = row["rouge1_ci"]
-        lines.append(
-            f"| {name} | {row['rouge1']:.2f} | {low:.2f} to {high:.2f} | {row['rouge2']:.2f} | {row['rougeLsum']:.2f} |"
-        )
-    lines += ["", f"On {result['metrics']['test/examples']} test examples; seed {result['seed']}.", ""]
-    lines += ["```", result["overrides"], "```", ""]
-    lines += ["The licences of both checkpoints and of the texts apply to this model.", ""]
-    return "\n".join(lines)

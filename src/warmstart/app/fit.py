@@ -27,6 +27,7 @@ def run(settings: Config, run_dir: Path) -> float:
     from warmstart.evaluation.generation import generation_kwargs
     from warmstart.evaluation.rouge import rouge_scores
     from warmstart.model.halves import build_model, parameter_counts
+    from warmstart.training.callbacks import SampleTable
     from warmstart.training.loggers import build_loggers, close_loggers
     from warmstart.training.module import SummarizationModule
     from warmstart.training.trainer import build_trainer
@@ -77,7 +78,7 @@ def run(settings: Config, run_dir: Path) -> float:
     exit_code = 1
     loggers = build_loggers(settings.logger, run_dir, run_name=run_dir.name, config=config, tags=tags)
     try:
-        trainer = build_trainer(settings.trainer, run_dir, loggers, [])
+        trainer = build_trainer(settings.trainer, run_dir, loggers, [SampleTable(run_dir, settings.logger.samples)])
         model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
         trainer.fit(module, datamodule=data, ckpt_path=resume)
         if trainer.interrupted:

@@ -1,6 +1,7 @@
 """What a run leaves for others to read: predictions.jsonl, and result.json written last and whole or not at all."""
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,13 +11,14 @@ from warmstart.errors import UserError
 
 
 def write_result(run_dir: Path, result: dict[str, Any]) -> Path:
-    """Write ``result.json`` under a temporary name, sync it and rename it into place."""
-    return _write(run_dir / "result.json", json.dumps(result, indent=2, sort_keys=True) + "\n")
+    """Write ``result.json`` under a temporary name, sync it and rename it into place; NaN and infinity become null."""
+    return _write(run_dir / "result.json", json.dumps(_finite(result), indent=2, sort_keys=True) + "\n")
 
 
 def write_predictions(run_dir: Path, rows: Iterable[dict[str, Any]]) -> Path:
     """One JSON object a line: id, document, reference, prediction and its ROUGE scores."""
-    return _write(run_dir / "predictions.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    lines = (json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in rows)
+    return _write(run_dir / "predictions.jsonl", "".join(lines))
 
 
 def read_result(run_dir: Path) -> dict[str, Any]:
@@ -32,6 +34,15 @@ def read_result(run_dir: Path) -> dict[str, Any]:
         raise UserError(f"{run_dir} holds no result.json: the run did not finish. Run it again.") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is damaged ({error}). Run the evaluation again.") from None
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: Python writes one that other readers refuse."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write(path: Path, text: str) -> Path:

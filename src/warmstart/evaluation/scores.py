@@ -1,5 +1,10 @@
-"""The judgement of a run: ROUGE with intervals, beside the lead baselines and the shuffled-document control."""
+"""The judgement of a run: ROUGE with intervals, beside the lead baselines and the shuffled-document control.
 
+Every rival is scored on the same examples as the model, and the interval that counts is that of the difference:
+two overlapping intervals can still hide a sure difference.
+"""
+
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -7,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from warmstart.errors import UserError
 from warmstart.evaluation.baselines import lead
-from warmstart.evaluation.controls import derangement
-from warmstart.evaluation.intervals import bootstrap_interval, paired_difference
+from warmstart.evaluation.controls import shuffled_document
+from warmstart.evaluation.intervals import bootstrap_intervals
 from warmstart.evaluation.rouge import rouge_scores
 from warmstart.evaluation.settings import EvaluationSettings
 
-DERANGEMENTS = 3  # the control is the mean over this many shuffles
+Columns = dict[str, np.ndarray]  # one value for each example, by name
 
 
 @dataclass
@@ -23,7 +29,7 @@ class Judgement:
     metrics: dict[str, Any]
     baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
     controls: dict[str, dict[str, Any]] = field(default_factory=dict)
-    per_example: dict[str, np.ndarray] = field(default_factory=dict)
+    per_example: Columns = field(default_factory=dict)
 
 
 def judge(
@@ -33,53 +39,76 @@ def judge(
     settings: EvaluationSettings,
     seed: int,
 ) -> Judgement:
-    """Score the predictions, the baselines and the control on the same examples."""
+    """Score the predictions, the baselines and the control on the same examples, all in the same order.
+
+    Raises:
+        UserError: there are no examples.
+    """
+    if not predictions:
+        raise UserError(
+            "The test split has no examples, so nothing can be scored. Check data.test_path and data.limit_test."
+        )
+    if not len(predictions) == len(references) == len(documents):
+        raise ValueError(f"{len(predictions)} predictions, {len(references)} references, {len(documents)} documents.")
     scores = rouge_scores(predictions, references)
+    judgement = Judgement(_with_intervals(scores, settings, seed, "test/"), per_example=scores)
+    judgement.metrics |= {f"test/{name}": value for name, value in about_texts(predictions, documents).items()}
+    judgement.metrics["test/reference_words"] = _words(references)
+    judgement.metrics["test/examples"] = len(predictions)
 
-    def summary(values: dict[str, np.ndarray], prefix: str = "") -> dict[str, Any]:
-        means = {f"{prefix}{kind}": float(value.mean()) for kind, value in values.items()}
-        intervals = {
-            f"{prefix}{kind}_ci": list(bootstrap_interval(value, settings.bootstrap_samples, seed))
-            for kind, value in values.items()
-        }
-        return means | intervals
-
-    def beside(values: dict[str, np.ndarray]) -> dict[str, Any]:
-        """The rival's scores and the model's lead over it on the same examples."""
-        row = summary(values)
-        for kind, value in values.items():
-            mean, low, high = paired_difference(scores[kind], value, settings.bootstrap_samples, seed)
-            row[f"{kind}_difference"], row[f"{kind}_difference_ci"] = mean, [low, high]
-        return row
-
-    metrics = summary(scores, "test/")
-    metrics["test/words"] = float(np.mean([len(text.split()) for text in predictions]))
-    metrics["test/distinct_fraction"] = len(set(predictions)) / len(predictions)
-    metrics["test/novel_bigram_fraction"] = _novel_bigram_fraction(predictions, documents)
-    metrics["test/examples"] = len(predictions)
-    judgement = Judgement(metrics, per_example=scores)
     for n in sorted({1, settings.lead_sentences}):
-        judgement.baselines[f"lead{n}"] = beside(rouge_scores(lead(documents, n), references))
-    if len(predictions) > 1 and settings.control_samples != 0:
-        judgement.controls["shuffled_document"] = beside(_shuffled(predictions, references, seed))
+        rival = rouge_scores(lead(documents, n), references)
+        judgement.baselines[f"lead{n}"] = _beside(scores, rival, settings, seed)
+    rows = _control_rows(len(predictions), settings, seed)
+    if len(rows):
+        rival = shuffled_document(predictions, references, shuffles=settings.control_shuffles, seed=seed, rows=rows)
+        own = {kind: values[rows] for kind, values in scores.items()}
+        control = _beside(own, rival, settings, seed)
+        control |= {"examples": len(rows), "shuffles": settings.control_shuffles}
+        judgement.controls["shuffled_document"] = control
     return judgement
 
 
-def _shuffled(predictions: Sequence[str], references: Sequence[str], seed: int) -> dict[str, np.ndarray]:
-    runs = []
-    for shuffle in range(DERANGEMENTS):
-        order = derangement(len(predictions), seed + shuffle)
-        runs.append(rouge_scores([predictions[i] for i in order], references))
-    return {kind: np.mean([run[kind] for run in runs], axis=0) for kind in runs[0]}
+def about_texts(predictions: Sequence[str], documents: Sequence[str]) -> dict[str, float]:
+    """What ROUGE does not show: length, how many summaries differ, are empty, and how much is not the document's."""
+    return {
+        "words": _words(predictions),
+        "distinct_fraction": len(set(predictions)) / len(predictions),
+        "empty_fraction": sum(not text.strip() for text in predictions) / len(predictions),
+        "novel_bigram_fraction": novel_bigram_fraction(predictions, documents),
+    }
 
 
-def _novel_bigram_fraction(predictions: Sequence[str], documents: Sequence[str]) -> float:
+def novel_bigram_fraction(predictions: Sequence[str], documents: Sequence[str]) -> float:
     """Share of the summaries' word pairs that their documents do not hold: 0 copies, 1 is all its own."""
     novel = total = 0
     for prediction, document in zip(predictions, documents, strict=True):
-        words, source = prediction.lower().split(), document.lower().split()
-        known = set(pairwise(source))
-        pairs = list(pairwise(words))
+        known = set(pairwise(re.findall(r"\w+", document.lower())))
+        pairs = list(pairwise(re.findall(r"\w+", prediction.lower())))
         total += len(pairs)
         novel += sum(pair not in known for pair in pairs)
     return novel / total if total else 0.0
+
+
+def _with_intervals(columns: Columns, settings: EvaluationSettings, seed: int, prefix: str = "") -> dict[str, Any]:
+    """The mean of each column under its name, and its interval under ``NAME_ci``."""
+    intervals = bootstrap_intervals(np.stack(list(columns.values()), axis=1), settings.bootstrap_samples, seed)
+    means = {f"{prefix}{name}": float(values.mean()) for name, values in columns.items()}
+    return means | {f"{prefix}{name}_ci": interval.tolist() for name, interval in zip(columns, intervals, strict=True)}
+
+
+def _beside(own: Columns, rival: Columns, settings: EvaluationSettings, seed: int) -> dict[str, Any]:
+    """The rival's scores and the model's lead over it (positive where the model is better)."""
+    lead_over = {f"{kind}_difference": own[kind] - rival[kind] for kind in rival}
+    return _with_intervals(rival | lead_over, settings, seed)
+
+
+def _control_rows(n: int, settings: EvaluationSettings, seed: int) -> np.ndarray:
+    wanted = n if settings.control_samples is None else min(settings.control_samples, n)
+    if n < 2 or wanted < 1 or settings.control_shuffles < 1:
+        return np.arange(0)
+    return np.sort(np.random.default_rng(seed).choice(n, wanted, replace=False))
+
+
+def _words(texts: Sequence[str]) -> float:
+    return float(np.mean([len(text.split()) for text in texts]))

@@ -35,5 +35,7 @@ class EvaluationSettings:
     """Lead-n: the first n sentences of the document, the baseline of news summarization."""
     bootstrap_samples: int = 1000
     """Resamples of the test examples behind each 95 % interval."""
-    control_samples: int | None = 500
-    """Examples of the shuffled-document control; null uses all, 0 none."""
+    control_samples: int | None = None
+    """References that the shuffled-document control is averaged over; null uses all, 0 none. It costs no generation."""
+    control_shuffles: int = 5
+    """Shuffles that the control is the mean of."""

@@ -1,44 +1,78 @@
 """The table at the end of a run: the model between its baselines and its control, and what that means."""
 
+from typing import Any
+
 from rich.table import Table
 
+from warmstart.evaluation.rouge import KINDS
 from warmstart.evaluation.scores import Judgement
 
-SHOWN = ("rouge1", "rouge2", "rougeLsum")  # rougeL stands in result.json; four columns do not fit a terminal
-NAMES = {"shuffled_document": "another document"}
+CONTROL = "shuffled_document"
+NAMES = {CONTROL: "another document"}
+SAID = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
+FEW_DISTINCT = 0.5  # below this share of distinct summaries the model says much the same of everything
+
+
+def score_rows(
+    metrics: dict[str, Any], baselines: dict[str, Any], controls: dict[str, Any], model_name: str
+) -> dict[str, dict[str, Any]]:
+    """Scores by row name: the model, its baselines, its control."""
+    rows = {model_name: {name.removeprefix("test/"): value for name, value in metrics.items()}}
+    return rows | {NAMES.get(name, name): row for name, row in (baselines | controls).items()}
 
 
 def score_table(judgement: Judgement, model_name: str) -> Table:
-    """Rows: model, lead baselines, control. Columns: ROUGE F1 x 100 with its 95 % interval."""
+    """Columns: ROUGE F1 x 100 above its 95 % interval. 80 columns wide with a short model name."""
     table = Table(title=f"ROUGE F1 on {judgement.metrics['test/examples']} test examples, 95 % bootstrap intervals")
-    table.add_column("", no_wrap=True, min_width=16)
-    for kind in SHOWN:
-        table.add_column(kind, justify="right", no_wrap=True)
-    rows = {model_name: {key.removeprefix("test/"): value for key, value in judgement.metrics.items()}}
-    for name, row in (judgement.baselines | judgement.controls).items():
-        rows[NAMES.get(name, name)] = row
-    for name, row in rows.items():
-        cells = [f"{row[kind]:.1f} [{row[f'{kind}_ci'][0]:.1f}, {row[f'{kind}_ci'][1]:.1f}]" for kind in SHOWN]
-        table.add_row(name, *(cell.replace("[", r"\[") for cell in cells))
+    table.add_column("", overflow="fold")
+    for kind in KINDS:
+        table.add_column(SAID[kind], justify="right", no_wrap=True)
+    for name, row in score_rows(judgement.metrics, judgement.baselines, judgement.controls, model_name).items():
+        cells = (f"{row[kind]:.2f}\n\\[{row[f'{kind}_ci'][0]:.1f}, {row[f'{kind}_ci'][1]:.1f}]" for kind in KINDS)
+        table.add_row(name.replace("[", r"\["), *cells)
     return table
 
 
 def verdict(judgement: Judgement) -> str:
-    """One honest sentence for each rival, from the paired interval of ROUGE-1."""
+    """:func:`statements` of a judgement, one a line."""
+    return "\n".join(statements(judgement.metrics, judgement.baselines, judgement.controls))
+
+
+def statements(metrics: dict[str, Any], baselines: dict[str, Any], controls: dict[str, Any]) -> list[str]:
+    """One honest sentence for each rival from the paired interval of ROUGE-1, and where other ROUGEs say otherwise."""
     said = []
-    for name, row in (judgement.controls | judgement.baselines).items():
+    for name, row in (controls | baselines).items():
+        kinds = [kind for kind in KINDS if f"{kind}_difference_ci" in row]
+        outcomes = {kind: _outcome(*row[f"{kind}_difference_ci"]) for kind in kinds}
         low, high = row["rouge1_difference_ci"]
         lead = f"{row['rouge1_difference']:+.2f} ROUGE-1 [{low:+.2f}, {high:+.2f}]"
-        if name == "shuffled_document":
-            said.append(
-                f"It reads its document: {lead} over being given another one."
-                if low > 0
-                else f"It does not show that it reads its document: {lead} over being given another one."
-            )
-        elif low > 0:
-            said.append(f"It beats {name}: {lead}.")
-        elif high < 0:
-            said.append(f"It does not beat {name}: {lead}. Copying the first sentences would score better.")
-        else:
-            said.append(f"It is not distinguishable from {name}: {lead}.")
-    return "\n".join(said)
+        sentence = _sentence(name, outcomes["rouge1"], lead)
+        others = [kind for kind in kinds if outcomes[kind] != outcomes["rouge1"]]
+        said.append(" ".join([sentence, *(_otherwise(kind, outcomes[kind], row) for kind in others)]))
+    distinct = metrics.get("test/distinct_fraction", 1.0)
+    if distinct < FEW_DISTINCT:
+        said.append(f"It says much the same of everything: only {distinct:.0%} of its summaries are distinct.")
+    if empty := metrics.get("test/empty_fraction", 0.0):
+        said.append(f"{empty:.1%} of its summaries are empty.")
+    return said
+
+
+def _outcome(low: float, high: float) -> str:
+    return "better" if low > 0 else "worse" if high < 0 else "even"
+
+
+def _sentence(name: str, outcome: str, lead: str) -> str:
+    if name == CONTROL:
+        reads = "It reads its document" if outcome == "better" else "It does not show that it reads its document"
+        return f"{reads}: {lead} over being given another one."
+    if outcome == "better":
+        return f"It beats {name}: {lead}."
+    if outcome == "worse":
+        return f"It does not beat {name}: {lead}. Copying the first sentences would score better."
+    return f"It is not distinguishable from {name}: {lead}."
+
+
+def _otherwise(kind: str, outcome: str, row: dict[str, Any]) -> str:
+    low, high = row[f"{kind}_difference_ci"]
+    word = {"better": "ahead", "worse": "behind", "even": "not distinguishable"}[outcome]
+    return f"By {SAID[kind]} it is {word}: {row[f'{kind}_difference']:+.2f} [{low:+.2f}, {high:+.2f}]."

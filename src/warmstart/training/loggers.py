@@ -1,72 +1,132 @@
 """Where curves go: metrics.csv in the run directory always, Weights & Biases on request.
 
-W&B never prompts: online where a key is configured, else offline with a line on how to sync. Its run id is kept in the
-run directory, so a resumed run goes on in the same W&B run.
+W&B never prompts: online where a key is configured and its server answers, else offline with a line on how to sync.
+Its run id is kept in the run directory, so a resumed run goes on in the same W&B run.
 """
 
 import json
 import logging
 import netrc
 import os
+import socket
+import sys
+import urllib.request
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
+from warmstart.training.metrics_csv import MetricsCsv
 from warmstart.training.settings import LoggerSettings
 
 _log = logging.getLogger(__name__)
+
+SECONDS = 3.0  # for W&B's server to answer; wandb.init itself waits 90 and then fails
 
 
 def build_loggers(
     settings: LoggerSettings, run_dir: Path, *, run_name: str, config: dict[str, Any], tags: list[str]
 ) -> list[Logger]:
     """The loggers of a run; ``config`` is plain values."""
-    loggers: list[Logger] = [CSVLogger(run_dir, name="", version="")]
+    loggers: list[Logger] = [MetricsCsv(run_dir)]
     if settings.wandb:
-        offline = not _key_is_configured() or os.environ.get("WANDB_MODE") == "offline"
-        if offline:
-            _log.warning(
-                "W&B: no key is configured, logging offline. To upload: wandb sync %s/wandb/offline-run-*", run_dir
-            )
-        loggers.append(
-            WandbLogger(
-                name=run_name,
-                save_dir=run_dir,
-                id=_run_id(run_dir),
-                project=settings.project,
-                entity=settings.entity,
-                group=settings.group,
-                tags=[*tags, *settings.tags],
-                config=json.loads(json.dumps(config, default=str)),
-                mode="offline" if offline else "online",
-                resume="allow",
-            )
-        )
+        options: dict[str, Any] = {
+            "name": run_name,
+            "save_dir": run_dir,
+            "id": _run_id(run_dir),
+            "project": settings.project,
+            "entity": settings.entity,
+            "group": settings.group,
+            "tags": [*tags, *settings.tags],
+            "config": json.loads(json.dumps(config, default=str)),
+        }
+        loggers.append(_started(options, run_dir))
     return loggers
 
 
 def close_loggers(exit_code: int) -> None:
     """End the W&B run of this job, also after a failure: two jobs of one process must not share it."""
-    import wandb
-
-    if wandb.run is not None:
+    wandb = sys.modules.get("wandb")  # never imported where W&B is off
+    if wandb is not None and wandb.run is not None:
         wandb.finish(exit_code=exit_code)
 
 
-def _key_is_configured() -> bool:
+def wandb_mode() -> tuple[str, str]:
+    """``online``, ``offline`` or ``disabled``, and why; WANDB_MODE decides where it asks for less than online."""
+    asked = os.environ.get("WANDB_MODE", "").lower()
+    if asked in ("offline", "dryrun"):
+        return "offline", f"WANDB_MODE={asked}"
+    if asked == "disabled":
+        return "disabled", "WANDB_MODE=disabled"
+    server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    if not _key_is_configured(server):
+        return "offline", "no key is configured (wandb login, or WANDB_API_KEY)"
+    if not _answers(server):
+        return "offline", f"{server} does not answer"
+    return "online", "a key is configured"
+
+
+@rank_zero_only
+def _say_offline(run_dir: Path, reason: str) -> None:
+    _log.warning("W&B: %s, so logging offline. To upload: wandb sync %s/wandb/offline-run-*", reason, run_dir)
+
+
+def _started(options: dict[str, Any], run_dir: Path) -> WandbLogger:
+    mode, reason = wandb_mode()
+    if mode == "online":
+        import wandb
+
+        try:
+            # ``mode`` as an argument: WandbLogger(offline=True) sets WANDB_MODE for every later job of the process.
+            logger = WandbLogger(**options, mode=mode, resume="allow")
+            _ = logger.experiment  # starts the run now, while there is a way back
+            return logger
+        except wandb.Error as error:
+            mode, reason = "offline", str(error).splitlines()[0] if str(error) else type(error).__name__
+            close_loggers(1)
+    if mode == "offline":
+        _say_offline(run_dir, reason)
+    # Offline knows no ``resume``; syncing puts runs of one id together.
+    logger = WandbLogger(**options, mode=mode, resume=None)
+    _ = logger.experiment
+    return logger
+
+
+def _key_is_configured(server: str) -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("://")[-1].split("/")[0]
+    host = urlsplit(server).netloc
+    # wandb reads $NETRC, else ~/.netrc, else ~/_netrc.
+    named = os.environ.get("NETRC")
+    places = [named] if named else [os.path.expanduser(f"~/{name}") for name in (".netrc", "_netrc")]
+    for place in places:
+        try:
+            if netrc.netrc(place).authenticators(host):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
+
+
+def _answers(server: str) -> bool:
+    url = urlsplit(server)
+    proxy = urllib.request.getproxies().get(url.scheme)
+    if proxy and url.hostname and not urllib.request.proxy_bypass(url.hostname):
+        url = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    port = url.port or (80 if url.scheme == "http" else 443)
     try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
+        socket.create_connection((url.hostname or "", port), timeout=SECONDS).close()
+    except OSError:
         return False
+    return True
 
 
 def _run_id(run_dir: Path) -> str:
     path = run_dir / "wandb_id.txt"
     if not path.exists():
+        run_dir.mkdir(parents=True, exist_ok=True)
         path.write_text(uuid.uuid4().hex[:12])
     return path.read_text().strip()

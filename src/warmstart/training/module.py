@@ -1,10 +1,10 @@
 """The LightningModule: loss by label tokens of the whole optimizer step, and validation that also reads summaries.
 
 Each batch's backward pass adds the *sum* of its loss; before clipping, gradients are divided once by the label tokens
-of all batches and ranks of the step. So accumulation and ranks change nothing, however unequal the batches.
+of all batches and ranks of the step. So accumulation and ranks change nothing, however unequal the batches, and a
+window that the end of an epoch cuts short is divided by its own tokens.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +12,18 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from warmstart.errors import UserError
 from warmstart.training.optimizer import build_optimizer
-from warmstart.training.schedule import rate_factor
+from warmstart.training.schedule import build_schedule
 from warmstart.training.settings import OptimSettings
+from warmstart.training.throughput import ThroughputMeter, peak_memory_bytes
+from warmstart.training.validation_sample import ValidationSample, gathered
 
 Score = Callable[[list[str], list[str]], dict[str, float]]
+
+# What the backward pass multiplies a summed loss by: with fp16's loss scaling, sums over thousands of tokens would
+# overflow for the first steps. A power of two, so that no bit of the gradients changes; divided out with the tokens.
+SUM_SCALE = 2.0**-12
 
 
 class SummarizationModule(L.LightningModule):
@@ -28,10 +35,10 @@ class SummarizationModule(L.LightningModule):
         optim: rates, schedule, smoothing.
         generation: plain keyword arguments of ``generate`` for the validation sample.
         total_steps: optimizer steps that the schedule spans.
-        hparams: plain values to keep in the checkpoint.
-        validation_samples: examples that each validation summarises.
-        log_every: optimizer steps between logged rates and throughput.
+        hparams: plain values to keep in the checkpoint; anything else could not be loaded with ``weights_only=True``.
+        validation_samples: examples that each validation summarises, the first ones of the split.
         score: predictions and references to mean scores by name.
+        log_every: optimizer steps between logged rates and throughput; the trainer's ``log_every_n_steps``.
     """
 
     def __init__(
@@ -48,132 +55,131 @@ class SummarizationModule(L.LightningModule):
         log_every: int = 10,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(hparams)
+        require_plain(hparams)
+        # Loggers are given the config when they are built: not a second time under other names.
+        self.save_hyperparameters(hparams, logger=False)
         self.model = model
         self.tokenizers = tokenizers
         self.optim = optim
         self.generation = generation
         self.total_steps = total_steps
-        self.validation_samples = validation_samples
         self.score = score
-        self.log_every = log_every
+        self.log_every = max(log_every, 1)
         self.samples: list[dict[str, Any]] = []  # the last validation's: index, prediction, reference
-        self._step_tokens: Tensor | None = None  # label tokens of the optimizer step so far
-        self._meter = _Meter()
+        self._sample = ValidationSample(validation_samples, getattr(tokenizers, "source_pad_id", 0))
+        self._step_sums: Tensor | None = None  # likelihood and label tokens of the optimizer step so far
+        self._meter = ThroughputMeter()
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.model, self.optim)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(self.optim, self.total_steps))
+        # A fused optimizer would divide by fp16's loss scale inside its step, after clipping had seen scaled gradients.
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        optimizer = build_optimizer(self.model, self.optim, fused=False if scaled else None)
+        schedule = build_schedule(optimizer, self.optim, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # --- training --------------------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        self._step_sums = None
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        # Lightning counts the step that loggers see apart from global_step, and is one ahead of it after a resume.
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         loss, nll, tokens = self.model.training_loss(
             batch["input_ids"], batch["attention_mask"], batch["labels"], label_smoothing=self.optim.label_smoothing
         )
-        self._step_tokens = tokens if self._step_tokens is None else self._step_tokens + tokens
+        sums = torch.stack([nll.detach().float(), tokens.float()])
+        self._step_sums = sums if self._step_sums is None else self._step_sums + sums
         self._meter.count(batch)
-        self.log("train/loss", nll / tokens, prog_bar=True)
         # Lightning divides by the number of accumulated batches; the division that counts comes before clipping.
-        return loss * self.trainer.accumulate_grad_batches
+        return loss * (self.trainer.accumulate_grad_batches * SUM_SCALE)
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        # Lightning's own refuses fused optimizers under mixed precision, and comes here after unscaling in any case.
-        assert self._step_tokens is not None
-        tokens = self._step_tokens.float()
-        world = 1
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            world = torch.distributed.get_world_size()
-            torch.distributed.all_reduce(tokens)
+        """Once for each optimizer step, with or without clipping, after any unscaling: divide, then clip by norm."""
+        # Lightning's own refuses fused optimizers under mixed precision, also where there is nothing to unscale.
+        assert self._step_sums is not None
+        nll, tokens = _summed_over_ranks(self._step_sums)
+        self._step_sums = None
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        gradients = [p.grad for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         # DDP averaged the gradients over ranks; the sum is wanted.
-        torch._foreach_mul_(gradients, world / tokens)
-        self._step_tokens = None
+        torch._foreach_mul_(gradients, self.trainer.world_size / (SUM_SCALE * tokens.clamp(min=1)))
         norm = torch.nn.utils.get_total_norm(gradients)
         if gradient_clip_val:
             torch.nn.utils.clip_grads_with_norm_(parameters, float(gradient_clip_val), norm)
-        self.log("train/gradient_norm", norm)
+        self._log_step(optimizer, nll / tokens.clamp(min=1), norm)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.trainer.global_step % max(self.log_every, 1) == 0:
-            for group in self.trainer.optimizers[0].param_groups:
-                if not group["name"].endswith("_no_decay"):
-                    self.log(f"rate/{group['name']}", group["lr"])
-            self.log_dict(self._meter.read())
+    def _log_step(self, optimizer: Any, loss: Tensor, norm: Tensor) -> None:
+        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/gradient_norm", norm)
+        for group in optimizer.param_groups:
+            if not group["name"].endswith("_no_decay"):
+                self.log(f"rate/{group['name']}", group["lr"])
+        if (self.global_step + 1) % self.log_every == 0:  # these read the device, which waits for it
+            self._require_finite(loss, "training")
+            for name, value in self._meter.since_last_read(self.trainer.world_size).items():
+                self.log(f"throughput/{name}", value)
+            self.log("memory/peak_bytes", float(peak_memory_bytes(self.device)))
+
+    def _require_finite(self, loss: Tensor, phase: str) -> None:
+        if not torch.isfinite(loss):
+            rates = ", ".join(f"{group['name']} {group['lr']:.2g}" for group in self.trainer.optimizers[0].param_groups)
+            raise UserError(
+                f"The {phase} loss is {float(loss)} at optimizer step {self.global_step}: training diverged (rates: "
+                f"{rates}). Lower optim.encoder_rate, decoder_rate or new_rate, lengthen optim.warmup_steps, or set "
+                "trainer.precision=32-true. checkpoints/ holds the state of the last sound validation."
+            )
+
+    # --- validation ------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
         self._meter.pause()
-        self._nll = torch.zeros((), device=self.device)
-        self._tokens = torch.zeros((), device=self.device)
-        self.samples = []
+        self._validation_sums = torch.zeros(2, device=self.device)
+        self._sample.clear()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         _, nll, tokens = self.model.training_loss(batch["input_ids"], batch["attention_mask"], batch["labels"])
-        self._nll += nll
-        self._tokens += tokens
-        wanted = self.validation_samples - len(self.samples)
-        if self.score is not None and wanted > 0:
-            ids = self.model.generate(
-                batch["input_ids"][:wanted], attention_mask=batch["attention_mask"][:wanted], **self.generation
-            )
-            labels = [row[row != -100].tolist() for row in batch["labels"][:wanted]]
-            texts = zip(self.tokenizers.decode(ids[:, 1:]), self.tokenizers.decode(labels), strict=True)
-            for index, (prediction, reference) in zip(batch["index"].tolist(), texts, strict=False):
-                self.samples.append({"index": index, "prediction": prediction, "reference": reference})
+        self._validation_sums += torch.stack([nll.float(), tokens.float()])
+        self._sample.take(batch)
 
     def on_validation_epoch_end(self) -> None:
-        sums = torch.stack([self._nll, self._tokens])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(sums)
-        self.log("validation/loss", sums[0] / sums[1], prog_bar=True)
+        nll, tokens = _summed_over_ranks(self._validation_sums)
+        if not self.trainer.sanity_checking:
+            self._require_finite(nll / tokens, "validation")
+        self.log("validation/loss", nll / tokens, prog_bar=True)
+        with self.trainer.precision_plugin.val_step_context():
+            own = self._sample.summarize(self.model, self.tokenizers, self.generation)
+        self.samples = gathered(own)
         if self.score is not None and self.samples:
             scores = self.score([s["prediction"] for s in self.samples], [s["reference"] for s in self.samples])
-            self.log_dict({f"validation/{name}": value for name, value in scores.items()}, sync_dist=True)
+            # Every rank has all samples and so the same means.
+            self.log_dict({f"validation/{name}": float(value) for name, value in scores.items()})
         self._meter.resume()
 
     def throughput(self) -> dict[str, float]:
-        """Mean over the whole fit, as result.json reports it."""
-        return self._meter.total()
+        """Mean over the whole fit and all ranks, as result.json reports it."""
+        return self._meter.total(self.trainer.world_size)
 
 
-class _Meter:
-    """Tokens without padding a second, examples a second, and the share of padding; validation time left out."""
+def require_plain(value: Any, where: str = "hparams") -> None:
+    """Raise a TypeError that names the first value which is not a plain Python one."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if type(key) not in (str, int):
+                raise TypeError(f"{where} has the key {key!r} of type {type(key).__name__}; keys are strings.")
+            require_plain(inner, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            require_plain(inner, f"{where}[{i}]")
+    elif type(value) not in (str, int, float, bool, type(None)):  # an enum is a str by isinstance, and pickles as code
+        raise TypeError(f"{where} is {value!r} of type {type(value).__name__}; a checkpoint holds plain values only.")
 
-    def __init__(self) -> None:
-        self._seconds = 0.0
-        self._since: float | None = None
-        self._examples = self._places = 0
-        self._tokens: Tensor | int = 0
 
-    def count(self, batch: dict[str, Tensor]) -> None:
-        if self._since is None:
-            self._since = time.perf_counter()
-        self._examples += len(batch["input_ids"])
-        # Masks come from the loader; where they are on a device, adding there would wait for it.
-        self._tokens = self._tokens + batch["attention_mask"].sum() + (batch["labels"] != -100).sum()
-        self._places += batch["input_ids"].numel() + batch["labels"].numel()
-
-    def pause(self) -> None:
-        if self._since is not None:
-            self._seconds += time.perf_counter() - self._since
-            self._since = None
-
-    def resume(self) -> None:
-        if self._places:
-            self._since = time.perf_counter()
-
-    def total(self) -> dict[str, float]:
-        self.pause()
-        seconds = max(self._seconds, 1e-9)
-        return {
-            "tokens_per_second": float(self._tokens) / seconds,
-            "examples_per_second": self._examples / seconds,
-            "padding_fraction": 1 - float(self._tokens) / self._places if self._places else 0.0,
-        }
-
-    def read(self) -> dict[str, float]:
-        running = self.total()
-        self.resume()
-        return {f"throughput/{name}": value for name, value in running.items()}
+def _summed_over_ranks(sums: Tensor) -> Tensor:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(sums)
+    return sums

@@ -4,21 +4,33 @@ from typing import Any
 
 import torch
 
+from warmstart.errors import UserError
 from warmstart.training.settings import OptimSettings
+
+FUSED_DEVICES = ("cpu", "cuda")
 
 
 def parameter_groups(model: Any, optim: OptimSettings) -> list[dict[str, Any]]:
     """Trainable parameters by part (``encoder``, ``decoder``, ``new``) and by whether weight decay applies.
 
     Vectors (biases, norms) have no decay. A parameter that the halves share stands once, in the first half that has it.
+
+    Raises:
+        UserError: nothing trains.
     """
     rates = {"encoder": optim.encoder_rate, "decoder": optim.decoder_rate, "new": optim.new_rate}
     new = model.new_parameter_names()
     groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            part = "new" if name in new else name.partition(".")[0]
+            half = name.partition(".")[0]
+            part = half if half in ("encoder", "decoder") and name not in new else "new"
             groups.setdefault((part, parameter.dim() > 1), []).append(parameter)
+    if not groups:
+        raise UserError(
+            "Every parameter is frozen, so there is nothing to train: the decoder brings cross-attention of its own. "
+            "Set bridge.freeze to none, encoder or decoder."
+        )
     return [
         {
             "params": parameters,
@@ -30,6 +42,12 @@ def parameter_groups(model: Any, optim: OptimSettings) -> list[dict[str, Any]]:
     ]
 
 
-def build_optimizer(model: Any, optim: OptimSettings) -> torch.optim.AdamW:
-    """Fused AdamW over :func:`parameter_groups`."""
-    return torch.optim.AdamW(parameter_groups(model, optim), betas=(optim.betas[0], optim.betas[1]), fused=True)
+def build_optimizer(model: Any, optim: OptimSettings, *, fused: bool | None = None) -> torch.optim.AdamW:
+    """AdamW over :func:`parameter_groups`, fused (one kernel for all parameters) wherever the device has that.
+
+    ``fused=False`` is for gradients under a loss scale: a fused step unscales by itself, too late for clipping.
+    """
+    groups = parameter_groups(model, optim)
+    if fused is None:
+        fused = all(p.device.type in FUSED_DEVICES and p.is_floating_point() for g in groups for p in g["params"])
+    return torch.optim.AdamW(groups, betas=(optim.betas[0], optim.betas[1]), fused=fused)

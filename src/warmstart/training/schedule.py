@@ -6,15 +6,23 @@
 import math
 from collections.abc import Callable
 
+import torch
+
 from warmstart.training.settings import Decay, OptimSettings
 
 
+def warmup_steps(optim: OptimSettings, total_steps: int) -> int:
+    """Optimizer steps of warm-up, at least one: the last of them has the peak rate."""
+    steps = round(optim.warmup_fraction * total_steps) if optim.warmup_steps is None else optim.warmup_steps
+    return max(steps, 1)
+
+
 def rate_factor(optim: OptimSettings, total_steps: int) -> Callable[[int], float]:
-    """The factor on the peak rates at optimizer step ``step`` (0-based)."""
-    warmup = optim.warmup_steps
-    if warmup is None:
-        warmup = round(optim.warmup_fraction * total_steps)
-    warmup = max(warmup, 1)
+    """The factor on the peak rates at optimizer step ``step`` (0-based).
+
+    Linear and cosine reach zero at ``total_steps``, the first step that is not taken.
+    """
+    warmup = warmup_steps(optim, total_steps)
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -31,3 +39,10 @@ def rate_factor(optim: OptimSettings, total_steps: int) -> Callable[[int], float
                 return 1.0
 
     return factor
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, optim: OptimSettings, total_steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The schedule of every group of ``optimizer``; step it after each optimizer step."""
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(optim, total_steps))

@@ -1,68 +1,100 @@
 """A Lightning trainer for a run directory: precision that suits the device, checkpoints named last and best."""
 
 import inspect
+import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import Callback, Timer
+from lightning.pytorch.plugins import Precision
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from warmstart.errors import UserError
+from warmstart.training.callbacks import SampleTable, ValidateAtEnd, checkpoint_callbacks
+from warmstart.training.checkpoint_io import AtomicCheckpointIO
 from warmstart.training.settings import TrainerSettings
+
+# Of these there is a key of our own, on which more depends than the trainer (the schedule's length, file names).
+OWN_KEYS = {
+    "max_epochs": "trainer.max_epochs",
+    "max_steps": "trainer.max_steps",
+    "max_time": "trainer.max_minutes",
+    "accumulate_grad_batches": "trainer.accumulate",
+    "gradient_clip_val": "trainer.clip_norm",
+    "precision": "trainer.precision",
+    "accelerator": "trainer.accelerator",
+    "devices": "trainer.devices",
+    "strategy": "trainer.strategy",
+    "val_check_interval": "trainer.validations_per_epoch",
+    "log_every_n_steps": "trainer.log_every",
+    "enable_progress_bar": "trainer.progress_bar",
+    "logger": "logger",
+    "default_root_dir": "name or output_root",
+}
 
 
 def resolve_precision(name: str, accelerator: str) -> str:
-    """``auto``: bf16 mixed where a GPU computes it natively, else fp32.
+    """``auto``: bf16 mixed where the device computes it natively, else fp32.
 
     A CPU without bf16 matrix instructions emulates them: 0.9 GFLOP/s against 106 in fp32 on an AVX2 EPYC.
     """
     if name != "auto":
         return name
-    on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
-    if on_gpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
-        return "bf16-mixed"
-    return "32-true"
+    gpu = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
+    if gpu:
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = accelerator in ("auto", "cpu") and cpu_computes_bf16()
+    return "bf16-mixed" if native else "32-true"
 
 
-def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callback]:
-    """``checkpoints/last.ckpt`` at every validation, ``checkpoints/best.ckpt`` by the monitored metric."""
-    folder = run_dir / "checkpoints"
-    best = ModelCheckpoint(
-        folder,
-        filename="best",
-        monitor=settings.monitor,
-        mode=settings.monitor_mode,
-        save_top_k=1,
-        enable_version_counter=False,
-    )
-    last = ModelCheckpoint(folder, filename="last", save_top_k=1, monitor=None, enable_version_counter=False)
-    callbacks: list[Callback] = [best, last]
-    if settings.patience is not None:
-        callbacks.append(EarlyStopping(settings.monitor, mode=settings.monitor_mode, patience=settings.patience))
-    return callbacks
+def cpu_computes_bf16() -> bool:
+    """Whether this processor multiplies bf16 matrices in hardware: AMX or AVX-512 BF16."""
+    # torch before 2.8 does not tell: fp32 is then the safe answer.
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
 
 
-def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], callbacks: list[Any]) -> L.Trainer:
-    """The trainer of one run.
+def check_extra(extra: dict[str, Any]) -> None:
+    """Raise a UserError where ``trainer.extra`` names what is not the trainer's, or what has a key of its own."""
+    known = set(inspect.signature(L.Trainer.__init__).parameters) - {"self"}
+    if unknown := sorted(set(extra) - known):
+        raise UserError(
+            f"trainer.extra: lightning.Trainer takes no {', '.join(unknown)}. It takes {', '.join(sorted(known))}."
+        )
+    if own := sorted(set(extra) & OWN_KEYS.keys()):
+        said = ", ".join(f"{OWN_KEYS[name]} instead of trainer.extra.{name}" for name in own)
+        raise UserError(f"trainer.extra: these have a key of their own. Set {said}.")
+
+
+def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], callbacks: list[Callback]) -> L.Trainer:
+    """The trainer of one run; a :class:`SampleTable` is added where ``callbacks`` has none.
 
     Raises:
-        UserError: ``trainer.extra`` names something that lightning.Trainer does not take.
+        UserError: ``trainer.extra`` is wrong, a bound is, or the accelerator is not there.
     """
-    unknown = set(settings.extra) - set(inspect.signature(L.Trainer.__init__).parameters)
-    if unknown:
-        raise UserError(
-            f"trainer.extra: lightning.Trainer takes no {', '.join(sorted(unknown))}. See its documentation."
-        )
-    every = [*checkpoint_callbacks(settings, run_dir), *callbacks]
+    check_extra(settings.extra)
+    for name in ("accumulate", "validations_per_epoch", "log_every"):
+        if (value := getattr(settings, name)) < 1:
+            raise UserError(f"trainer.{name}={value} was asked for: it is at least 1.")
+    every = [*checkpoint_callbacks(settings, run_dir), ValidateAtEnd(), *callbacks]
+    if not any(isinstance(callback, SampleTable) for callback in callbacks):
+        every.append(SampleTable(run_dir))
     if settings.max_minutes is not None:
-        every.append(Timer({"seconds": int(settings.max_minutes * 60)}))
+        every.append(Timer(timedelta(minutes=settings.max_minutes)))
+    extra = dict(settings.extra)
+    every += _listed(extra.pop("callbacks", None))
+    plugins = [AtomicCheckpointIO(), *_listed(extra.pop("plugins", None))]
+    given = any(isinstance(plugin, Precision) for plugin in plugins)  # Lightning takes that or a name, not both
     chosen: dict[str, Any] = {
         "max_epochs": settings.max_epochs,
         "max_steps": settings.max_steps,
         "accumulate_grad_batches": settings.accumulate,
         "gradient_clip_val": settings.clip_norm or None,
-        "precision": resolve_precision(settings.precision, settings.accelerator),
+        "precision": None if given else resolve_precision(settings.precision, settings.accelerator),
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "strategy": settings.strategy,
@@ -75,5 +107,21 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
         "default_root_dir": run_dir,
         "logger": loggers,
         "callbacks": every,
+        "plugins": plugins,
     }
-    return L.Trainer(**(chosen | settings.extra))
+    # The run's tokenizers lie there already; last.ckpt and best.ckpt are meant to be replaced.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    try:
+        return L.Trainer(**(chosen | extra))
+    except MisconfigurationException as error:
+        raise UserError(
+            f"trainer.accelerator={settings.accelerator}, devices={settings.devices}, strategy={settings.strategy}, "
+            f"precision={settings.precision} cannot be had on this machine: {str(error).splitlines()[0]} "
+            "Set trainer.accelerator=auto trainer.devices=1, or what the machine has."
+        ) from error
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -1,0 +1,86 @@
+"""The README.md of an exported model: what it is made of, how it scored beside what, and by which command."""
+
+from typing import Any
+
+from warmstart.evaluation.rouge import KINDS
+from warmstart.evaluation.table import NAMES, SAID, statements
+
+FRONT_MATTER = """---
+library_name: transformers
+pipeline_tag: summarization
+tags:
+  - summarization
+  - encoder-decoder
+  - warmstart
+---
+"""
+
+USE = """## Use
+
+```python
+from warmstart import EncoderDecoderModel
+from warmstart.data.tokenizers import TokenizerPair
+
+model, tokenizers = EncoderDecoderModel.from_pretrained(FOLDER), TokenizerPair.load(FOLDER)
+```
+
+The source is tokenized with `encoder_tokenizer/`, the summary with `decoder_tokenizer/`. From the command line:
+`warmstart task=summarize ckpt=FOLDER input=article.txt`.
+"""
+
+LICENCE = """## Licence
+
+No licence is granted here: those of both pretrained checkpoints and of the training texts apply to this model.
+Read them before you share or use it.
+"""
+
+
+def model_card(result: dict[str, Any]) -> str:
+    """Markdown from what result.json holds; of a model that was never evaluated it says so."""
+    parts = [FRONT_MATTER, "# Warm-started summarizer\n"]
+    if not result:
+        parts.append("Not evaluated.\n")
+    else:
+        parts += [_made_of(result), _scores(result), _command(result)]
+    return "\n".join([*parts, USE, LICENCE])
+
+
+def _made_of(result: dict[str, Any]) -> str:
+    choices = result.get("choices", {})
+    counts = result.get("parameters", {})
+    rows = [(part, f"`{choices[part]}`") for part in ("encoder", "decoder", "data") if part in choices]
+    rows += [(f"parameters, {part}", f"{count / 1e6:.1f} M") for part, count in counts.items()]
+    if "generation" in result:
+        search = ", ".join(f"{name}={value}" for name, value in result["generation"].items())
+        rows.append(("decoded with", f"`{search}`"))
+    return "| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows)
+
+
+def _scores(result: dict[str, Any]) -> str:
+    metrics, baselines, controls = (result.get(name, {}) for name in ("metrics", "baselines", "controls"))
+    if "test/rouge1" not in metrics:
+        return "Not evaluated.\n"
+    rows = {"this model": {name.removeprefix("test/"): value for name, value in metrics.items()}}
+    rows |= baselines | {NAMES.get(name, name): row for name, row in controls.items()}
+    lines = [
+        "## Scores\n",
+        f"ROUGE F1 x 100 with 95 % bootstrap intervals on {metrics['test/examples']} test examples.\n",
+    ]
+    lines += ["| | " + " | ".join(SAID[kind] for kind in KINDS) + " |", "|---|" + "---|" * len(KINDS)]
+    for name, row in rows.items():
+        cells = [f"{row[kind]:.2f} ({row[f'{kind}_ci'][0]:.2f} to {row[f'{kind}_ci'][1]:.2f})" for kind in KINDS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "`leadN` copies the first N sentences. `another document` scores this model's summary of some other"]
+    lines += ["document: what it gets without reading the right one.", ""]
+    lines += [f"- {sentence}" for sentence in statements(metrics, baselines, controls)]
+    return "\n".join([*lines, ""])
+
+
+def _command(result: dict[str, Any]) -> str:
+    overrides = result.get("overrides", "")
+    command = overrides if isinstance(overrides, str) else " ".join(["python run.py", *overrides])
+    versions = ", ".join(f"{name} {version}" for name, version in result.get("versions", {}).items())
+    about = [f"Seed {result['seed']}"] if "seed" in result else []
+    about += [f"commit {result['git_commit']}"] if result.get("git_commit") else []
+    about += [versions] if versions else []
+    return "\n".join(["## Made by\n", "```", command, "```", "", f"{'; '.join(about)}.", ""])

@@ -1,0 +1,118 @@
+"""What happens beside the steps: checkpoints, an end that is validated, and a table of what the model writes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
+
+from warmstart.training.settings import TrainerSettings
+
+SAMPLES = "validation_samples.jsonl"
+
+
+def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callback]:
+    """``checkpoints/last.ckpt`` at every validation, ``checkpoints/best.ckpt`` by the monitored metric."""
+    folder = run_dir / "checkpoints"
+    # At the end of validations, never of epochs: resuming at an epoch's end fires that end again, without a metric.
+    # Only a fit without validation has nothing else to save at.
+    validates = settings.extra.get("limit_val_batches", 1.0) != 0
+    options: dict[str, Any] = {
+        "save_top_k": 1,
+        "enable_version_counter": False,
+        "save_on_train_epoch_end": not validates,
+    }
+    best = ModelCheckpoint(folder, filename="best", monitor=settings.monitor, mode=settings.monitor_mode, **options)
+    # After ``best``, so that the state in it already knows of a new best score.
+    last = ModelCheckpoint(folder, filename="last", monitor=None, **options)
+    callbacks: list[Callback] = [best, last]
+    if settings.patience is not None:
+        # A loss that is not finite is reported by the module, with what to do.
+        callbacks.append(
+            EarlyStopping(
+                settings.monitor,
+                mode=settings.monitor_mode,
+                patience=settings.patience,
+                check_finite=False,
+                check_on_train_epoch_end=False,
+            )
+        )
+    return callbacks
+
+
+class ValidateAtEnd(Callback):
+    """Ends a fit at ``max_steps`` with a validation, also in the middle of an epoch.
+
+    Without it the steps since the last validation would be trained and thrown away: neither ``best`` nor ``last``
+    would hold them.
+    """
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        if 0 < trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True
+
+
+class SampleTable(Callback):
+    """After each validation, the first ``rows`` of its samples: document, reference, prediction, scores.
+
+    They are appended to ``validation_samples.jsonl`` in the run directory and, where W&B is on, to the table
+    ``validation/samples``. Documents come from the datamodule's ``examples("validation")``.
+    """
+
+    def __init__(self, run_dir: Path, rows: int = 16) -> None:
+        self.path = run_dir / SAMPLES
+        self.rows = rows
+        self._table: Any = None
+        self._resumed = False
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._resumed = False
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        samples = list(getattr(pl_module, "samples", []))[: self.rows]
+        if not samples or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        rows = [self._row(sample, trainer, pl_module) for sample in samples]
+        self._keep_only_before(trainer.global_step)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                self._log_to_wandb(logger, rows, trainer.global_step)
+
+    def _row(self, sample: dict[str, Any], trainer: L.Trainer, module: Any) -> dict[str, Any]:
+        row: dict[str, Any] = {"step": trainer.global_step, "index": sample["index"]}
+        examples = getattr(getattr(trainer, "datamodule", None), "examples", None)
+        if examples is not None:
+            example = examples("validation")[sample["index"]]
+            row |= {"id": example.id, "document": example.document}
+        row |= {"reference": sample["reference"], "prediction": sample["prediction"]}
+        if module.score is not None:
+            scores = module.score([sample["prediction"]], [sample["reference"]])
+            row |= {name: round(float(value), 4) for name, value in scores.items()}
+        return row
+
+    def _keep_only_before(self, step: int) -> None:
+        """Once in a fit: a run that was resumed from an earlier step writes its later samples again."""
+        if self._resumed or not self.path.exists():
+            self._resumed = True
+            return
+        self._resumed = True
+        lines = [line for line in self.path.read_text(encoding="utf-8").split("\n") if line]
+        kept = [line for line in lines if json.loads(line)["step"] < step]
+        if len(kept) < len(lines):
+            self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def _log_to_wandb(self, logger: WandbLogger, rows: list[dict[str, Any]], step: int) -> None:
+        import wandb
+
+        if self._table is None:
+            # The default table is immutable after its first log; WandbLogger.log_table knows no other.
+            self._table = wandb.Table(columns=list(rows[0]), log_mode="INCREMENTAL")
+        for row in rows:
+            self._table.add_data(*(row.get(column) for column in self._table.columns))
+        # Curves count the step that was just taken from 0, the table and checkpoints the steps that are done.
+        logger.experiment.log({"validation/samples": self._table, "trainer/global_step": step - 1})

@@ -1,0 +1,21 @@
+"""Real sentences to score: the texts written for the tests."""
+
+import pytest
+
+from warmstart.data.settings import DataKind, DataSettings
+from warmstart.data.sources import load_source
+
+
+@pytest.fixture(scope="session")
+def examples():
+    return list(load_source(DataSettings(name="written", kind=DataKind.written)).split("train"))
+
+
+@pytest.fixture(scope="session")
+def documents(examples):
+    return [example.document for example in examples]
+
+
+@pytest.fixture(scope="session")
+def references(examples):
+    return [example.summary for example in examples]

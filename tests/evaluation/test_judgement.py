@@ -1,0 +1,131 @@
+"""What a judgement says of a model that reads, one that does not, and one that copies; and how it is shown."""
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from warmstart.errors import UserError
+from warmstart.evaluation.baselines import lead
+from warmstart.evaluation.rouge import KINDS
+from warmstart.evaluation.scores import judge, novel_bigram_fraction
+from warmstart.evaluation.settings import EvaluationSettings
+from warmstart.evaluation.table import score_table, statements, verdict
+
+SETTINGS = EvaluationSettings(bootstrap_samples=200)
+
+
+@pytest.fixture(scope="module")
+def judged(documents, references):
+    def judge_it(predictions, **settings):
+        chosen = EvaluationSettings(**({"bootstrap_samples": 200} | settings))
+        return judge(predictions, references, documents, chosen, 0)
+
+    return judge_it
+
+
+def rival(difference, low, high, **others):
+    means = {f"{kind}_difference": difference for kind in KINDS}
+    return means | {f"{kind}_difference_ci": [low, high] for kind in KINDS} | others
+
+
+def test_one_that_reads_beats_control_and_lead(judged, references):
+    said = verdict(judged(references))
+    assert "It reads its document: +" in said
+    assert "It beats lead1: +" in said
+    assert "It beats lead3: +" in said
+
+
+def test_one_that_does_not_read_is_found_out(judged, references):
+    blind = judged(["The same sentence for all."] * len(references))
+    said = verdict(blind)
+    assert "It does not show that it reads its document: +0.00" in said
+    assert "It does not beat lead1" in said
+    assert "says much the same of everything" in said
+    assert blind.controls["shuffled_document"]["rouge1"] == pytest.approx(blind.metrics["test/rouge1"])
+
+
+def test_one_that_copies_the_lead_is_told_from_neither(judged, documents):
+    copied = judged(lead(documents, 1))
+    assert copied.baselines["lead1"]["rouge1_difference_ci"] == [0.0, 0.0]
+    assert "It is not distinguishable from lead1: +0.00 ROUGE-1" in verdict(copied)
+    assert copied.metrics["test/novel_bigram_fraction"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "of_control", "of_lead"),
+    [
+        (0.1, 2.0, "It reads its document", "It beats lead1"),
+        (-1.0, 1.0, "does not show that it reads", "is not distinguishable from lead1"),
+        (-2.0, -0.1, "does not show that it reads", "does not beat lead1"),
+    ],
+)
+def test_the_sentence_follows_the_paired_interval(low, high, of_control, of_lead):
+    row = rival((low + high) / 2, low, high)
+    said = statements({}, {"lead1": row}, {"shuffled_document": row})
+    assert of_control in said[0]
+    assert of_lead in said[1]
+    assert len(said) == 2
+
+
+def test_another_rouge_that_says_otherwise_is_named():
+    row = rival(1.0, 0.5, 1.5, rouge2_difference=-0.4, rouge2_difference_ci=[-0.9, 0.1])
+    (said,) = statements({}, {"lead3": row}, {})
+    assert said.startswith("It beats lead3: +1.00 ROUGE-1 [+0.50, +1.50].")
+    assert said.endswith("By ROUGE-2 it is not distinguishable: -0.40 [-0.90, +0.10].")
+
+
+def test_empty_summaries_are_said():
+    assert statements({"test/empty_fraction": 0.25}, {}, {}) == ["25.0% of its summaries are empty."]
+
+
+def test_metrics_hold_means_intervals_and_what_rouge_does_not_show(judged, references):
+    judgement = judged(references)
+    for kind in KINDS:
+        low, high = judgement.metrics[f"test/{kind}_ci"]
+        assert low <= judgement.metrics[f"test/{kind}"] == judgement.per_example[kind].mean() <= high
+    words = np.mean([len(text.split()) for text in references])
+    assert judgement.metrics["test/words"] == judgement.metrics["test/reference_words"] == pytest.approx(words)
+    assert judgement.metrics["test/distinct_fraction"] == len(set(references)) / len(references)
+    assert judgement.metrics["test/examples"] == len(references)
+    for row in (judgement.baselines["lead1"], judgement.controls["shuffled_document"]):
+        assert row["rouge2_difference"] == pytest.approx(judgement.metrics["test/rouge2"] - row["rouge2"])
+        assert row["rouge2_difference_ci"][0] <= row["rouge2_difference"] <= row["rouge2_difference_ci"][1]
+
+
+def test_the_control_can_be_smaller_or_left_out(judged, references):
+    assert judged(references, control_samples=4).controls["shuffled_document"]["examples"] == 4
+    assert judged(references, control_samples=0).controls == {}
+    assert judge(["A."], ["A."], ["A. B."], SETTINGS, 0).controls == {}  # nothing to shuffle with
+
+
+def test_the_same_seed_judges_the_same(judged, documents):
+    assert judged(lead(documents, 2)).controls == judged(lead(documents, 2)).controls
+
+
+def test_novel_bigrams_ignore_case_and_punctuation():
+    assert novel_bigram_fraction(["The river rose."], ["Yesterday the river, rose again"]) == 0.0
+    assert novel_bigram_fraction(["The river fell."], ["the river rose"]) == 0.5
+    assert novel_bigram_fraction(["", "Word"], ["a b", "a b"]) == 0.0
+
+
+def test_nothing_to_judge_is_said():
+    with pytest.raises(UserError, match="no examples"):
+        judge([], [], [], SETTINGS, 0)
+    with pytest.raises(ValueError, match="2 documents"):
+        judge(["a"], ["a"], ["a", "b"], SETTINGS, 0)
+
+
+def test_the_table_fits_eighty_columns_with_every_interval(judged, documents):
+    judgement = judged(lead(documents, 2))
+    out = io.StringIO()
+    Console(file=out, width=80).print(score_table(judgement, "minilm [x] bert"))
+    text = out.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    for name in ("minilm [x] bert", "lead1", "lead3", "another document", "ROUGE-Lsum"):
+        assert name in text
+    for row in (judgement.baselines["lead1"], judgement.controls["shuffled_document"]):
+        for kind in KINDS:
+            assert "[{:.1f}, {:.1f}]".format(*row[f"{kind}_ci"]) in text
+    assert "…" not in text

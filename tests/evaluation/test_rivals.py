@@ -1,0 +1,53 @@
+"""Lead-n takes first sentences; a derangement leaves nothing in place, and the control is made of predictions."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warmstart.evaluation.baselines import READ, lead
+from warmstart.evaluation.controls import derangement, shuffled_document
+from warmstart.evaluation.rouge import rouge_scores
+
+
+def test_lead_takes_sentences_from_one_line_sentences_or_paragraphs():
+    wanted = "Dr. Ames came.\nShe spoke.\nAll left."
+    for document in (
+        "Dr. Ames came. She spoke. All left. Rain fell.",
+        "Dr. Ames came.\nShe spoke.\nAll left.\nRain fell.",
+        "\n\nDr. Ames came. She spoke.\n\nAll left. Rain fell.\n",
+    ):
+        assert lead([document], 3) == [wanted]
+    assert lead(["", "One."], 3) == ["", "One."]
+
+
+def test_lead_reads_on_where_sentences_are_long():
+    first, second = "word " * READ + "end.", "Next " + "and " * READ + "stop."
+    assert lead([f"{first} {second} Third."], 2) == [f"{first}\n{second}"]
+
+
+@given(st.integers(2, 200), st.integers(0, 10**6))
+def test_a_derangement_leaves_nothing_in_place(n, seed):
+    order = derangement(n, seed)
+    assert sorted(order) == list(range(n))
+    assert (order != np.arange(n)).all()
+
+
+def test_one_example_has_no_control():
+    with pytest.raises(ValueError, match="at least two"):
+        derangement(1, 0)
+
+
+def test_each_other_place_is_as_likely():
+    places = np.array([derangement(4, seed) for seed in range(900)])[:, 0]
+    assert np.abs(np.bincount(places, minlength=4) / 900 - [0, 1 / 3, 1 / 3, 1 / 3]).max() < 0.06
+
+
+def test_the_control_is_the_mean_over_other_documents_summaries(references):
+    texts = references[:3]
+    found = shuffled_document(texts, texts, shuffles=400, seed=0)["rouge1"]
+    for i in range(3):
+        others = [rouge_scores([texts[j]], [texts[i]])["rouge1"][0] for j in range(3) if j != i]
+        assert found[i] == pytest.approx(np.mean(others), abs=1.5)
+    part = shuffled_document(texts, texts, shuffles=400, seed=0, rows=np.array([2]))["rouge1"]
+    assert part == pytest.approx(found[[2]])

@@ -1,0 +1,79 @@
+"""Batches become summaries in the examples' order, whatever the batches, and the model is left as it was."""
+
+import pytest
+import torch
+from transformers import BertConfig
+
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.evaluation.generation import generation_kwargs, summarize_batches
+from warmstart.evaluation.settings import GenerationSettings
+
+GREEDY = GenerationSettings(num_beams=1, max_new_tokens=5)
+
+
+class Ids:
+    def decode(self, ids):
+        return [" ".join(map(str, row)) for row in ids.tolist()]
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    size = {
+        "vocab_size": 40,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "max_position_embeddings": 24,
+        "initializer_range": 0.5,
+    }
+    ids = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    halves = {"encoder": BertConfig(**size), "decoder": BertConfig(**size)}
+    return EncoderDecoderModel(EncoderDecoderConfig(**halves, **ids)).train()
+
+
+def loader(order, size):
+    source = torch.randint(3, 40, (6, 5), generator=torch.Generator().manual_seed(0))
+    for start in range(0, 6, size):
+        index = torch.tensor(order[start : start + size])
+        yield {"input_ids": source[index], "attention_mask": torch.ones_like(source[index]), "index": index}
+
+
+def test_summaries_come_in_the_examples_order(model):
+    told = []
+    one, seconds = summarize_batches(model, loader([0, 1, 2, 3, 4, 5], 6), Ids(), GREEDY)
+    two, _ = summarize_batches(model, loader([5, 2, 0, 4, 1, 3], 4), Ids(), GREEDY, progress=told.append)
+    assert one == two
+    assert len(set(one)) > 1
+    assert told == [4, 2]
+    assert seconds > 0
+
+
+def test_the_model_is_left_in_its_mode_also_after_a_failure(model):
+    def broken():
+        yield from loader([0, 1, 2, 3, 4, 5], 3)
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        summarize_batches(model, broken(), Ids(), GREEDY)
+    assert model.training
+
+
+def test_dropout_is_off_and_beams_are_used(model):
+    beams = GenerationSettings(num_beams=3, max_new_tokens=5)
+    runs = [summarize_batches(model, loader([0, 1, 2, 3, 4, 5], 6), Ids(), beams)[0] for _ in range(2)]
+    assert runs[0] == runs[1]
+
+
+def test_only_what_the_search_knows_is_passed():
+    assert generation_kwargs(GREEDY) == {
+        "num_beams": 1,
+        "max_new_tokens": 5,
+        "no_repeat_ngram_size": 3,
+        "do_sample": False,
+    }
+    sampled = generation_kwargs(GenerationSettings(num_beams=1, do_sample=True, top_p=0.9, min_new_tokens=2))
+    assert sampled["top_p"] == 0.9
+    assert sampled["min_new_tokens"] == 2
+    assert generation_kwargs(GenerationSettings())["length_penalty"] == 1.0

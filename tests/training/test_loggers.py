@@ -1,0 +1,118 @@
+"""W&B goes offline by itself, keeps its run, prompts nobody, and leaves nothing behind for the next job."""
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.loggers import WandbLogger
+from tiny_training import STILL, Letters, Recorder, fit, tiny_model
+
+from warmstart.training import loggers as module
+from warmstart.training.loggers import build_loggers, close_loggers, wandb_mode
+from warmstart.training.metrics_csv import MetricsCsv
+from warmstart.training.settings import LoggerSettings
+
+ON = LoggerSettings(name="wandb", wandb=True, project="p", group="sweep", tags=["mine"])
+
+
+@pytest.fixture(autouse=True)
+def _no_account(tmp_path, monkeypatch):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    yield
+    close_loggers(0)
+
+
+def records(folder: Path):
+    """What an offline run wrote. W&B ships no reader: a LevelDB log (32 KiB blocks) of protobuf records."""
+    from wandb.proto import wandb_internal_pb2
+
+    (path,) = folder.glob("*.wandb")
+    data, place, whole = path.read_bytes(), 7, b""  # behind W&B's own header
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:  # too little left in the block for a record's header
+            place += 32768 - place % 32768
+            continue
+        length, kind = struct.unpack_from("<HB", data, place + 4)
+        whole += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # complete, or the last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(whole)
+            whole = b""
+            yield record
+
+
+def test_csv_alone_without_wandb(tmp_path):
+    (csv,) = build_loggers(LoggerSettings(), tmp_path, run_name="r", config={}, tags=[])
+    assert isinstance(csv, MetricsCsv)
+    close_loggers(1)  # nothing to close
+
+
+def test_an_offline_run_holds_config_metrics_table_and_exit_code(tmp_path, caplog):
+    loggers = build_loggers(ON, tmp_path, run_name="r", config={"optim": {"rate": 0.5}}, tags=["encoder=bert"])
+    assert "no key is configured" in caplog.text
+    assert f"wandb sync {tmp_path}/wandb/offline-run-*" in caplog.text
+    fitted = Recorder(
+        tiny_model(), Letters(), STILL, {"max_new_tokens": 3}, total_steps=2, hparams={}, validation_samples=2
+    )
+    fit(tmp_path, 4, 1, module=fitted, loggers=loggers, max_epochs=2)
+    close_loggers(3)
+    assert "WANDB_MODE" not in os.environ
+
+    (folder,) = tmp_path.glob("wandb/offline-run-*")
+    kept = list(records(folder))
+    (run,) = [record.run for record in kept if record.HasField("run")]
+    assert run.run_id == (tmp_path / "wandb_id.txt").read_text()
+    assert (run.project, run.run_group, run.display_name, sorted(run.tags)) == (
+        "p",
+        "sweep",
+        "r",
+        ["encoder=bert", "mine"],
+    )
+    assert {item.key: item.value_json for item in run.config.update}["optim"] == '{"rate":0.5}'
+    logged = [
+        {" ".join([*item.nested_key] or [item.key]): item.value_json for item in record.history.item}
+        for record in kept
+        if record.HasField("history")
+    ]
+    assert len([row for row in logged if "train/loss" in row]) == 4
+    tables = [row for row in logged if "validation/samples _type" in row]
+    assert {row["validation/samples _type"] for row in tables} == {'"incremental-table-file"'}
+    assert [row["validation/samples nrows"] for row in tables] == ["2", "4"]  # two after each validation
+    (ended,) = [record.exit.exit_code for record in kept if record.HasField("exit")]
+    assert ended == 3
+
+
+def test_a_second_job_has_a_run_of_its_own_and_a_resumed_one_its_earlier(tmp_path):
+    ids = []
+    for folder in (tmp_path / "a", tmp_path / "b", tmp_path / "a"):
+        logger = build_loggers(ON, folder, run_name="r", config={}, tags=[])[1]
+        assert isinstance(logger, WandbLogger)
+        ids.append(logger.experiment.id)
+        close_loggers(0)
+    assert ids[0] == ids[2] != ids[1]
+
+
+def test_the_mode_follows_key_network_and_environment(tmp_path, monkeypatch):
+    assert wandb_mode()[0] == "offline"
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password " + "k" * 40)
+    monkeypatch.setattr(module, "_answers", lambda server: True)
+    assert wandb_mode()[0] == "online"
+    monkeypatch.setattr(module, "_answers", lambda server: False)
+    assert wandb_mode() == ("offline", "https://api.wandb.ai does not answer")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert wandb_mode()[1].startswith("no key")
+    monkeypatch.undo()
+    for asked, mode in [("offline", "offline"), ("dryrun", "offline"), ("disabled", "disabled")]:
+        monkeypatch.setenv("WANDB_MODE", asked)
+        assert wandb_mode()[0] == mode
+
+
+def test_a_server_that_does_not_answer_is_found_out_quickly(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert not module._answers("http://127.0.0.1:9")

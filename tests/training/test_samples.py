@@ -1,0 +1,60 @@
+"""Which validation examples are summarised, and the table of them that a run leaves."""
+
+import json
+
+import pytest
+from tiny_training import STILL, Letters, Recorder, Rows, batches, fit, rows, tiny_model
+
+from warmstart.training.callbacks import SAMPLES, SampleTable
+from warmstart.training.validation_sample import ValidationSample
+
+SEARCH = {"max_new_tokens": 4}
+
+
+def score(predictions, references):
+    return {"words": float(sum(len(text.split()) for text in predictions)) / len(predictions)}
+
+
+def module(size):
+    return Recorder(
+        tiny_model(), Letters(), STILL, SEARCH, total_steps=4, hparams={}, validation_samples=size, score=score
+    )
+
+
+def read(run_dir):
+    return [json.loads(line) for line in (run_dir / SAMPLES).read_text().splitlines()]
+
+
+def test_the_first_examples_of_the_split_are_summarised_however_they_are_batched():
+    model, data = tiny_model().eval(), rows(24)
+    found = []
+    for size in (24, 5):
+        sample = ValidationSample(18)
+        for batch in reversed(batches(size, data)):
+            sample.take(batch)
+        found.append(sorted(sample.summarize(model, Letters(), SEARCH), key=lambda row: row["index"]))
+    assert [row["index"] for row in found[0]] == list(range(18))
+    assert found[0] == found[1]
+    alone = model.generate(data["input_ids"][3:4, :4], **SEARCH)  # row 3 has two places of padding
+    assert found[0][3]["prediction"] == Letters().decode(alone[:, 1:])[0]
+    assert found[0][2]["reference"] == Letters().decode([data["labels"][2, :3].tolist()])[0]
+
+
+def test_means_over_the_sample_are_logged(tmp_path):
+    log, counted = Rows(), module(3)
+    fit(tmp_path, 8, 1, module=counted, loggers=[log])
+    assert [sample["index"] for sample in counted.samples] == [0, 1, 2]
+    assert log.of("validation/words") == pytest.approx([score([s["prediction"] for s in counted.samples], [])["words"]])
+
+
+def test_no_samples_no_generation(tmp_path):
+    fit(tmp_path, 8, 1, module=module(0))
+    assert not (tmp_path / SAMPLES).exists()
+
+
+def test_the_table_holds_every_validation_and_a_resumed_run_replaces_its_own(tmp_path):
+    fit(tmp_path, 8, 1, module=module(3), callbacks=[SampleTable(tmp_path, rows=2)], max_epochs=2)
+    assert [(row["step"], row["index"]) for row in read(tmp_path)] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert read(tmp_path)[0].keys() == {"step", "index", "reference", "prediction", "words"}
+    fit(tmp_path, 8, 1, module=module(3), callbacks=[SampleTable(tmp_path, rows=1)], max_epochs=1)
+    assert [(row["step"], row["index"]) for row in read(tmp_path)] == [(1, 0)]

@@ -1,0 +1,67 @@
+"""Precision that suits the device, bounds, and options that are refused with what to set instead."""
+
+import pytest
+import torch
+from tiny_training import fit
+
+from warmstart.errors import UserError
+from warmstart.training.callbacks import SampleTable
+from warmstart.training.settings import TrainerSettings
+from warmstart.training.trainer import build_trainer, cpu_computes_bf16, resolve_precision
+
+CPU = {"accelerator": "cpu", "progress_bar": False}
+
+
+def built(run_dir, callbacks=(), **settings):
+    return build_trainer(TrainerSettings(**(CPU | settings)), run_dir, [], list(callbacks))
+
+
+def test_auto_precision_is_bf16_only_where_it_is_computed_natively():
+    assert resolve_precision("auto", "cpu") == ("bf16-mixed" if cpu_computes_bf16() else "32-true")
+    assert resolve_precision("16-mixed", "cpu") == "16-mixed"
+    assert resolve_precision("auto", "mps") == "32-true"
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    assert resolve_precision("auto", "gpu") == ("bf16-mixed" if on_gpu else "32-true")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"extra": {"no_such_option": 1}}, "no_such_option"),
+        ({"extra": {"self": 1}}, "takes no self"),
+        ({"extra": {"accumulate_grad_batches": 4}}, "trainer.accumulate instead"),
+        ({"validations_per_epoch": 0}, "trainer.validations_per_epoch=0"),
+        ({"accumulate": 0}, "trainer.accumulate=0"),
+    ],
+)
+def test_wrong_options_are_named(settings, said, tmp_path):
+    with pytest.raises(UserError, match=said):
+        built(tmp_path, **settings)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
+def test_a_device_that_is_not_there_is_said_with_a_way_on(tmp_path):
+    with pytest.raises(UserError, match="Set trainer"):
+        built(tmp_path, accelerator="gpu")
+
+
+def test_extra_reaches_the_trainer_and_adds_to_lists(tmp_path):
+    table = SampleTable(tmp_path, rows=2)
+    trainer = built(tmp_path, [table], extra={"limit_train_batches": 2, "callbacks": [nothing()]})
+    assert trainer.limit_train_batches == 2
+    assert [c for c in trainer.callbacks if isinstance(c, SampleTable)] == [table]
+    assert any(type(c).__name__ == "Nothing" for c in trainer.callbacks)
+
+
+def nothing():
+    from lightning.pytorch.callbacks import Callback
+
+    class Nothing(Callback):
+        pass
+
+    return Nothing()
+
+
+def test_steps_and_epochs_bound_the_fit_whichever_comes_first(tmp_path):
+    assert fit(tmp_path / "a", 2, 1, max_steps=3, max_epochs=5)[1].global_step == 3
+    assert fit(tmp_path / "b", 2, 1, max_steps=30, max_epochs=1)[1].global_step == 4

@@ -1,0 +1,38 @@
+"""Run by test_module.py: one optimizer step over two processes of unequal batches; rank 0 leaves its gradients."""
+
+import sys
+from pathlib import Path
+
+import lightning as L
+import torch
+from tiny_training import STILL, Letters, Recorder, batches, tiny_model
+from torch.utils.data import DataLoader
+
+from warmstart.training.settings import TrainerSettings
+from warmstart.training.trainer import build_trainer
+
+
+class Data(L.LightningDataModule):
+    def train_dataloader(self):
+        return DataLoader(batches(2)[self.trainer.global_rank :: 2], batch_size=None)
+
+    def val_dataloader(self):
+        return DataLoader(batches(4)[self.trainer.global_rank :: 2], batch_size=None)
+
+
+def main(folder: Path) -> None:
+    module = Recorder(
+        tiny_model(), Letters(), STILL, {"max_new_tokens": 2}, total_steps=1, hparams={}, validation_samples=5
+    )
+    settings = TrainerSettings(
+        max_epochs=1, accumulate=2, accelerator="cpu", devices=2, strategy="ddp", clip_norm=0.0, progress_bar=False
+    )
+    trainer = build_trainer(settings, folder, [], [])
+    trainer.fit(module, datamodule=Data())
+    if trainer.is_global_zero:
+        samples = [sample["index"] for sample in module.samples]
+        torch.save({"gradients": module.gradients[0], "samples": samples}, folder / "two_ranks.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
