@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import pytest
+import wandb
 from lightning.pytorch.loggers import WandbLogger
 from tiny_training import STILL, Letters, Recorder, fit, tiny_model
 
@@ -61,6 +62,7 @@ def test_an_offline_run_holds_config_metrics_table_and_exit_code(tmp_path, caplo
     )
     fit(tmp_path, 4, 1, module=fitted, loggers=loggers, max_epochs=2)
     close_loggers(3)
+    wandb.teardown()  # waits for W&B's own process, which may still be writing the file
     assert "WANDB_MODE" not in os.environ
 
     (folder,) = tmp_path.glob("wandb/offline-run-*")
