@@ -22,7 +22,7 @@ class Data(L.LightningDataModule):
 
 def main(folder: Path) -> None:
     module = Recorder(
-        tiny_model(), Letters(), STILL, {"max_new_tokens": 2}, total_steps=1, hparams={}, validation_samples=5
+        tiny_model().double(), Letters(), STILL, {"max_new_tokens": 2}, total_steps=1, hparams={}, validation_samples=5
     )
     settings = TrainerSettings(
         max_epochs=1, accumulate=2, accelerator="cpu", devices=2, strategy="ddp", clip_norm=0.0, progress_bar=False

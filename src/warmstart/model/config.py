@@ -14,6 +14,9 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from warmstart.model.decoders import has_own_cross_attention, make_decoder, text_part
+from warmstart.model.grafting import graft_settings
+
 
 @strict
 class EncoderDecoderConfig(PreTrainedConfig):
@@ -24,6 +27,8 @@ class EncoderDecoderConfig(PreTrainedConfig):
         decoder_start_token_id, eos_token_id, pad_token_id: decoder-side ids. They steer training *and* generation.
         tie_encoder_decoder: share encoder and decoder weights layer by layer (BERTSHARE, Rothe et al. 2020).
         tie_embeddings: share the token embeddings of encoder and decoder alone.
+        graft: how cross-attention is grafted onto a decoder that has none (``every_n_layers``, ``gate``, ``dropout``,
+            ``bias``; see :mod:`warmstart.model.grafting`); None where the decoder's own is used.
         tied_parameters: further shared parameters, ``{name: name it equals}``; written by ``save_pretrained``.
     """
 
@@ -44,6 +49,7 @@ class EncoderDecoderConfig(PreTrainedConfig):
     tie_encoder_decoder: bool | None = False
     tie_embeddings: bool | None = False
     tied_parameters: dict[str, str] | None = None
+    graft: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         # Copies: making the decoder a decoder must not change the config of a model that the caller still uses, and
@@ -52,8 +58,10 @@ class EncoderDecoderConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.encoder.is_decoder = False
         self.encoder.add_cross_attention = False
-        self.decoder.is_decoder = True
-        self.decoder.add_cross_attention = True
+        self.decoder = text_part(self.decoder)
+        if self.graft is not None or not has_own_cross_attention(self.decoder):
+            self.graft = graft_settings(self.graft)
+        make_decoder(self.decoder, grafted=self.graft is not None)
 
     @classmethod
     def from_encoder_decoder_configs(

@@ -1,55 +1,134 @@
-"""How new cross-attention begins: random, or a copy of the same layer's self-attention.
+"""Cross-attention for a decoder that has none: pre-norm, behind a gate, added to what a decoder layer gives.
 
-Nobody has published the comparison at BERT scale on summaries; T5Gemma, VAMBA and CEPE report gains from copying where
-the widths match (docs/decisions.md has our own figures).
+    hidden <- hidden + tanh(gate) * Attention(query=norm(hidden), key=value=source)
+
+With the gate at zero the decoder is the bare language model at step 0 (Flamingo, arXiv 2204.14198). Queries do not see
+each other here, so the beams of one source are folded into its target length: keys and values exist once per source.
+
+Shapes: B sources, R = B x beams rows of the decoder, T target length, S source length, H decoder width, E width of the
+source's states, N query heads, K key heads, D width of a head.
 """
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-
-from warmstart.model.decoders import cross_attention_modules
-
-_SELF_ATTENTION_NAMES = ("attention", "attn", "self_attn")
-_NORMS = {"ln_cross_attn": "ln_1", "encoder_attn_layer_norm": "self_attn_layer_norm"}
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 
-@torch.no_grad()
-def copy_self_attention(decoder: PreTrainedModel) -> int:
-    """Copy each layer's self-attention into its cross-attention, in place, where shapes agree.
+@dataclass
+class Source:
+    """What the decoder reads: encoder states (B, S, E), their mask (B, S) or None, and keys and values once computed.
 
-    Returns:
-        How many tensors were copied.
-
-    Raises:
-        ValueError: a layer's self-attention cannot be found.
+    ``kept`` is None in training, where a layer's keys and values serve one forward pass only.
     """
-    copied = 0
-    for name, cross in cross_attention_modules(decoder).items():
-        layer = decoder.get_submodule(name.rpartition(".")[0])
-        found = [getattr(layer, n) for n in _SELF_ATTENTION_NAMES if isinstance(getattr(layer, n, None), nn.Module)]
-        if not found:
-            raise ValueError(f"cross_attention_init=copy: no self-attention beside {name} in {type(layer).__name__}.")
-        source = _as_cross_attention(found[0])
-        pairs = [(tensor, source.get(key)) for key, tensor in cross.named_parameters()]
-        for norm, of_self in _NORMS.items():
-            if hasattr(layer, norm):
-                theirs = dict(getattr(layer, of_self).named_parameters())
-                pairs += [(tensor, theirs.get(key)) for key, tensor in getattr(layer, norm).named_parameters()]
-        for tensor, value in pairs:
-            if value is not None and value.shape == tensor.shape:
-                tensor.copy_(value)
-                copied += 1
-    return copied
+
+    states_BSE: Tensor
+    mask_BS: Tensor | None
+    kept: dict[int, tuple[Tensor, Tensor]] | None = None
 
 
-def _as_cross_attention(attention: nn.Module) -> dict[str, Tensor]:
-    """Self-attention's tensors under cross-attention's names: GPT-2 fuses query, key and value in one, by columns."""
-    tensors: dict[str, Tensor] = dict(attention.named_parameters())
-    if "c_attn.weight" in tensors and "q_attn.weight" not in tensors:
-        width = tensors["c_attn.weight"].shape[0]
-        for kind in ("weight", "bias"):
-            fused = tensors[f"c_attn.{kind}"]
-            tensors[f"q_attn.{kind}"] = fused[..., :width]
-            tensors[f"c_attn.{kind}"] = fused[..., width:]
-    return tensors
+@dataclass
+class Reader:
+    """The one place where a model's cross-attention layers find the source of the pass that is running."""
+
+    source: Source | None = None
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.source = None
+
+    def reading(self, source: Source) -> "Reader":
+        """``with reader.reading(source): decoder(...)``; outside, the decoder is the bare language model."""
+        self.source = source
+        return self
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Widths and heads of one layer's cross-attention, as its decoder has them."""
+
+    width: int
+    source_width: int
+    heads: int
+    key_heads: int
+    head_width: int
+    norm: str  # "rms" or "layer"
+    norm_epsilon: float
+    normed_heads: bool  # queries and keys are normed per head, as in Qwen3 and Gemma 3
+
+
+class CrossAttention(GradientCheckpointingLayer):
+    """One grafted layer; ``index`` is the decoder layer that it follows."""
+
+    def __init__(self, shape: Shape, index: int, reader: Reader, *, gated: bool, dropout: float, bias: bool):
+        super().__init__()
+        self.shape, self.index, self.reader = shape, index, reader
+        queries, keys = shape.heads * shape.head_width, shape.key_heads * shape.head_width
+        self.norm: nn.Module = (
+            nn.LayerNorm(shape.width, eps=shape.norm_epsilon)
+            if shape.norm == "layer"
+            else nn.RMSNorm(shape.width, eps=shape.norm_epsilon)
+        )
+        self.q_proj = nn.Linear(shape.width, queries, bias=bias)
+        self.k_proj = nn.Linear(shape.source_width, keys, bias=bias)
+        self.v_proj = nn.Linear(shape.source_width, keys, bias=bias)
+        self.o_proj = nn.Linear(queries, shape.width, bias=bias)
+        if shape.normed_heads:
+            self.q_norm = nn.RMSNorm(shape.head_width, eps=shape.norm_epsilon)
+            self.k_norm = nn.RMSNorm(shape.head_width, eps=shape.norm_epsilon)
+        self.dropout = nn.Dropout(dropout)
+        # One element and not a scalar: FSDP2 shards along the first dimension.
+        self.gate = nn.Parameter(torch.zeros(1)) if gated else None
+
+    def after_layer(self, layer: nn.Module, args: Any, output: Any) -> Any:
+        """Forward hook of the decoder layer: its hidden states (R, T, H), wherever they stand, read the source."""
+        source = self.reader.source
+        if source is None:
+            return None
+        if isinstance(output, Tensor):
+            return self._read(output, source)
+        if isinstance(output, (tuple, list)):
+            return type(output)([self._read(output[0], source), *output[1:]])
+        raise TypeError(f"{type(layer).__name__} returns {type(output).__name__}, which holds no plain hidden states.")
+
+    def _read(self, hidden: Tensor, source: Source) -> Tensor:
+        if hidden.dim() == 3:
+            return hidden + self(hidden, source)
+        raise TypeError(
+            f"The decoder layer before cross-attention {self.index} gives {hidden.dim()} dimensions, not 3."
+        )
+
+    def forward(self, hidden_RTH: Tensor, source: Source) -> Tensor:
+        """What the source adds to ``hidden`` (R, T, H)."""
+        kept = source.kept
+        if kept is None or self.index not in kept:
+            keys_BKSD, values_BKSD = self._keys_and_values(source.states_BSE)
+            if kept is not None:
+                kept[self.index] = keys_BKSD, values_BKSD
+        else:
+            keys_BKSD, values_BKSD = kept[self.index]
+        sources = keys_BKSD.shape[0]
+        rows, length, _ = hidden_RTH.shape
+        queries = self.q_proj(self.norm(hidden_RTH)).view(sources, -1, self.shape.heads, self.shape.head_width)
+        if self.shape.normed_heads:
+            queries = self.q_norm(queries)
+        mask = None if source.mask_BS is None else (source.mask_BS != 0)[:, None, None, :]
+        read = F.scaled_dot_product_attention(
+            queries.transpose(1, 2), keys_BKSD, values_BKSD, attn_mask=mask, enable_gqa=keys_BKSD.shape[1] > 1
+        )
+        read = self.o_proj(read.transpose(1, 2).reshape(rows, length, -1))
+        read = self.dropout(read)
+        return (read if self.gate is None else read * self.gate.tanh()).to(hidden_RTH.dtype)
+
+    def _keys_and_values(self, states_BSE: Tensor) -> tuple[Tensor, Tensor]:
+        sources, length, _ = states_BSE.shape
+        shape = (sources, length, self.shape.key_heads, self.shape.head_width)
+        keys, values = self.k_proj(states_BSE).view(shape), self.v_proj(states_BSE).view(shape)
+        if self.shape.normed_heads:
+            keys = self.k_norm(keys)
+        return keys.transpose(1, 2), values.transpose(1, 2)

@@ -1,7 +1,7 @@
-"""Which causal language models can be the decoder as they are: decided from the config, before a weight is loaded.
+"""Which causal language models can be the decoder, and how: decided from the config, before a weight is loaded.
 
-A decoder needs cross-attention of its own: its causal LM takes ``encoder_hidden_states``. Types where that exists but
-computes something wrong are listed with what is wrong (transformers 5.23).
+A causal LM that takes ``encoder_hidden_states`` has cross-attention of its own; where that computes something wrong
+(transformers 5.23) the type is listed with what is wrong, and like every other type gets cross-attention grafted.
 """
 
 import inspect
@@ -13,10 +13,14 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrain
 UNSOUND = {
     "big_bird": "its decoder forgets earlier tokens when it generates with a cache",
     "megatron-bert": "its cross-attention fails when source and target differ in length",
-    "prophetnet": "its output changes when it generates with a cache",
     "gpt_bigcode": "its cross-attention fails",
-    "musicgen": "its language model cannot be built from the whole config",
-    "musicgen_melody": "its language model cannot be built from the whole config",
+}
+REFUSED = {
+    "prophetnet": "its output changes when it generates with a cache, in this release of transformers",
+    "musicgen": "its language model generates codes of audio",
+    "musicgen_melody": "its language model generates codes of audio",
+    "whisper": "it transcribes speech, whose states it expects in its own way",
+    "git": "it describes images and reads every text as their caption",
 }
 NO_GRADIENT_CHECKPOINTING = {"roformer": "its checkpointed layers lose the encoder's states"}
 
@@ -27,22 +31,43 @@ def decoder_class(config: PreTrainedConfig) -> Any:
     """The causal LM class for ``config``.
 
     Raises:
-        ValueError: there is none, or it has no cross-attention of its own, or that is known to be unsound.
+        ValueError: there is none, or it cannot be a decoder, with the reason.
     """
     kind = config.model_type
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(f"{kind!r} cannot be a decoder: transformers has no causal language model of this type.")
-    model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    if isinstance(model_class, tuple):
-        model_class = model_class[0]
-    if "encoder_hidden_states" not in inspect.signature(model_class.forward).parameters:
+    if kind in REFUSED:
+        raise ValueError(f"{kind!r} cannot be a decoder: {REFUSED[kind]}.")
+    found, text = _causal_lm(config), config.get_text_config(decoder=True)
+    if type(text) is not type(config) and found.config_class is not type(text):
         raise ValueError(
-            f"{kind!r} cannot be a decoder yet: {model_class.__name__} has no cross-attention of its own. "
-            "Choose one that has, such as bert, roberta, electra, bert-generation or gpt2."
+            f"{kind!r} cannot be a decoder: {found.__name__} is a multimodal model around a language model of type "
+            f"{text.model_type!r}. Name a checkpoint of that type."
         )
-    if kind in UNSOUND:
-        raise ValueError(f"{kind!r} cannot be a decoder: {UNSOUND[kind]} in this release of transformers.")
-    return model_class
+    return found
+
+
+def text_part(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The language model's config inside a multimodal one, where the causal LM of the type is that language model."""
+    text = config.get_text_config(decoder=True)
+    if type(text) is type(config) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:  # BART's is a changed copy
+        return config
+    return text if _causal_lm(config).config_class is type(text) else config
+
+
+def has_own_cross_attention(config: PreTrainedConfig) -> bool:
+    """Whether the type's causal LM brings sound cross-attention; any other has it grafted."""
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.model_type in UNSOUND:
+        return False
+    return "encoder_hidden_states" in inspect.signature(_causal_lm(config).forward).parameters
+
+
+def make_decoder(config: PreTrainedConfig, *, grafted: bool) -> None:
+    """Set the flags that make the config's model causal, in place; cross-attention of its own only if not grafted."""
+    config.is_decoder = True
+    config.add_cross_attention = not grafted
+    if grafted:  # ProphetNet's is one checkpoint of both; its own generate must not look for the other half
+        config.is_encoder_decoder = False
 
 
 def check_cross_attention(decoder: PreTrainedModel) -> None:
@@ -51,7 +76,6 @@ def check_cross_attention(decoder: PreTrainedModel) -> None:
     Raises:
         ValueError: no layer holds a cross-attention module.
     """
-    decoder_class(decoder.config)
     if not cross_attention_modules(decoder):
         raise ValueError(
             f"The decoder object ({type(decoder).__name__}) was built without cross-attention, so the encoder would "
@@ -79,3 +103,8 @@ def cross_attention_modules(decoder: nn.Module) -> dict[str, nn.Module]:
     return {
         name: module for name, module in decoder.named_modules() if name.rsplit(".", 1)[-1] in _CROSS_ATTENTION_NAMES
     }
+
+
+def _causal_lm(config: PreTrainedConfig) -> Any:
+    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return found[0] if isinstance(found, tuple) else found

@@ -6,11 +6,16 @@ Shapes: B batch, S source length.
 import inspect
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import GenerationMixin
 
+from warmstart.model.cross_attention import Source
 from warmstart.model.padding import infer_source_mask
 from warmstart.model.special_ids import SPECIAL_IDS, sync_special_ids
+
+# Arguments of an encoder's forward that, given to generate, mean generation.
+_GENERATIONS = ("use_cache", "output_attentions", "output_hidden_states", "past_key_values", "return_dict", "labels")
 
 
 class PairGeneration(GenerationMixin):
@@ -18,8 +23,12 @@ class PairGeneration(GenerationMixin):
 
     config: Any
     encoder: Any
+    decoder: Any
     main_input_name: str
     _encode: Any
+    _project: Any
+    _special_id: Any
+    _reader: Any
 
     def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """transformers' ``generate`` with ids from ``config`` and the source's padding from the encoder's side."""
@@ -29,7 +38,42 @@ class PairGeneration(GenerationMixin):
                 if getattr(generation_config, name) is None:
                     kwargs.setdefault(name, getattr(self.generation_config, name))
         kwargs = self._accepted_by_encoder(kwargs)
+        if self.config.graft is not None:
+            return self._generate_grafted(inputs, generation_config, kwargs)
         return super().generate(inputs, generation_config=generation_config, **kwargs)  # type: ignore[misc]
+
+    @torch.no_grad()
+    def _generate_grafted(self, inputs: Tensor | None, generation_config: Any, kwargs: dict[str, Any]) -> Any:
+        """The decoder's own ``generate`` (its caches, its positions) while its grafted layers read the source."""
+        for name in ("encoder_repetition_penalty", "encoder_no_repeat_ngram_size"):
+            if kwargs.get(name, getattr(generation_config or self.generation_config, name, None)) not in (None, 0, 1.0):
+                raise ValueError(f"{name} reads source ids as target ids; it cannot serve two vocabularies.")
+        mask_BS = kwargs.pop("attention_mask", None)
+        taken = inspect.signature(self.encoder.forward).parameters
+        of_encoder = {name: kwargs.pop(name) for name in list(kwargs) if name in taken and name not in _GENERATIONS}
+        encoded = kwargs.pop("encoder_outputs", None)
+        if encoded is None:
+            if inputs is not None:
+                of_encoder["inputs_embeds" if inputs.is_floating_point() else "input_ids"] = inputs
+            if mask_BS is None and "input_ids" in of_encoder:
+                mask_BS = infer_source_mask(of_encoder["input_ids"], self.config.encoder)
+            encoded = self._encode(attention_mask=mask_BS, **of_encoder)
+        source = Source(self._project(encoded[0]), mask_BS, kept={})
+        ids = kwargs.pop("decoder_input_ids", None)
+        start = kwargs.pop("decoder_start_token_id", None)
+        if ids is None:
+            start = self._special_id("decoder_start_token_id") if start is None else start
+            ids = torch.full((len(source.states_BSE), 1), start, device=source.states_BSE.device)
+        mask = kwargs.pop("decoder_attention_mask", None)
+        # One object: a pretrained decoder's own sampling temperature must not steer a summary.
+        self.decoder.generation_config = self.generation_config
+        with self._reader.reading(source):
+            return self.decoder.generate(
+                ids,
+                attention_mask=torch.ones_like(ids) if mask is None else mask,
+                generation_config=generation_config,
+                **kwargs,
+            )
 
     def _prepare_text_encoder_decoder_kwargs_for_generation(
         self, inputs_tensor: Tensor, model_kwargs: dict[str, Any], model_input_name: str | None, generation_config: Any

@@ -14,9 +14,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from warmstart.errors import UserError
-from warmstart.model.cross_attention import copy_self_attention
-from warmstart.model.decoders import decoder_class
+from warmstart.model.copying import copy_cross_attention
+from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import build_encoder, encoder_class
+from warmstart.model.gguf import converted
 from warmstart.model.modeling import EncoderDecoderModel
 from warmstart.model.padding import POSITIONS_BEHIND_PAD
 from warmstart.model.settings import BridgeSettings, CrossAttentionInit, Freeze, HalfSettings, Scale, Share, Weights
@@ -44,13 +45,13 @@ _UNBOUNDED = {"t5", "mt5", "umt5", "deberta-v2", "deberta", "longt5"}
 
 
 def resolve_path(path: str) -> str:
-    """A folder for ``package_file:DISTRIBUTION/PATH``; any other path or hub id as it is.
+    """A folder for ``package_file:DISTRIBUTION/PATH`` (a GGUF file there is converted); any other as it is.
 
     Raises:
         UserError: the distribution is not installed or does not hold the path.
     """
     if not path.startswith(PACKAGE_FILE):
-        return path
+        return str(converted(Path(path).expanduser())) if path.endswith(".gguf") else path
     name, _, inside = path.removeprefix(PACKAGE_FILE).partition("/")
     try:
         found = Path(str(importlib.metadata.distribution(name).locate_file(inside)))
@@ -61,7 +62,7 @@ def resolve_path(path: str) -> str:
         ) from None
     if not found.exists():
         raise UserError(f"{path} was asked for, but the installed package {name!r} holds no {inside!r}.")
-    return str(found)
+    return str(converted(found) if found.suffix == ".gguf" else found)
 
 
 def half_config(settings: HalfSettings, role: Role, vocab_size: int | None = None) -> PreTrainedConfig:
@@ -76,8 +77,12 @@ def half_config(settings: HalfSettings, role: Role, vocab_size: int | None = Non
         )
     else:
         config = _config_of_type(settings, role, vocab_size)
-    config.is_decoder = config.add_cross_attention = role == "decoder"
     _check_role(config, settings, role)
+    if role == "decoder":
+        config = text_part(config)
+        make_decoder(config, grafted=not has_own_cross_attention(config))
+    else:
+        config.is_decoder = config.add_cross_attention = False
     return config
 
 
@@ -112,6 +117,13 @@ def build_model(
     joint: dict[str, Any] = dict(special_ids)
     joint["tie_encoder_decoder"] = bridge.share is Share.weights
     joint["tie_embeddings"] = bridge.share is Share.embeddings
+    if not has_own_cross_attention(configs["decoder"]):
+        joint["graft"] = {
+            "every_n_layers": bridge.every_n_layers,
+            "gate": bridge.gate.value,
+            "dropout": bridge.dropout or 0.0,
+            "bias": bridge.bias,
+        }
     kwargs: dict[str, Any] = {}
     if encoder.weights is Weights.random:
         kwargs["encoder_model"] = build_encoder(configs["encoder"])
@@ -126,7 +138,7 @@ def build_model(
             resolve_path(encoder.path), resolve_path(decoder.path), **kwargs, **joint
         )
         if bridge.cross_attention_init is CrossAttentionInit.copy:
-            copy_self_attention(model.decoder)
+            copy_cross_attention(model)
     except ValueError as error:
         raise UserError(
             f"encoder={encoder.name} decoder={decoder.name} bridge.share={bridge.share.value}: {error}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from warmstart.model.decoders import decoder_class
+from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import encoder_class, load_encoder
 
 SHARED_ARGUMENTS = ("dtype", "torch_dtype", "attn_implementation", "revision", "cache_dir", "local_files_only", "token")
@@ -53,9 +53,10 @@ def load_halves(
         encoder_class(encoder_config)
     if decoder is None:
         decoder_config, decoder_kwargs = _config_of(decoder_path, decoder_kwargs)
-        decoder_config.is_decoder = True
-        decoder_config.add_cross_attention = True
         model_class = decoder_class(decoder_config)
+        decoder_config = text_part(decoder_config)
+        grafted = joint.get("graft") is not None or not has_own_cross_attention(decoder_config)
+        make_decoder(decoder_config, grafted=grafted)
     if encoder is None:
         encoder, encoder_missing = load_encoder(str(encoder_path), encoder_config, **encoder_kwargs)
     if decoder is None:

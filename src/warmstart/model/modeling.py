@@ -8,6 +8,7 @@ right the numbers are equal, and checkpoints move both ways. docs/decisions.md l
 Shapes: B batch, S source length, T target length, H width, V decoder vocabulary, N label positions.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from warmstart.model.config import EncoderDecoderConfig
+from warmstart.model.cross_attention import CrossAttention, Reader, Source
 from warmstart.model.decoders import (
     NO_GRADIENT_CHECKPOINTING,
     check_cross_attention,
@@ -26,8 +28,9 @@ from warmstart.model.decoders import (
 )
 from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class
 from warmstart.model.generation import PairGeneration
+from warmstart.model.grafting import graft, initialize, kwargs_for_decoder
 from warmstart.model.loading import load_halves
-from warmstart.model.loss import IGNORED, cross_entropy, hidden_states_instead_of_logits, summed_loss
+from warmstart.model.loss import IGNORED, Head, cross_entropy, judge_head, summed_loss
 from warmstart.model.padding import (
     decoder_positions,
     encode_right_padded,
@@ -38,6 +41,8 @@ from warmstart.model.padding import (
 )
 from warmstart.model.sharing import embedding_sharing_map, shared_across_halves, weight_sharing_map
 from warmstart.model.special_ids import sync_special_ids
+
+_BRIDGE = ("enc_to_dec_proj.", "cross_attention.")
 
 
 class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
@@ -76,7 +81,7 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
         check_widths(config)
         decoder_class(config.decoder)
         encoder_class(config.encoder)
-        if decoder is not None:
+        if decoder is not None and config.graft is None:
             check_cross_attention(decoder)
         if encoder is not None and encoder.get_output_embeddings() is not None:
             raise ValueError(
@@ -100,8 +105,19 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
                 half.to(dtype)  # type: ignore[arg-type]
         if self._needs_projection:
             self.enc_to_dec_proj = nn.Linear(config.encoder.hidden_size, config.decoder.hidden_size, dtype=dtype)
+        self._head: Head | None = None
+        self._reader: Reader | None = None
+        if config.graft is not None:
+            # The joint model's own child: the pretrained decoder's keys stay what they were.
+            self.cross_attention, self._reader = graft(decoder, config.graft, config.decoder.hidden_size)
+            self.cross_attention.to(dtype)
         self._new_parameters: set[str] | None = None  # named_parameters() whose values no checkpoint gave
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, CrossAttention):
+            initialize(module)
 
     # --- the halves ------------------------------------------------------------------------------------------------
 
@@ -132,7 +148,7 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
         model.eval()
         model._new_parameters = {f"encoder.{name}" for name in halves.encoder_missing}
         model._new_parameters |= {f"decoder.{name}" for name in halves.decoder_missing}
-        model._new_parameters |= {name for name, _ in model.named_parameters() if name.startswith("enc_to_dec_proj.")}
+        model._new_parameters |= {name for name, _ in model.named_parameters() if name.startswith(_BRIDGE)}
         return model
 
     def new_parameter_names(self) -> set[str]:
@@ -143,7 +159,7 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
         trainable = dict(self.named_parameters())
         if self._new_parameters is not None:
             return self._new_parameters & trainable.keys()
-        bridge = (*(f"decoder.{name}." for name in cross_attention_modules(self.decoder)), "enc_to_dec_proj.")
+        bridge = (*(f"decoder.{name}." for name in cross_attention_modules(self.decoder)), *_BRIDGE)
         return {name for name in trainable if name.startswith(bridge)}
 
     def mark_new(self, prefix: str) -> None:
@@ -307,25 +323,24 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
             positions = decoder_positions(self.config, decoder_input_ids, decoder_attention_mask, past_key_values)
             decoder_kwargs = positions | decoder_kwargs
 
-        decoded = self.decoder(
+        decoded = self._decode(
+            self._project(encoder_outputs[0]),
+            attention_mask,
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
-            encoder_hidden_states=self._project(encoder_outputs[0]),
-            encoder_attention_mask=attention_mask,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
             past_key_values=past_key_values,
-            return_dict=True,
             **decoder_kwargs,
             **outputs,
         )
         result = Seq2SeqLMOutput(
             loss=None if labels is None else cross_entropy(decoded.logits, labels, num_items_in_batch),
             logits=decoded.logits,
-            past_key_values=decoded.past_key_values,
-            decoder_hidden_states=decoded.hidden_states,
-            decoder_attentions=decoded.attentions,
-            cross_attentions=decoded.cross_attentions,
+            past_key_values=decoded.get("past_key_values", decoded.get("cache_params")),
+            decoder_hidden_states=decoded.get("hidden_states"),
+            decoder_attentions=decoded.get("attentions"),
+            cross_attentions=decoded.get("cross_attentions"),
             encoder_last_hidden_state=encoder_outputs[0],
             encoder_hidden_states=encoder_outputs.get("hidden_states"),
             encoder_attentions=encoder_outputs.get("attentions"),
@@ -348,22 +363,38 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
             scalars, and the number of label positions. Divide by the positions of the whole optimizer step.
         """
         encoded = self._encode(input_ids, attention_mask)
-        output_matrix = self.get_output_embeddings()
-        decoder_input_ids, mask_BT = self.prepare_decoder_input_ids_from_labels(labels), mask_of_shifted(labels)
-        with hidden_states_instead_of_logits(output_matrix) as caught:
-            self.decoder(
-                input_ids=decoder_input_ids,
-                attention_mask=mask_BT,
-                **decoder_positions(self.config, decoder_input_ids, mask_BT),
-                encoder_hidden_states=self._project(encoded[0]),
-                encoder_attention_mask=attention_mask,
-                use_cache=False,
-                return_dict=True,
-            )
-        (hidden_BTH,) = caught
+        ids_BT, mask_BT = self.prepare_decoder_input_ids_from_labels(labels), mask_of_shifted(labels)
+        positions = decoder_positions(self.config, ids_BT, mask_BT)
+        decode = partial(
+            self._decode,
+            self._project(encoded[0]),
+            attention_mask,
+            input_ids=ids_BT,
+            attention_mask=mask_BT,
+            use_cache=False,
+            **positions,
+        )
+        if self._head is None:
+            self._head = self._judge_head(ids_BT[:1, :1])
         is_label_BT = labels != IGNORED
-        loss, nll = summed_loss(hidden_BTH[is_label_BT], output_matrix, labels[is_label_BT], label_smoothing)
+        loss, nll = summed_loss(decode, self.get_output_embeddings(), self._head, is_label_BT, labels, label_smoothing)
         return loss, nll, is_label_BT.sum()
+
+    @torch.no_grad()
+    def _judge_head(self, ids_BT: Tensor) -> Head:
+        """Which way from hidden states to logits this decoder has, tried on one token by itself."""
+        devices = [ids_BT.device] if ids_BT.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):  # a resumed run asks again and must draw the same dropout
+            return judge_head(
+                partial(self.decoder, input_ids=ids_BT, use_cache=False, return_dict=True), self.get_output_embeddings()
+            )
+
+    def _decode(self, source_BSH: Tensor, source_mask_BS: Tensor | None, **kwargs: Any) -> Any:
+        kwargs = {name: value for name, value in kwargs.items() if value is not None} | {"return_dict": True}
+        if self._reader is None:
+            return self.decoder(encoder_hidden_states=source_BSH, encoder_attention_mask=source_mask_BS, **kwargs)
+        with self._reader.reading(Source(source_BSH, source_mask_BS)):
+            return self.decoder(**kwargs_for_decoder(self.decoder, kwargs))
 
     def _encode(
         self,

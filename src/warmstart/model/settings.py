@@ -36,6 +36,11 @@ class CrossAttentionInit(StrEnum):
     copy = "copy"
 
 
+class Gate(StrEnum):
+    zero = "zero"
+    none = "none"
+
+
 @dataclass
 class HalfSettings:
     """One pretrained half: where its weights and tokenizer come from."""
@@ -68,5 +73,11 @@ class BridgeSettings:
     """Which pretrained half does not train; new cross-attention always trains."""
     cross_attention_init: CrossAttentionInit = CrossAttentionInit.random
     """``random``, or ``copy`` from the same layer's self-attention where widths match."""
+    every_n_layers: int = 1
+    """Cross-attention follows every n-th layer of a decoder that has none of its own."""
+    gate: Gate = Gate.zero
+    """``zero`` lets such a decoder begin as the bare language model, ``none`` reads the source from the first step."""
+    bias: bool = False
+    """Whether the projections of grafted cross-attention have biases."""
     dropout: float | None = None
     """Dropout probability of both halves; null keeps what each checkpoint says."""
