@@ -20,7 +20,7 @@ setup: $(STAMP)  ## make .venv: exact pins, this package, real weights and text 
 
 demo: $(STAMP)  ## train MiniLM x MiniLM on real news, score it, summarize an article
 	$(BIN)/python run.py experiment=demo name=demo
-	$(BIN)/python run.py task=summarize experiment=demo ckpt=runs/demo input=docs/article.txt
+	$(BIN)/python run.py task=summarize ckpt=runs/demo input=docs/article.txt
 
 test: $(STAMP)  ## lint, types and every quick check
 	$(BIN)/ruff check .

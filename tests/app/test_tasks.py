@@ -18,7 +18,7 @@ from warmstart.evaluation.result import read_result
 
 ROOT = Path(__file__).parents[2]
 KEYS = {"overrides", "choices", "seed", "status", "metrics", "baselines", "controls", "throughput", "parameters"}
-KEYS |= {"peak_memory_bytes", "seconds", "versions", "git_commit"}
+KEYS |= {"peak_memory_bytes", "seconds", "versions", "git_commit", "config_hash", "rows"}
 
 
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -134,10 +134,17 @@ def test_mistakes_end_in_one_message_and_status_two(words, named, tmp_path):
     assert "Traceback" not in outcome.stderr
 
 
-def test_no_hub_is_said_with_the_ways_on(tmp_path):
+def test_no_hub_is_said_at_once_with_three_ways_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     outcome = command("encoder=bert", "decoder=gpt2", cwd=tmp_path)
     assert outcome.returncode == 2
     assert "Traceback" not in outcome.stderr
+    for missing in ("data=cnn_dailymail", "encoder=bert", "decoder=gpt2", "http://127.0.0.1:9"):
+        assert missing in outcome.stderr
+    for way in ("encoder.path=", "data=files", "encoder=minilm decoder=minilm data=news", "debug=tiny"):
+        assert way in outcome.stderr
     assert not list(tmp_path.rglob("result.json"))
 
 

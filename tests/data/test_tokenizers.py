@@ -166,7 +166,7 @@ def test_random_half_out_of_reach_trains_its_tokenizer(texts, caplog):
 def test_pretrained_half_out_of_reach_names_three_ways_on(texts):
     with pytest.raises(UserError) as error:
         load_pair(half("bert", "bert"), MINILM, texts)
-    for way in ("encoder.path=LOCAL_FOLDER", "encoder=minilm decoder=minilm", "encoder.weights=random", "nobody/bert"):
+    for way in ("encoder.path=FOLDER", "encoder=minilm decoder=minilm", "encoder.weights=random", "nobody/bert"):
         assert way in str(error.value)
 
 

@@ -17,10 +17,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from warmstart.app.errors import explain
+from warmstart.app.recorded import with_recorded
 from warmstart.app.schema import register, to_settings
 from warmstart.errors import UserError
 
-TASKS = ("fit", "evaluate", "summarize", "export", "check")
+OF_A_RUN = ("evaluate", "summarize", "export")
+TASKS = ("fit", *OF_A_RUN, "check")
 
 
 def config_dir() -> str:
@@ -32,12 +34,13 @@ def config_dir() -> str:
 
 def run_task(cfg: DictConfig) -> object:
     """Run the task that ``cfg`` names in Hydra's output directory."""
-    settings = to_settings(cfg)
-    if settings.task not in TASKS:
-        raise UserError(f"task={settings.task} was asked for; there are {', '.join(TASKS)}.")
-    module = importlib.import_module(f"warmstart.app.{settings.task}")
+    if cfg.task not in TASKS:
+        raise UserError(f"task={cfg.task} was asked for; there are {', '.join(TASKS)}.")
+    if cfg.task in OF_A_RUN:
+        cfg = with_recorded(cfg, list(HydraConfig.get().overrides.task))
+    module = importlib.import_module(f"warmstart.app.{cfg.task}")
     run_dir = Path(HydraConfig.get().runtime.output_dir)
-    return module.run(settings, run_dir)
+    return module.run(to_settings(cfg), run_dir)
 
 
 def main() -> None:

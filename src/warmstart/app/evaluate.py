@@ -1,12 +1,10 @@
 """Score a trained model on the test split: summaries, ROUGE beside baselines and control, result.json, the table.
 
-python run.py task=evaluate ckpt=runs/demo experiment=demo
+python run.py task=evaluate ckpt=runs/demo
 """
 
-import subprocess
 import time
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ def run(settings: Config, run_dir: Path) -> float:
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
     data.prepare_data()
     data.setup("test")
-    return test(settings, run_dir, settings.ckpt, data, {}, time.perf_counter(), [])
+    return test(settings, run_dir, settings.ckpt, data, {"rows": data.source.report}, time.perf_counter(), [])
 
 
 def test(
@@ -47,7 +45,7 @@ def test(
     from rich.progress import Progress
 
     from warmstart.app.export import export_model
-    from warmstart.app.fit import command
+    from warmstart.app.identity import identity
     from warmstart.evaluation.generation import summarize_batches
     from warmstart.evaluation.result import write_predictions, write_result
     from warmstart.evaluation.scores import judge
@@ -87,9 +85,7 @@ def test(
     )
     seconds = {**facts.pop("seconds", {}), "test": time.perf_counter() - tested, "total": time.perf_counter() - began}
     result = {
-        "overrides": command(),
-        "choices": {"encoder": settings.encoder.name, "decoder": settings.decoder.name, "data": settings.data.name},
-        "seed": settings.seed,
+        **identity(settings),
         "status": "complete",
         "metrics": judgement.metrics,
         "baselines": judgement.baselines,
@@ -98,11 +94,9 @@ def test(
         "generation": asdict(settings.generation),
         "peak_memory_bytes": _peak_memory(),
         "seconds": seconds,
-        "versions": {name: version(name) for name in ("torch", "lightning", "transformers", "hydra-core", "warmstart")},
-        "git_commit": _commit(),
         **facts,
     }
-    export_model(model, tokenizers, run_dir / "export", result)
+    export_model(model, tokenizers, run_dir / "export", result, settings)
     for logger in loggers:
         logger.log_metrics({k: v for k, v in judgement.metrics.items() if not isinstance(v, list)})
         logger.save()
@@ -122,13 +116,3 @@ def _peak_memory() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _commit() -> str | None:
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()

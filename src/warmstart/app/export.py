@@ -8,8 +8,10 @@ Opens with ``warmstart.EncoderDecoderModel.from_pretrained`` and with transforme
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from warmstart.app.loading import load_trained
-from warmstart.app.schema import Config
+from warmstart.app.schema import Config, plain
 from warmstart.errors import UserError
 
 
@@ -24,11 +26,11 @@ def run(settings: Config, run_dir: Path) -> None:
     folder = Path(settings.output) if settings.output else run_dir / "export"
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"output={folder} exists and is not empty. Name a new folder.")
-    export_model(model, tokenizers, folder, result)
+    export_model(model, tokenizers, folder, result, settings)
     print(folder)
 
 
-def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, Any]) -> None:
+def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, Any], settings: Config) -> None:
     """Write the folder under a temporary name and rename it into place, replacing an earlier export."""
     import shutil
 
@@ -38,6 +40,10 @@ def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, An
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizers.save(partial)
+    # What summarizes as the run did; no paths, which are a machine's own.
+    kept = {"max_source_length": settings.data.max_source_length, "max_target_length": settings.data.max_target_length}
+    record = {"generation": plain(settings)["generation"], "data": kept}
+    (partial / "run_config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(record)), encoding="utf-8")
     (partial / "README.md").write_text(model_card(result), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

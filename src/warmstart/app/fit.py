@@ -5,7 +5,6 @@ python run.py encoder=bert decoder=gpt2 name=mine ckpt=last     # resume runs/mi
 """
 
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from warmstart.app.check import validate
 from warmstart.app.schema import Config, plain
 from warmstart.errors import UserError
+from warmstart.model.settings import Weights
 
 
 def run(settings: Config, run_dir: Path) -> float:
@@ -21,9 +21,8 @@ def run(settings: Config, run_dir: Path) -> float:
     import transformers
 
     from warmstart.app.evaluate import test
+    from warmstart.app.identity import write_failure
     from warmstart.data.datamodule import SummarizationDataModule
-    from warmstart.data.sources import load_source
-    from warmstart.data.tokenizers import load_pair
     from warmstart.evaluation.generation import generation_kwargs
     from warmstart.evaluation.rouge import rouge_scores
     from warmstart.model.halves import build_model, parameter_counts
@@ -39,8 +38,7 @@ def run(settings: Config, run_dir: Path) -> float:
     began = time.perf_counter()
     L.seed_everything(settings.seed, workers=True, verbose=False)
 
-    source = load_source(settings.data)
-    tokenizers = load_pair(settings.encoder, settings.decoder, lambda: _texts(source))
+    source, tokenizers = _source_and_tokenizers(settings)
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
     data.setup("fit")
@@ -52,6 +50,7 @@ def run(settings: Config, run_dir: Path) -> float:
         encoder_vocab_size=len(tokenizers.source),
         decoder_vocab_size=len(tokenizers.target),
     )
+    (run_dir / "result.json").unlink(missing_ok=True)  # of an earlier fit in this directory: not this one's
     tokenizers.save(run_dir / "checkpoints" / "tokenizers")
 
     batches = data.batches_in_epoch(settings.trainer.devices)
@@ -90,6 +89,7 @@ def run(settings: Config, run_dir: Path) -> float:
             "seconds": seconds,
             "steps": trainer.global_step,
             "resumed": resume is not None,
+            "rows": source.report,
         }
         best = run_dir / "checkpoints" / "best.ckpt"
         if not best.exists():  # stopped before the first validation: the last weights are all there is
@@ -97,6 +97,9 @@ def run(settings: Config, run_dir: Path) -> float:
         rouge1 = test(settings, run_dir, str(best), data, facts, began, loggers)
         exit_code = 0
         return rouge1
+    except Exception as error:
+        write_failure(settings, run_dir, error)
+        raise
     finally:
         close_loggers(exit_code)
 
@@ -110,12 +113,32 @@ def _checkpoint_to_resume(settings: Config, run_dir: Path) -> str | None:
     return str(path)
 
 
+def _source_and_tokenizers(settings: Config) -> tuple[Any, Any]:
+    """Texts and tokenizers; what a missing hub withholds of both is said in one message."""
+    from warmstart.data.hub import Unreachable
+    from warmstart.data.sources import load_source
+    from warmstart.data.tokenizers import TokenizerPair, load_tokenizer
+
+    missing: list[str] = []
+    source: Any = None
+    try:
+        source = load_source(settings.data)
+    except Unreachable as error:
+        missing += error.what
+    tokenizers = []
+    for half, role in ((settings.encoder, "encoder"), (settings.decoder, "decoder")):
+        if source is None and half.weights is Weights.random:
+            continue  # its tokenizer may have to be trained on the texts
+        try:
+            tokenizers.append(load_tokenizer(half, role, lambda: _texts(source)))
+        except Unreachable as error:
+            missing += error.what
+    if missing:
+        raise Unreachable(*missing)
+    return source, TokenizerPair(*tokenizers)
+
+
 def _texts(source: Any) -> Any:
     for example in source.split("train"):
         yield example.document
         yield example.summary
-
-
-def command() -> str:
-    """The command line of this run, for result.json and the model card."""
-    return " ".join(["python run.py", *sys.argv[1:]])

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
-from warmstart.data.hub import hub_reachable
+from warmstart.data.hub import Unreachable, hub_reachable
 from warmstart.data.settings import DataSettings
 from warmstart.data.sources import SPLITS, Example
 from warmstart.errors import UserError
@@ -54,15 +54,13 @@ def read_cnn_dailymail(settings: DataSettings) -> tuple[Mapping[str, Sequence[Ex
         loaded = datasets.load_dataset(path, subset, revision=settings.revision)
     except Exception as error:  # datasets raises a dozen unrelated types here, of its own, of fsspec and of the client
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if online:
-            found = f"the hub was reached, but after {time.monotonic() - began:.0f} s it failed: {reason}"
-            advice = "Check data.path, data.subset, data.revision and the free disk space, or try again"
-        else:
-            found = "the hub cannot be reached and the data set is not in the local cache"
-            advice = "Connect once to download it (1.4 GB)"
+        if not online:
+            raise Unreachable(f"data={settings.name} ({path} {subset}, 1.4 GB)") from error
         raise UserError(
-            f"data={settings.name} asks for {path} {subset} (revision {settings.revision}): {found}. {advice}; or use "
-            "data=news (real news from an installed package) or data=files data.path=YOUR_FILE, which need no hub."
+            f"data={settings.name} asks for {path} {subset} (revision {settings.revision}): the hub was reached, but "
+            f"after {time.monotonic() - began:.0f} s it failed: {reason}. Check data.path, data.subset, data.revision "
+            "and the free disk space, or try again; or use data=news (real news from an installed package) or "
+            "data=files data.path=YOUR_FILE, which need no hub."
         ) from error
     return rows_of(loaded, settings), {}
 

