@@ -60,6 +60,8 @@ class Shape:
     norm: str  # "rms" or "layer"
     norm_epsilon: float
     normed_heads: bool  # queries and keys are normed per head, as in Qwen3 and Gemma 3
+    streams: str = "inner"  # where a decoder of several residual streams has them: "first" or "inner"
+    active: int = 0  # the stream that layers read and write, where they are first
 
 
 class CrossAttention(GradientCheckpointingLayer):
@@ -93,12 +95,21 @@ class CrossAttention(GradientCheckpointingLayer):
         if isinstance(output, Tensor):
             return self._read(output, source)
         if isinstance(output, (tuple, list)):
-            return type(output)([self._read(output[0], source), *output[1:]])
+            changed = [self._read(output[0], source), *output[1:]]
+            return type(output)(*changed) if hasattr(output, "_fields") else type(output)(changed)
         raise TypeError(f"{type(layer).__name__} returns {type(output).__name__}, which holds no plain hidden states.")
 
     def _read(self, hidden: Tensor, source: Source) -> Tensor:
-        if hidden.dim() == 3:
+        if hidden.dim() == 3 and hidden.shape[-1] == self.shape.width:
             return hidden + self(hidden, source)
+        if hidden.dim() == 3:  # side by side: (R, T, streams x H)
+            return self._read(hidden.unflatten(-1, (-1, self.shape.width)), source).flatten(2)
+        if hidden.dim() == 4 and self.shape.streams == "inner":  # hyper-connections: (R, T, streams, H)
+            return hidden + self(hidden.mean(dim=2), source)[:, :, None]
+        if hidden.dim() == 4 and self.shape.streams == "first":  # alternating updates: (streams, R, T, H), one active
+            read = self(hidden[self.shape.active], source)
+            active = torch.arange(len(hidden), device=hidden.device) == self.shape.active
+            return hidden + active[:, None, None, None] * read
         raise TypeError(
             f"The decoder layer before cross-attention {self.index} gives {hidden.dim()} dimensions, not 3."
         )

@@ -20,6 +20,11 @@ REFUSED = {
     "musicgen": "its language model generates codes of audio",
     "musicgen_melody": "its language model generates codes of audio",
     "whisper": "it transcribes speech, whose states it expects in its own way",
+    "xlnet": "it sees all tokens but those that a permutation hides, and was trained to predict a place, not the next",
+    "cpmant": "it reads all tokens before the last in both directions",
+    "gemma4_assistant": "it drafts tokens for another model",
+    "gemma4_unified_assistant": "it drafts tokens for another model",
+    "blt": "it reads bytes in patches that a second model cuts",
     "git": "it describes images and reads every text as their caption",
 }
 NO_GRADIENT_CHECKPOINTING = {"roformer": "its checkpointed layers lose the encoder's states"}
@@ -34,10 +39,10 @@ def decoder_class(config: PreTrainedConfig) -> Any:
         ValueError: there is none, or it cannot be a decoder, with the reason.
     """
     kind = config.model_type
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ValueError(f"{kind!r} cannot be a decoder: transformers has no causal language model of this type.")
     if kind in REFUSED:
         raise ValueError(f"{kind!r} cannot be a decoder: {REFUSED[kind]}.")
+    if _causal_lm(config) is None:
+        raise ValueError(f"{kind!r} cannot be a decoder: transformers has no causal language model of this type.")
     found, text = _causal_lm(config), config.get_text_config(decoder=True)
     if type(text) is not type(config) and found.config_class is not type(text):
         raise ValueError(
@@ -57,7 +62,7 @@ def text_part(config: PreTrainedConfig) -> PreTrainedConfig:
 
 def has_own_cross_attention(config: PreTrainedConfig) -> bool:
     """Whether the type's causal LM brings sound cross-attention; any other has it grafted."""
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.model_type in UNSOUND:
+    if _causal_lm(config) is None or config.model_type in UNSOUND:
         return False
     return "encoder_hidden_states" in inspect.signature(_causal_lm(config).forward).parameters
 
@@ -66,6 +71,8 @@ def make_decoder(config: PreTrainedConfig, *, grafted: bool) -> None:
     """Set the flags that make the config's model causal, in place; cross-attention of its own only if not grafted."""
     config.is_decoder = True
     config.add_cross_attention = not grafted
+    if hasattr(config, "causal"):  # XLM's and FlauBERT's name for it
+        config.causal = True
     if grafted:  # ProphetNet's is one checkpoint of both; its own generate must not look for the other half
         config.is_encoder_decoder = False
 
@@ -106,5 +113,11 @@ def cross_attention_modules(decoder: nn.Module) -> dict[str, nn.Module]:
 
 
 def _causal_lm(config: PreTrainedConfig) -> Any:
-    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    return found[0] if isinstance(found, tuple) else found
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        return found[0] if isinstance(found, tuple) else found
+    # The language model inside a multimodal one (Emu3, Mllama) is listed under the whole alone.
+    modules = {key.__module__.rpartition(".")[0]: key for key in MODEL_FOR_CAUSAL_LM_MAPPING}
+    whole = modules.get(type(config).__module__.rpartition(".")[0])
+    found = None if whole is None else MODEL_FOR_CAUSAL_LM_MAPPING[whole]
+    return found if getattr(found, "config_class", None) is type(config) else None

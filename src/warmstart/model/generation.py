@@ -4,6 +4,7 @@ Shapes: B batch, S source length.
 """
 
 import inspect
+import logging
 from typing import Any
 
 import torch
@@ -16,6 +17,17 @@ from warmstart.model.special_ids import SPECIAL_IDS, sync_special_ids
 
 # Arguments of an encoder's forward that, given to generate, mean generation.
 _GENERATIONS = ("use_cache", "output_attentions", "output_hidden_states", "past_key_values", "return_dict", "labels")
+
+
+# RWKV's state gives other ids than none, xLSTM's cannot be reordered (transformers 5.23).
+_NO_CACHE_FROM_BEAMS = {"rwkv": 1, "xlstm": 2}
+
+_log = logging.getLogger(__name__)
+
+
+def _beams(model: Any, generation_config: Any, kwargs: dict[str, Any]) -> int:
+    chosen = kwargs.get("num_beams", getattr(generation_config or model.generation_config, "num_beams", 1))
+    return chosen or 1
 
 
 class PairGeneration(GenerationMixin):
@@ -67,6 +79,10 @@ class PairGeneration(GenerationMixin):
         mask = kwargs.pop("decoder_attention_mask", None)
         # One object: a pretrained decoder's own sampling temperature must not steer a summary.
         self.decoder.generation_config = self.generation_config
+        kind = self.config.decoder.model_type
+        if kind in _NO_CACHE_FROM_BEAMS and _beams(self, generation_config, kwargs) >= _NO_CACHE_FROM_BEAMS[kind]:
+            _log.info("A %s decoder generates without its cache here: it would change the result.", kind)
+            kwargs["use_cache"] = False
         with self._reader.reading(source):
             return self.decoder.generate(
                 ids,

@@ -11,7 +11,7 @@ import inspect
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from warmstart.model.cross_attention import CrossAttention, Reader, Shape
@@ -65,6 +65,7 @@ def graft(decoder: PreTrainedModel, settings: dict[str, Any], source_width: int)
             )
             layer.register_forward_hook(new.after_layer)
             grafted[str(index)] = new
+    decoder_generates_plainly(decoder)
     if not grafted:
         raise ValueError(f"every_n_layers={every}, but {type(decoder).__name__} has only {len(layers)} layers.")
     return nn.ModuleDict(grafted), reader
@@ -90,7 +91,10 @@ def decoder_layers(decoder: PreTrainedModel) -> list[nn.Module]:
 
 def shape_of(config: PreTrainedConfig, layer: nn.Module, index: int, source_width: int) -> Shape:
     """Widths and heads of the cross-attention behind ``layer``, from the decoder's own config and norms."""
-    width = _width(config)
+    width = config.hidden_size
+    streams = "first" if hasattr(config, "altup_active_idx") else "inner"
+    if "per_layer_config" in config.to_dict():
+        config = config.per_layer_config[index]
     heads = _of_layer(getattr(config, "num_attention_heads", None), index) or max(1, width // _HEAD_WIDTH)
     key_heads = _of_layer(getattr(config, "num_key_value_heads", None), index) or heads
     head_width = _of_layer(getattr(config, "head_dim", None), index) or max(1, width // heads)
@@ -106,6 +110,8 @@ def shape_of(config: PreTrainedConfig, layer: nn.Module, index: int, source_widt
         norm="rms" if any("RMSNorm" in name for name in norms) else "layer",
         norm_epsilon=float(getattr(config, "rms_norm_eps", None) or getattr(config, "layer_norm_eps", None) or 1e-5),
         normed_heads=_has_normed_heads(layer, head_width),
+        streams=streams,
+        active=getattr(config, "altup_active_idx", 0),
     )
 
 
@@ -121,16 +127,21 @@ def kwargs_for_decoder(decoder: PreTrainedModel, kwargs: dict[str, Any]) -> dict
     return kwargs
 
 
+def decoder_generates_plainly(decoder: PreTrainedModel) -> None:
+    """Let XLM and FlauBERT generate as they are trained here: theirs appends a mask token and predicts its place."""
+    if decoder.config.model_type in ("xlm", "flaubert"):
+        setattr(decoder, "prepare_inputs_for_generation", _ids_and_mask)  # noqa: B010 - the type knows it as a method
+
+
+def _ids_and_mask(input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> dict[str, Any]:
+    return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
 def initialize(module: CrossAttention) -> None:
     """What a checkpoint does not hold: an open or closed gate (projections and norms begin as everywhere else)."""
     if module.gate is not None:
         with torch.no_grad():
             module.gate.zero_()
-
-
-def _width(config: PreTrainedConfig) -> int:
-    # Reformer hands on the two streams of its reversible layers side by side.
-    return config.hidden_size * (2 if config.model_type == "reformer" else 1)
 
 
 def _outermost_lists(module: nn.Module) -> list[nn.ModuleList]:

@@ -45,9 +45,11 @@ def decoder_positions(
 
     Such a token is then one like any other, in training as in generation with a cache. Nothing for other decoders.
     """
+    if config.decoder.model_type not in POSITIONS_BEHIND_PAD:
+        return {}
     pad, ends = config.decoder.pad_token_id, config.eos_token_id
     tokens = {config.decoder_start_token_id, *(ends if isinstance(ends, list) else [ends])}
-    if config.decoder.model_type not in POSITIONS_BEHIND_PAD or pad is None or pad not in tokens:
+    if pad is None or pad not in tokens:
         return {}
     mask_BT = torch.ones_like(ids_BT) if mask_BT is None else mask_BT
     seen = 0 if past is None else past.get_seq_length()

@@ -1,0 +1,26 @@
+"""A slice of the matrix: twenty decoder types and fifteen encoder types through every check."""
+
+import pytest
+
+from warmstart.compatibility.matrix import Cell, try_cell
+
+DECODERS = [
+    *("llama", "qwen3", "gemma3_text", "gpt_neox", "opt", "gpt_neo", "olmo2", "mistral", "phi3", "bloom", "falcon"),
+    *("mamba", "bamba", "recurrent_gemma", "openai-gpt", "xlm", "big_bird", "deepseek_v3", "gemma3n_text", "gpt2"),
+]
+ENCODERS = [
+    *("bert", "roberta", "distilbert", "electra", "albert", "deberta-v2", "modernbert", "longformer", "big_bird"),
+    *("mpnet", "t5", "bart", "pegasus", "xlm-roberta", "roformer"),
+]
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_decoder(kind):
+    cell = Cell(**try_cell({"side": "decoder", "kind": kind, "other": "bert"}))
+    assert cell.clean, cell
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_encoder(kind):
+    cell = Cell(**try_cell({"side": "encoder", "kind": kind, "other": "llama"}))
+    assert cell.clean, cell
