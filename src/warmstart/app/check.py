@@ -1,8 +1,9 @@
-"""Every fault of a config at once, before anything is downloaded or trained.
+"""Every fault of a config at once, and what its fit would cost, before anything is downloaded or trained.
 
     python run.py task=check encoder=bert decoder=gpt2
 
-``validate`` is what ``fit`` runs first; the task also says what the run would hold.
+``validate`` is what ``fit`` runs first. A hub's half is taken for what its type and ``architecture`` say, with all of
+its parameters in the checkpoint.
 """
 
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import Any
 from warmstart.app.schema import Config
 from warmstart.data.settings import DataKind
 from warmstart.errors import UserError
-from warmstart.model.settings import Freeze, Scale, Share, Weights
+from warmstart.model.settings import Freeze, HalfSettings, Scale, Share, Weights
 
 
 def faults(settings: Config) -> list[str]:
     """One sentence for each fault: what was asked, what is wrong, what to do."""
-    from warmstart.model.halves import half_config, maximum_positions, resolve_path
+    from warmstart.model.halves import maximum_positions
     from warmstart.training.trainer import check_extra
 
     found: list[str] = []
@@ -36,28 +37,22 @@ def faults(settings: Config) -> list[str]:
         check_extra(settings.trainer.extra)
     except UserError as error:
         found.append(str(error))
-    if settings.bridge.freeze is not Freeze.none and settings.bridge.share is Share.weights:
-        found.append("bridge.freeze and bridge.share=weights contradict: the halves are one. Choose one.")
+    found += _faults_of_freezing(settings)
     if settings.data.kind is DataKind.files:
         named = [settings.data.path, settings.data.train_path, settings.data.validation_path, settings.data.test_path]
         if not any(named):
             found.append("data=files: set data.path or data.train_path to your file or folder.")
         found += [f"data: {path} does not exist." for path in named if path and not Path(path).exists()]
     lengths = {"encoder": settings.data.max_source_length, "decoder": settings.data.max_target_length}
+    sound = settings.bridge.freeze is Freeze.none or settings.bridge.share is not Share.weights
     for role, half in (("encoder", settings.encoder), ("decoder", settings.decoder)):
-        if half.scale is Scale.tiny and half.weights is Weights.pretrained:
-            found.append(f"{role}.scale=tiny needs {role}.weights=random: no checkpoint has that size.")
-            continue
-        # A hub's config would need the network; the type's defaults and ``architecture`` say the same.
-        local = half.path.startswith("package_file:") or Path(half.path).exists()
         try:
-            stand_in = half if local else _untrained(half)
-            config = half_config(stand_in, role)  # type: ignore[arg-type]
-            positions = maximum_positions(config)
-            if local and half.weights is Weights.pretrained:
-                resolve_path(half.path)
+            if half.scale is Scale.tiny and half.weights is Weights.pretrained:
+                raise UserError(f"{role}.scale=tiny needs {role}.weights=random: no checkpoint has that size.")
+            positions = maximum_positions(architecture(half, role))
         except UserError as error:
             found.append(str(error))
+            sound = False
             continue
         length = lengths[role]
         option = "data.max_source_length" if role == "encoder" else "data.max_target_length"
@@ -65,6 +60,11 @@ def faults(settings: Config) -> list[str]:
             found.append(
                 f"{option}={length}, but {role}={half.name} has {positions} positions. Set at most {positions}."
             )
+    if sound:
+        try:
+            pair_without_values(settings)
+        except UserError as error:
+            found.append(str(error))
     return found
 
 
@@ -78,32 +78,98 @@ def validate(settings: Config) -> None:
 
 
 def run(settings: Config, run_dir: Path) -> None:
-    """Print parameters and memory of the run, or every fault."""
-    import torch
-    from rich.console import Console
-
-    from warmstart.model.config import EncoderDecoderConfig
-    from warmstart.model.halves import half_config, parameter_counts
-    from warmstart.model.modeling import EncoderDecoderModel
+    """Print every fault, or what the fit would cost."""
+    from warmstart.app.cost import hours, predict
 
     validate(settings)
-    with torch.device("meta"):
-        halves: dict[str, Any] = {
-            "encoder": half_config(_untrained(settings.encoder), "encoder"),
-            "decoder": half_config(_untrained(settings.decoder), "decoder"),
-        }
-        shared = settings.bridge.share is Share.weights
-        model = EncoderDecoderModel(EncoderDecoderConfig(**halves, tie_encoder_decoder=shared))
-    total = parameter_counts(model)["total"]
-    console = Console()
-    console.print(f"encoder={settings.encoder.name} decoder={settings.decoder.name}: no faults found.")
-    console.print(
-        f"{total / 1e6:.1f}M parameters, {parameter_counts(model)['new'] / 1e6:.1f}M of them cross-attention."
+    cost = predict(settings, pair_without_values(settings))
+    counts = {name: f"{count / 1e6:.1f}M" for name, count in cost.parameters.items()}
+    memory = {name: value / 2**30 for name, value in cost.memory.items()}
+    chosen = f"encoder={settings.encoder.name} decoder={settings.decoder.name} data={settings.data.name}"
+    print(f"{chosen}: no faults found.")
+    print(
+        f"  parameters  {counts['total']}: {counts['pretrained']} pretrained, {counts['new']} new, "
+        f"{counts['shared']} shared by the halves; {counts['trainable']} train"
     )
-    console.print(f"Weights, gradients and AdamW in fp32: {16 * total / 2**30:.2f} GiB, activations beside them.")
+    parts = " + ".join(f"{name} {value:.2f}" for name, value in memory.items())
+    print(f"  memory      {parts} = {sum(memory.values()):.1f} GiB on each device; activations are rough")
+    print(
+        f"  step        {cost.examples_per_step} examples of about {cost.source_tokens:.0f} + "
+        f"{cost.target_tokens:.0f} tokens: {cost.flops_per_step:.2g} FLOPs"
+    )
+    print(f"  fit         about {cost.steps:,} steps over {cost.examples:,} examples: {cost.flops:.2g} FLOPs")
+    for device, value in hours(settings, cost).items():
+        print(f"  time        roughly {_duration(value)} on {device}")
+    if settings.trainer.max_minutes is not None:
+        print(f"              no more than trainer.max_minutes={settings.trainer.max_minutes:g}")
+    print("  Validation, test summaries and the reading of data come on top.")
 
 
-def _untrained(half: Any) -> Any:
+def architecture(half: HalfSettings, role: Any) -> Any:
+    """The half's config: its own where that is on this machine, else what its type and ``architecture`` say."""
     from dataclasses import replace
 
-    return replace(half, weights=Weights.random)
+    from warmstart.data.trained_tokenizer import TINY_VOCABULARY
+    from warmstart.model.halves import PACKAGE_FILE, half_config
+
+    here = half.path.startswith(PACKAGE_FILE) or Path(half.path).exists()
+    known = half if here else replace(half, weights=Weights.random)
+    return half_config(known, role, TINY_VOCABULARY if half.scale is Scale.tiny else None)
+
+
+def pair_without_values(settings: Config) -> Any:
+    """The joined model on the meta device: every shape and no value, with what is new marked and what is frozen frozen.
+
+    Raises:
+        UserError: the halves or the bridge contradict each other.
+    """
+    import torch
+
+    from warmstart.model.config import EncoderDecoderConfig
+    from warmstart.model.decoders import has_own_cross_attention
+    from warmstart.model.modeling import EncoderDecoderModel
+
+    bridge, halves = settings.bridge, {"encoder": settings.encoder, "decoder": settings.decoder}
+    configs = {role: architecture(half, role) for role, half in halves.items()}
+    graft = {"every_n_layers": bridge.every_n_layers, "gate": bridge.gate.value, "bias": bridge.bias}
+    try:
+        with torch.device("meta"):
+            config = EncoderDecoderConfig(
+                **configs,
+                tie_encoder_decoder=bridge.share is Share.weights,
+                tie_embeddings=bridge.share is Share.embeddings,
+                graft=None if has_own_cross_attention(configs["decoder"]) else graft,
+            )
+            model = EncoderDecoderModel(config)
+    except ValueError as error:
+        names = f"encoder={settings.encoder.name} decoder={settings.decoder.name}"
+        raise UserError(f"{names} bridge.share={bridge.share.value}: {error}") from None
+    for role, half in halves.items():
+        if half.weights is Weights.random:
+            model.mark_new(f"{role}.")
+    if bridge.freeze in (Freeze.encoder, Freeze.both):
+        model.freeze_encoder()
+    if bridge.freeze in (Freeze.decoder, Freeze.both):
+        model.freeze_decoder()
+    return model
+
+
+def _faults_of_freezing(settings: Config) -> list[str]:
+    freeze = settings.bridge.freeze
+    if freeze is Freeze.none:
+        return []
+    if settings.bridge.share is Share.weights:
+        return ["bridge.freeze and bridge.share=weights contradict: the halves are one. Choose one."]
+    found = []
+    for role, half in (("encoder", settings.encoder), ("decoder", settings.decoder)):
+        # debug=tiny makes every half random, to try any choice out, frozen halves too.
+        if freeze.value in (role, "both") and half.weights is Weights.random and half.scale is not Scale.tiny:
+            found.append(
+                f"bridge.freeze={freeze.value} with {role}.weights=random freezes nothing of the {role}: all of its "
+                f"parameters are new, and what is new trains. Set {role}.weights=pretrained, or another bridge.freeze."
+            )
+    return found
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
