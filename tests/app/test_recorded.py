@@ -1,13 +1,15 @@
 """A task on an earlier run goes by what that run recorded, but for what the command line names."""
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from warmstart.app import fit, summarize
 from warmstart.app.cli import config_dir
 from warmstart.app.export import export_model
 from warmstart.app.recorded import with_recorded
-from warmstart.app.schema import register, to_settings
+from warmstart.app.schema import plain, register, to_settings
 from warmstart.errors import UserError
 
 
@@ -18,13 +20,17 @@ def composed(*overrides):
         return compose("config", overrides=list(overrides))
 
 
+def write_checkpoint(file, config):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"hyper_parameters": {"model_config": {}, "config": config}}, file)
+
+
 @pytest.fixture
 def run_dir(tmp_path):
     """A run of the demo: greedy, 20 new tokens, 150 test rows."""
-    (tmp_path / ".hydra").mkdir()
-    OmegaConf.save(composed("experiment=demo", "seed=7"), tmp_path / ".hydra" / "config.yaml")
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "best.ckpt").touch()
+    config = plain(to_settings(composed("experiment=demo", "seed=7")))
+    for name in ("best", "last"):
+        write_checkpoint(tmp_path / "checkpoints" / f"{name}.ckpt", config)
     return tmp_path
 
 
@@ -33,34 +39,49 @@ def of(ckpt, *overrides):
     return to_settings(with_recorded(composed(*words), words))
 
 
-@pytest.mark.parametrize("inside", ["", "checkpoints/best.ckpt"])
+@pytest.mark.parametrize("inside", ["", "checkpoints/best.ckpt", "checkpoints/last.ckpt"])
 def test_the_runs_own_settings_are_taken(run_dir, inside):
     demo, found = to_settings(composed("experiment=demo")), of(run_dir / inside, "task=summarize", "input=a.txt")
-    assert (found.encoder, found.data, found.generation) == (demo.encoder, demo.data, demo.generation)
+    for group in ("encoder", "decoder", "bridge", "data", "generation", "evaluation"):
+        assert getattr(found, group) == getattr(demo, group), group
     assert (found.task, found.input, found.seed) == ("summarize", "a.txt", 7)
+
+
+def test_what_hydra_left_there_later_does_not_count(run_dir):
+    # A task with name= of the run itself: Hydra has written this command's config over the run's.
+    (run_dir / ".hydra").mkdir()
+    OmegaConf.save(composed(), run_dir / ".hydra" / "config.yaml")
+    assert of(run_dir).generation == to_settings(composed("experiment=demo")).generation
 
 
 def test_what_the_command_line_names_wins(run_dir):
     beams, demo = to_settings(composed("generation=beam")), to_settings(composed("experiment=demo"))
     assert of(run_dir, "generation=beam").generation == beams.generation
-    found = of(run_dir, "generation.max_new_tokens=9", "data.limit_test=3", "seed=2")
+    found = of(run_dir, "generation.max_new_tokens=9", "data.limit_test=3", "seed=2", "++data.batch.size=5")
     assert found.generation.max_new_tokens == 9
     assert found.generation.num_beams == demo.generation.num_beams
     assert (found.data.limit_test, found.data.summary_column, found.seed) == (3, demo.data.summary_column, 2)
+    assert (found.data.batch.size, found.data.batch.max_tokens) == (5, demo.data.batch.max_tokens)
+    both = of(run_dir, "generation.num_beams=7", "generation=beam").generation
+    assert (both.num_beams, both.max_new_tokens) == (7, beams.generation.max_new_tokens)
+
+
+def test_an_architecture_is_taken_whole(run_dir):
+    # Merged key by key, MiniLM's widths would stay in what is BERT base.
+    assert of(run_dir, "encoder=bert").encoder == to_settings(composed("encoder=bert")).encoder
+    minilm = to_settings(composed("encoder=minilm")).encoder
+    assert of(run_dir).encoder.architecture == minilm.architecture
 
 
 def test_an_experiment_named_again_is_taken_whole(run_dir):
     assert of(run_dir, "debug=tiny").data == to_settings(composed("debug=tiny")).data
 
 
-def test_without_a_record_the_command_line_is_all_there_is(tmp_path):
-    assert of(tmp_path).encoder.name == "bert"
-
-
 def test_an_export_remembers_how_it_decodes(tmp_path):
     class Nothing:
         def save_pretrained(self, folder):
             folder.mkdir(parents=True)
+            (folder / "config.json").write_text("{}")
 
         def save(self, folder):
             pass
@@ -71,7 +92,30 @@ def test_an_export_remembers_how_it_decodes(tmp_path):
     assert found.data.max_source_length == demo.data.max_source_length
 
 
-def test_a_record_with_foreign_keys_is_named(run_dir):
-    (run_dir / ".hydra" / "config.yaml").write_text("generation: {no_such: 1}\n")
-    with pytest.raises(UserError, match=r"config\.yaml.*no_such"):
+def test_an_export_without_a_record_goes_by_the_command_line(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    assert of(tmp_path).encoder.name == "bert"
+
+
+def test_nothing_there_and_foreign_keys_are_named(run_dir):
+    with pytest.raises(UserError, match=r"ckpt=.*absent.*nothing is there.*name="):
+        of(run_dir / "absent")
+    write_checkpoint(run_dir / "checkpoints" / "best.ckpt", {"generation": {"no_such": 1}})
+    with pytest.raises(UserError, match=r"best\.ckpt.*no_such"):
         of(run_dir)
+
+
+def test_summarize_by_name_and_last_decodes_as_the_run_did(settings_of, tmp_path, run_py, capsys):
+    run, text = tmp_path / "runs" / "mine", tmp_path / "a.txt"
+    text.write_text("The council met on Monday and voted to close the school.")
+    six = ("debug=tiny", "generation.max_new_tokens=6", "generation.min_new_tokens=6")  # hardly trained, it would stop
+    fit.run(settings_of(*six), run)
+    capsys.readouterr()
+    summarize.run(settings_of(*six, f"ckpt={run}", f"input={text}"), tmp_path)
+    expected = capsys.readouterr().out
+    found = run_py("task=summarize", "name=mine", "ckpt=last", f"input={text}", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == expected
+    two = ("generation.max_new_tokens=2", "generation.min_new_tokens=2")
+    shorter = run_py("task=summarize", f"ckpt={run}", f"input={text}", *two, cwd=tmp_path)
+    assert 0 < len(shorter.stdout) < len(expected)

@@ -2,9 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,15 +13,8 @@ from warmstart.app.loading import load_trained
 from warmstart.errors import UserError
 from warmstart.evaluation.result import read_result
 
-ROOT = Path(__file__).parents[2]
 KEYS = {"overrides", "choices", "seed", "status", "metrics", "baselines", "controls", "throughput", "parameters"}
 KEYS |= {"peak_memory_bytes", "seconds", "versions", "git_commit", "config_hash", "rows"}
-
-
-def command(*words: str, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, ROOT / "run.py", *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=300
-    )
 
 
 @pytest.mark.parametrize(
@@ -114,43 +104,3 @@ def test_damaged_and_missing_checkpoints_are_named(tmp_path):
     damaged.write_bytes(b"not a checkpoint")
     with pytest.raises(UserError, match="damaged"):
         load_trained(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["encoder=nope"], "encoder/nope"),
-        (["optim.encoder_rate=abc"], "optim.encoder_rate"),
-        (["optim.encodr_rate=1"], "encodr_rate"),
-        (["task=nope"], "task=nope"),
-        (["data=files", "data.path=absent.jsonl"], "absent.jsonl"),
-        (["encoder=bert", "encoder"], "encoder"),
-    ],
-)
-def test_mistakes_end_in_one_message_and_status_two(words, named, tmp_path):
-    outcome = command(*words, cwd=tmp_path)
-    assert outcome.returncode == 2
-    assert named in outcome.stderr
-    assert "Traceback" not in outcome.stderr
-
-
-def test_no_hub_is_said_at_once_with_three_ways_on(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    outcome = command("encoder=bert", "decoder=gpt2", cwd=tmp_path)
-    assert outcome.returncode == 2
-    assert "Traceback" not in outcome.stderr
-    for missing in ("data=cnn_dailymail", "encoder=bert", "decoder=gpt2", "http://127.0.0.1:9"):
-        assert missing in outcome.stderr
-    for way in ("encoder.path=", "data=files", "encoder=minilm decoder=minilm data=news", "debug=tiny"):
-        assert way in outcome.stderr
-    assert not list(tmp_path.rglob("result.json"))
-
-
-@pytest.mark.slow
-def test_multirun_of_two_pairs(tmp_path):
-    outcome = command("-m", "encoder=bert,electra", "decoder=bert", "debug=tiny", "name=sweep", cwd=tmp_path)
-    assert outcome.returncode == 0, outcome.stderr
-    results = [json.loads(path.read_text()) for path in tmp_path.rglob("result.json")]
-    assert sorted(result["choices"]["encoder"] for result in results) == ["bert", "electra"]

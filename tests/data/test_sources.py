@@ -29,7 +29,10 @@ def test_written_texts():
 def test_limits_take_the_first():
     source = written(limit_train=5, limit_test=100)
     assert list(source.split("train")) == list(written().split("train"))[:5]
-    assert source.report == {"train_examples": 5, "validation_examples": 8, "test_examples": 8}
+    assert source.report == {
+        **{"train_read": 32, "validation_read": 8, "test_read": 8},
+        **{"train_examples": 5, "validation_examples": 8, "test_examples": 8},
+    }
     with pytest.raises(UserError, match="limit_train=0"):
         written(limit_train=0)
 

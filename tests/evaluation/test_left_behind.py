@@ -6,7 +6,7 @@ import pytest
 
 from warmstart.errors import UserError
 from warmstart.evaluation.model_card import model_card
-from warmstart.evaluation.result import read_result, write_predictions, write_result
+from warmstart.evaluation.result import read_result, set_result_aside, write_predictions, write_result
 from warmstart.evaluation.scores import judge
 from warmstart.evaluation.settings import EvaluationSettings
 
@@ -36,6 +36,17 @@ def test_a_result_that_is_missing_or_damaged_is_said(tmp_path):
     (tmp_path / "result.json").write_text('{"status": ')
     with pytest.raises(UserError, match="damaged"):
         read_result(tmp_path)
+
+
+def test_of_results_set_aside_the_last_complete_one_stays(tmp_path):
+    set_result_aside(tmp_path)
+    for result in ({"status": "complete", "seed": 1}, {"status": "failed"}, {"status": "failed"}):
+        write_result(tmp_path, result)
+        set_result_aside(tmp_path)
+    (tmp_path / "result.json").write_text("{")
+    set_result_aside(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["result.previous.json"]
+    assert json.loads((tmp_path / "result.previous.json").read_text())["seed"] == 1
 
 
 def test_predictions_are_one_object_a_line_in_any_script(tmp_path):

@@ -7,7 +7,7 @@ from tiny_training import fit
 from warmstart.errors import UserError
 from warmstart.training.callbacks import SampleTable
 from warmstart.training.settings import TrainerSettings
-from warmstart.training.trainer import build_trainer, cpu_computes_bf16, resolve_precision
+from warmstart.training.trainer import build_trainer, check_validations, cpu_computes_bf16, resolve_precision
 
 CPU = {"accelerator": "cpu", "progress_bar": False}
 
@@ -37,6 +37,12 @@ def test_auto_precision_is_bf16_only_where_it_is_computed_natively():
 def test_wrong_options_are_named(settings, said, tmp_path):
     with pytest.raises(UserError, match=said):
         built(tmp_path, **settings)
+
+
+def test_more_validations_than_batches_are_refused_with_both_figures():
+    check_validations(TrainerSettings(validations_per_epoch=4), 4)
+    with pytest.raises(UserError, match=r"validations_per_epoch=5 .* has 4 batches.*at most 4"):
+        check_validations(TrainerSettings(validations_per_epoch=5), 4)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from warmstart.app.errors import explain
@@ -36,10 +37,12 @@ def run_task(cfg: DictConfig) -> object:
     """Run the task that ``cfg`` names in Hydra's output directory."""
     if cfg.task not in TASKS:
         raise UserError(f"task={cfg.task} was asked for; there are {', '.join(TASKS)}.")
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
     if cfg.task in OF_A_RUN:
+        if cfg.ckpt == "last":
+            cfg.ckpt = str(run_dir / "checkpoints" / "last.ckpt")
         cfg = with_recorded(cfg, list(HydraConfig.get().overrides.task))
     module = importlib.import_module(f"warmstart.app.{cfg.task}")
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
     return module.run(to_settings(cfg), run_dir)
 
 
@@ -52,13 +55,28 @@ def main() -> None:
     sys.argv = [word for word in sys.argv if word not in ("debug=true", "debug=false")]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit on its own
 
+    def task(cfg: DictConfig) -> object:
+        try:
+            return run_task(cfg)
+        except Exception as error:
+            # Beyond this point Hydra prints a line of its own. In a sweep that line says which job failed, and going
+            # through Hydra lets the other jobs run.
+            if HydraConfig.get().mode is RunMode.RUN:
+                end_of_user_error(error, debug)
+            raise
+
     try:
-        hydra.main(version_base="1.3", config_path=config_dir(), config_name="config")(run_task)()
+        hydra.main(version_base="1.3", config_path=config_dir(), config_name="config")(task)()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        message = explain(error)
-        if debug or message is None:
-            raise
+        end_of_user_error(error, debug)
+        raise
+
+
+def end_of_user_error(error: Exception, debug: bool) -> None:
+    """Exit with the message and status 2 if the error is a user's mistake; return if it is ours, or for ``debug``."""
+    message = explain(error)
+    if message is not None and not debug:
         print(f"warmstart: {message}", file=sys.stderr)
         sys.exit(2)

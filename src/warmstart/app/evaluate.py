@@ -27,7 +27,7 @@ def run(settings: Config, run_dir: Path) -> float:
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
     data.prepare_data()
     data.setup("test")
-    return test(settings, run_dir, settings.ckpt, data, {"rows": data.source.report}, time.perf_counter(), [])
+    return test(settings, run_dir, settings.ckpt, data, {"rows": data.row_counts()}, time.perf_counter(), [])
 
 
 def test(

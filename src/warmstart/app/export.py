@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from warmstart.app.loading import load_trained
+from warmstart.app.recorded import OF_EXPORT
 from warmstart.app.schema import Config, plain
 from warmstart.errors import UserError
 
@@ -43,7 +44,7 @@ def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, An
     # What summarizes as the run did; no paths, which are a machine's own.
     kept = {"max_source_length": settings.data.max_source_length, "max_target_length": settings.data.max_target_length}
     record = {"generation": plain(settings)["generation"], "data": kept}
-    (partial / "run_config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(record)), encoding="utf-8")
+    (partial / OF_EXPORT).write_text(OmegaConf.to_yaml(OmegaConf.create(record)), encoding="utf-8")
     (partial / "README.md").write_text(model_card(result), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

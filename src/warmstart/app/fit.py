@@ -16,12 +16,24 @@ from warmstart.model.settings import Weights
 
 
 def run(settings: Config, run_dir: Path) -> float:
-    """The whole recipe; returns the test ROUGE-1, which a sweep can optimise."""
+    """Fit and test; returns the test ROUGE-1, which a sweep can optimise. A failure leaves its own ``result.json``."""
+    from warmstart.app.identity import write_failure
+    from warmstart.evaluation.result import set_result_aside
+
+    set_result_aside(run_dir)
+    try:
+        return _fit_and_test(settings, run_dir)
+    except Exception as error:
+        write_failure(settings, run_dir, error)
+        raise
+
+
+def _fit_and_test(settings: Config, run_dir: Path) -> float:
+    """The whole recipe."""
     import lightning as L
     import transformers
 
     from warmstart.app.evaluate import test
-    from warmstart.app.identity import write_failure
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.evaluation.generation import generation_kwargs
     from warmstart.evaluation.rouge import rouge_scores
@@ -29,7 +41,7 @@ def run(settings: Config, run_dir: Path) -> float:
     from warmstart.training.callbacks import SampleTable
     from warmstart.training.loggers import build_loggers, close_loggers
     from warmstart.training.module import SummarizationModule
-    from warmstart.training.trainer import build_trainer
+    from warmstart.training.trainer import build_trainer, check_validations
 
     validate(settings)
     transformers.logging.set_verbosity_error()
@@ -42,6 +54,8 @@ def run(settings: Config, run_dir: Path) -> float:
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
     data.setup("fit")
+    batches = data.batches_in_epoch(settings.trainer.devices)
+    check_validations(settings.trainer, batches)
     model = build_model(
         settings.encoder,
         settings.decoder,
@@ -50,10 +64,8 @@ def run(settings: Config, run_dir: Path) -> float:
         encoder_vocab_size=len(tokenizers.source),
         decoder_vocab_size=len(tokenizers.target),
     )
-    (run_dir / "result.json").unlink(missing_ok=True)  # of an earlier fit in this directory: not this one's
     tokenizers.save(run_dir / "checkpoints" / "tokenizers")
 
-    batches = data.batches_in_epoch(settings.trainer.devices)
     total_steps = math.ceil(batches / settings.trainer.accumulate) * settings.trainer.max_epochs
     if settings.trainer.max_steps > 0:
         total_steps = min(total_steps, settings.trainer.max_steps)
@@ -89,7 +101,7 @@ def run(settings: Config, run_dir: Path) -> float:
             "seconds": seconds,
             "steps": trainer.global_step,
             "resumed": resume is not None,
-            "rows": source.report,
+            "rows": data.row_counts(),
         }
         best = run_dir / "checkpoints" / "best.ckpt"
         if not best.exists():  # stopped before the first validation: the last weights are all there is
@@ -97,9 +109,6 @@ def run(settings: Config, run_dir: Path) -> float:
         rouge1 = test(settings, run_dir, str(best), data, facts, began, loggers)
         exit_code = 0
         return rouge1
-    except Exception as error:
-        write_failure(settings, run_dir, error)
-        raise
     finally:
         close_loggers(exit_code)
 

@@ -3,25 +3,29 @@
 import hashlib
 import json
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
 
 from warmstart.app.schema import Config, plain
 from warmstart.evaluation.result import write_result
 
 VERSIONS = ("torch", "lightning", "transformers", "hydra-core", "warmstart")
-# Keys that name a run or say where it lies, logs or shows itself, and change no number.
-_NAMES = ("task", "name", "output_root", "ckpt", "input", "output", "logger")
-_SHOWN = {"trainer": ("progress_bar", "log_every"), "data": ("cache_dir",), "batch": ("workers",)}
+# Keys that name something, or say where a run lies, logs or shows itself, and change no number.
+_NAMES = (
+    *("task", "name", "output_root", "ckpt", "input", "output", "logger", "encoder.name", "decoder.name", "data.name"),
+    *("trainer.progress_bar", "trainer.log_every", "data.cache_dir", "data.processes", "data.batch.workers"),
+)
 
 
 def identity(settings: Config) -> dict[str, Any]:
     """The fields of ``result.json`` that say which run it is."""
     return {
         "config_hash": config_hash(settings),
-        "overrides": [word for word in sys.argv[1:] if not word.startswith("-")],
+        # The job's own: of a sweep, sys.argv has the words of all jobs.
+        "overrides": list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
         "choices": {"encoder": settings.encoder.name, "decoder": settings.decoder.name, "data": settings.data.name},
         "seed": settings.seed,
         "versions": {name: version(name) for name in VERSIONS},
@@ -31,11 +35,13 @@ def identity(settings: Config) -> dict[str, Any]:
 
 def config_hash(settings: Config) -> str:
     """The same for two runs exactly when everything that can change their numbers is the same."""
-    config = {key: value for key, value in plain(settings).items() if key not in _NAMES}
-    groups = {"trainer": config["trainer"], "data": config["data"], "batch": config["data"]["batch"]}
-    for group, keys in _SHOWN.items():
-        for key in keys:
-            del groups[group][key]
+    config = plain(settings)
+    for name in _NAMES:
+        *groups, key = name.split(".")
+        within = config
+        for group in groups:
+            within = within[group]
+        del within[key]
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -50,10 +56,13 @@ def write_failure(settings: Config, run_dir: Path, error: BaseException) -> None
 
 
 def _commit() -> str | None:
+    """The checkout's commit, with "+changes" where files differ from it; None in an installed wheel."""
+    checkout = Path(__file__).parents[3]
+    if not (checkout / ".git").exists():  # a wheel may lie inside somebody else's repository
+        return None
+    describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
+        found = subprocess.run(describe, cwd=checkout, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return found.stdout.strip()

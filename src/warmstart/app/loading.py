@@ -12,19 +12,41 @@ def load_trained(path: str) -> tuple[Any, Any, Path]:
     Raises:
         UserError: nothing is there, it is damaged, or its tokenizers are missing.
     """
-    import pickle
-
-    import torch
-
     from warmstart.data.tokenizers import TokenizerPair
     from warmstart.model.config import EncoderDecoderConfig
     from warmstart.model.modeling import EncoderDecoderModel
 
     given = Path(path)
-    if not given.exists():
-        raise UserError(f"ckpt={path} was asked for, but nothing is there. Name a run directory, a .ckpt or an export.")
-    if (given / "config.json").exists():
+    if is_export(given):
         return EncoderDecoderModel.from_pretrained(given).eval(), TokenizerPair.load(given), given
+    checkpoint, file = open_checkpoint(path)
+    try:
+        model = EncoderDecoderModel(EncoderDecoderConfig(**checkpoint["hyper_parameters"]["model_config"]))
+        weights = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
+        model.load_state_dict(weights)
+    except (RuntimeError, KeyError) as error:
+        raise _damaged(path, file, error) from error
+    return model.eval(), TokenizerPair.load(file.parent / "tokenizers"), file.parents[1]
+
+
+def open_checkpoint(path: str) -> tuple[dict[str, Any], Path]:
+    """The checkpoint that ``path`` is, or the best one of the run directory that it is, and its file.
+
+    Tensors stay on disk until they are used: reading the settings alone costs milliseconds.
+
+    Raises:
+        UserError: nothing is there, or it is damaged.
+    """
+    import pickle
+
+    import torch
+
+    given = Path(path)
+    if not given.exists():
+        raise UserError(
+            f"ckpt={path} was asked for, but nothing is there. Name a run directory, a .ckpt or an export; "
+            "ckpt=last is the last checkpoint of the run that name= says."
+        )
     file = given
     if given.is_dir():
         found = [given / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
@@ -32,11 +54,15 @@ def load_trained(path: str) -> tuple[Any, Any, Path]:
         if not file.exists():
             raise UserError(f"ckpt={path}: {given} holds neither an export (config.json) nor checkpoints/best.ckpt.")
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-        config = EncoderDecoderConfig(**checkpoint["hyper_parameters"]["model_config"])
-        model = EncoderDecoderModel(config)
-        weights = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
-        model.load_state_dict(weights)
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"ckpt={path}: {file} is damaged or not ours ({str(error).splitlines()[0]}).") from error
-    return model.eval(), TokenizerPair.load(file.parent / "tokenizers"), file.parents[1]
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=True), file
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise _damaged(path, file, error) from error
+
+
+def is_export(folder: Path) -> bool:
+    """Whether ``task=export`` or ``save_pretrained`` wrote the folder."""
+    return (folder / "config.json").exists()
+
+
+def _damaged(path: str, file: Path, error: Exception) -> UserError:
+    return UserError(f"ckpt={path}: {file} is damaged or not ours ({str(error).splitlines()[0]}).")

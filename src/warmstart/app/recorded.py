@@ -2,53 +2,61 @@
 
     python run.py task=summarize ckpt=runs/demo input=article.txt generation=beam
 
-What this command line names wins; all else is what the run recorded.
+What this command line names wins; all else is what the run's checkpoint (or export) recorded. Not what Hydra left in
+``.hydra``: a later task in the same directory has written its own there.
 """
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from warmstart.app.loading import is_export, open_checkpoint
 from warmstart.app.schema import GROUPS, Config
 from warmstart.errors import UserError
 
-RECORDS = ("run_config.yaml", ".hydra/config.yaml")  # of an export, of a run directory
+OF_EXPORT = "run_config.yaml"
 _WHOLE = ("experiment", "debug")  # these choices may touch any group, so they stand for the whole config
 
 
 def with_recorded(cfg: DictConfig, overrides: list[str]) -> DictConfig:
-    """``cfg`` with the groups of the run that ``cfg.ckpt`` is part of, but for what ``overrides`` name.
+    """``cfg`` with the groups and seed of the run that ``cfg.ckpt`` is part of, but for what ``overrides`` name.
+
+    A group that is named (``generation=beam``) is taken whole from ``cfg``, a key (``generation.num_beams=4``) alone.
 
     Raises:
-        UserError: the record is damaged or of a version with other keys.
+        UserError: nothing is at ``cfg.ckpt``, its record is damaged, or of a version with other keys.
     """
-    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
-    record = None if cfg.ckpt is None else _record(Path(cfg.ckpt))
-    if record is None or any(key in _WHOLE for key in keys):
+    keys = [override.lstrip("+").partition("=")[0].partition("@")[0] for override in overrides]
+    if cfg.ckpt is None or any(key in _WHOLE for key in keys):
         return cfg
+    recorded, file = _record(cfg.ckpt)
+    here: Any = OmegaConf.to_container(cfg, enum_to_str=True)
     try:
-        recorded = OmegaConf.to_container(OmegaConf.load(record))
-        assert isinstance(recorded, dict)
-        here = OmegaConf.to_container(cfg, enum_to_str=True)
-        assert isinstance(here, dict)
-        # Replaced and not merged: a half's architecture is whole or nothing. An export records parts of two groups.
-        taken = {name: recorded[name] for name in ("seed", *GROUPS) if name in recorded}
-        if record.name == RECORDS[0]:
-            taken = {name: here[name] | value for name, value in taken.items()}
-        merged = OmegaConf.merge(OmegaConf.structured(Config), here | taken)
-    except Exception as error:  # yaml's, OmegaConf's and the file system's have no common parent
+        # By key and no deeper: a half's architecture is whole or nothing. An export records parts of two groups.
+        taken = {name: here[name] | recorded[name] for name in GROUPS if name in recorded}
+        taken["seed"] = recorded.get("seed", here["seed"])
+        merged: Any = OmegaConf.merge(OmegaConf.structured(Config), here | taken)
+    except Exception as error:  # OmegaConf's and Python's have no common parent
         raise UserError(
-            f"{record}: the run's settings cannot be read ({str(error).splitlines()[0]}). "
+            f"{file}: the run's settings cannot be read ({str(error).splitlines()[0]}). "
             "Name them yourself with experiment= or debug=, as on the run's own command line."
         ) from error
-    assert isinstance(merged, DictConfig)
     for key in keys:
-        name = key.split("@")[0]
-        if name.split(".")[0] in GROUPS or name == "seed":
-            OmegaConf.update(merged, name, OmegaConf.select(cfg, name), merge=False)
+        if key == "seed" or key.split(".")[0] in GROUPS:
+            OmegaConf.update(merged, key, OmegaConf.select(cfg, key), merge=False)
     return merged
 
 
-def _record(ckpt: Path) -> Path | None:
-    homes = [ckpt, *ckpt.parents[:2]] if ckpt.is_file() else [ckpt]
-    return next((home / name for home in homes for name in RECORDS if (home / name).is_file()), None)
+def _record(ckpt: str) -> tuple[dict[str, Any], Path]:
+    if not is_export(Path(ckpt)):
+        checkpoint, file = open_checkpoint(ckpt)
+        return checkpoint.get("hyper_parameters", {}).get("config", {}), file
+    file = Path(ckpt) / OF_EXPORT
+    if not file.exists():  # of save_pretrained alone
+        return {}, file
+    try:
+        recorded: Any = OmegaConf.to_container(OmegaConf.load(file))
+    except Exception as error:  # yaml's, OmegaConf's and the file system's have no common parent either
+        raise UserError(f"{file} cannot be read ({str(error).splitlines()[0]}). Export the model again.") from error
+    return recorded, file

@@ -135,6 +135,26 @@ class SummarizationDataModule(L.LightningDataModule):
         """Training batches of each rank in every epoch."""
         return len(self.train_sampler(0, world_size))
 
+    def row_counts(self) -> dict[str, dict[str, int]]:
+        """What became of the rows: of each split, and in ``reader`` what its reader had left out before.
+
+        ``skipped`` are those that cleaning or a limit took. ``truncated`` are texts that fill their maximum length: all
+        that were cut, and the few that fit exactly.
+        """
+        report, settings = dict(self.source.report), self.settings
+        counts = {}
+        for split in SPLITS:
+            read, kept = report.pop(f"{split}_read"), report.pop(f"{split}_examples")
+            rows = self.tokenized(split)
+            counts[split] = {
+                "read": read,
+                "kept": kept,
+                "skipped": read - kept,
+                "truncated_documents": int((rows.source_lengths >= settings.max_source_length).sum()),
+                "truncated_summaries": int((rows.target_lengths >= settings.max_target_length).sum()),
+            }
+        return counts | {"reader": report}
+
     def padding_fraction(self) -> float:
         """Share of the first epoch's training tokens that are padding."""
         return self.train_sampler(0, 1).padding_fraction()

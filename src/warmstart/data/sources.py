@@ -109,7 +109,7 @@ def load_source(settings: DataSettings) -> Source:
         if limit is not None and limit < 1:
             raise UserError(f"data.limit_{name}={limit} leaves no example. Set 1 or more, or null for all.")
         splits[name] = _prepared(raw[name], steps, limit, training=name == "train")
-        report[f"{name}_examples"] = len(splits[name])
+        report[f"{name}_read"], report[f"{name}_examples"] = len(raw[name]), len(splits[name])
         if not splits[name]:
             raise UserError(
                 f"data={settings.name}: no {name} example is left of {len(raw[name])} after data.clean="

@@ -15,6 +15,22 @@ def write_result(run_dir: Path, result: dict[str, Any]) -> Path:
     return _write(run_dir / "result.json", json.dumps(_finite(result), indent=2, sort_keys=True) + "\n")
 
 
+def set_result_aside(run_dir: Path) -> None:
+    """Take away the result of an earlier run in this directory, which could be taken for that of a new one.
+
+    The last complete one is kept as ``result.previous.json``.
+    """
+    path = run_dir / "result.json"
+    try:
+        complete = read_result(run_dir).get("status") == "complete"
+    except UserError:  # none is there, or a damaged one
+        complete = False
+    if complete:
+        path.replace(run_dir / "result.previous.json")
+    else:
+        path.unlink(missing_ok=True)
+
+
 def write_predictions(run_dir: Path, rows: Iterable[dict[str, Any]]) -> Path:
     """One JSON object a line: id, document, reference, prediction and its ROUGE scores."""
     lines = (json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in rows)

@@ -70,6 +70,15 @@ def check_extra(extra: dict[str, Any]) -> None:
         raise UserError(f"trainer.extra: these have a key of their own. Set {said}.")
 
 
+def check_validations(settings: TrainerSettings, batches: int) -> None:
+    """Raise a UserError where an epoch has too few batches for its validations: Lightning would skip some, silently."""
+    if settings.validations_per_epoch > batches:
+        raise UserError(
+            f"trainer.validations_per_epoch={settings.validations_per_epoch} was asked for, but an epoch has {batches} "
+            f"batches on each device. Set at most {batches}, or make batches smaller (data.batch)."
+        )
+
+
 def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], callbacks: list[Callback]) -> L.Trainer:
     """The trainer of one run; a :class:`SampleTable` is added where ``callbacks`` has none.
 

@@ -1,0 +1,85 @@
+"""From the command line to an exit status: one message for a user's mistake, and sweeps that go on."""
+
+import copy
+import json
+
+import pytest
+from hydra.core.config_store import ConfigStore
+
+from warmstart.app.schema import register
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["encoder=nope"], "encoder/nope"),
+        (["optim.encoder_rate=abc"], "optim.encoder_rate"),
+        (["optim.encodr_rate=1"], "encodr_rate"),
+        (["task=nope"], "task=nope"),
+        (["task=summarize", "ckpt=absent", "input=a.txt"], "ckpt=absent"),
+        (["data=files", "data.path=absent.jsonl"], "absent.jsonl"),
+        (["encoder=bert", "encoder"], "encoder"),
+    ],
+)
+def test_mistakes_end_in_one_message_and_status_two(words, named, run_py, tmp_path):
+    outcome = run_py(*words, cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert outcome.stderr.startswith("warmstart: ")
+    assert named in outcome.stderr
+    for noise in ("Traceback", "Error executing job"):
+        assert noise not in outcome.stderr
+
+
+def test_debug_true_shows_the_traceback_of_a_mistake(run_py, tmp_path):
+    outcome = run_py("debug=true", "task=nope", cwd=tmp_path)
+    assert outcome.returncode == 1
+    assert "Traceback" in outcome.stderr
+
+
+def test_no_hub_is_said_at_once_with_three_ways_on(run_py, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    outcome = run_py("encoder=bert", "decoder=gpt2", cwd=tmp_path)
+    assert outcome.returncode == 2
+    for noise in ("Traceback", "Error executing job"):
+        assert noise not in outcome.stderr + outcome.stdout
+    assert outcome.stderr.count("warmstart: ") == 1
+    for missing in ("data=cnn_dailymail", "encoder=bert", "decoder=gpt2", "http://127.0.0.1:9"):
+        assert missing in outcome.stderr
+    for way in (
+        *("encoder.path=", "decoder.path=", "data=files data.path=", "encoder=minilm decoder=minilm data=news"),
+        *("encoder.weights=random decoder.weights=random", "debug=tiny"),
+    ):
+        assert way in outcome.stderr
+    [result] = tmp_path.rglob("result.json")
+    assert json.loads(result.read_text())["status"] == "failed"
+
+
+def test_help_lists_every_choice_without_copying_the_store_for_each(run_py, tmp_path):
+    outcome = run_py("--help", cwd=tmp_path)
+    assert outcome.returncode == 0
+    for line in ("bridge: copy, default, frozen_encoder, share", "generation: beam, greedy, short"):
+        assert line in outcome.stdout
+    assert not list(tmp_path.iterdir())
+    register()
+    store = ConfigStore.instance()
+    assert copy.deepcopy(store) is store
+    assert store.load("schema.yaml").node is not store.load("schema.yaml").node  # what is given out is a copy
+
+
+@pytest.mark.slow
+def test_multirun_of_two_pairs(run_py, tmp_path):
+    outcome = run_py("-m", "encoder=bert,electra", "decoder=bert", "debug=tiny", "name=sweep", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    results = [json.loads(path.read_text()) for path in tmp_path.rglob("result.json")]
+    assert sorted(result["choices"]["encoder"] for result in results) == ["bert", "electra"]
+
+
+@pytest.mark.slow
+def test_a_failing_job_of_a_sweep_lets_the_next_one_run(run_py, tmp_path):
+    outcome = run_py("-m", "debug=tiny", "trainer.validations_per_epoch=0,1", "name=sweep", cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert "Traceback" not in outcome.stderr
+    jobs = [tmp_path / "runs" / "multirun" / "sweep" / str(job) / "result.json" for job in (0, 1)]
+    assert [json.loads(job.read_text())["status"] for job in jobs] == ["failed", "complete"]
