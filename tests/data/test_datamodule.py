@@ -3,6 +3,7 @@
 from collections import Counter
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -57,10 +58,22 @@ def test_number_of_batches_and_padding(datamodule):
 def test_evaluation_loaders(datamodule):
     for split in ("validation", "test", "train"):
         assert sorted(indices(datamodule.eval_dataloader(split))) == list(range(len(datamodule.examples(split))))
-    assert sorted(indices(datamodule.eval_dataloader("train", limit=5))) == [0, 1, 2, 3, 4]
     assert (
         sorted(indices(datamodule.val_dataloader())) == sorted(indices(datamodule.test_dataloader())) == list(range(8))
     )
+
+
+def test_exchanged_documents_keep_their_summaries(datamodule):
+    order = np.roll(np.arange(8), 3)
+    rows = {i: item for i, *item in (datamodule.tokenized("test")[i] for i in range(8))}
+    seen = []
+    for batch in datamodule.eval_dataloader("test", documents=order):
+        names = ("index", "input_ids", "attention_mask", "labels")
+        for i, source, mask, labels in zip(*(batch[name] for name in names), strict=True):
+            assert source[mask == 1].tolist() == rows[int(order[i])][0].tolist()
+            assert labels[labels != -100].tolist() == rows[int(i)][1].tolist()
+            seen.append(int(i))
+    assert sorted(seen) == list(range(8))
 
 
 def test_ranks_share_the_epoch(datamodule):

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from warmstart.errors import UserError
 from warmstart.evaluation.baselines import lead
-from warmstart.evaluation.rouge import KINDS
+from warmstart.evaluation.rouge import KINDS, rouge_scores
 from warmstart.evaluation.scores import judge, novel_bigram_fraction
 from warmstart.evaluation.settings import EvaluationSettings
 from warmstart.evaluation.table import score_table, statements, verdict
@@ -74,6 +74,28 @@ def test_another_rouge_that_says_otherwise_is_named():
     (said,) = statements({}, {"lead3": row}, {})
     assert said.startswith("It beats lead3: +1.00 ROUGE-1 [+0.50, +1.50].")
     assert said.endswith("By ROUGE-2 it is not distinguishable: -0.40 [-0.90, +0.10].")
+
+
+def test_controls_by_likelihood_and_by_the_decoder_alone(judged, references):
+    n = len(references)
+    spread = np.linspace(0, 0.1, n)
+    nats = {"own": 2.0 + spread, "shuffled_document": 2.5 + spread, "decoder_alone": 2.0 + spread[::-1]}
+    judgement = judge(references, references, references, SETTINGS, 0, likelihoods=nats, alone="A text of its own.")
+    assert judgement.metrics["test/nll"] == pytest.approx(2.05)
+    assert judgement.per_example["nll"] is nats["own"]
+    shuffled, alone = (judgement.controls[name] for name in ("shuffled_document", "decoder_alone"))
+    assert shuffled["nll_difference"] == pytest.approx(-0.5)
+    assert alone["text"] == "A text of its own."
+    assert alone["rouge1"] == pytest.approx(rouge_scores(["A text of its own."] * n, references)["rouge1"].mean())
+    said = verdict(judgement)
+    assert "References are likelier with its own: +0.500 nats a token [+0.500, +0.500]." in said
+    assert "The source counts: +" in said
+    assert "References are neither likelier nor less likely with its own: " in said
+    shown = Console(file=io.StringIO(), width=100)
+    shown.print(score_table(judgement, "model"))
+    assert "decoder alone" in shown.file.getvalue()
+    worse = judge(references, references, references, SETTINGS, 0, likelihoods=nats | {"shuffled_document": spread})
+    assert "References are less likely with its own: -2.000 nats a token" in verdict(worse)
 
 
 def test_empty_summaries_are_said():

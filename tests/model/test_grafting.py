@@ -53,6 +53,17 @@ def test_a_closed_gate_is_the_bare_language_model(model):
     assert torch.equal(model(**source(), decoder_input_ids=ids).logits, bare)
 
 
+def test_the_decoder_alone_is_the_bare_language_model_whatever_the_gate(model):
+    labels = target().clamp(min=5)
+    ids = model.prepare_decoder_input_ids_from_labels(labels)
+    wanted = torch.nn.functional.cross_entropy(model.decoder(ids).logits.mT, labels, reduction="none").sum(dim=1)
+    assert torch.allclose(model.likelihood(**source(), labels=labels, read_source=False)[0], wanted, rtol=1e-4)
+    assert gap(model.likelihood(**source(), labels=labels)[0], wanted) > 1e-4
+    if model.config.decoder.model_type != "mamba":
+        bare = model.decoder.generate(ids[:1, :1], max_new_tokens=4, do_sample=False, eos_token_id=2, pad_token_id=1)
+        assert torch.equal(model.generate_alone(max_new_tokens=4, num_beams=1), bare)
+
+
 def test_the_gate_begins_closed_and_is_a_choice():
     assert [cross.gate.item() for cross in build(opened=0.0).cross_attention.values()] == [0.0, 0.0]
     assert all(cross.gate is None for cross in build(gate="none").cross_attention.values())

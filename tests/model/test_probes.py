@@ -15,6 +15,7 @@ from tiny import OURS, decoder_half, gap, half, source, target
 from transformers import GenerationConfig
 
 from warmstart.model import loss as loss_module
+from warmstart.model.padding import decoder_positions
 
 # Position tables of pad or sinusoids are not trained; RoCBert's shape and sound embeddings are switched off here.
 DECODERS = {
@@ -218,6 +219,36 @@ def test_a_batch_without_labels_adds_nothing(pair):
     assert (loss.item(), nll.item(), count.item()) == (0.0, 0.0, 0)
     loss.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in pair.parameters())
+
+
+def test_the_likelihood_of_each_row_is_that_of_forward(model):
+    labels = target()
+    labels[0, 3:] = -100
+    nll, tokens = model.likelihood(**source(), labels=labels)
+    for row in range(len(labels)):
+        alone = {name: value[row : row + 1] for name, value in source().items()}
+        loss = model(**alone, labels=labels[row : row + 1]).loss
+        assert nll[row] == pytest.approx(float(loss * tokens[row]), rel=1e-4)
+    assert tokens.tolist() == (labels != -100).sum(dim=1).tolist()
+
+
+def test_without_a_source_the_decoder_writes_and_is_judged_alone(model):
+    given = batch()
+    other = given | {"input_ids": given["input_ids"].flip(0)}
+    assert gap(model.likelihood(**given)[0], model.likelihood(**other)[0]) > 1e-3
+    alone, _ = model.likelihood(**given, read_source=False)
+    assert torch.equal(alone, model.likelihood(**other, read_source=False)[0])
+    assert gap(alone, model.likelihood(**given)[0]) > 1e-3
+    ids = model.generate_alone(max_new_tokens=4, num_beams=1)
+    wanted = torch.tensor([[4]])
+    for _ in range(4):
+        positions = decoder_positions(model.config, wanted, torch.ones_like(wanted))
+        logits = model.decoder(wanted, use_cache=False, **positions).logits[:, -1]
+        wanted = torch.cat([wanted, logits.argmax(-1, keepdim=True)], dim=1)
+        if wanted[0, -1] == 2:
+            break
+    assert torch.equal(ids[:, :4], wanted[:, :4])  # BART's configs force an end token as the last
+    assert gap(model.likelihood(**given)[0], alone) > 1e-3  # and the source is read again
 
 
 def test_accumulated_training_loss_equals_one_batch(pair):

@@ -46,7 +46,8 @@ def test(
 
     from warmstart.app.export import export_model
     from warmstart.app.identity import identity
-    from warmstart.evaluation.generation import summarize_batches
+    from warmstart.evaluation.generation import generation_kwargs, summarize_batches
+    from warmstart.evaluation.likelihood import likelihoods
     from warmstart.evaluation.result import write_predictions, write_result
     from warmstart.evaluation.scores import judge
     from warmstart.evaluation.table import score_table, verdict
@@ -69,7 +70,20 @@ def test(
         )
     documents = [example.document for example in examples]
     references = [example.summary for example in examples]
-    judgement = judge(predictions, references, documents, settings.evaluation, settings.seed)
+    likely, alone = None, None
+    if settings.evaluation.control_samples != 0:
+        likely = likelihoods(model, data, "test", seed=settings.seed)
+        with torch.inference_mode():
+            (alone,) = tokenizers.decode(model.generate_alone(**generation_kwargs(settings.generation))[:, 1:])
+    judgement = judge(
+        predictions,
+        references,
+        documents,
+        settings.evaluation,
+        settings.seed,
+        likelihoods=likely,
+        alone=alone,
+    )
     write_predictions(
         run_dir,
         (

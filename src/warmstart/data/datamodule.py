@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -19,7 +20,7 @@ from warmstart.data.batching import TokenBudgetBatchSampler, evaluation_batches
 from warmstart.data.collate import Collator
 from warmstart.data.settings import DataSettings
 from warmstart.data.sources import SPLITS, Example, Source, load_source
-from warmstart.data.token_cache import TokenizedSplit, tokenized_split
+from warmstart.data.token_cache import ExchangedDocuments, TokenizedSplit, tokenized_split
 from warmstart.data.tokenizers import TokenizerPair
 from warmstart.errors import UserError
 
@@ -127,9 +128,12 @@ class SummarizationDataModule(L.LightningDataModule):
         """This rank's test batches; over all ranks each example once."""
         return self._evaluation_loader("test", *self._rank_and_world_size())
 
-    def eval_dataloader(self, split: str, limit: int | None = None) -> DataLoader:
-        """The whole split, or its first ``limit`` examples, whatever the rank: each example exactly once."""
-        return self._evaluation_loader(split, 0, 1, limit)
+    def eval_dataloader(self, split: str, documents: np.ndarray | None = None) -> DataLoader:
+        """The whole split, whatever the rank: each example exactly once.
+
+        ``documents`` is a permutation: example ``i`` keeps its summary and is given the document of ``documents[i]``.
+        """
+        return self._evaluation_loader(split, 0, 1, documents)
 
     def batches_in_epoch(self, world_size: int = 1) -> int:
         """Training batches of each rank in every epoch."""
@@ -190,11 +194,15 @@ class SummarizationDataModule(L.LightningDataModule):
         """Take up the position of a checkpoint; it counts when the training loader is made."""
         self._resume_from = dict(state_dict)
 
-    def _evaluation_loader(self, split: str, rank: int, world_size: int, limit: int | None = None) -> DataLoader:
-        rows = self.tokenized(split)
+    def _evaluation_loader(
+        self, split: str, rank: int, world_size: int, documents: np.ndarray | None = None
+    ) -> DataLoader:
+        rows: Any = self.tokenized(split)
+        if documents is not None:
+            rows = ExchangedDocuments(rows, documents)
         batches = evaluation_batches(
-            rows.source_lengths[:limit].tolist(),
-            rows.target_lengths[:limit].tolist(),
+            rows.source_lengths.tolist(),
+            rows.target_lengths.tolist(),
             self.settings.evaluation_max_tokens,
             rank=rank,
             world_size=world_size,

@@ -64,6 +64,22 @@ class TokenizedSplit(Dataset):
         return np.diff(self._target_offsets)
 
 
+class ExchangedDocuments(Dataset):
+    """The same rows, of which ``i`` is given the document of ``documents[i]``."""
+
+    def __init__(self, rows: TokenizedSplit, documents: np.ndarray) -> None:
+        self.rows, self.documents = rows, documents
+        self.source_lengths, self.target_lengths = rows.source_lengths[documents], rows.target_lengths
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[int, np.ndarray, np.ndarray]:
+        _, source, _ = self.rows[int(self.documents[index])]
+        _, _, target = self.rows[index]
+        return index, source, target
+
+
 def tokenized_split(
     examples: Sequence[Example],
     tokenizers: TokenizerPair,

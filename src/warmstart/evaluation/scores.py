@@ -1,4 +1,4 @@
-"""The judgement of a run: ROUGE with intervals, beside the lead baselines and the shuffled-document control.
+"""The judgement of a run: ROUGE with intervals, beside the lead baselines and the controls.
 
 Every rival is scored on the same examples as the model, and the interval that counts is that of the difference:
 two overlapping intervals can still hide a sure difference.
@@ -16,6 +16,7 @@ from warmstart.errors import UserError
 from warmstart.evaluation.baselines import lead
 from warmstart.evaluation.controls import shuffled_document
 from warmstart.evaluation.intervals import bootstrap_intervals
+from warmstart.evaluation.likelihood import ALONE, OWN, SHUFFLED
 from warmstart.evaluation.rouge import rouge_scores
 from warmstart.evaluation.settings import EvaluationSettings
 
@@ -38,8 +39,14 @@ def judge(
     documents: Sequence[str],
     settings: EvaluationSettings,
     seed: int,
+    *,
+    likelihoods: Columns | None = None,
+    alone: str | None = None,
 ) -> Judgement:
-    """Score the predictions, the baselines and the control on the same examples, all in the same order.
+    """Score the predictions, the baselines and the controls on the same examples, all in the same order.
+
+    ``likelihoods`` are those of :mod:`warmstart.evaluation.likelihood`; ``alone`` is what the decoder writes without a
+    source.
 
     Raises:
         UserError: there are no examples.
@@ -65,7 +72,16 @@ def judge(
         own = {kind: values[rows] for kind, values in scores.items()}
         control = _beside(own, rival, settings, seed)
         control |= {"examples": len(rows), "shuffles": settings.control_shuffles}
-        judgement.controls["shuffled_document"] = control
+        judgement.controls[SHUFFLED] = control
+    if alone is not None:
+        rival = rouge_scores([alone] * len(references), references)
+        judgement.controls[ALONE] = _beside(scores, rival, settings, seed) | {"text": alone}
+    if likelihoods:
+        own = {"nll": likelihoods[OWN]}
+        judgement.metrics |= _with_intervals(own, settings, seed, "test/")
+        judgement.per_example = scores | own
+        for name, control in judgement.controls.items():
+            control |= _beside(own, {"nll": likelihoods[name]}, settings, seed)
     return judgement
 
 
@@ -98,7 +114,7 @@ def _with_intervals(columns: Columns, settings: EvaluationSettings, seed: int, p
 
 
 def _beside(own: Columns, rival: Columns, settings: EvaluationSettings, seed: int) -> dict[str, Any]:
-    """The rival's scores and the model's lead over it (positive where the model is better)."""
+    """The rival's scores and the model's minus the rival's, example by example."""
     lead_over = {f"{kind}_difference": own[kind] - rival[kind] for kind in rival}
     return _with_intervals(rival | lead_over, settings, seed)
 

@@ -36,6 +36,9 @@ class EvaluationSettings:
     bootstrap_samples: int = 1000
     """Resamples of the test examples behind each 95 % interval."""
     control_samples: int | None = None
-    """References that the shuffled-document control is averaged over; null uses all, 0 none. It costs no generation."""
+    """References that the shuffled-document control is averaged over; null uses all. 0 leaves out every control.
+
+    They cost no generation but one text of the decoder alone, and three forward passes for likelihoods.
+    """
     control_shuffles: int = 5
     """Shuffles that the control is the mean of."""

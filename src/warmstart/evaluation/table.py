@@ -1,14 +1,14 @@
-"""The table at the end of a run: the model between its baselines and its control, and what that means."""
+"""The table at the end of a run: the model between its baselines and its controls, and what that means."""
 
 from typing import Any
 
 from rich.table import Table
 
+from warmstart.evaluation.likelihood import ALONE, SHUFFLED
 from warmstart.evaluation.rouge import KINDS
 from warmstart.evaluation.scores import Judgement
 
-CONTROL = "shuffled_document"
-NAMES = {CONTROL: "another document"}
+NAMES = {SHUFFLED: "another document", ALONE: "decoder alone"}
 SAID = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 FEW_DISTINCT = 0.5  # below this share of distinct summaries the model says much the same of everything
 
@@ -48,7 +48,7 @@ def statements(metrics: dict[str, Any], baselines: dict[str, Any], controls: dic
         lead = f"{row['rouge1_difference']:+.2f} ROUGE-1 [{low:+.2f}, {high:+.2f}]"
         sentence = _sentence(name, outcomes["rouge1"], lead)
         others = [kind for kind in kinds if outcomes[kind] != outcomes["rouge1"]]
-        said.append(" ".join([sentence, *(_otherwise(kind, outcomes[kind], row) for kind in others)]))
+        said.append(" ".join([sentence, *(_otherwise(kind, outcomes[kind], row) for kind in others), *_likelier(row)]))
     distinct = metrics.get("test/distinct_fraction", 1.0)
     if distinct < FEW_DISTINCT:
         said.append(f"It says much the same of everything: only {distinct:.0%} of its summaries are distinct.")
@@ -62,14 +62,26 @@ def _outcome(low: float, high: float) -> str:
 
 
 def _sentence(name: str, outcome: str, lead: str) -> str:
-    if name == CONTROL:
+    if name == SHUFFLED:
         reads = "It reads its document" if outcome == "better" else "It does not show that it reads its document"
         return f"{reads}: {lead} over being given another one."
+    if name == ALONE:
+        joined = "The source counts" if outcome == "better" else "The source is not shown to count"
+        return f"{joined}: {lead} over its decoder alone."
     if outcome == "better":
         return f"It beats {name}: {lead}."
     if outcome == "worse":
         return f"It does not beat {name}: {lead}. Copying the first sentences would score better."
     return f"It is not distinguishable from {name}: {lead}."
+
+
+def _likelier(row: dict[str, Any]) -> list[str]:
+    if "nll_difference" not in row:
+        return []
+    low, high = row["nll_difference_ci"]
+    word = {"better": "likelier", "worse": "less likely", "even": "neither likelier nor less likely"}
+    gain = f"{-row['nll_difference']:+.3f} nats a token [{-high:+.3f}, {-low:+.3f}]"
+    return [f"References are {word[_outcome(-high, -low)]} with its own: {gain}."]
 
 
 def _otherwise(kind: str, outcome: str, row: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import GenerationMixin
+from transformers.modeling_outputs import BaseModelOutput
 
 from warmstart.model.cross_attention import Source
 from warmstart.model.padding import infer_source_mask
@@ -41,6 +42,7 @@ class PairGeneration(GenerationMixin):
     _project: Any
     _special_id: Any
     _reader: Any
+    _decodes_alone: bool
 
     def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """transformers' ``generate`` with ids from ``config`` and the source's padding from the encoder's side."""
@@ -74,8 +76,7 @@ class PairGeneration(GenerationMixin):
         ids = kwargs.pop("decoder_input_ids", None)
         start = kwargs.pop("decoder_start_token_id", None)
         if ids is None:
-            start = self._special_id("decoder_start_token_id") if start is None else start
-            ids = torch.full((len(source.states_BSE), 1), start, device=source.states_BSE.device)
+            ids = self._start_ids(len(source.states_BSE), start)
         mask = kwargs.pop("decoder_attention_mask", None)
         # One object: a pretrained decoder's own sampling temperature must not steer a summary.
         self.decoder.generation_config = self.generation_config
@@ -90,6 +91,25 @@ class PairGeneration(GenerationMixin):
                 generation_config=generation_config,
                 **kwargs,
             )
+
+    def generate_alone(self, **kwargs: Any) -> Tensor:
+        """What the decoder writes without a source: one row of ids (1, T), its cross-attention skipped."""
+        if self._reader is not None:
+            sync_special_ids(self.config, self.generation_config)
+            self.decoder.generation_config = self.generation_config
+            ids = self._start_ids(1)
+            return self.decoder.generate(ids, attention_mask=torch.ones_like(ids), **kwargs)
+        shape = (1, 1, self.config.encoder.hidden_size)
+        nothing = torch.zeros(shape, device=self.decoder.device, dtype=self.decoder.dtype)
+        self._decodes_alone = True
+        try:
+            return self.generate(encoder_outputs=BaseModelOutput(nothing), attention_mask=nothing[..., 0], **kwargs)
+        finally:
+            self._decodes_alone = False
+
+    def _start_ids(self, rows: int, start: int | None = None) -> Tensor:
+        start = self._special_id("decoder_start_token_id") if start is None else start
+        return torch.full((rows, 1), start, device=self.decoder.device)
 
     def _prepare_text_encoder_decoder_kwargs_for_generation(
         self, inputs_tensor: Tensor, model_kwargs: dict[str, Any], model_input_name: str | None, generation_config: Any

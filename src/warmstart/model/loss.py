@@ -80,7 +80,7 @@ def summed_loss(
     labels_BT: Tensor,
     label_smoothing: float,
 ) -> tuple[Tensor, Tensor]:
-    """Sums of the smoothed loss (with gradient) and of the plain negative log-likelihood (detached), in float32.
+    """The summed smoothed loss (with gradient) and each label's negative log-likelihood (N, detached), in float32.
 
     ``decode()`` runs the decoder; ``output`` is its output matrix. Behind a plain head positions are taken ``CHUNK`` at
     a time; with more than one chunk the logits are recomputed in the backward pass instead of kept.
@@ -107,14 +107,14 @@ def summed_loss(
         ),
         strict=True,
     )
-    return torch.stack(losses).sum(), torch.stack(nlls).sum()
+    return torch.stack(losses).sum(), torch.cat(nlls)
 
 
 def _chunk_loss(logits_NV: Tensor, labels_N: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
     logits = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
     log_total = torch.logsumexp(logits, dim=-1)
-    nll = (log_total - logits.gather(-1, labels_N[:, None])[:, 0]).sum()
+    nll_N = log_total - logits.gather(-1, labels_N[:, None])[:, 0]
     if not label_smoothing:
-        return nll, nll.detach()
+        return nll_N.sum(), nll_N.detach()
     uniform = (log_total - logits.mean(dim=-1)).sum()
-    return (1 - label_smoothing) * nll + label_smoothing * uniform, nll.detach()
+    return (1 - label_smoothing) * nll_N.sum() + label_smoothing * uniform, nll_N.detach()

@@ -107,6 +107,7 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
             self.enc_to_dec_proj = nn.Linear(config.encoder.hidden_size, config.decoder.hidden_size, dtype=dtype)
         self._head: Head | None = None
         self._reader: Reader | None = None
+        self._decodes_alone = False
         if config.graft is not None:
             # The joint model's own child: the pretrained decoder's keys stay what they were.
             self.cross_attention, self._reader = graft(decoder, config.graft, config.decoder.hidden_size)
@@ -362,23 +363,43 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
             Summed loss (with gradient), summed negative log-likelihood without smoothing (detached), both float32
             scalars, and the number of label positions. Divide by the positions of the whole optimizer step.
         """
-        encoded = self._encode(input_ids, attention_mask)
+        loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing)
+        return loss, nll_N.sum(), (labels != IGNORED).sum()
+
+    @torch.no_grad()
+    def likelihood(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, read_source: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Each row's summed negative log-likelihood in nats (B,), and its number of label positions (B,).
+
+        With ``read_source=False`` the decoder stands alone: its cross-attention is skipped, as if there were none.
+        """
+        _, nll_N = self._label_losses(input_ids, attention_mask, labels, 0.0, read_source)
+        is_label_BT = labels != IGNORED
+        row_N = is_label_BT.nonzero()[:, 0]
+        return nll_N.new_zeros(len(labels)).index_add(0, row_N, nll_N), is_label_BT.sum(dim=1)
+
+    def _label_losses(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        label_smoothing: float,
+        read_source: bool = True,
+    ) -> tuple[Tensor, Tensor]:
         ids_BT, mask_BT = self.prepare_decoder_input_ids_from_labels(labels), mask_of_shifted(labels)
-        positions = decoder_positions(self.config, ids_BT, mask_BT)
         decode = partial(
             self._decode,
-            self._project(encoded[0]),
-            attention_mask,
+            self._project(self._encode(input_ids, attention_mask)[0]) if read_source else None,
+            attention_mask if read_source else None,
             input_ids=ids_BT,
             attention_mask=mask_BT,
             use_cache=False,
-            **positions,
+            **decoder_positions(self.config, ids_BT, mask_BT),
         )
         if self._head is None:
             self._head = self._judge_head(ids_BT[:1, :1])
-        is_label_BT = labels != IGNORED
-        loss, nll = summed_loss(decode, self.get_output_embeddings(), self._head, is_label_BT, labels, label_smoothing)
-        return loss, nll, is_label_BT.sum()
+        return summed_loss(decode, self.get_output_embeddings(), self._head, labels != IGNORED, labels, label_smoothing)
 
     @torch.no_grad()
     def _judge_head(self, ids_BT: Tensor) -> Head:
@@ -389,8 +410,10 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
                 partial(self.decoder, input_ids=ids_BT, use_cache=False, return_dict=True), self.get_output_embeddings()
             )
 
-    def _decode(self, source_BSH: Tensor, source_mask_BS: Tensor | None, **kwargs: Any) -> Any:
+    def _decode(self, source_BSH: Tensor | None, source_mask_BS: Tensor | None, **kwargs: Any) -> Any:
         kwargs = {name: value for name, value in kwargs.items() if value is not None} | {"return_dict": True}
+        if source_BSH is None or self._decodes_alone:
+            return self.decoder(**kwargs_for_decoder(self.decoder, kwargs))
         if self._reader is None:
             return self.decoder(encoder_hidden_states=source_BSH, encoder_attention_mask=source_mask_BS, **kwargs)
         with self._reader.reading(Source(source_BSH, source_mask_BS)):

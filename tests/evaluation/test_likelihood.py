@@ -1,0 +1,43 @@
+"""Likelihoods stand in the examples' order, by what the model was given, and leave the model as it was."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig
+
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.data.datamodule import SummarizationDataModule
+from warmstart.data.settings import DataKind, DataSettings
+from warmstart.data.tokenizers import TokenizerPair
+from warmstart.data.trained_tokenizer import Family, train_tokenizer
+from warmstart.evaluation.controls import derangement
+from warmstart.evaluation.likelihood import likelihoods
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    ids = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    half = BertConfig(vocab_size=2000, initializer_range=0.5, **size)
+    return EncoderDecoderModel(EncoderDecoderConfig(encoder=half, decoder=half, **ids)).train()
+
+
+def test_each_reference_with_its_own_document_another_and_none(model, documents, references, tmp_path):
+    tokenizer = train_tokenizer(Family.wordpiece, [*documents, *references], 600)
+    pair = TokenizerPair(tokenizer, tokenizer)
+    lengths = {"max_source_length": 32, "max_target_length": 12}
+    settings = DataSettings(name="written", kind=DataKind.written, cache_dir=str(tmp_path), **lengths)
+    data = SummarizationDataModule(settings, pair, seed=0)
+    found = likelihoods(model, data, "test", seed=5)
+    assert model.training
+    model.eval()
+    order, rows = derangement(8, 5), data.tokenized("test")
+    for i in range(8):
+        for name, document in (("own", i), ("shuffled_document", int(order[i]))):
+            ids, labels = (torch.tensor(np.array(x, dtype=np.int64))[None] for x in (rows[document][1], rows[i][2]))
+            assert found[name][i] == pytest.approx(float(model(ids, labels=labels).loss), rel=1e-4)
+        start = torch.cat([torch.tensor([[1]]), labels[:, :-1]], dim=1)
+        alone = torch.nn.functional.cross_entropy(model.decoder(start).logits[0], labels[0])
+        assert found["decoder_alone"][i] == pytest.approx(float(alone), rel=1e-4)
+    model.train()
