@@ -43,7 +43,7 @@ tokenizers = load_pair(minilm, minilm, list)
 model = build_model(
     minilm,
     minilm,
-    BridgeSettings(cross_attention_init=CrossAttentionInit.copy),
+    BridgeSettings(init=CrossAttentionInit.copy),
     special_ids=tokenizers.special_ids(),
     encoder_vocab_size=len(tokenizers.source),
     decoder_vocab_size=len(tokenizers.target),

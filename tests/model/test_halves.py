@@ -139,7 +139,7 @@ ENCODERS = ["bert", "roberta", "distilbert", "electra", "deberta-v2", "modernber
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("decoder", ["bert", "gpt2", "roberta", "bert-generation"])
 def test_every_pair_learns_from_its_source(encoder, decoder):
-    model = build(encoder, decoder, cross_attention_init=CrossAttentionInit.copy).eval()
+    model = build(encoder, decoder, init=CrossAttentionInit.copy).eval()
     given = batch()
     loss, _, count = model.training_loss(**given)
     torch.testing.assert_close(loss / count, model(**given).loss)
@@ -154,7 +154,7 @@ def test_copied_cross_attention_equals_self_attention():
         ("bert", "bert.encoder.layer.0.crossattention.self.key", "bert.encoder.layer.0.attention.self.key"),
         ("gpt2", "transformer.h.0.ln_cross_attn", "transformer.h.0.ln_1"),
     ):
-        model = build("bert", decoder, cross_attention_init=CrossAttentionInit.copy)
+        model = build("bert", decoder, init=CrossAttentionInit.copy)
         pair = model.decoder.get_submodule(cross).weight, model.decoder.get_submodule(self_).weight
         assert torch.equal(*pair)
     block = model.decoder.transformer.h[0]

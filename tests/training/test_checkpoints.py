@@ -29,7 +29,7 @@ def pair():
     return load_pair(HALF, HALF, lambda: (text for example in texts for text in example[1:]))
 
 
-def run(folder, cache, *, ckpt=None, loggers=(), **settings):
+def run(folder, cache, *, ckpt=None, loggers=(), thaw_after=0, **settings):
     data = DataSettings(
         name="written",
         kind=DataKind.written,
@@ -44,6 +44,7 @@ def run(folder, cache, *, ckpt=None, loggers=(), **settings):
     sizes = {"encoder_vocab_size": len(pair().source), "decoder_vocab_size": len(pair().target)}
     # Dropout draws random numbers that no checkpoint holds: without it the two fits can be equal to the bit.
     model = build_model(HALF, HALF, BridgeSettings(dropout=0.0), special_ids=pair().special_ids(), **sizes)
+    model = EncoderDecoderModel(model.config)  # of which the bridge alone counts as new
     module = SummarizationModule(
         model.train(),
         pair(),
@@ -53,6 +54,7 @@ def run(folder, cache, *, ckpt=None, loggers=(), **settings):
         hparams={"model_config": model.config.to_dict(), "config": {"seed": 1}},
         validation_samples=3,
         score=lambda predictions, references: {"length": float(len(predictions[0]))},
+        thaw_after=thaw_after,
     )
     chosen = {"max_epochs": 9, "max_steps": TOTAL, "accelerator": "cpu", "progress_bar": False, "log_every": 1}
     trainer = build_trainer(TrainerSettings(**(chosen | settings)), folder, list(loggers), [])
@@ -64,17 +66,16 @@ def weights(module):
     return {name: p.detach() for name, p in module.model.named_parameters()}
 
 
-@pytest.mark.parametrize("patience", [None, 5])
-def test_resuming_last_continues_at_its_step(patience, tmp_path):
-    whole, trainer = run(tmp_path / "whole", tmp_path, patience=patience)
+@pytest.mark.parametrize(("patience", "thaw_after"), [(None, 0), (5, 0), (None, 4)])
+def test_resuming_last_continues_at_its_step(patience, thaw_after, tmp_path):
+    chosen = {"patience": patience, "thaw_after": thaw_after}
+    whole, trainer = run(tmp_path / "whole", tmp_path, **chosen)
     batches = trainer.num_training_batches
     assert batches > 2
     for stop in (batches - 1, batches, batches + 1):  # inside an epoch, at its end, inside the next
         folder, log = tmp_path / f"stop{stop}", Rows()
-        run(folder, tmp_path, max_steps=stop, patience=patience)
-        resumed, trainer = run(
-            folder, tmp_path, ckpt=folder / "checkpoints" / "last.ckpt", loggers=[log], patience=patience
-        )
+        run(folder, tmp_path, max_steps=stop, **chosen)
+        resumed, trainer = run(folder, tmp_path, ckpt=folder / "checkpoints" / "last.ckpt", loggers=[log], **chosen)
         assert trainer.global_step == TOTAL
         assert [row["step"] for row in log.rows if "train/loss" in row] == list(range(stop, TOTAL))
         assert_same(weights(resumed), weights(whole), atol=0, rtol=0)

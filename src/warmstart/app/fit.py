@@ -69,6 +69,11 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     total_steps = math.ceil(batches / settings.trainer.accumulate) * settings.trainer.max_epochs
     if settings.trainer.max_steps > 0:
         total_steps = min(total_steps, settings.trainer.max_steps)
+    if settings.bridge.warmup_steps >= total_steps:
+        raise UserError(
+            f"bridge.warmup_steps={settings.bridge.warmup_steps}, but the fit takes {total_steps} optimizer steps: the "
+            "halves would never train. Set fewer, or bridge.freeze=both to mean that."
+        )
 
     def score(predictions: list[str], references: list[str]) -> dict[str, float]:
         return {kind: float(values.mean()) for kind, values in rouge_scores(predictions, references).items()}
@@ -84,6 +89,7 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
         validation_samples=settings.trainer.validation_samples,
         score=score,
         log_every=settings.trainer.log_every,
+        thaw_after=settings.bridge.warmup_steps,
     )
     tags = [f"encoder={settings.encoder.name}", f"decoder={settings.decoder.name}", f"data={settings.data.name}"]
     exit_code = 1

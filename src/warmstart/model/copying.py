@@ -49,7 +49,7 @@ def copy_self_attention(decoder: PreTrainedModel) -> int:
         layer = decoder.get_submodule(name.rpartition(".")[0])
         found = [getattr(layer, n) for n in _SELF_ATTENTION_NAMES if isinstance(getattr(layer, n, None), nn.Module)]
         if not found:
-            raise ValueError(f"cross_attention_init=copy: no self-attention beside {name} in {type(layer).__name__}.")
+            raise ValueError(f"bridge.init=copy: no self-attention beside {name} in {type(layer).__name__}.")
         source = _as_cross_attention(found[0])
         pairs = [(tensor, source.get(key)) for key, tensor in cross.named_parameters()]
         for norm, of_self in _NORMS.items():
@@ -85,7 +85,7 @@ def copy_into_grafted(cross: CrossAttention, layer: nn.Module) -> None:
     source = _self_attention_matrices(layer, cross)
     if source is None:
         raise ValueError(
-            f"bridge.cross_attention_init=copy: {type(layer).__name__} (layer {cross.index}) has no self-attention "
+            f"bridge.init=copy: {type(layer).__name__} (layer {cross.index}) has no self-attention "
             "whose query, key, value and output matrices could be copied. Choose random."
         )
     for name, value in source.items():

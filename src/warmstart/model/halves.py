@@ -137,7 +137,7 @@ def build_model(
         model = EncoderDecoderModel.from_encoder_decoder_pretrained(
             resolve_path(encoder.path), resolve_path(decoder.path), **kwargs, **joint
         )
-        if bridge.cross_attention_init is CrossAttentionInit.copy:
+        if bridge.init is CrossAttentionInit.copy:
             copy_cross_attention(model)
     except ValueError as error:
         raise UserError(

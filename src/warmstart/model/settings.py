@@ -71,8 +71,10 @@ class BridgeSettings:
     """``weights`` shares encoder and decoder layer by layer (BERTSHARE), ``embeddings`` the token embeddings alone."""
     freeze: Freeze = Freeze.none
     """Which pretrained half does not train; new cross-attention always trains."""
-    cross_attention_init: CrossAttentionInit = CrossAttentionInit.random
-    """``random``, or ``copy`` from the same layer's self-attention where widths match."""
+    warmup_steps: int = 0
+    """Optimizer steps for which the new parts train alone, before the halves join in."""
+    init: CrossAttentionInit = CrossAttentionInit.random
+    """New cross-attention begins ``random``, or as a ``copy`` of the same layer's self-attention where widths match."""
     every_n_layers: int = 1
     """Cross-attention follows every n-th layer of a decoder that has none of its own."""
     gate: Gate = Gate.zero

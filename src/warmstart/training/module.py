@@ -10,12 +10,14 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from warmstart.errors import UserError
 from warmstart.training.optimizer import build_optimizer
 from warmstart.training.schedule import build_schedule
 from warmstart.training.settings import OptimSettings
+from warmstart.training.thaw import Thaw
 from warmstart.training.throughput import ThroughputMeter, peak_memory_bytes
 from warmstart.training.validation_sample import ValidationSample, gathered
 
@@ -39,6 +41,7 @@ class SummarizationModule(L.LightningModule):
         validation_samples: examples that each validation summarises, the first ones of the split.
         score: predictions and references to mean scores by name.
         log_every: optimizer steps between logged rates and throughput; the trainer's ``log_every_n_steps``.
+        thaw_after: optimizer steps for which new parts train alone (``bridge.warmup_steps``).
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class SummarizationModule(L.LightningModule):
         validation_samples: int = 0,
         score: Score | None = None,
         log_every: int = 10,
+        thaw_after: int = 0,
     ) -> None:
         super().__init__()
         require_plain(hparams)
@@ -65,6 +69,7 @@ class SummarizationModule(L.LightningModule):
         self.total_steps = total_steps
         self.score = score
         self.log_every = max(log_every, 1)
+        self.thaw_after = thaw_after
         self.samples: list[dict[str, Any]] = []  # the last validation's: index, prediction, reference
         self._sample = ValidationSample(validation_samples, getattr(tokenizers, "source_pad_id", 0))
         self._step_sums: Tensor | None = None  # likelihood and label tokens of the optimizer step so far
@@ -74,8 +79,11 @@ class SummarizationModule(L.LightningModule):
         # A fused optimizer would divide by fp16's loss scale inside its step, after clipping had seen scaled gradients.
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         optimizer = build_optimizer(self.model, self.optim, fused=False if scaled else None)
-        schedule = build_schedule(optimizer, self.optim, self.total_steps)
+        schedule = build_schedule(optimizer, self.optim, self.total_steps, self.thaw_after)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [Thaw(self.thaw_after)] if self.thaw_after else []
 
     # --- training --------------------------------------------------------------------------------------------------
 

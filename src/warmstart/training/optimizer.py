@@ -8,6 +8,7 @@ from warmstart.errors import UserError
 from warmstart.training.settings import OptimSettings
 
 FUSED_DEVICES = ("cpu", "cuda")
+NEW = "new"
 
 
 def parameter_groups(model: Any, optim: OptimSettings) -> list[dict[str, Any]]:
@@ -18,13 +19,13 @@ def parameter_groups(model: Any, optim: OptimSettings) -> list[dict[str, Any]]:
     Raises:
         UserError: nothing trains.
     """
-    rates = {"encoder": optim.encoder_rate, "decoder": optim.decoder_rate, "new": optim.new_rate}
+    rates = {"encoder": optim.encoder_rate, "decoder": optim.decoder_rate, NEW: optim.new_rate}
     new = model.new_parameter_names()
     groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             half = name.partition(".")[0]
-            part = half if half in ("encoder", "decoder") and name not in new else "new"
+            part = half if half in ("encoder", "decoder") and name not in new else NEW
             groups.setdefault((part, parameter.dim() > 1), []).append(parameter)
     if not groups:
         raise UserError(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from warmstart.training.optimizer import NEW
 from warmstart.training.settings import Decay, OptimSettings
 
 
@@ -42,7 +43,16 @@ def rate_factor(optim: OptimSettings, total_steps: int) -> Callable[[int], float
 
 
 def build_schedule(
-    optimizer: torch.optim.Optimizer, optim: OptimSettings, total_steps: int
+    optimizer: torch.optim.Optimizer, optim: OptimSettings, total_steps: int, thaw_after: int = 0
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """The schedule of every group of ``optimizer``; step it after each optimizer step."""
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(optim, total_steps))
+    """The schedule of every group of ``optimizer``; step it after each optimizer step.
+
+    Pretrained groups stand still for ``thaw_after`` steps, then warm up themselves, below the rate of all.
+    """
+    factor, warmup = rate_factor(optim, total_steps), warmup_steps(optim, total_steps)
+
+    def after_thaw(step: int) -> float:
+        return max(0.0, min(factor(step), (step - thaw_after + 1) / warmup))
+
+    each = [factor if group.get("name", NEW).startswith(NEW) else after_thaw for group in optimizer.param_groups]
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, each)
