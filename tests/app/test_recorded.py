@@ -5,6 +5,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from warmstart import EncoderDecoderConfig
 from warmstart.app import fit, summarize
 from warmstart.app.cli import config_dir
 from warmstart.app.export import export_model
@@ -79,6 +80,8 @@ def test_an_experiment_named_again_is_taken_whole(run_dir):
 
 def test_an_export_remembers_how_it_decodes(tmp_path):
     class Nothing:
+        config = EncoderDecoderConfig()
+
         def save_pretrained(self, folder):
             folder.mkdir(parents=True)
             (folder / "config.json").write_text("{}")

@@ -51,3 +51,17 @@ def test_composing_any_pair_imports_nothing_heavy():
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert outcome.returncode == 0, outcome.stderr
     assert "FacebookAI/roberta-base" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bridge.lora=encoder", "encoder.weights=random"], "bridge.lora=encoder with encoder.weights=random freezes"),
+        (["bridge.freeze=both", "decoder.weights=random"], "bridge.freeze=both with decoder.weights=random freezes"),
+        (["bridge.lora=both", "bridge.share=weights", "decoder=bert"], "share=weights contradict"),
+        (["bridge.lora=both", "bridge.lora_rank=0"], "bridge.lora_rank=0"),
+    ],
+)
+def test_choices_that_contradict_are_found_before_anything_loads(words, said, settings_of):
+    [found] = faults(settings_of(*words))
+    assert said in found

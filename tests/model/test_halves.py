@@ -13,8 +13,8 @@ from warmstart.model.halves import build_model, half_config, maximum_positions, 
 from warmstart.model.settings import (
     BridgeSettings,
     CrossAttentionInit,
-    Freeze,
     HalfSettings,
+    Halves,
     Scale,
     Share,
     Weights,
@@ -162,7 +162,7 @@ def test_copied_cross_attention_equals_self_attention():
     assert torch.equal(block.crossattention.c_attn.weight, block.attn.c_attn.weight[:, 32:])
 
 
-@pytest.mark.parametrize("freeze", list(Freeze))
+@pytest.mark.parametrize("freeze", list(Halves))
 def test_frozen_halves_keep_their_new_parts_trainable(freeze):
     half = MINILM
     sizes = {"encoder_vocab_size": 30522, "decoder_vocab_size": 30522}
@@ -176,7 +176,7 @@ def test_frozen_halves_keep_their_new_parts_trainable(freeze):
 
 def test_sharing_weights_and_freezing_one_half_contradict():
     sizes = {"encoder_vocab_size": 30522, "decoder_vocab_size": 30522}
-    bridge = BridgeSettings(freeze=Freeze.encoder, share=Share.weights)
+    bridge = BridgeSettings(freeze=Halves.encoder, share=Share.weights)
     with pytest.raises(UserError, match=r"bridge\.freeze"):
         build_model(MINILM, MINILM, bridge, special_ids=IDS, **sizes)
 
@@ -266,7 +266,7 @@ def test_tiny_halves_keep_their_type_and_take_the_tokenizers_vocabulary():
 
 
 def test_random_halves_are_new_from_top_to_bottom():
-    counts = parameter_counts(build("bert", "gpt2", freeze=Freeze.encoder))
+    counts = parameter_counts(build("bert", "gpt2", freeze=Halves.encoder))
     assert counts["pretrained"] == 0
     assert counts["new"] == counts["total"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from warmstart.app.schema import Config
 from warmstart.data.settings import DataKind
 from warmstart.errors import UserError
-from warmstart.model.settings import Freeze, HalfSettings, Scale, Share, Weights
+from warmstart.model.settings import HalfSettings, Halves, Scale, Share, Weights
 
 
 def faults(settings: Config) -> list[str]:
@@ -44,7 +44,7 @@ def faults(settings: Config) -> list[str]:
             found.append("data=files: set data.path or data.train_path to your file or folder.")
         found += [f"data: {path} does not exist." for path in named if path and not Path(path).exists()]
     lengths = {"encoder": settings.data.max_source_length, "decoder": settings.data.max_target_length}
-    sound = settings.bridge.freeze is Freeze.none or settings.bridge.share is not Share.weights
+    sound = not _faults_of_freezing(settings)
     for role, half in (("encoder", settings.encoder), ("decoder", settings.decoder)):
         try:
             if half.scale is Scale.tiny and half.weights is Weights.pretrained:
@@ -127,6 +127,7 @@ def pair_without_values(settings: Config) -> Any:
 
     from warmstart.model.config import EncoderDecoderConfig
     from warmstart.model.decoders import has_own_cross_attention
+    from warmstart.model.halves import freeze, lora_settings
     from warmstart.model.modeling import EncoderDecoderModel
 
     bridge, halves = settings.bridge, {"encoder": settings.encoder, "decoder": settings.decoder}
@@ -139,6 +140,7 @@ def pair_without_values(settings: Config) -> Any:
                 tie_encoder_decoder=bridge.share is Share.weights,
                 tie_embeddings=bridge.share is Share.embeddings,
                 graft=None if has_own_cross_attention(configs["decoder"]) else graft,
+                lora=lora_settings(bridge),
             )
             model = EncoderDecoderModel(config)
     except ValueError as error:
@@ -147,27 +149,28 @@ def pair_without_values(settings: Config) -> Any:
     for role, half in halves.items():
         if half.weights is Weights.random:
             model.mark_new(f"{role}.")
-    if bridge.freeze in (Freeze.encoder, Freeze.both):
-        model.freeze_encoder()
-    if bridge.freeze in (Freeze.decoder, Freeze.both):
-        model.freeze_decoder()
+    freeze(model, bridge)
     return model
 
 
 def _faults_of_freezing(settings: Config) -> list[str]:
-    freeze = settings.bridge.freeze
-    if freeze is Freeze.none:
-        return []
-    if settings.bridge.share is Share.weights:
-        return ["bridge.freeze and bridge.share=weights contradict: the halves are one. Choose one."]
-    found = []
-    for role, half in (("encoder", settings.encoder), ("decoder", settings.decoder)):
-        # debug=tiny makes every half random, to try any choice out, frozen halves too.
-        if freeze.value in (role, "both") and half.weights is Weights.random and half.scale is not Scale.tiny:
-            found.append(
-                f"bridge.freeze={freeze.value} with {role}.weights=random freezes nothing of the {role}: all of its "
-                f"parameters are new, and what is new trains. Set {role}.weights=pretrained, or another bridge.freeze."
-            )
+    bridge, found = settings.bridge, []
+    for option, halves in (("freeze", bridge.freeze), ("lora", bridge.lora)):
+        if halves is Halves.none:
+            continue
+        if bridge.share is Share.weights:
+            found.append(f"bridge.{option} and bridge.share=weights contradict: the halves are one. Choose one.")
+            continue
+        for role, half in (("encoder", settings.encoder), ("decoder", settings.decoder)):
+            # debug=tiny makes every half random, to try any choice out, frozen halves too.
+            if halves.value in (role, "both") and half.weights is Weights.random and half.scale is not Scale.tiny:
+                found.append(
+                    f"bridge.{option}={halves.value} with {role}.weights=random freezes nothing of the {role}: all of "
+                    f"its parameters are new, and what is new trains. Set {role}.weights=pretrained, or another "
+                    f"bridge.{option}."
+                )
+    if bridge.lora_rank < 1:
+        found.append(f"bridge.lora_rank={bridge.lora_rank} was asked for: it is at least 1.")
     return found
 
 

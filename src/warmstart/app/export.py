@@ -36,7 +36,9 @@ def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, An
     import shutil
 
     from warmstart.evaluation.model_card import model_card
+    from warmstart.model.lora import merge_lora
 
+    merge_lora(model)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)

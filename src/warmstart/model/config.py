@@ -29,6 +29,8 @@ class EncoderDecoderConfig(PreTrainedConfig):
         tie_embeddings: share the token embeddings of encoder and decoder alone.
         graft: how cross-attention is grafted onto a decoder that has none (``every_n_layers``, ``gate``, ``dropout``,
             ``bias``; see :mod:`warmstart.model.grafting`); None where the decoder's own is used.
+        lora: low-rank adapters (``halves``, ``rank``, ``alpha``; see :mod:`warmstart.model.lora`); None where there are
+            none, as in every export.
         tied_parameters: further shared parameters, ``{name: name it equals}``; written by ``save_pretrained``.
     """
 
@@ -50,6 +52,7 @@ class EncoderDecoderConfig(PreTrainedConfig):
     tie_embeddings: bool | None = False
     tied_parameters: dict[str, str] | None = None
     graft: dict[str, Any] | None = None
+    lora: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         # Copies: making the decoder a decoder must not change the config of a model that the caller still uses, and

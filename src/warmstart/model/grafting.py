@@ -81,7 +81,7 @@ def decoder_layers(decoder: PreTrainedModel) -> list[nn.Module]:
     if exception is not None:
         found = decoder.get_submodule(exception)
         return list(found) if isinstance(found, nn.ModuleList) else [found]
-    lists = _outermost_lists(decoder)
+    lists = outermost_lists(decoder)
     depth = getattr(decoder.config, "num_hidden_layers", None)
     fitting = [layers for layers in lists if len(layers) == depth] or sorted(lists, key=len, reverse=True)
     if not fitting:
@@ -144,13 +144,14 @@ def initialize(module: CrossAttention) -> None:
             module.gate.zero_()
 
 
-def _outermost_lists(module: nn.Module) -> list[nn.ModuleList]:
+def outermost_lists(module: nn.Module) -> list[nn.ModuleList]:
+    """Lists of modules that lie in no other list: layers, and what a model keeps beside them."""
     found: list[nn.ModuleList] = []
     for child in module.children():
         if isinstance(child, nn.ModuleList):
             found += [child] if len(child) else []
         else:
-            found += _outermost_lists(child)
+            found += outermost_lists(child)
     return found
 
 

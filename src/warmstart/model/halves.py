@@ -18,9 +18,10 @@ from warmstart.model.copying import copy_cross_attention
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import build_encoder, encoder_class
 from warmstart.model.gguf import converted
+from warmstart.model.lora import add_lora
 from warmstart.model.modeling import EncoderDecoderModel
 from warmstart.model.padding import POSITIONS_BEHIND_PAD
-from warmstart.model.settings import BridgeSettings, CrossAttentionInit, Freeze, HalfSettings, Scale, Share, Weights
+from warmstart.model.settings import BridgeSettings, CrossAttentionInit, HalfSettings, Halves, Scale, Share, Weights
 
 Role = Literal["encoder", "decoder"]
 
@@ -139,6 +140,9 @@ def build_model(
         )
         if bridge.init is CrossAttentionInit.copy:
             copy_cross_attention(model)
+        lora = lora_settings(bridge)
+        if lora is not None:
+            add_lora(model, lora)
     except ValueError as error:
         raise UserError(
             f"encoder={encoder.name} decoder={decoder.name} bridge.share={bridge.share.value}: {error}"
@@ -146,7 +150,7 @@ def build_model(
     for role, settings in (("encoder", encoder), ("decoder", decoder)):
         if settings.weights is Weights.random:
             model.mark_new(f"{role}.")
-    _freeze(model, bridge)
+    freeze(model, bridge)
     return model
 
 
@@ -214,10 +218,22 @@ def _set_dropout(config: PreTrainedConfig, dropout: float | None) -> None:
                 setattr(config, name, dropout)
 
 
-def _freeze(model: EncoderDecoderModel, bridge: BridgeSettings) -> None:
-    if bridge.freeze is not Freeze.none and bridge.share is Share.weights:
+def freeze(model: EncoderDecoderModel, bridge: BridgeSettings) -> None:
+    """Stop training what the bridge says: frozen halves, and halves that train adapters instead.
+
+    Raises:
+        UserError: the halves are one.
+    """
+    if bridge.freeze is not Halves.none and bridge.share is Share.weights:
         raise UserError("bridge.freeze cannot be combined with bridge.share=weights: the halves are one. Choose one.")
-    if bridge.freeze in (Freeze.encoder, Freeze.both):
+    if {bridge.freeze, bridge.lora} & {Halves.encoder, Halves.both}:
         model.freeze_encoder()
-    if bridge.freeze in (Freeze.decoder, Freeze.both):
+    if {bridge.freeze, bridge.lora} & {Halves.decoder, Halves.both}:
         model.freeze_decoder()
+
+
+def lora_settings(bridge: BridgeSettings) -> dict[str, Any] | None:
+    """``EncoderDecoderConfig.lora`` of the bridge."""
+    if bridge.lora is Halves.none:
+        return None
+    return {"halves": bridge.lora.value, "rank": bridge.lora_rank, "alpha": bridge.lora_alpha}

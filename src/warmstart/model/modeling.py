@@ -30,6 +30,7 @@ from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class
 from warmstart.model.generation import PairGeneration
 from warmstart.model.grafting import graft, initialize, kwargs_for_decoder
 from warmstart.model.loading import load_halves
+from warmstart.model.lora import add_lora, is_lora
 from warmstart.model.loss import IGNORED, Head, cross_entropy, judge_head, summed_loss
 from warmstart.model.padding import (
     decoder_positions,
@@ -114,6 +115,8 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
             self.cross_attention.to(dtype)
         self._new_parameters: set[str] | None = None  # named_parameters() whose values no checkpoint gave
         self.post_init()
+        if config.lora is not None:
+            add_lora(self, config.lora)  # after initialization: adapters begin without effect
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -153,15 +156,16 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
         return model
 
     def new_parameter_names(self) -> set[str]:
-        """Parameters that no pretrained checkpoint gave: cross-attention, projection, a fresh head, a random half.
+        """Parameters that no pretrained checkpoint gave: cross-attention, projection, adapters, a fresh head or half.
 
         For a model that did not come from :meth:`from_encoder_decoder_pretrained` these are the bridge alone.
         """
         trainable = dict(self.named_parameters())
+        adapters = {name for name in trainable if is_lora(name)}
         if self._new_parameters is not None:
-            return self._new_parameters & trainable.keys()
+            return self._new_parameters & trainable.keys() | adapters
         bridge = (*(f"decoder.{name}." for name in cross_attention_modules(self.decoder)), *_BRIDGE)
-        return {name for name in trainable if name.startswith(bridge)}
+        return {name for name in trainable if name.startswith(bridge)} | adapters
 
     def mark_new(self, prefix: str) -> None:
         """Count every parameter under ``prefix`` as given by no checkpoint: a half that was built untrained."""

@@ -24,7 +24,7 @@ class Share(StrEnum):
     weights = "weights"
 
 
-class Freeze(StrEnum):
+class Halves(StrEnum):
     none = "none"
     encoder = "encoder"
     decoder = "decoder"
@@ -69,8 +69,14 @@ class BridgeSettings:
 
     share: Share = Share.none
     """``weights`` shares encoder and decoder layer by layer (BERTSHARE), ``embeddings`` the token embeddings alone."""
-    freeze: Freeze = Freeze.none
+    freeze: Halves = Halves.none
     """Which pretrained half does not train; new cross-attention always trains."""
+    lora: Halves = Halves.none
+    """Which half trains low-rank adapters instead of its own weights; they are merged on export."""
+    lora_rank: int = 16
+    """Rank of the adapters."""
+    lora_alpha: int = 32
+    """Adapters are scaled by this over their rank."""
     warmup_steps: int = 0
     """Optimizer steps for which the new parts train alone, before the halves join in."""
     init: CrossAttentionInit = CrossAttentionInit.random
