@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from warmstart.app.check import faults
 from warmstart.app.cli import config_dir
 from warmstart.app.schema import GROUPS
+from warmstart.model.halves import build_model, parameter_counts
 
 CONF = Path(config_dir())
 CHOICES = sorted(
@@ -65,3 +67,17 @@ def test_composing_any_pair_imports_nothing_heavy():
 def test_choices_that_contradict_are_found_before_anything_loads(words, said, settings_of):
     [found] = faults(settings_of(*words))
     assert said in found
+
+
+@pytest.mark.parametrize(("group", "name"), [choice for choice in CHOICES if choice[0] in ("encoder", "decoder")])
+def test_every_half_is_built_tiny_and_trains(group, name, settings_of):
+    settings = settings_of("debug=tiny", f"{group}={name}")
+    ids = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    sizes = {"encoder_vocab_size": 600, "decoder_vocab_size": 500}
+    model = build_model(settings.encoder, settings.decoder, settings.bridge, special_ids=ids, **sizes)
+    assert parameter_counts(model)["total"] < 2e6
+    source, labels = torch.randint(5, 600, (2, 9)), torch.randint(5, 500, (2, 4))
+    loss, _, _ = model.training_loss(source, torch.ones_like(source), labels)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert model.get_output_embeddings().weight.grad is not None

@@ -11,6 +11,7 @@ from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.errors import UserError
 from warmstart.model.halves import build_model, half_config, maximum_positions, parameter_counts, resolve_path
 from warmstart.model.settings import (
+    Attention,
     BridgeSettings,
     CrossAttentionInit,
     HalfSettings,
@@ -285,3 +286,27 @@ def test_shared_parameters_count_once():
 def test_unknown_types_are_named_with_their_option():
     with pytest.raises(UserError, match=r"decoder\.model_type=no-such-type"):
         half_config(random_half("no-such-type"), "decoder", 60)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen3", "gemma3_text"])
+def test_a_decoder_only_encoder_sees_back_or_both_ways_and_keeps_that(kind, tmp_path):
+    ids = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 9]])
+    for attention in Attention:
+        half = HalfSettings(kind, "nowhere", kind, weights=Weights.random, scale=Scale.tiny, attention=attention)
+        sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 60}
+        model = build_model(half, random_half("gpt2"), BridgeSettings(), special_ids=IDS, **sizes).eval()
+        model.save_pretrained(tmp_path / attention)
+        for each in (model, EncoderDecoderModel.from_pretrained(tmp_path / attention)):
+            first, other = each.encoder(input_ids=ids)[0][:, 0]
+            assert torch.equal(first, other) == (attention is Attention.own)
+
+
+def test_both_ways_are_refused_where_they_cannot_be_had():
+    size = {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "hidden_size": 32, "num_heads": 2}
+    half = HalfSettings("gpt_neo", "x", "gpt_neo", weights=Weights.random, architecture=size)
+    half.attention = Attention.bidirectional
+    sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 60}
+    with pytest.raises(UserError, match=r"gpt_neo.*no effect in GPTNeoModel"):
+        build_model(half, random_half("gpt2"), BridgeSettings(), special_ids=IDS, **sizes)
+    with pytest.raises(UserError, match=r"decoder\.attention=bidirectional"):
+        half_config(half, "decoder")

@@ -7,6 +7,7 @@ the pooler, which no summary needs, which gets no gradient, and which therefore 
 import inspect
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import (
     MODEL_FOR_TEXT_ENCODING_MAPPING,
@@ -62,6 +63,24 @@ def drop_pooler(encoder: Any) -> PreTrainedModel:
         if hasattr(encoder, "activation") and encoder.config.model_type == "big_bird":
             encoder.activation = None
     return encoder
+
+
+@torch.no_grad()
+def check_sees_both_ways(encoder: PreTrainedModel) -> None:
+    """Refuse an encoder whose first token does not know the later ones, although its config asks for that.
+
+    Raises:
+        ValueError: ``is_causal=False`` is without effect in this type, which transformers does not say.
+    """
+    ids = torch.tensor([[5, 6, 7], [5, 6, 8]], device=encoder.device)
+    was_training = encoder.training
+    first, other = encoder.eval()(input_ids=ids)[0][:, 0]
+    encoder.train(was_training)
+    if torch.equal(first, other):
+        raise ValueError(
+            f"attention=bidirectional has no effect in {type(encoder).__name__}: its tokens see the earlier ones "
+            "alone. Choose attention=own."
+        )
 
 
 def _takes_pooling_flag(model_class: type) -> bool:

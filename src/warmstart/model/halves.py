@@ -16,25 +16,42 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from warmstart.errors import UserError
 from warmstart.model.copying import copy_cross_attention
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
-from warmstart.model.encoders import build_encoder, encoder_class
+from warmstart.model.encoders import build_encoder, check_sees_both_ways, encoder_class
 from warmstart.model.gguf import converted
 from warmstart.model.lora import add_lora
 from warmstart.model.modeling import EncoderDecoderModel
 from warmstart.model.padding import POSITIONS_BEHIND_PAD
-from warmstart.model.settings import BridgeSettings, CrossAttentionInit, HalfSettings, Halves, Scale, Share, Weights
+from warmstart.model.settings import (
+    Attention,
+    BridgeSettings,
+    CrossAttentionInit,
+    HalfSettings,
+    Halves,
+    Scale,
+    Share,
+    Weights,
+)
 
 Role = Literal["encoder", "decoder"]
 
 PACKAGE_FILE = "package_file:"
+_TINY_HALF = {"layers": 2, "attention_heads": 2, "ffn_dim": 64}
 _TINY: dict[str, Any] = {
     "num_hidden_layers": 2,
     "hidden_size": 32,
     "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
     "intermediate_size": 64,
     "hidden_dim": 64,
     "embedding_size": 32,
     "global_attn_every_n_layers": 2,
+    **{f"{half}_{size}": value for half in ("encoder", "decoder") for size, value in _TINY_HALF.items()},
+    "attention_window": [16, 16],
+    "attention_types": [[["global", "local"], 1]],
 }
+# Types whose ids may not be None.
+_IDS_ARE_NUMBERS = {"modernbert-decoder"}
 _DROPOUT_NAMES = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "dropout_rate"),
     *("resid_pdrop", "embd_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout"),
@@ -84,6 +101,10 @@ def half_config(settings: HalfSettings, role: Role, vocab_size: int | None = Non
         make_decoder(config, grafted=not has_own_cross_attention(config))
     else:
         config.is_decoder = config.add_cross_attention = False
+        if settings.attention is Attention.bidirectional:
+            config.is_causal = False
+    if role == "decoder" and settings.attention is not Attention.own:
+        raise UserError(f"decoder.attention={settings.attention.value}: a decoder cannot see what it has yet to write.")
     return config
 
 
@@ -138,6 +159,8 @@ def build_model(
         model = EncoderDecoderModel.from_encoder_decoder_pretrained(
             resolve_path(encoder.path), resolve_path(decoder.path), **kwargs, **joint
         )
+        if encoder.attention is Attention.bidirectional:
+            check_sees_both_ways(model.encoder)
         if bridge.init is CrossAttentionInit.copy:
             copy_cross_attention(model)
         lora = lora_settings(bridge)
@@ -189,14 +212,13 @@ def _config_of_type(settings: HalfSettings, role: Role, vocab_size: int | None) 
         raise UserError(f"{role}.architecture: {settings.model_type} has no {', '.join(unknown)}.")
     if settings.scale is Scale.tiny:
         values |= {name: value for name, value in _TINY.items() if hasattr(config, name)}
-        if hasattr(config, "attention_window"):
-            values["attention_window"] = [16, 16]
     if vocab_size is not None:
         values["vocab_size"] = vocab_size
         ids = {name: getattr(config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
         ids |= {name: getattr(config, name, None) for name in ("cls_token_id", "sep_token_id")}
         # Ids of the real vocabulary may lie outside a small one; the pair of tokenizers says the ones in use.
-        values |= {name: None for name, value in ids.items() if isinstance(value, int) and value >= vocab_size}
+        absent = 0 if settings.model_type in _IDS_ARE_NUMBERS else None
+        values |= {name: absent for name, value in ids.items() if isinstance(value, int) and value >= vocab_size}
         if "pad_token_id" in values:
             values["pad_token_id"] = 0
     # attribute_map translates the common names (hidden_size) to the type's own (n_embd).

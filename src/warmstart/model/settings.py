@@ -24,6 +24,11 @@ class Share(StrEnum):
     weights = "weights"
 
 
+class Attention(StrEnum):
+    own = "own"
+    bidirectional = "bidirectional"
+
+
 class Halves(StrEnum):
     none = "none"
     encoder = "encoder"
@@ -57,6 +62,8 @@ class HalfSettings:
     """``pretrained``, or ``random`` for the same architecture untrained (the RND rows of Rothe et al. 2020)."""
     scale: Scale = Scale.full
     """``full``, or ``tiny`` for a two-layer model of the same type (needs ``weights=random``)."""
+    attention: Attention = Attention.own
+    """``own`` as it was pretrained; ``bidirectional`` lets a decoder-only model that encodes see both ways."""
     tokenizer: str | None = None
     """Where the tokenizer comes from, if not from ``path``."""
     architecture: dict[str, Any] = field(default_factory=dict)
