@@ -3,14 +3,15 @@
 import pytest
 import torch
 from tiny_training import SIZE, tiny_model
-from transformers import BertConfig
+from transformers import BertConfig, LlamaConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.errors import UserError
 from warmstart.training.optimizer import build_optimizer, parameter_groups
 from warmstart.training.settings import OptimSettings
 
-RATES = OptimSettings(encoder_rate=1.0, decoder_rate=2.0, new_rate=3.0, weight_decay=0.1)
+LLAMA = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+RATES = OptimSettings(encoder_rate=1.0, decoder_rate=2.0, new_rate=3.0, gate_rate=4.0, weight_decay=0.1)
 
 
 def groups_of(model, optim=RATES):
@@ -43,6 +44,15 @@ def test_the_projection_between_two_widths_is_new():
     wide = BertConfig(**(SIZE | {"hidden_size": 24}))
     model = EncoderDecoderModel(EncoderDecoderConfig(encoder=wide, decoder=BertConfig(**SIZE)))
     assert any(p is model.enc_to_dec_proj.weight for p in groups_of(model)["new"]["params"])
+
+
+def test_gates_have_a_rate_of_their_own():
+    halves = {"encoder": BertConfig(**SIZE), "decoder": LlamaConfig(**{name: SIZE[name] for name in LLAMA})}
+    model = EncoderDecoderModel(EncoderDecoderConfig(**halves))
+    group = groups_of(model)["new_gate"]
+    assert (group["lr"], group["weight_decay"]) == (4.0, 0.0)
+    assert [id(p) for p in group["params"]] == [id(cross.gate) for cross in model.cross_attention.values()]
+    assert "new_gate" not in groups_of(tiny_model())
 
 
 def test_shared_parameters_stand_once():

@@ -1,4 +1,4 @@
-"""AdamW with one rate for each part: encoder, decoder, and what no checkpoint gave."""
+"""AdamW with one rate for each part: encoder, decoder, what no checkpoint gave, and the gates of that."""
 
 from typing import Any
 
@@ -9,23 +9,26 @@ from warmstart.training.settings import OptimSettings
 
 FUSED_DEVICES = ("cpu", "cuda")
 NEW = "new"
+GATE = "new_gate"
 
 
 def parameter_groups(model: Any, optim: OptimSettings) -> list[dict[str, Any]]:
-    """Trainable parameters by part (``encoder``, ``decoder``, ``new``) and by whether weight decay applies.
+    """Trainable parameters by part (``encoder``, ``decoder``, ``new``, ``new_gate``) and by whether they decay.
 
-    Vectors (biases, norms) have no decay. A parameter that the halves share stands once, in the first half that has it.
+    Vectors (biases, norms, gates) have none. A parameter that the halves share stands once, in the first half with it.
 
     Raises:
         UserError: nothing trains.
     """
-    rates = {"encoder": optim.encoder_rate, "decoder": optim.decoder_rate, NEW: optim.new_rate}
+    rates = {"encoder": optim.encoder_rate, "decoder": optim.decoder_rate, NEW: optim.new_rate, GATE: optim.gate_rate}
     new = model.new_parameter_names()
     groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             half = name.partition(".")[0]
             part = half if half in ("encoder", "decoder") and name not in new else NEW
+            if name.startswith("cross_attention.") and name.endswith(".gate"):
+                part = GATE
             groups.setdefault((part, parameter.dim() > 1), []).append(parameter)
     if not groups:
         raise UserError(
@@ -37,7 +40,7 @@ def parameter_groups(model: Any, optim: OptimSettings) -> list[dict[str, Any]]:
             "params": parameters,
             "lr": rates[part],
             "weight_decay": optim.weight_decay if decays else 0.0,
-            "name": f"{part}{'' if decays else '_no_decay'}",
+            "name": part if decays or part == GATE else f"{part}_no_decay",
         }
         for (part, decays), parameters in groups.items()
     ]

@@ -22,6 +22,8 @@ class OptimSettings:
     """Peak learning rate of the pretrained decoder."""
     new_rate: float = 2e-4
     """Peak learning rate of parameters that no checkpoint gave: cross-attention, projection, fresh heads."""
+    gate_rate: float = 2e-2
+    """Peak learning rate of the gates of grafted cross-attention: a number for each layer, with about 1 to go."""
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices; biases and norms have none."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
