@@ -59,7 +59,7 @@ def test_no_hub_is_said_at_once_with_three_ways_on(run_py, tmp_path, monkeypatch
 def test_help_lists_every_choice_without_copying_the_store_for_each(run_py, tmp_path):
     outcome = run_py("--help", cwd=tmp_path)
     assert outcome.returncode == 0
-    for line in ("bridge: copy, default, frozen_encoder, share", "generation: beam, greedy, short"):
+    for line in ("bridge: default, frozen_encoder, random, share", "generation: beam, greedy, short"):
         assert line in outcome.stdout
     assert not list(tmp_path.iterdir())
     register()

@@ -15,8 +15,8 @@ from warmstart.model.decoders import cross_attention_modules
 from warmstart.model.grafting import decoder_layers
 
 _SELF_ATTENTION_NAMES = ("attention", "attn", "self_attn")
-_OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj", "wo")
-_PRE_NORMS = ("input_layernorm", "ln_1", "ln1", "self_attn_layer_norm", "attention_norm", "norm1", "operator_norm")
+_OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj", "wo", "Wo")
+_PRE_NORMS = ("input_layernorm", "ln_1", "ln1", "self_attn_layer_norm", "attention_norm", "attn_norm", "norm1", "operator_norm")
 _NORMS = {"ln_cross_attn": "ln_1", "encoder_attn_layer_norm": "self_attn_layer_norm"}
 
 
@@ -49,7 +49,9 @@ def copy_self_attention(decoder: PreTrainedModel) -> int:
         layer = decoder.get_submodule(name.rpartition(".")[0])
         found = [getattr(layer, n) for n in _SELF_ATTENTION_NAMES if isinstance(getattr(layer, n, None), nn.Module)]
         if not found:
-            raise ValueError(f"bridge.init=copy: no self-attention beside {name} in {type(layer).__name__}.")
+            raise ValueError(
+                f"bridge.init=copy: no self-attention beside {name} in {type(layer).__name__}. Set bridge.init=random."
+            )
         source = _as_cross_attention(found[0])
         pairs = [(tensor, source.get(key)) for key, tensor in cross.named_parameters()]
         for norm, of_self in _NORMS.items():
@@ -86,7 +88,7 @@ def copy_into_grafted(cross: CrossAttention, layer: nn.Module) -> None:
     if source is None:
         raise ValueError(
             f"bridge.init=copy: {type(layer).__name__} (layer {cross.index}) has no self-attention "
-            "whose query, key, value and output matrices could be copied. Choose random."
+            "whose query, key, value and output matrices could be copied. Set bridge.init=random."
         )
     for name, value in source.items():
         getattr(cross, name).weight.copy_(value)

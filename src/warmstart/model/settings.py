@@ -86,8 +86,8 @@ class BridgeSettings:
     """Adapters are scaled by this over their rank."""
     warmup_steps: int = 0
     """Optimizer steps for which the new parts train alone, before the halves join in."""
-    init: CrossAttentionInit = CrossAttentionInit.random
-    """New cross-attention begins ``random``, or as a ``copy`` of the same layer's self-attention where widths match."""
+    init: CrossAttentionInit = CrossAttentionInit.copy
+    """New cross-attention begins as a ``copy`` of the same layer's self-attention, or ``random``."""
     every_n_layers: int = 1
     """Cross-attention follows every n-th layer of a decoder that has none of its own."""
     gate: Gate = Gate.zero
