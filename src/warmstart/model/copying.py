@@ -16,7 +16,10 @@ from warmstart.model.grafting import decoder_layers
 
 _SELF_ATTENTION_NAMES = ("attention", "attn", "self_attn")
 _OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj", "wo", "Wo")
-_PRE_NORMS = ("input_layernorm", "ln_1", "ln1", "self_attn_layer_norm", "attention_norm", "attn_norm", "norm1", "operator_norm")
+_PRE_NORMS = (
+    *("input_layernorm", "ln_1", "ln1", "self_attn_layer_norm"),
+    *("attention_norm", "attn_norm", "norm1", "operator_norm"),
+)
 _NORMS = {"ln_cross_attn": "ln_1", "encoder_attn_layer_norm": "self_attn_layer_norm"}
 
 
