@@ -102,7 +102,12 @@ def _judge(cell: Cell) -> None:
             cell.refused = str(error)
             return
     encoder, decoder = tiny_config(kinds[0]), tiny_config(kinds[1])
-    encoder_class(encoder)
+    if cell.by == "warmstart":
+        try:
+            encoder_class(encoder)
+        except ValueError as error:
+            cell.refused = str(error)
+            return
 
     def build() -> Any:
         torch.manual_seed(0)

@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 
+from warmstart.model.encoders import states_width
+
 UNSOUND = {
     "big_bird": "its decoder forgets earlier tokens when it generates with a cache",
     "megatron-bert": "its cross-attention fails when source and target differ in length",
@@ -95,13 +97,14 @@ def check_widths(config: Any) -> None:
     """Refuse a joint config whose decoder expects another width of encoder states.
 
     Raises:
-        ValueError: ``cross_attention_hidden_size`` is not the encoder's ``hidden_size``.
+        ValueError: ``cross_attention_hidden_size`` is not the width of the encoder's states.
     """
     expected = getattr(config.decoder, "cross_attention_hidden_size", None)
-    if expected is not None and expected != config.encoder.hidden_size:
+    width = states_width(config.encoder)
+    if expected is not None and expected != width:
         raise ValueError(
-            f"The decoder's cross_attention_hidden_size is {expected} but the encoder's hidden_size is "
-            f"{config.encoder.hidden_size}; they have to be equal."
+            f"The decoder's cross_attention_hidden_size is {expected} but the encoder's states are {width} wide; "
+            "they have to be equal."
         )
 
 

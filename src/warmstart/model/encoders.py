@@ -21,15 +21,27 @@ def encoder_class(config: PreTrainedConfig) -> Any:
     """The class that encodes text for ``config``.
 
     Raises:
-        ValueError: transformers has no base model of this type.
+        ValueError: transformers has no base model of this type, or it reads something else than text.
     """
+    found: Any
     if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
         found = MODEL_FOR_TEXT_ENCODING_MAPPING[type(config)]
     elif type(config) in MODEL_MAPPING:
         found = MODEL_MAPPING[type(config)]
     else:
         raise ValueError(f"{config.model_type!r} cannot be an encoder: transformers has no base model of this type.")
-    return found[0] if isinstance(found, tuple) else found
+    found = found[0] if isinstance(found, tuple) else found
+    if found.main_input_name != "input_ids":
+        raise ValueError(f"{config.model_type!r} cannot be an encoder: it reads {found.main_input_name}, not text.")
+    beside_text = [name for name in config.sub_configs if "vision" in name or "audio" in name]
+    if beside_text or not isinstance(getattr(config, "hidden_size", None), int):
+        raise ValueError(f"{config.model_type!r} cannot be an encoder here: it is no model of text alone.")
+    return found
+
+
+def states_width(config: PreTrainedConfig) -> int:
+    """Width of the states that the encoder hands out: Reformer's two streams side by side, else ``hidden_size``."""
+    return config.hidden_size * (2 if config.model_type == "reformer" else 1)
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:

@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import GenerationMixin
+from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from warmstart.model.cross_attention import Source
+from warmstart.model.encoders import states_width
 from warmstart.model.padding import infer_source_mask
+from warmstart.model.shared_source import SourceCache
 from warmstart.model.special_ids import SPECIAL_IDS, sync_special_ids
 
 # Arguments of an encoder's forward that, given to generate, mean generation.
@@ -26,9 +29,9 @@ _NO_CACHE_FROM_BEAMS = {"rwkv": 1, "xlstm": 2}
 _log = logging.getLogger(__name__)
 
 
-def _beams(model: Any, generation_config: Any, kwargs: dict[str, Any]) -> int:
-    chosen = kwargs.get("num_beams", getattr(generation_config or model.generation_config, "num_beams", 1))
-    return chosen or 1
+def _option(name: str, default: Any, model: Any, generation_config: Any, kwargs: dict[str, Any]) -> Any:
+    chosen = kwargs.get(name, getattr(generation_config or model.generation_config, name, None))
+    return default if chosen is None else chosen
 
 
 class PairGeneration(GenerationMixin):
@@ -43,6 +46,7 @@ class PairGeneration(GenerationMixin):
     _special_id: Any
     _reader: Any
     _decodes_alone: bool
+    _shares_source: bool = True
 
     def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """transformers' ``generate`` with ids from ``config`` and the source's padding from the encoder's side."""
@@ -54,6 +58,10 @@ class PairGeneration(GenerationMixin):
         kwargs = self._accepted_by_encoder(kwargs)
         if self.config.graft is not None:
             return self._generate_grafted(inputs, generation_config, kwargs)
+        chosen = _option("cache_implementation", None, self, generation_config, kwargs)
+        self._shares_source = chosen in (None, "dynamic")
+        if not self._shares_source:
+            _log.info("cache_implementation=%s holds a row for each beam: the source's keys and values too.", chosen)
         return super().generate(inputs, generation_config=generation_config, **kwargs)  # type: ignore[misc]
 
     @torch.no_grad()
@@ -81,7 +89,8 @@ class PairGeneration(GenerationMixin):
         # One object: a pretrained decoder's own sampling temperature must not steer a summary.
         self.decoder.generation_config = self.generation_config
         kind = self.config.decoder.model_type
-        if kind in _NO_CACHE_FROM_BEAMS and _beams(self, generation_config, kwargs) >= _NO_CACHE_FROM_BEAMS[kind]:
+        beams = _option("num_beams", 1, self, generation_config, kwargs)
+        if kind in _NO_CACHE_FROM_BEAMS and beams >= _NO_CACHE_FROM_BEAMS[kind]:
             _log.info("A %s decoder generates without its cache here: it would change the result.", kind)
             kwargs["use_cache"] = False
         with self._reader.reading(source):
@@ -99,7 +108,7 @@ class PairGeneration(GenerationMixin):
             self.decoder.generation_config = self.generation_config
             ids = self._start_ids(1)
             return self.decoder.generate(ids, attention_mask=torch.ones_like(ids), **kwargs)
-        shape = (1, 1, self.config.encoder.hidden_size)
+        shape = (1, 1, states_width(self.config.encoder))
         nothing = torch.zeros(shape, device=self.decoder.device, dtype=self.decoder.dtype)
         self._decodes_alone = True
         try:
@@ -124,6 +133,26 @@ class PairGeneration(GenerationMixin):
         kwargs["output_hidden_states"] = generation_config.output_hidden_states
         model_kwargs["encoder_outputs"] = self._encode(**kwargs)
         return model_kwargs
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **model_kwargs: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Repeat the target's rows for beams and samples, but not the source's states: rows share them."""
+        parent: Any = super()
+        encoded = model_kwargs.pop("encoder_outputs", None) if self._shares_source else None
+        if encoded is None:
+            return parent._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+        # Without states there is nothing of an encoder-decoder model to repeat but the ids and masks.
+        input_ids, model_kwargs = parent._expand_inputs_for_generation(expand_size, False, input_ids, **model_kwargs)
+        return input_ids, model_kwargs | {"encoder_outputs": encoded}
+
+    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any) -> Any:
+        parent: Any = super()
+        prepared = parent._prepare_cache_for_generation(generation_config, model_kwargs, *args)
+        cache = model_kwargs.get("past_key_values")
+        if self._shares_source and isinstance(cache, EncoderDecoderCache) and not any(cache.is_updated.values()):
+            cache.cross_attention_cache = SourceCache()
+        return prepared
 
     def _accepted_by_encoder(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Drop ``token_type_ids`` where the encoder has none (DistilBERT, ModernBERT): tokenizers make them anyway."""

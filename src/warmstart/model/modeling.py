@@ -26,7 +26,7 @@ from warmstart.model.decoders import (
     cross_attention_modules,
     decoder_class,
 )
-from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class
+from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class, states_width
 from warmstart.model.generation import PairGeneration
 from warmstart.model.grafting import graft, initialize, kwargs_for_decoder
 from warmstart.model.loading import load_halves
@@ -40,6 +40,7 @@ from warmstart.model.padding import (
     mask_of_shifted,
     shift_right,
 )
+from warmstart.model.shared_source import FoldBeams, mask_of_sources
 from warmstart.model.sharing import embedding_sharing_map, shared_across_halves, weight_sharing_map
 from warmstart.model.special_ids import sync_special_ids
 
@@ -79,9 +80,9 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
             config = EncoderDecoderConfig.from_encoder_decoder_configs(encoder.config, decoder.config)
         elif not isinstance(config, self.config_class):
             raise ValueError(f"Config: {config} has to be of type {self.config_class}")
-        check_widths(config)
         decoder_class(config.decoder)
         encoder_class(config.encoder)
+        check_widths(config)
         if decoder is not None and config.graft is None:
             check_cross_attention(decoder)
         if encoder is not None and encoder.get_output_embeddings() is not None:
@@ -105,7 +106,7 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
             if half.dtype != dtype:
                 half.to(dtype)  # type: ignore[arg-type]
         if self._needs_projection:
-            self.enc_to_dec_proj = nn.Linear(config.encoder.hidden_size, config.decoder.hidden_size, dtype=dtype)
+            self.enc_to_dec_proj = nn.Linear(states_width(config.encoder), config.decoder.hidden_size, dtype=dtype)
         self._head: Head | None = None
         self._reader: Reader | None = None
         self._decodes_alone = False
@@ -113,6 +114,9 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
             # The joint model's own child: the pretrained decoder's keys stay what they were.
             self.cross_attention, self._reader = graft(decoder, config.graft, config.decoder.hidden_size)
             self.cross_attention.to(dtype)
+        else:
+            for cross in cross_attention_modules(decoder).values():
+                FoldBeams(cross)
         self._new_parameters: set[str] | None = None  # named_parameters() whose values no checkpoint gave
         self.post_init()
         if config.lora is not None:
@@ -418,6 +422,7 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
         kwargs = {name: value for name, value in kwargs.items() if value is not None} | {"return_dict": True}
         if source_BSH is None or self._decodes_alone:
             return self.decoder(**kwargs_for_decoder(self.decoder, kwargs))
+        source_mask_BS = mask_of_sources(source_mask_BS, len(source_BSH))
         if self._reader is None:
             return self.decoder(encoder_hidden_states=source_BSH, encoder_attention_mask=source_mask_BS, **kwargs)
         with self._reader.reading(Source(source_BSH, source_mask_BS)):
@@ -441,7 +446,7 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
     def _needs_projection(self) -> bool:
         decoder = self.config.decoder
         return (
-            self.config.encoder.hidden_size != decoder.hidden_size
+            states_width(self.config.encoder) != decoder.hidden_size
             and getattr(decoder, "cross_attention_hidden_size", None) is None
         )
 

@@ -1,0 +1,81 @@
+"""A source is encoded once and attended to by many rows: keys and values exist once for each source, not for each beam.
+
+Queries of cross-attention do not see each other, so the beams of one source are folded into its target length before a
+decoder's own cross-attention runs, and unfolded behind it. Nothing of that attention is written again here, and nothing
+of the source is repeated, or reordered when beams change places.
+
+Shapes: B sources, K beams, R = B x K rows of the decoder, T target length, S source length, H width.
+"""
+
+import functools
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
+
+_SOURCES = ("encoder_hidden_states", "key_value_states")
+
+
+class SourceCache(DynamicCache):
+    """Keys and values of the sources: rows of the target may be exchanged, repeated and dropped without moving them."""
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        """Beams of one source share its entry, so exchanging them changes nothing."""
+
+
+def mask_of_sources(mask_RS: Tensor | None, sources: int) -> Tensor | None:
+    """The mask of each source, where ``generate`` has repeated it for every row that shares it."""
+    return mask_RS if mask_RS is None else mask_RS[:: mask_RS.shape[0] // sources]
+
+
+class FoldBeams:
+    """Hooks on one cross-attention module: (R, T, H) goes in as (B, K x T, H) and comes back as it was.
+
+    Where every row has a source of its own they do nothing.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.beams = 1
+        module.register_forward_pre_hook(self.fold, with_kwargs=True)
+        module.register_forward_hook(self.unfold)
+
+    def fold(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Raises ValueError where the rows are no multiple of the sources."""
+        given = dict(zip(_names(module.__class__.forward), args, strict=False)) | kwargs
+        source = next((given[name] for name in _SOURCES if given.get(name) is not None), None)
+        hidden = given["hidden_states"]
+        self.beams = 1
+        if source is None or source.shape[0] == hidden.shape[0]:
+            return None
+        sources, rows = source.shape[0], hidden.shape[0]
+        if rows % sources:
+            raise ValueError(f"{rows} target rows cannot share {sources} sources evenly.")
+        self.beams = rows // sources
+        given["hidden_states"] = hidden.reshape(sources, -1, hidden.shape[-1])
+        for name, value in given.items():
+            if name.endswith("mask") and isinstance(value, Tensor) and value.dim() == 4:
+                # (B, 1, T, S) says the same of every target position.
+                given[name] = value[:, :, :1].expand(-1, -1, given["hidden_states"].shape[1], -1)
+        return (), given
+
+    def unfold(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """States (B, K x T, H) and attentions (B, heads, K x T, S) by row again."""
+        if self.beams == 1:
+            return None
+        hidden, *others = output if isinstance(output, tuple) else (output,)
+        hidden = hidden.reshape(hidden.shape[0] * self.beams, -1, hidden.shape[-1])
+        if not isinstance(output, tuple):
+            return hidden
+        return hidden, *(self._rows(other) if isinstance(other, Tensor) else other for other in others)
+
+    def _rows(self, weights: Tensor) -> Tensor:
+        sources, heads, _, length = weights.shape
+        return weights.view(sources, heads, self.beams, -1, length).transpose(1, 2).flatten(0, 1)
+
+
+@functools.cache
+def _names(forward: Any) -> tuple[str, ...]:
+    """Parameters of a class' ``forward``, without self."""
+    return tuple(inspect.signature(forward).parameters)[1:]
