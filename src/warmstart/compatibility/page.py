@@ -7,7 +7,7 @@ import transformers
 
 from warmstart.compatibility.matrix import DECODERS, Cell
 
-COMMAND = "python -m warmstart.compatibility"
+COMMAND = "python -m warmstart.compatibility --page docs/compatibility.md --json docs/compatibility.json"
 
 
 def summary(cells: Iterable[Cell]) -> dict[str, Any]:
