@@ -62,6 +62,7 @@ def test_composing_any_pair_imports_nothing_heavy():
         (["bridge.freeze=both", "decoder.weights=random"], "bridge.freeze=both with decoder.weights=random freezes"),
         (["bridge.lora=both", "bridge.share=weights", "decoder=bert"], "share=weights contradict"),
         (["bridge.lora=both", "bridge.lora_rank=0"], "bridge.lora_rank=0"),
+        (["bridge.warmup_steps=-1"], "bridge.warmup_steps=-1"),
     ],
 )
 def test_choices_that_contradict_are_found_before_anything_loads(words, said, settings_of):

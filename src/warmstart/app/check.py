@@ -37,14 +37,15 @@ def faults(settings: Config) -> list[str]:
         check_extra(settings.trainer.extra)
     except UserError as error:
         found.append(str(error))
-    found += _faults_of_freezing(settings)
+    contradictions = _faults_of_bridge(settings)
+    found += contradictions
     if settings.data.kind is DataKind.files:
         named = [settings.data.path, settings.data.train_path, settings.data.validation_path, settings.data.test_path]
         if not any(named):
             found.append("data=files: set data.path or data.train_path to your file or folder.")
         found += [f"data: {path} does not exist." for path in named if path and not Path(path).exists()]
     lengths = {"encoder": settings.data.max_source_length, "decoder": settings.data.max_target_length}
-    sound = not _faults_of_freezing(settings)
+    sound = not contradictions
     for role, half in (("encoder", settings.encoder), ("decoder", settings.decoder)):
         try:
             if half.scale is Scale.tiny and half.weights is Weights.pretrained:
@@ -153,7 +154,7 @@ def pair_without_values(settings: Config) -> Any:
     return model
 
 
-def _faults_of_freezing(settings: Config) -> list[str]:
+def _faults_of_bridge(settings: Config) -> list[str]:
     bridge, found = settings.bridge, []
     for option, halves in (("freeze", bridge.freeze), ("lora", bridge.lora)):
         if halves is Halves.none:
@@ -171,6 +172,8 @@ def _faults_of_freezing(settings: Config) -> list[str]:
                 )
     if bridge.lora_rank < 1:
         found.append(f"bridge.lora_rank={bridge.lora_rank} was asked for: it is at least 1.")
+    if bridge.warmup_steps < 0:
+        found.append(f"bridge.warmup_steps={bridge.warmup_steps} was asked for: it is at least 0.")
     return found
 
 
