@@ -16,6 +16,10 @@ from transformers import (
     PreTrainedModel,
 )
 
+_NO_ENCODER_OF_ITS_OWN = {
+    "fsmt": "its encoder is no model that could be loaded, saved or configured by itself",
+}
+
 
 def encoder_class(config: PreTrainedConfig) -> Any:
     """The class that encodes text for ``config``.
@@ -23,6 +27,8 @@ def encoder_class(config: PreTrainedConfig) -> Any:
     Raises:
         ValueError: transformers has no base model of this type, or it reads something else than text.
     """
+    if config.model_type in _NO_ENCODER_OF_ITS_OWN:
+        raise ValueError(f"{config.model_type!r} cannot be an encoder: {_NO_ENCODER_OF_ITS_OWN[config.model_type]}.")
     found: Any
     if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
         found = MODEL_FOR_TEXT_ENCODING_MAPPING[type(config)]
@@ -101,5 +107,5 @@ def _takes_pooling_flag(model_class: type) -> bool:
 
 def _encoder_inside(model: PreTrainedModel) -> PreTrainedModel:
     """BartModel -> its BartEncoder; anything that already is an encoder stays."""
-    is_whole = isinstance(getattr(model, "decoder", None), PreTrainedModel)
+    is_whole = any(isinstance(getattr(model, name, None), PreTrainedModel) for name in ("decoder", "text_decoder"))
     return model.get_encoder() if is_whole else model

@@ -8,6 +8,7 @@ right the numbers are equal, and checkpoints move both ways. docs/decisions.md l
 Shapes: B batch, S source length, T target length, H width, V decoder vocabulary, N label positions.
 """
 
+import inspect
 from functools import partial
 from typing import Any
 
@@ -438,6 +439,8 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
         kwargs = self._accepted_by_encoder(kwargs)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds, **kwargs}
         inputs = {name: value for name, value in inputs.items() if value is not None}
+        if "use_cache" in inspect.signature(self.encoder.forward).parameters:
+            inputs["use_cache"] = False  # nothing is generated here, and Switch Transformers' encoder refuses a cache
         if self.config.encoder.model_type == "longformer" and "global_attention_mask" not in inputs:
             inputs["global_attention_mask"] = global_first_token(inputs)
         return encode_right_padded(self.encoder, inputs, attention_mask)
