@@ -10,7 +10,8 @@ DECODERS = [
 ]
 ENCODERS = [
     *("bert", "roberta", "distilbert", "electra", "albert", "deberta-v2", "modernbert", "longformer", "big_bird"),
-    *("mpnet", "t5", "bart", "pegasus", "xlm-roberta", "roformer"),
+    *("mpnet", "t5", "bart", "pegasus", "xlm-roberta", "roformer", "led", "t5gemma"),
+    "switch_transformers",
 ]
 
 

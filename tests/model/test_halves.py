@@ -8,6 +8,7 @@ import transformers
 from transformers import AutoConfig, BartConfig, BertConfig, DistilBertConfig, T5Config
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.compatibility.tiny_configs import tiny_config
 from warmstart.errors import UserError
 from warmstart.model.halves import build_model, half_config, maximum_positions, parameter_counts, resolve_path
 from warmstart.model.settings import (
@@ -44,6 +45,8 @@ WHOLE = {
         decoder_ffn_dim=24,
         max_position_embeddings=32,
     ),
+    "led": lambda: tiny_config("led"),
+    "t5gemma": lambda: tiny_config("t5gemma"),
 }
 
 

@@ -19,6 +19,7 @@ from warmstart.app.schema import Config
 from warmstart.data.settings import DataKind, DataSettings
 from warmstart.data.sources import load_source
 from warmstart.model.decoders import cross_attention_modules
+from warmstart.model.encoders import encoder_part
 from warmstart.model.halves import parameter_counts
 from warmstart.model.loss import CHUNK
 from warmstart.model.modeling import EncoderDecoderModel
@@ -125,7 +126,7 @@ def training_flops(model: EncoderDecoderModel, source: float, target: float) -> 
         for weight in module.parameters(recurse=False):
             if weight.dim() > 1:
                 flops += 2 * weight.numel() * tokens * (1 + weight.requires_grad + into_inputs)
-    encoder, decoder = model.config.encoder, model.config.decoder
+    encoder, decoder = encoder_part(model.config.encoder), model.config.decoder
     window = getattr(encoder, "attention_window", source)  # Longformer's, by layer
     span = min(source, sum(window) / len(window) if isinstance(window, list) else window)
     read = len(cross_attention_modules(model.decoder)) or len(getattr(model, "cross_attention", ()))
@@ -140,7 +141,7 @@ def activation_bytes(model: EncoderDecoderModel, source: float, target: float, w
     not counted (Korthikanti et al. 2022, arXiv 2205.05198, equation 2), so cross-attention 13 more and the source's
     keys and values 4. Logits are kept in fp32 twice, for at most CHUNK label positions at one time.
     """
-    encoder, decoder = model.config.encoder, model.config.decoder
+    encoder, decoder = encoder_part(model.config.encoder), model.config.decoder
     trains = any(p.requires_grad for p in model.encoder.parameters())
     read = len(cross_attention_modules(model.decoder)) or len(getattr(model, "cross_attention", ()))
     halves = 34 * _layers(encoder) * encoder.hidden_size * source * trains

@@ -49,8 +49,8 @@ def page(cells: Iterable[Cell]) -> str:
         f"Decoders stand behind a BERT encoder; encoders before {' and '.join(DECODERS)}, clean where both are",
         "(transformers' class: before the first, it refuses the second). `grafted` is cross-attention added to a type",
         "that has none that is sound, `native` the type's own. Encoders whose result depends on padding by design",
-        "(FNet mixes all places; Nystromformer's landmarks, ConvBERT's and Funnel's windows reach over it) are named",
-        "with the figure: give them sources of one length, or batches of one row.",
+        "(FNet mixes all places; Nystromformer's landmarks, YOSO's hashes, ConvBERT's, Funnel's and MobileBERT's",
+        "windows reach over it) are named with the figure: give them sources of one length, or batches of one row.",
         "",
     ]
     for side in ("decoder", "encoder"):

@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from warmstart.model.decoders import text_part
+from warmstart.model.encoders import encoder_part
 
 VOCABULARY = 96
 START, END, PAD = 1, 2, 0
@@ -142,6 +143,8 @@ def tiny_config(kind: str) -> PreTrainedConfig:
     """Two or a few layers, 32 wide, a vocabulary of 96, no dropout, wide initial weights."""
     default = _default(kind)
     changes = shrunk(default) | EXCEPTIONS.get(default.model_type, {})
+    if "hidden_size" in encoder_part(default).to_dict() and encoder_part(default) is not default:
+        changes |= {half: shrunk(getattr(default, half)) for half in ("encoder", "decoder")}
     changes = {name: value for name, value in changes.items() if value is not _LEAVE}
     return type(default)(**changes)
 

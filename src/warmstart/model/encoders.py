@@ -39,20 +39,27 @@ def encoder_class(config: PreTrainedConfig) -> Any:
     found = found[0] if isinstance(found, tuple) else found
     if found.main_input_name != "input_ids":
         raise ValueError(f"{config.model_type!r} cannot be an encoder: it reads {found.main_input_name}, not text.")
-    beside_text = [name for name in config.sub_configs if "vision" in name or "audio" in name]
-    if beside_text or not isinstance(getattr(config, "hidden_size", None), int):
+    half = encoder_part(config)
+    beside_text = [name for name in half.sub_configs if "vision" in name or "audio" in name]
+    if beside_text or not isinstance(getattr(half, "hidden_size", None), int):
         raise ValueError(f"{config.model_type!r} cannot be an encoder here: it is no model of text alone.")
     return found
 
 
+def encoder_part(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Where the sizes of the encoder stand: T5Gemma's config keeps one config for each of its halves."""
+    inside = getattr(config, "encoder", None)
+    return inside if isinstance(inside, PreTrainedConfig) else config
+
+
 def states_width(config: PreTrainedConfig) -> int:
     """Width of the states that the encoder hands out: Reformer's two streams side by side, else ``hidden_size``."""
-    return config.hidden_size * (2 if config.model_type == "reformer" else 1)
+    return encoder_part(config).hidden_size * (2 if config.model_type == "reformer" else 1)
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """An untrained encoder (or an empty one inside a loading context)."""
-    model_class = encoder_class(config)
+    model_class = _class_to_build(config)
     kwargs: dict[str, Any] = {"add_pooling_layer": False} if _takes_pooling_flag(model_class) else {}
     # from_config goes through the attention-implementation checks that a plain constructor call skips.
     return _encoder_inside(model_class._from_config(config, **kwargs))
@@ -60,7 +67,7 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 def load_encoder(path: str, config: PreTrainedConfig, **kwargs: Any) -> tuple[PreTrainedModel, set[str]]:
     """Load the encoder of a checkpoint; also the names of parameters that the checkpoint did not hold."""
-    model_class = encoder_class(config)
+    model_class = _class_to_build(config)
     if _takes_pooling_flag(model_class):
         kwargs.setdefault("add_pooling_layer", False)
     model, info = model_class.from_pretrained(path, config=config, output_loading_info=True, **kwargs)
@@ -99,6 +106,12 @@ def check_sees_both_ways(encoder: PreTrainedModel) -> None:
             f"attention=bidirectional has no effect in {type(encoder).__name__}: its tokens see the earlier ones "
             "alone. Choose attention=own."
         )
+
+
+def _class_to_build(config: PreTrainedConfig) -> Any:
+    if encoder_part(config) is not config:
+        config.is_encoder_decoder = False  # T5GemmaEncoderModel refuses the config of the whole
+    return encoder_class(config)
 
 
 def _takes_pooling_flag(model_class: type) -> bool:

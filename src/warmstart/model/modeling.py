@@ -441,7 +441,7 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
         inputs = {name: value for name, value in inputs.items() if value is not None}
         if "use_cache" in inspect.signature(self.encoder.forward).parameters:
             inputs["use_cache"] = False  # nothing is generated here, and Switch Transformers' encoder refuses a cache
-        if self.config.encoder.model_type == "longformer" and "global_attention_mask" not in inputs:
+        if self.config.encoder.model_type in ("longformer", "led") and "global_attention_mask" not in inputs:
             inputs["global_attention_mask"] = global_first_token(inputs)
         return encode_right_padded(self.encoder, inputs, attention_mask)
 
