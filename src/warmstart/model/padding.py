@@ -98,7 +98,7 @@ def encode_right_padded(encoder: Any, inputs: dict[str, Any], attention_mask: Te
 
 
 def global_first_token(inputs: dict[str, Any]) -> Tensor:
-    """Global attention (B, S) of Longformer and LED on each row's first token: without any, global weights never train."""
+    """Global attention (B, S) of Longformer and LED on each row's first token: without any, none of it ever trains."""
     source = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
     mask = inputs.get("attention_mask")
     seen = torch.ones(source.shape[:2], dtype=torch.long, device=source.device) if mask is None else (mask != 0).long()
