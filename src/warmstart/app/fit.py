@@ -38,12 +38,14 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     from warmstart.evaluation.generation import generation_kwargs
     from warmstart.evaluation.rouge import rouge_scores
     from warmstart.model.halves import build_model, parameter_counts
+    from warmstart.training.allocator import keep_freed_memory
     from warmstart.training.callbacks import SampleTable
     from warmstart.training.loggers import build_loggers, close_loggers
     from warmstart.training.module import SummarizationModule
     from warmstart.training.trainer import build_trainer, check_validations
 
     validate(settings)
+    keep_freed_memory()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     resume = _checkpoint_to_resume(settings, run_dir)
