@@ -45,7 +45,8 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     from warmstart.training.trainer import build_trainer, check_validations
 
     validate(settings)
-    keep_freed_memory()
+    if settings.trainer.keep_freed_memory:
+        keep_freed_memory()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     resume = _checkpoint_to_resume(settings, run_dir)

@@ -74,6 +74,8 @@ class TrainerSettings:
     """Optimizer steps between logged training metrics."""
     progress_bar: bool = True
     """Show a progress bar."""
+    keep_freed_memory: bool = True
+    """Keep what a step freed for the next one (glibc): faster on a CPU, for up to half as much memory again."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Further keyword arguments of lightning.Trainer."""
 
