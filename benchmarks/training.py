@@ -130,7 +130,7 @@ def theirs(model: Any, rows: list[dict[str, Any]], tokenizers: TokenizerPair, pr
 
 
 def main() -> None:
-    """Print medians of the epochs' seconds, tokens a second, the ratios, and ours as a share of the matrix peak."""
+    """Print medians of the epochs' seconds, tokens a second, the ratios, and the model's own FLOP/s in ours."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5)

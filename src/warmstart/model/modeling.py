@@ -9,7 +9,6 @@ Shapes: B batch, S source length, T target length, H width, V decoder vocabulary
 """
 
 import inspect
-from functools import partial
 from typing import Any
 
 import torch
@@ -30,9 +29,10 @@ from warmstart.model.decoders import (
 from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class, states_width
 from warmstart.model.generation import PairGeneration
 from warmstart.model.grafting import graft, initialize, kwargs_for_decoder
+from warmstart.model.label_losses import LabelLosses
 from warmstart.model.loading import load_halves
 from warmstart.model.lora import add_lora, is_lora
-from warmstart.model.loss import IGNORED, Head, cross_entropy, judge_head, summed_loss
+from warmstart.model.loss import Head, cross_entropy
 from warmstart.model.padding import (
     decoder_positions,
     encode_right_padded,
@@ -41,6 +41,7 @@ from warmstart.model.padding import (
     mask_of_shifted,
     shift_right,
 )
+from warmstart.model.resizing import resize_token_embeddings
 from warmstart.model.shared_source import FoldBeams, mask_of_sources
 from warmstart.model.sharing import embedding_sharing_map, shared_across_halves, weight_sharing_map
 from warmstart.model.special_ids import sync_special_ids
@@ -48,7 +49,7 @@ from warmstart.model.special_ids import sync_special_ids
 _BRIDGE = ("enc_to_dec_proj.", "cross_attention.")
 
 
-class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
+class EncoderDecoderModel(PreTrainedModel, LabelLosses, PairGeneration, GenerationMixin):
     """An encoder and a decoder joined by the decoder's cross-attention.
 
     Build it from a ``config`` (untrained), from ``encoder`` and ``decoder`` objects, with
@@ -218,29 +219,8 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
         mean_resizing: bool = True,
         half: str | None = None,
     ) -> nn.Module:
-        """Resize one half's token embeddings (and the decoder's output matrix), and return them.
-
-        Args:
-            half: ``encoder`` or ``decoder``; without it both are resized, which needs one vocabulary.
-
-        Raises:
-            ValueError: no ``half`` is named although the vocabularies differ.
-        """
-        if half not in (None, "encoder", "decoder"):
-            raise ValueError(f"half must be 'encoder' or 'decoder', not {half!r}.")
-        sizes = {name: getattr(self, name).get_input_embeddings().num_embeddings for name in ("encoder", "decoder")}
-        if half is None and new_num_tokens is not None and sizes["encoder"] != sizes["decoder"]:
-            raise ValueError(
-                f"The halves have different vocabularies ({sizes['encoder']} and {sizes['decoder']} tokens): "
-                "name one with half='encoder' or half='decoder'."
-            )
-        embeddings: nn.Module | None = None
-        for name in ("encoder", "decoder") if half is None else (half,):
-            embeddings = getattr(self, name).resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
-        if self.config.tie_encoder_decoder or self.config.tie_embeddings:
-            self.tie_weights()
-        assert embeddings is not None
-        return embeddings
+        """Resize ``half`` (``encoder``, ``decoder``; None: both), and the decoder's output matrix; see ``resizing``."""
+        return resize_token_embeddings(self, half, new_num_tokens, pad_to_multiple_of, mean_resizing)
 
     def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
         reason = NO_GRADIENT_CHECKPOINTING.get(self.config.decoder.model_type)
@@ -358,66 +338,6 @@ class EncoderDecoderModel(PreTrainedModel, PairGeneration, GenerationMixin):
         if return_dict is None:
             return_dict = self.config.return_dict
         return result if return_dict else result.to_tuple()
-
-    def training_loss(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, label_smoothing: float = 0.0
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss summed over label positions, without the full logits: only those positions reach the output matrix.
-
-        Args:
-            input_ids, attention_mask: (B, S). labels: (B, T) with -100 past each row's length.
-            label_smoothing: share of the target distribution spread evenly over the vocabulary.
-
-        Returns:
-            Summed loss (with gradient), summed negative log-likelihood without smoothing (detached), both float32
-            scalars, and the number of label positions. Divide by the positions of the whole optimizer step.
-        """
-        loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing)
-        return loss, nll_N.sum(), (labels != IGNORED).sum()
-
-    @torch.no_grad()
-    def likelihood(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, read_source: bool = True
-    ) -> tuple[Tensor, Tensor]:
-        """Each row's summed negative log-likelihood in nats (B,), and its number of label positions (B,).
-
-        With ``read_source=False`` the decoder stands alone: its cross-attention is skipped, as if there were none.
-        """
-        _, nll_N = self._label_losses(input_ids, attention_mask, labels, 0.0, read_source)
-        is_label_BT = labels != IGNORED
-        row_N = is_label_BT.nonzero()[:, 0]
-        return nll_N.new_zeros(len(labels)).index_add(0, row_N, nll_N), is_label_BT.sum(dim=1)
-
-    def _label_losses(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        labels: Tensor,
-        label_smoothing: float,
-        read_source: bool = True,
-    ) -> tuple[Tensor, Tensor]:
-        ids_BT, mask_BT = self.prepare_decoder_input_ids_from_labels(labels), mask_of_shifted(labels)
-        decode = partial(
-            self._decode,
-            self._project(self._encode(input_ids, attention_mask)[0]) if read_source else None,
-            attention_mask if read_source else None,
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            use_cache=False,
-            **decoder_positions(self.config, ids_BT, mask_BT),
-        )
-        if self._head is None:
-            self._head = self._judge_head(ids_BT[:1, :1])
-        return summed_loss(decode, self.get_output_embeddings(), self._head, labels != IGNORED, labels, label_smoothing)
-
-    @torch.no_grad()
-    def _judge_head(self, ids_BT: Tensor) -> Head:
-        """Which way from hidden states to logits this decoder has, tried on one token by itself."""
-        devices = [ids_BT.device] if ids_BT.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):  # a resumed run asks again and must draw the same dropout
-            return judge_head(
-                partial(self.decoder, input_ids=ids_BT, use_cache=False, return_dict=True), self.get_output_embeddings()
-            )
 
     def _decode(self, source_BSH: Tensor | None, source_mask_BS: Tensor | None, **kwargs: Any) -> Any:
         kwargs = {name: value for name, value in kwargs.items() if value is not None} | {"return_dict": True}

@@ -1,0 +1,88 @@
+"""Losses of the labels alone, as training and evaluation need them: without the full logits, by sum and by row.
+
+    loss, nll, tokens = model.training_loss(input_ids, attention_mask, labels)
+
+Shapes: B batch, S source length, T target length, N label positions.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from warmstart.model.loss import IGNORED, Head, judge_head, summed_loss
+from warmstart.model.padding import decoder_positions, mask_of_shifted
+
+
+class LabelLosses:
+    """What ``EncoderDecoderModel`` offers beside the documented ``forward(labels=...)``, which returns logits."""
+
+    config: Any
+    decoder: Any
+    get_output_embeddings: Any
+    prepare_decoder_input_ids_from_labels: Any
+    _encode: Any
+    _project: Any
+    _decode: Any
+    _head: Head | None
+
+    def training_loss(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, label_smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss summed over label positions, without the full logits: only those positions reach the output matrix.
+
+        Args:
+            input_ids, attention_mask: (B, S). labels: (B, T) with -100 past each row's length.
+            label_smoothing: share of the target distribution spread evenly over the vocabulary.
+
+        Returns:
+            Summed loss (with gradient), summed negative log-likelihood without smoothing (detached), both float32
+            scalars, and the number of label positions. Divide by the positions of the whole optimizer step.
+        """
+        loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing)
+        return loss, nll_N.sum(), (labels != IGNORED).sum()
+
+    @torch.no_grad()
+    def likelihood(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, read_source: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Each row's summed negative log-likelihood in nats (B,), and its number of label positions (B,).
+
+        With ``read_source=False`` the decoder stands alone: its cross-attention is skipped, as if there were none.
+        """
+        _, nll_N = self._label_losses(input_ids, attention_mask, labels, 0.0, read_source)
+        is_label_BT = labels != IGNORED
+        row_N = is_label_BT.nonzero()[:, 0]
+        return nll_N.new_zeros(len(labels)).index_add(0, row_N, nll_N), is_label_BT.sum(dim=1)
+
+    def _label_losses(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        label_smoothing: float,
+        read_source: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        ids_BT, mask_BT = self.prepare_decoder_input_ids_from_labels(labels), mask_of_shifted(labels)
+        decode = partial(
+            self._decode,
+            self._project(self._encode(input_ids, attention_mask)[0]) if read_source else None,
+            attention_mask if read_source else None,
+            input_ids=ids_BT,
+            attention_mask=mask_BT,
+            use_cache=False,
+            **decoder_positions(self.config, ids_BT, mask_BT),
+        )
+        if self._head is None:
+            self._head = self._judge_head(ids_BT[:1, :1])
+        return summed_loss(decode, self.get_output_embeddings(), self._head, labels != IGNORED, labels, label_smoothing)
+
+    @torch.no_grad()
+    def _judge_head(self, ids_BT: Tensor) -> Head:
+        """Which way from hidden states to logits this decoder has, tried on one token by itself."""
+        devices = [ids_BT.device] if ids_BT.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):  # a resumed run asks again and must draw the same dropout
+            return judge_head(
+                partial(self.decoder, input_ids=ids_BT, use_cache=False, return_dict=True), self.get_output_embeddings()
+            )
