@@ -30,6 +30,12 @@ def test_mistakes_end_in_one_message_and_status_two(words, named, run_py, tmp_pa
         assert noise not in outcome.stderr
 
 
+def test_runs_without_a_name_have_folders_of_their_own(run_py, tmp_path):
+    run_py("task=nope", cwd=tmp_path)
+    run_py("task=nope", cwd=tmp_path)
+    assert len(list((tmp_path / "runs" / "bert-gpt2-cnn_dailymail").iterdir())) == 2
+
+
 def test_debug_true_shows_the_traceback_of_a_mistake(run_py, tmp_path):
     outcome = run_py("debug=true", "task=nope", cwd=tmp_path)
     assert outcome.returncode == 1

@@ -49,6 +49,8 @@ def run_task(cfg: DictConfig) -> object:
 def main() -> None:
     """Entry point of ``run.py`` and of the ``warmstart`` command."""
     register()
+    # oc.select gives a null that is there, not its default: every run without a name went to runs/None.
+    OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value, replace=True)
     OmegaConf.register_new_resolver("run_id", lambda: uuid.uuid4().hex[:4], use_cache=True, replace=True)
     # debug=true is a switch of this function; debug=tiny is a choice under conf/.
     debug = "debug=true" in sys.argv
