@@ -93,6 +93,7 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
         score=score,
         log_every=settings.trainer.log_every,
         thaw_after=settings.bridge.warmup_steps,
+        seed=settings.seed,
     )
     tags = [f"encoder={settings.encoder.name}", f"decoder={settings.decoder.name}", f"data={settings.data.name}"]
     exit_code = 1

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
@@ -42,6 +43,7 @@ class SummarizationModule(L.LightningModule):
         score: predictions and references to mean scores by name.
         log_every: optimizer steps between logged rates and throughput; the trainer's ``log_every_n_steps``.
         thaw_after: optimizer steps for which new parts train alone (``bridge.warmup_steps``).
+        seed: of dropout; with the rank, the epoch and the batch's number it says what a batch draws.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class SummarizationModule(L.LightningModule):
         score: Score | None = None,
         log_every: int = 10,
         thaw_after: int = 0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         require_plain(hparams)
@@ -70,6 +73,7 @@ class SummarizationModule(L.LightningModule):
         self.score = score
         self.log_every = max(log_every, 1)
         self.thaw_after = thaw_after
+        self.seed = seed
         self.samples: list[dict[str, Any]] = []  # the last validation's: index, prediction, reference
         self._sample = ValidationSample(validation_samples, getattr(tokenizers, "source_pad_id", 0))
         self._step_sums: Tensor | None = None  # likelihood and label tokens of the optimizer step so far
@@ -91,6 +95,10 @@ class SummarizationModule(L.LightningModule):
         self._step_sums = None
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        # What dropout draws is a matter of the seed, the rank and the batch, not of what was drawn before: a resumed
+        # fit repeats it, whatever validations, loaders and earlier jobs have drawn meanwhile.
+        place = [self.seed, self.global_rank, self.current_epoch, batch_idx]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
         # Lightning counts the step that loggers see apart from global_step, and is one ahead of it after a resume.
         self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step
 
