@@ -35,6 +35,14 @@ def test_a_resumed_run_goes_on_and_replaces_the_steps_it_takes_again(tmp_path):
     assert [(row["step"], row["a"]) for row in read(tmp_path)] == [("0", "0.0"), ("1", "1.0"), ("2", "20.0")]
 
 
+def test_half_a_row_of_a_killed_run_is_dropped(tmp_path):
+    MetricsCsv(tmp_path).log_metrics({"a": 1.5}, 10)
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("1")  # of step 11 and a loss
+    MetricsCsv(tmp_path).log_metrics({"a": 2.5}, 11)
+    assert [(row["step"], row["a"]) for row in read(tmp_path)] == [("10", "1.5"), ("11", "2.5")]
+
+
 def test_a_fit_leaves_its_curves(tmp_path):
     fit(tmp_path, 2, 1, loggers=[MetricsCsv(tmp_path)])
     rows = read(tmp_path)

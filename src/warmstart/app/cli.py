@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from warmstart.app.errors import explain
 from warmstart.app.recorded import with_recorded
 from warmstart.app.schema import register, to_settings
+from warmstart.app.sweep import Sweep, job_folder, run_job, summary, sweep_folder
 from warmstart.errors import UserError
 
 OF_A_RUN = ("evaluate", "summarize", "export")
@@ -42,6 +43,8 @@ def run_task(cfg: DictConfig) -> object:
         if cfg.ckpt == "last":
             cfg.ckpt = str(run_dir / "checkpoints" / "last.ckpt")
         cfg = with_recorded(cfg, list(HydraConfig.get().overrides.task))
+    if cfg.task == "fit" and HydraConfig.get().mode is RunMode.MULTIRUN:
+        return run_job(to_settings(cfg), run_dir)
     module = importlib.import_module(f"warmstart.app.{cfg.task}")
     return module.run(to_settings(cfg), run_dir)
 
@@ -52,6 +55,9 @@ def main() -> None:
     # oc.select gives a null that is there, not its default: every run without a name went to runs/None.
     OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value, replace=True)
     OmegaConf.register_new_resolver("run_id", lambda: uuid.uuid4().hex[:4], use_cache=True, replace=True)
+    sweep = sweep_folder(sys.argv[1:])  # now: a launcher's workers have words of their own
+    OmegaConf.register_new_resolver("sweep_folder", lambda: sweep, replace=True)
+    OmegaConf.register_new_resolver("job_folder", lambda *, _root_: job_folder(_root_), replace=True)
     # debug=true is a switch of this function; debug=tiny is a choice under conf/.
     debug = "debug=true" in sys.argv
     sys.argv = [word for word in sys.argv if word not in ("debug=true", "debug=false")]
@@ -72,8 +78,21 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if end_of_sweep():  # its jobs began, so this is what became of one of them
+            sys.exit(1)
         end_of_user_error(error, debug)
         raise
+    end_of_sweep()
+
+
+def end_of_sweep() -> bool:
+    """Say what became of every job, where this process ran a sweep and its jobs began."""
+    if Sweep.folder is None or not Sweep.folder.is_dir():
+        return False
+    lines, failed = summary(Sweep.folder)
+    if lines:
+        print(f"Sweep {Sweep.folder}: {len(lines)} jobs, {failed} failed.", *lines, sep="\n")
+    return bool(lines)
 
 
 def end_of_user_error(error: Exception, debug: bool) -> None:
@@ -82,3 +101,7 @@ def end_of_user_error(error: Exception, debug: bool) -> None:
     if message is not None and not debug:
         print(f"warmstart: {message}", file=sys.stderr)
         sys.exit(2)
+
+
+if __name__ == "__main__":  # the further ranks of a sweep's job
+    main()

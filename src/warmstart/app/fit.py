@@ -104,6 +104,12 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
         trainer.fit(module, datamodule=data, ckpt_path=resume)
         if trainer.interrupted:
             raise KeyboardInterrupt
+        best = run_dir / "checkpoints" / "best.ckpt"
+        # Stopped before the first validation: the last weights are all there is. Every rank takes part in saving.
+        if trainer.strategy.broadcast(not best.exists()):
+            trainer.save_checkpoint(best)
+        if not trainer.is_global_zero:
+            return math.nan  # rank 0 alone scores: one result, written once
         seconds = {"fit": time.perf_counter() - began}
         facts: dict[str, Any] = {
             "throughput": module.throughput(),
@@ -113,9 +119,6 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
             "resumed": resume is not None,
             "rows": data.row_counts(),
         }
-        best = run_dir / "checkpoints" / "best.ckpt"
-        if not best.exists():  # stopped before the first validation: the last weights are all there is
-            trainer.save_checkpoint(best)
         rouge1 = test(settings, run_dir, str(best), data, facts, began, loggers)
         exit_code = 0
         return rouge1

@@ -101,9 +101,9 @@ class SampleTable(Callback):
             self._resumed = True
             return
         self._resumed = True
-        lines = [line for line in self.path.read_text(encoding="utf-8").split("\n") if line]
+        *lines, half = self.path.read_text(encoding="utf-8").split("\n")  # a killed run can leave half a line
         kept = [line for line in lines if json.loads(line)["step"] < step]
-        if len(kept) < len(lines):
+        if half or len(kept) < len(lines):
             self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def _log_to_wandb(self, logger: WandbLogger, rows: list[dict[str, Any]], step: int) -> None:

@@ -77,7 +77,11 @@ class MetricsCsv(Logger):
         if not self.path.exists():
             return []
         with self.path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+            text = file.read()
+        whole = text[: text.rfind("\n") + 1]  # a killed run can leave half a row
+        if len(whole) < len(text):
+            os.truncate(self.path, len(whole.encode()))
+        return list(csv.DictReader(io.StringIO(whole, newline="")))
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         assert self._columns is not None

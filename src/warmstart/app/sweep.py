@@ -1,0 +1,198 @@
+"""Jobs of a sweep: each in a folder named by its config's hash, so the same command again goes on where it ended.
+
+    python run.py -m encoder=bert,roberta decoder=bert,gpt2 seed=1,2,3
+
+What is complete is not run again, what is partial goes on from its last checkpoint, what failed is tried again. The
+list of jobs stands at the end, and a failure makes the exit status 1.
+"""
+
+import copy
+import hashlib
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, flag_override
+
+from warmstart.app.errors import explain
+from warmstart.app.identity import config_hash
+from warmstart.app.schema import Config, to_settings
+from warmstart.errors import UserError
+from warmstart.evaluation.result import read_result
+
+_log = logging.getLogger(__name__)
+# Lightning sets these for the processes of one job; the next job would take itself for a rank of the last one.
+_OF_RANKS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_SECONDS = 60.0  # for the other ranks of a job to end after its rank 0
+
+
+def sweep_folder(words: list[str]) -> str:
+    """Name of a sweep without ``name=``: the same for the same choices, whatever launcher runs them."""
+    choices = sorted(word for word in words if not word.startswith(("-", "hydra.", "hydra/", "+hydra")))
+    return hashlib.sha256("\n".join(choices).encode()).hexdigest()[:12]
+
+
+def job_folder(root: DictConfig) -> str:
+    """Name of a job's folder: its config's hash; a task that is no fit has its number, for ``ckpt`` changes no hash."""
+    if root.task != "fit":
+        return f"{root.task}-{root.hydra.job.num}"
+    config = copy.deepcopy(root)
+    with flag_override(config, ["struct", "readonly"], False):
+        del config["hydra"]
+    return config_hash(to_settings(config))
+
+
+class Sweep(Callback):
+    """Hydra's callback that keeps where the sweep of this process lies."""
+
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        Sweep.folder = Path(str(config.hydra.sweep.dir))
+
+
+def run_job(settings: Config, run_dir: Path) -> float:
+    """Bring one job to its end, from wherever an earlier sweep left it; returns its score.
+
+    Raises:
+        UserError: the job's mistake, after it was logged in the job's own folder.
+    """
+    from warmstart.app import fit
+
+    if settings.ckpt is not None:
+        raise UserError("ckpt= was asked for in a sweep of fits: its jobs go on from their own checkpoints.")
+    with _held(run_dir):
+        earlier = _result(run_dir)
+        if earlier.get("status") == "complete":
+            _log.info("Complete already, not run again: %s", run_dir)
+            return float(earlier["metrics"]["test/rouge1"])
+        resume = "last" if (run_dir / "checkpoints" / "last.ckpt").exists() else None
+        if resume:
+            _log.info("Going on from the last checkpoint of %s", run_dir)
+            resume = str(run_dir / "checkpoints" / "last.ckpt")
+        _name_wandb_run(run_dir)
+        group = settings.logger.group or run_dir.parent.name
+        settings = replace(settings, ckpt=resume, logger=replace(settings.logger, group=group))
+        try:
+            with _ranks_of_this_job(run_dir, resume):
+                return fit.run(settings, run_dir)
+        except Exception as error:
+            # Hydra prints no traceback of a job into that job's log.
+            if (message := explain(error)) is not None:
+                _log.error("%s", message)
+            else:
+                _log.exception("The job failed: %s", run_dir)
+            raise
+
+
+def summary(folder: Path) -> tuple[list[str], int]:
+    """A line for each fit in a sweep's folder, and how many failed."""
+    lines, failed = [], 0
+    for job in sorted(file.parents[1] for file in folder.glob("*/.hydra/config.yaml")):
+        config: Any = OmegaConf.load(job / ".hydra" / "config.yaml")
+        if config.get("task") != "fit":
+            continue
+        result = _result(job)
+        status = result.get("status", "partial")
+        failed += status == "failed"
+        said = {
+            "complete": lambda result=result: f"ROUGE-1 {result['metrics']['test/rouge1']:.2f}",
+            "failed": lambda result=result: str(result.get("error")),
+        }.get(status, lambda: "the same command goes on with it")()
+        words = OmegaConf.load(job / ".hydra" / "overrides.yaml")
+        lines.append(f"  {job.name}  {status:8}  {' '.join(str(word) for word in words)}  {said}")
+    return lines, failed
+
+
+def _result(run_dir: Path) -> dict[str, Any]:
+    try:
+        return read_result(run_dir)
+    except UserError:  # none, or a damaged one
+        return {}
+
+
+@contextmanager
+def _held(run_dir: Path) -> Iterator[None]:
+    """Two sweeps in one folder never run one job at the same time; a lock ends with the process that has it."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_dir / ".job.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        _log.info("Another process runs this job; waiting for it: %s", run_dir)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _name_wandb_run(run_dir: Path) -> None:
+    """A job's W&B run is known by its sweep and hash, so that a resumed job goes on in it."""
+    path = run_dir / "wandb_id.txt"
+    if not path.exists():
+        place = json.dumps([run_dir.parent.name, run_dir.name])
+        path.write_text(hashlib.sha256(place.encode()).hexdigest()[:12])
+
+
+@contextmanager
+def _ranks_of_this_job(run_dir: Path, resume: str | None) -> Iterator[None]:
+    """Let Lightning start the further ranks as ranks of this job.
+
+    It repeats ``sys.argv``, which is the whole sweep's: each rank would start a sweep of its own, under Optuna with
+    parameters of its own. Here a rank is started with the job's overrides, without -m, in the job's folder. After the
+    job its ranks have ended, its process group is gone, and the environment is as before.
+    """
+    import __main__
+
+    argv, spec = sys.argv, __main__.__spec__
+    environment = {name: os.environ.get(name) for name in _OF_RANKS}
+    overrides = list(HydraConfig.get().overrides.task)
+    sys.argv = [argv[0], *overrides, *([f"ckpt='{resume}'"] if resume else [])]
+    __main__.__spec__ = find_spec("warmstart.app.cli")
+    config: Any = HydraConfig.instance().cfg
+    with flag_override(config.hydra, "readonly", False):
+        config.hydra.run.dir = str(run_dir)
+    try:
+        yield
+    finally:
+        sys.argv, __main__.__spec__ = argv, spec
+        _end_ranks()
+        for name, value in environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _end_ranks() -> None:
+    import subprocess
+
+    import torch
+    from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    failing = sys.exc_info()[0] is not None
+    for thread in threading.enumerate():
+        if isinstance(thread, _ChildProcessObserver):
+            ranks = list(thread._child_processes)
+            # The observer kills this process where a rank ends badly: the sweep has further jobs.
+            thread._child_processes.clear()
+            for rank in ranks:
+                try:
+                    rank.wait(0 if failing else _SECONDS)
+                except subprocess.TimeoutExpired:
+                    rank.kill()
+                    rank.wait()

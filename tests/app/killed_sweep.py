@@ -1,0 +1,57 @@
+"""Run by test_sweep.py: ``run.py`` that ends by SIGKILL, at a moment of its second job.
+
+python killed_sweep.py in_a_fit -m encoder=bert seed=1,2,3
+"""
+
+import os
+import signal
+import sys
+
+from warmstart.app.cli import main
+from warmstart.evaluation import result
+from warmstart.training.checkpoint_io import AtomicCheckpointIO
+from warmstart.training.module import SummarizationModule
+
+
+def dies_at(call: int, function, when=lambda *args: True):
+    """``function``, but death in its ``call``-th call of those that count."""
+    calls = 0
+
+    def wrapped(*args, **kwargs):
+        nonlocal calls
+        calls += when(*args)
+        if calls == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+def writes_half(write):
+    """``write``, but of the second result only half reaches the disk."""
+    results = 0
+
+    def wrapped(path, text):
+        nonlocal results
+        results += path.name == "result.json"
+        if results == 2:
+            os.fsync = dies_at(1, os.fsync)
+            text = text[: len(text) // 2]
+        return write(path, text)
+
+    return wrapped
+
+
+def is_last(*args) -> bool:
+    return "last.ckpt" in str(args[2])
+
+
+if __name__ == "__main__":
+    moment = sys.argv.pop(1)
+    if moment == "before_the_first_checkpoint":
+        SummarizationModule.training_step = dies_at(5, SummarizationModule.training_step)
+    elif moment == "in_a_fit":  # two validations in the first job's fit, then one in the second's
+        AtomicCheckpointIO.save_checkpoint = dies_at(4, AtomicCheckpointIO.save_checkpoint, is_last)
+    elif moment == "writing_the_result":
+        result._write = writes_half(result._write)
+    main()

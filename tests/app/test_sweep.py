@@ -1,0 +1,107 @@
+"""Sweeps: jobs in folders of their own, gone on with after a kill, with failures that neither stop nor hide."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from warmstart.app.sweep import sweep_folder
+
+KILLED = Path(__file__).with_name("killed_sweep.py")
+RUN = Path(__file__).parents[2] / "run.py"
+# Four steps, a validation and a checkpoint after each second one.
+FOUR_STEPS = ("trainer.max_steps=-1", "+trainer.extra.limit_train_batches=4", "trainer.validations_per_epoch=2")
+TINY = ("debug=tiny", "name=s", *FOUR_STEPS)
+
+
+def results(root: Path) -> dict[str, dict]:
+    found = sorted((root / "runs" / "multirun").glob("*/*/result.json"))
+    return {path.parent.name: json.loads(path.read_text()) for path in found}
+
+
+def test_a_sweep_is_known_by_its_choices_not_by_their_order_or_launcher():
+    one = sweep_folder(["-m", "encoder=bert,roberta", "seed=1,2"])
+    assert one == sweep_folder(["seed=1,2", "--multirun", "encoder=bert,roberta", "hydra/launcher=joblib"])
+    assert one != sweep_folder(["-m", "encoder=bert,roberta", "seed=1,3"])
+
+
+def test_a_failing_job_lets_the_others_run_and_is_tried_again(run_py, tmp_path):
+    words = ("-m", "debug=tiny", "trainer.validations_per_epoch=0,1", "name=s")
+    outcome = run_py(*words, cwd=tmp_path)
+    assert outcome.returncode == 1
+    assert "2 jobs, 1 failed" in outcome.stdout
+    assert "trainer.validations_per_epoch=0 was asked for" in outcome.stdout
+    assert "Traceback" not in outcome.stderr
+    first = results(tmp_path)
+    assert sorted(result["status"] for result in first.values()) == ["complete", "failed"]
+    for job, result in first.items():
+        assert job == result["config_hash"]
+        log = (tmp_path / "runs" / "multirun" / "s" / job / "cli.log").read_text()
+        assert ("was asked for" in log) == (result["status"] == "failed")
+
+    again = run_py(*words, cwd=tmp_path)
+    assert again.returncode == 1
+    assert "Complete already, not run again" in again.stdout + again.stderr
+    complete = [job for job, result in first.items() if result["status"] == "complete"]
+    assert {job: results(tmp_path)[job] for job in complete} == {job: first[job] for job in complete}
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_at_three_moments_ends_as_one_that_was_not(run_py, tmp_path):
+    words = ("-m", *TINY, "encoder=bert,electra", "decoder=bert", "seed=1,2,3")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    outcome = run_py(*words, cwd=whole)
+    assert outcome.returncode == 0, outcome.stderr
+    expected = results(whole)
+    assert len(expected) == 6
+
+    done: dict[str, dict] = {}
+    for moment, most in (("before_the_first_checkpoint", 1), ("in_a_fit", 2), ("writing_the_result", 3)):
+        command = [sys.executable, KILLED, moment, *words]
+        killed = subprocess.run(command, cwd=broken, capture_output=True, text=True, check=False, timeout=300)
+        assert killed.returncode == -9, killed.stderr
+        now = results(broken)
+        assert len(now) == most  # one more job was finished, and none looks finished that is not
+        assert {job: now[job] for job in done} == done
+        done = now
+    outcome = run_py(*words, cwd=broken)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "6 jobs, 0 failed" in outcome.stdout
+    found = results(broken)
+    assert {job: found[job] for job in done} == done  # seconds and all: none was run twice
+    assert any(result["resumed"] for result in found.values())
+    for part in ("metrics", "baselines", "controls"):
+        assert {job: result[part] for job, result in found.items()} == {
+            job: result[part] for job, result in expected.items()
+        }
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_sweep_and_run_each_job_once(tmp_path):
+    command = [sys.executable, RUN, "-m", "debug=tiny", "name=s", "seed=1,2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    both = [subprocess.Popen(command, cwd=tmp_path, **pipes) for _ in range(2)]
+    said = "".join(process.communicate(timeout=300)[0] for process in both)
+    assert [process.returncode for process in both] == [0, 0], said
+    assert [result["status"] for result in results(tmp_path).values()] == ["complete"] * 2
+    assert said.count("Complete already") == 2
+
+
+@pytest.mark.slow
+def test_every_rank_of_a_job_has_the_configuration_of_that_job(run_py, tmp_path):
+    ranks = ("debug=tiny", "trainer.devices=2", "trainer.strategy=ddp", "encoder=bert", "decoder=bert")
+    outcome = run_py("-m", *ranks, "optim.new_rate=0.1,0.001", "name=s", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    swept = results(tmp_path)
+    assert len(swept) == 2
+    for rate in ("0.1", "0.001"):  # ranks of different rates would end elsewhere than ranks of one
+        alone = run_py(*ranks, f"optim.new_rate={rate}", f"name=alone{rate}", cwd=tmp_path)
+        assert alone.returncode == 0, alone.stderr
+        result = json.loads((tmp_path / "runs" / f"alone{rate}" / "result.json").read_text())
+        assert swept[result["config_hash"]]["metrics"] == result["metrics"]
+        words = (tmp_path / "runs" / "multirun" / "s" / result["config_hash"] / ".hydra" / "overrides.yaml").read_text()
+        assert f"optim.new_rate={rate}" in words
