@@ -81,6 +81,22 @@ def test_a_sweep_killed_at_three_moments_ends_as_one_that_was_not(run_py, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_other_launchers_find_the_same_jobs_and_say_the_same(launcher, run_py, tmp_path):
+    words = ("debug=tiny", "trainer.validations_per_epoch=0,1", "seed=1,2", "name=s")
+    outcome = run_py("-m", f"hydra/launcher={launcher}", *words, cwd=tmp_path)
+    assert outcome.returncode == 1, outcome.stderr
+    assert "4 jobs, 2 failed" in outcome.stdout
+    first = results(tmp_path)
+    outcome = run_py("-m", *words, cwd=tmp_path)  # with Hydra's own launcher
+    assert outcome.returncode == 1
+    assert "4 jobs, 2 failed" in outcome.stdout
+    complete = {job: result for job, result in first.items() if result["status"] == "complete"}
+    assert len(complete) == 2
+    assert {job: results(tmp_path)[job] for job in complete} == complete
+
+
+@pytest.mark.slow
 def test_two_processes_share_a_sweep_and_run_each_job_once(tmp_path):
     command = [sys.executable, RUN, "-m", "debug=tiny", "name=s", "seed=1,2"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -92,9 +108,10 @@ def test_two_processes_share_a_sweep_and_run_each_job_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_rank_of_a_job_has_the_configuration_of_that_job(run_py, tmp_path):
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_every_rank_of_a_job_has_the_configuration_of_that_job(launcher, run_py, tmp_path):
     ranks = ("debug=tiny", "trainer.devices=2", "trainer.strategy=ddp", "encoder=bert", "decoder=bert")
-    outcome = run_py("-m", *ranks, "optim.new_rate=0.1,0.001", "name=s", cwd=tmp_path)
+    outcome = run_py("-m", f"hydra/launcher={launcher}", *ranks, "optim.new_rate=0.1,0.001", "name=s", cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr
     swept = results(tmp_path)
     assert len(swept) == 2
