@@ -1,4 +1,6 @@
-"""Run by test_sweep.py: ``run.py`` that ends by SIGKILL, at a moment of its second job.
+"""Run by test_sweep.py: ``run.py`` that ends by SIGKILL, at a moment of a later job.
+
+Each job takes three steps, with a validation and a checkpoint after each.
 
 python killed_sweep.py in_a_fit -m encoder=bert seed=1,2,3
 """
@@ -49,9 +51,9 @@ def is_last(*args) -> bool:
 if __name__ == "__main__":
     moment = sys.argv.pop(1)
     if moment == "before_the_first_checkpoint":
-        SummarizationModule.training_step = dies_at(5, SummarizationModule.training_step)
-    elif moment == "in_a_fit":  # two validations in the first job's fit, then one in the second's
-        AtomicCheckpointIO.save_checkpoint = dies_at(4, AtomicCheckpointIO.save_checkpoint, is_last)
+        SummarizationModule.training_step = dies_at(4, SummarizationModule.training_step)
+    elif moment == "in_a_fit":
+        AtomicCheckpointIO.save_checkpoint = dies_at(5, AtomicCheckpointIO.save_checkpoint, is_last)
     elif moment == "writing_the_result":
         result._write = writes_half(result._write)
     main()

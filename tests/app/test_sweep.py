@@ -11,9 +11,8 @@ from warmstart.app.sweep import sweep_folder
 
 KILLED = Path(__file__).with_name("killed_sweep.py")
 RUN = Path(__file__).parents[2] / "run.py"
-# Four steps, a validation and a checkpoint after each second one.
-FOUR_STEPS = ("trainer.max_steps=-1", "+trainer.extra.limit_train_batches=4", "trainer.validations_per_epoch=2")
-TINY = ("debug=tiny", "name=s", *FOUR_STEPS)
+# Three steps, with a validation and a checkpoint after each.
+TINY = ("debug=tiny", "name=s", "trainer.validations_per_epoch=3")
 
 
 def results(root: Path) -> dict[str, dict]:
@@ -48,6 +47,25 @@ def test_a_failing_job_lets_the_others_run_and_is_tried_again(run_py, tmp_path):
     assert {job: results(tmp_path)[job] for job in complete} == {job: first[job] for job in complete}
 
 
+def test_a_mistake_of_the_command_line_is_no_failed_job(run_py, tmp_path):
+    for words, said in ((("ckpt=last", "seed=1,2"), "ckpt=last was asked for in a sweep"), (("encoder=nope",), "nope")):
+        outcome = run_py("-m", "debug=tiny", "name=s", *words, cwd=tmp_path)
+        assert outcome.returncode == 2
+        assert outcome.stderr.count("warmstart: ") == 1
+        assert said in outcome.stderr
+        assert "Traceback" not in outcome.stderr
+        assert "failed" not in outcome.stdout
+
+
+def left_in(folder: Path) -> str:
+    """How far the job got that this folder is of."""
+    if (folder / "result.json").exists():
+        return "result"
+    if list(folder.glob(".result.json.*.tmp")):
+        return "half a result"
+    return "checkpoint" if (folder / "checkpoints" / "last.ckpt").exists() else "nothing"
+
+
 @pytest.mark.slow
 def test_a_sweep_killed_at_three_moments_ends_as_one_that_was_not(run_py, tmp_path):
     words = ("-m", *TINY, "encoder=bert,electra", "decoder=bert", "seed=1,2,3")
@@ -60,12 +78,18 @@ def test_a_sweep_killed_at_three_moments_ends_as_one_that_was_not(run_py, tmp_pa
     assert len(expected) == 6
 
     done: dict[str, dict] = {}
-    for moment, most in (("before_the_first_checkpoint", 1), ("in_a_fit", 2), ("writing_the_result", 3)):
+    moments = {
+        "before_the_first_checkpoint": ["nothing", "result"],
+        "in_a_fit": ["checkpoint", "result", "result"],
+        "writing_the_result": ["half a result", "result", "result", "result"],
+    }
+    for moment, left in moments.items():
         command = [sys.executable, KILLED, moment, *words]
         killed = subprocess.run(command, cwd=broken, capture_output=True, text=True, check=False, timeout=300)
         assert killed.returncode == -9, killed.stderr
         now = results(broken)
-        assert len(now) == most  # one more job was finished, and none looks finished that is not
+        jobs = [path for path in (broken / "runs" / "multirun" / "s").iterdir() if path.is_dir()]
+        assert sorted(left_in(job) for job in jobs) == left
         assert {job: now[job] for job in done} == done
         done = now
     outcome = run_py(*words, cwd=broken)
@@ -122,3 +146,12 @@ def test_every_rank_of_a_job_has_the_configuration_of_that_job(launcher, run_py,
         assert swept[result["config_hash"]]["metrics"] == result["metrics"]
         words = (tmp_path / "runs" / "multirun" / "s" / result["config_hash"] / ".hydra" / "overrides.yaml").read_text()
         assert f"optim.new_rate={rate}" in words
+
+
+@pytest.mark.slow
+def test_a_job_whose_ranks_fail_lets_the_next_one_run(run_py, tmp_path):
+    ranks = ("debug=tiny", "trainer.devices=2", "trainer.strategy=ddp")
+    outcome = run_py("-m", *ranks, "optim.new_rate=1e30,0.001", "name=s", cwd=tmp_path)
+    assert outcome.returncode == 1
+    assert "2 jobs, 1 failed" in outcome.stdout
+    assert sorted(result["status"] for result in results(tmp_path).values()) == ["complete", "failed"]

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from warmstart.app.errors import explain
 from warmstart.app.recorded import with_recorded
 from warmstart.app.schema import register, to_settings
-from warmstart.app.sweep import Sweep, job_folder, run_job, summary, sweep_folder
+from warmstart.app.sweep import JobFailed, Sweep, job_folder, run_job, summary, sweep_folder
 from warmstart.errors import UserError
 
 OF_A_RUN = ("evaluate", "summarize", "export")
@@ -55,12 +55,12 @@ def main() -> None:
     # oc.select gives a null that is there, not its default: every run without a name went to runs/None.
     OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value, replace=True)
     OmegaConf.register_new_resolver("run_id", lambda: uuid.uuid4().hex[:4], use_cache=True, replace=True)
-    sweep = sweep_folder(sys.argv[1:])  # now: a launcher's workers have words of their own
-    OmegaConf.register_new_resolver("sweep_folder", lambda: sweep, replace=True)
-    OmegaConf.register_new_resolver("job_folder", lambda *, _root_: job_folder(_root_), replace=True)
     # debug=true is a switch of this function; debug=tiny is a choice under conf/.
     debug = "debug=true" in sys.argv
     sys.argv = [word for word in sys.argv if word not in ("debug=true", "debug=false")]
+    sweep = sweep_folder(sys.argv[1:])  # now: a launcher's workers have words of their own
+    OmegaConf.register_new_resolver("sweep_folder", lambda: sweep, replace=True)
+    OmegaConf.register_new_resolver("job_folder", lambda *, _root_: job_folder(_root_), replace=True)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit on its own
 
     def task(cfg: DictConfig) -> object:
@@ -77,22 +77,21 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=config_dir(), config_name="config")(task)()
     except KeyboardInterrupt:
         sys.exit(130)
+    except JobFailed:
+        list_jobs()
+        sys.exit(1)
     except Exception as error:
-        if end_of_sweep():  # its jobs began, so this is what became of one of them
-            sys.exit(1)
         end_of_user_error(error, debug)
         raise
-    end_of_sweep()
+    list_jobs()
 
 
-def end_of_sweep() -> bool:
-    """Say what became of every job, where this process ran a sweep and its jobs began."""
-    if Sweep.folder is None or not Sweep.folder.is_dir():
-        return False
-    lines, failed = summary(Sweep.folder)
-    if lines:
-        print(f"Sweep {Sweep.folder}: {len(lines)} jobs, {failed} failed.", *lines, sep="\n")
-    return bool(lines)
+def list_jobs() -> None:
+    """Say what became of every fit, where this process ran a sweep of them."""
+    if Sweep.folder is not None and Sweep.folder.is_dir():
+        lines, failed = summary(Sweep.folder)
+        if lines:
+            print(f"Sweep {Sweep.folder}: {len(lines)} jobs, {failed} failed.", *lines, sep="\n")
 
 
 def end_of_user_error(error: Exception, debug: bool) -> None:

@@ -8,9 +8,9 @@ list of jobs stands at the end, and a failure makes the exit status 1.
 
 import copy
 import hashlib
-import json
 import logging
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -44,13 +44,25 @@ def sweep_folder(words: list[str]) -> str:
 
 
 def job_folder(root: DictConfig) -> str:
-    """Name of a job's folder: its config's hash; a task that is no fit has its number, for ``ckpt`` changes no hash."""
+    """Name of a job's folder: its config's hash; a task that is no fit has its number, for ``ckpt`` changes no hash.
+
+    Raises:
+        UserError: a fit is told to resume something else.
+    """
     if root.task != "fit":
         return f"{root.task}-{root.hydra.job.num}"
+    if root.ckpt is not None:
+        raise UserError(
+            f"ckpt={root.ckpt} was asked for in a sweep of fits: its jobs go on from their own checkpoints."
+        )
     config = copy.deepcopy(root)
     with flag_override(config, ["struct", "readonly"], False):
         del config["hydra"]
     return config_hash(to_settings(config))
+
+
+class JobFailed(Exception):
+    """A job failed, and said so in its log and its ``result.json``; the sweep's list repeats it."""
 
 
 class Sweep(Callback):
@@ -66,21 +78,19 @@ def run_job(settings: Config, run_dir: Path) -> float:
     """Bring one job to its end, from wherever an earlier sweep left it; returns its score.
 
     Raises:
-        UserError: the job's mistake, after it was logged in the job's own folder.
+        JobFailed: for whatever reason; it is in the job's own log.
     """
     from warmstart.app import fit
 
-    if settings.ckpt is not None:
-        raise UserError("ckpt= was asked for in a sweep of fits: its jobs go on from their own checkpoints.")
     with _held(run_dir):
         earlier = _result(run_dir)
         if earlier.get("status") == "complete":
             _log.info("Complete already, not run again: %s", run_dir)
             return float(earlier["metrics"]["test/rouge1"])
-        resume = "last" if (run_dir / "checkpoints" / "last.ckpt").exists() else None
+        last = run_dir / "checkpoints" / "last.ckpt"
+        resume = str(last) if last.exists() else None
         if resume:
-            _log.info("Going on from the last checkpoint of %s", run_dir)
-            resume = str(run_dir / "checkpoints" / "last.ckpt")
+            _log.info("Going on from %s", resume)
         _name_wandb_run(run_dir)
         group = settings.logger.group or run_dir.parent.name
         settings = replace(settings, ckpt=resume, logger=replace(settings.logger, group=group))
@@ -89,11 +99,9 @@ def run_job(settings: Config, run_dir: Path) -> float:
                 return fit.run(settings, run_dir)
         except Exception as error:
             # Hydra prints no traceback of a job into that job's log.
-            if (message := explain(error)) is not None:
-                _log.error("%s", message)
-            else:
-                _log.exception("The job failed: %s", run_dir)
-            raise
+            message = explain(error)
+            _log.error("%s", message or f"The job failed: {run_dir}", exc_info=message is None)
+            raise JobFailed(message or repr(error)) from error
 
 
 def summary(folder: Path) -> tuple[list[str], int]:
@@ -105,11 +113,12 @@ def summary(folder: Path) -> tuple[list[str], int]:
             continue
         result = _result(job)
         status = result.get("status", "partial")
-        failed += status == "failed"
-        said = {
-            "complete": lambda result=result: f"ROUGE-1 {result['metrics']['test/rouge1']:.2f}",
-            "failed": lambda result=result: str(result.get("error")),
-        }.get(status, lambda: "the same command goes on with it")()
+        said = "the same command goes on with it"
+        if status == "complete":
+            said = f"ROUGE-1 {result['metrics']['test/rouge1']:.2f}"
+        elif status == "failed":
+            said = str(result.get("error"))
+            failed += 1
         words = OmegaConf.load(job / ".hydra" / "overrides.yaml")
         lines.append(f"  {job.name}  {status:8}  {' '.join(str(word) for word in words)}  {said}")
     return lines, failed
@@ -142,7 +151,7 @@ def _name_wandb_run(run_dir: Path) -> None:
     """A job's W&B run is known by its sweep and hash, so that a resumed job goes on in it."""
     path = run_dir / "wandb_id.txt"
     if not path.exists():
-        place = json.dumps([run_dir.parent.name, run_dir.name])
+        place = f"{run_dir.parent.name}/{run_dir.name}"
         path.write_text(hashlib.sha256(place.encode()).hexdigest()[:12])
 
 
@@ -177,8 +186,6 @@ def _ranks_of_this_job(run_dir: Path, resume: str | None) -> Iterator[None]:
 
 
 def _end_ranks() -> None:
-    import subprocess
-
     import torch
     from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 

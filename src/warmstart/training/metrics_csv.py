@@ -62,6 +62,7 @@ class MetricsCsv(Logger):
 
     def _open(self, step: int | None) -> list[str]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._drop_half_row()
         earlier = self._rows()
         if not earlier:
             return []
@@ -77,11 +78,13 @@ class MetricsCsv(Logger):
         if not self.path.exists():
             return []
         with self.path.open(newline="", encoding="utf-8") as file:
-            text = file.read()
-        whole = text[: text.rfind("\n") + 1]  # a killed run can leave half a row
-        if len(whole) < len(text):
-            os.truncate(self.path, len(whole.encode()))
-        return list(csv.DictReader(io.StringIO(whole, newline="")))
+            return list(csv.DictReader(file))
+
+    def _drop_half_row(self) -> None:
+        """A killed run can leave one, to which the first row of the next run would be added."""
+        if self.path.exists():
+            text = self.path.read_bytes()
+            os.truncate(self.path, text.rfind(b"\n") + 1)
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         assert self._columns is not None
