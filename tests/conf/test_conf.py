@@ -13,21 +13,19 @@ from warmstart.app.schema import GROUPS
 from warmstart.model.halves import build_model, parameter_counts
 
 CONF = Path(config_dir())
+OF_MANY = ("experiment", "sweep", "debug")  # folders whose choices set keys of many groups
 CHOICES = sorted(
-    (path.parent.name, path.stem)
-    for path in CONF.glob("*/*.yaml")
-    if path.parent.name in (*GROUPS, "experiment", "debug")
+    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name in (*GROUPS, *OF_MANY)
 )
 
 
 def test_every_group_has_a_folder_and_every_folder_a_schema():
-    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*GROUPS, "experiment", "debug"}
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*GROUPS, *OF_MANY}
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_every_yaml_binds_to_the_schema(group, name, settings_of):
-    prefix = "+" if group in ("experiment", "debug") else ""
-    settings = settings_of(f"{prefix.replace('+', '')}{group}={name}")
+    settings = settings_of(f"{group}={name}")
     if group in ("encoder", "decoder"):
         half = getattr(settings, group)
         assert half.name == name

@@ -145,3 +145,12 @@ def test_two_ranks_make_the_step_of_one(tmp_path):
     found = torch.load(tmp_path / "two_ranks.pt", weights_only=True)
     assert_same(found["gradients"], reference_gradients(rows()))
     assert found["samples"] == list(range(5))
+
+
+def test_ranks_of_different_configs_do_not_train_together(tmp_path):
+    script = Path(__file__).with_name("different_ranks.py")
+    outcome = subprocess.run(
+        [sys.executable, script, tmp_path], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert outcome.returncode != 0
+    assert "The ranks of this fit have different configs (rank 0: config 0, rank 1: config 1)" in outcome.stderr

@@ -16,7 +16,10 @@ from warmstart.model.settings import Weights
 
 
 def run(settings: Config, run_dir: Path) -> float:
-    """Fit and test; returns the test ROUGE-1, which a sweep can optimise. A failure leaves its own ``result.json``."""
+    """Fit and test; returns the best validation score, which a search optimises: the test split must choose nothing.
+
+    A failure leaves its own ``result.json``.
+    """
     from warmstart.app.identity import write_failure
     from warmstart.evaluation.result import set_result_aside
 
@@ -34,14 +37,16 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     import transformers
 
     from warmstart.app.evaluate import test
+    from warmstart.app.identity import config_hash
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.evaluation.generation import generation_kwargs
     from warmstart.evaluation.rouge import rouge_scores
     from warmstart.model.halves import build_model, parameter_counts
     from warmstart.training.allocator import keep_freed_memory
-    from warmstart.training.callbacks import SampleTable
+    from warmstart.training.callbacks import SampleTable, best_validation
     from warmstart.training.loggers import build_loggers, close_loggers
     from warmstart.training.module import SummarizationModule
+    from warmstart.training.ranks import OneConfig
     from warmstart.training.trainer import build_trainer, check_validations
 
     validate(settings)
@@ -99,7 +104,8 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     exit_code = 1
     loggers = build_loggers(settings.logger, run_dir, run_name=run_dir.name, config=config, tags=tags)
     try:
-        trainer = build_trainer(settings.trainer, run_dir, loggers, [SampleTable(run_dir, settings.logger.samples)])
+        callbacks = [OneConfig(config_hash(settings)), SampleTable(run_dir, settings.logger.samples)]
+        trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
         model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
         trainer.fit(module, datamodule=data, ckpt_path=resume)
         if trainer.interrupted:
@@ -111,6 +117,7 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
         if not trainer.is_global_zero:
             return math.nan  # rank 0 alone scores: one result, written once
         seconds = {"fit": time.perf_counter() - began}
+        validation = best_validation(trainer)
         facts: dict[str, Any] = {
             "throughput": module.throughput(),
             "parameters": parameter_counts(model),
@@ -118,10 +125,11 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
             "steps": trainer.global_step,
             "resumed": resume is not None,
             "rows": data.row_counts(),
+            "validation": validation,
         }
-        rouge1 = test(settings, run_dir, str(best), data, facts, began, loggers)
+        test(settings, run_dir, str(best), data, facts, began, loggers)
         exit_code = 0
-        return rouge1
+        return validation["best"]
     finally:
         close_loggers(exit_code)
 

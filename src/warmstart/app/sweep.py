@@ -9,6 +9,7 @@ list of jobs stands at the end, and a failure makes the exit status 1.
 import copy
 import hashlib
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -75,7 +76,7 @@ class Sweep(Callback):
 
 
 def run_job(settings: Config, run_dir: Path) -> float:
-    """Bring one job to its end, from wherever an earlier sweep left it; returns its score.
+    """Bring one job to its end, from wherever an earlier sweep left it; returns its best validation score.
 
     Raises:
         JobFailed: for whatever reason; it is in the job's own log.
@@ -86,7 +87,8 @@ def run_job(settings: Config, run_dir: Path) -> float:
         earlier = _result(run_dir)
         if earlier.get("status") == "complete":
             _log.info("Complete already, not run again: %s", run_dir)
-            return float(earlier["metrics"]["test/rouge1"])
+            best = earlier["validation"]["best"]
+            return math.nan if best is None else float(best)
         last = run_dir / "checkpoints" / "last.ckpt"
         resume = str(last) if last.exists() else None
         if resume:

@@ -1,6 +1,7 @@
 """What happens beside the steps: checkpoints, an end that is validated, and a table of what the model writes."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,15 @@ def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callb
             )
         )
     return callbacks
+
+
+def best_validation(trainer: L.Trainer) -> dict[str, Any]:
+    """``monitor``, ``mode`` and ``best``, the score of ``best.ckpt``; NaN where the fit ended before a validation."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
+            best = math.nan if callback.best_model_score is None else float(callback.best_model_score)
+            return {"monitor": callback.monitor, "mode": callback.mode, "best": best}
+    raise ValueError("The trainer has no checkpoint callback with a monitor.")
 
 
 class ValidateAtEnd(Callback):

@@ -1,0 +1,213 @@
+"""Search of a space by Optuna, in a study that outlives its process: the same command goes on with it.
+
+    python run.py -m sweep=rates
+    optuna-dashboard sqlite:///runs/multirun/rates/search.db
+
+A point is a job like that of a grid, in the folder of its config's hash, and its value is the best validation score.
+What a killed search was at is gone on with from its checkpoint; a point that failed is tried again; none is proposed
+twice. Proposals depend on the seed and on what is known alone, so that a search in two parts is the search in one.
+"""
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from filelock import FileLock, Timeout
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.core.utils import JobStatus
+from omegaconf import OmegaConf
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from warmstart.errors import UserError
+
+_log = logging.getLogger(__name__)
+_PROPOSALS = 50  # for a point that is not known yet, where the sampler repeats itself
+
+Space = dict[str, BaseDistribution]
+Point = dict[str, Any]
+
+
+def search(sweeper: Any, arguments: list[str]) -> float:
+    """Run a :class:`hydra_plugins.warmstart_search.SearchSweeper` to its end; returns the best value."""
+    space, fixed = _space(sweeper, arguments)
+    folder = Path(str(sweeper.config.hydra.sweep.dir))
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(sweeper.config, folder / "multirun.yaml")
+    lock = FileLock(folder / ".search.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"Another process searches in {folder}. Wait for it, or set name= to another search.") from None
+    with lock:
+        study = _study(sweeper, folder, space)
+        failures: list[Any] = []
+        for interrupted in study.get_trials(states=(TrialState.RUNNING,)):
+            if interrupted.params.keys() != space.keys():  # killed while it was proposed
+                study.tell(interrupted.number, state=TrialState.FAIL)
+                continue
+            failures += _run(sweeper, study, fixed, [interrupted])
+        for failed in _failed(study):
+            failures += _again(sweeper, study, fixed, failed)
+        while (missing := sweeper.trials - len(_known(study))) > 0:
+            proposed = _propose(study, space, sweeper, min(sweeper.parallel, missing))
+            if not proposed:
+                _log.info("Every point of the space is known.")
+                break
+            failures += _run(sweeper, study, fixed, proposed)
+        best = _leave_best(study, folder)
+    for job in failures:
+        _ = job.return_value  # raises what the job raised
+    return best
+
+
+def _space(sweeper: Any, arguments: list[str]) -> tuple[Space, list[str]]:
+    words = [f"{key}={value}" for key, value in sweeper.params.items()] + arguments
+    parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
+    overrides = {override.get_key_element(): override for override in parser.parse_overrides(words)}
+    space = {key: _distribution(o) for key, o in overrides.items() if o.is_sweep_override()}
+    if not space:
+        raise UserError("A search was asked for, but nothing varies. Set hydra.sweeper.params, or KEY='interval(a,b)'.")
+    fixed = [o.input_line for o in overrides.values() if not o.is_sweep_override()]
+    return space, [word for word in fixed if word is not None]
+
+
+def _distribution(override: Override) -> BaseDistribution:
+    value = override.value()
+    if isinstance(value, RangeSweep):
+        steps, step = [float(text) for text in override.sweep_string_iterator()], float(value.step)
+        if all(number.is_integer() for number in (*steps, step)):
+            return IntDistribution(int(steps[0]), int(steps[-1]), step=int(step))
+        return FloatDistribution(steps[0], steps[-1], step=step)
+    if isinstance(value, IntervalSweep):
+        low, high, log = value.start, value.end, "log" in value.tags
+        assert low is not None
+        assert high is not None
+        if isinstance(low, int) and isinstance(high, int):
+            return IntDistribution(low, high, log=log)
+        return FloatDistribution(float(low), float(high), log=log)
+    assert isinstance(value, ChoiceSweep)
+    return CategoricalDistribution(list(override.sweep_string_iterator()))
+
+
+def _study(sweeper: Any, folder: Path, space: Space) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = sweeper.storage or f"sqlite:///{folder / 'search.db'}"
+    minimised = str(sweeper.config.trainer.monitor_mode) == "min"
+    study = optuna.create_study(
+        study_name=folder.name,
+        storage=storage,
+        direction="minimize" if minimised else "maximize",
+        load_if_exists=True,
+    )
+    said = {key: str(distribution) for key, distribution in sorted(space.items())}
+    said["trainer.monitor"] = str(sweeper.config.trainer.monitor)
+    earlier = study.user_attrs.get("searched", said)
+    if earlier != said:
+        raise UserError(f"The study in {storage} searched {earlier}, not {said}. Set name= to begin another.")
+    study.set_user_attr("searched", said)
+    return study
+
+
+def _known(study: optuna.Study) -> list[Point]:
+    """Points that were tried to their end, well or badly."""
+    points: list[Point] = []
+    for trial in study.get_trials(deepcopy=False):
+        if trial.params and trial.state.is_finished() and trial.params not in points:
+            points.append(trial.params)
+    return points
+
+
+def _failed(study: optuna.Study) -> list[FrozenTrial]:
+    trials = study.get_trials(deepcopy=False)
+    well = [trial.params for trial in trials if trial.state is TrialState.COMPLETE]
+    return [t for t in trials if t.state is TrialState.FAIL and t.params and t.params not in well]
+
+
+def _propose(study: optuna.Study, space: Space, sweeper: Any, count: int) -> list[FrozenTrial]:
+    """Up to ``count`` new points; fewer where the space has no more."""
+    proposed: list[FrozenTrial] = []
+    known = _known(study)
+    for attempt in range(_PROPOSALS):
+        if len(proposed) == count or _all_are_known(space, len(known) + len(proposed)):
+            break
+        place = [sweeper.seed, len(known), len(proposed), attempt]
+        study.sampler = _sampler(sweeper.sampler, int(np.random.SeedSequence(place).generate_state(1)[0]), attempt)
+        trial = study.ask(space)
+        frozen = study.get_trials(deepcopy=False)[trial.number]
+        if frozen.params in known or any(frozen.params == other.params for other in proposed):
+            study.tell(trial, state=TrialState.FAIL)  # known already
+            continue
+        proposed.append(frozen)
+    return proposed
+
+
+def _sampler(name: str, seed: int, attempt: int) -> optuna.samplers.BaseSampler:
+    if name not in ("tpe", "random"):
+        raise UserError(f"hydra.sweeper.sampler={name} was asked for; there are tpe and random.")
+    # In a space with few points left, TPE proposes its favourites again and again.
+    if name == "random" or attempt > _PROPOSALS // 5:
+        return optuna.samplers.RandomSampler(seed)
+    return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+
+
+def _all_are_known(space: Space, known: int) -> bool:
+    sizes = [_size(distribution) for distribution in space.values()]
+    return known >= math.prod(sizes)
+
+
+def _size(distribution: BaseDistribution) -> float:
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    if isinstance(distribution, IntDistribution | FloatDistribution) and distribution.step is not None:
+        return round((distribution.high - distribution.low) / distribution.step) + 1
+    return math.inf
+
+
+def _run(sweeper: Any, study: optuna.Study, fixed: list[str], trials: list[FrozenTrial]) -> list[Any]:
+    """Launch, tell, and return the jobs that failed."""
+    failures = []
+    jobs = sweeper.launch([_words(fixed, trial.params) for trial in trials], trials[0].number)
+    for trial, job in zip(trials, jobs, strict=True):
+        if (value := _value(job)) is None:
+            study.tell(trial.number, state=TrialState.FAIL)
+            failures.append(job)
+        else:
+            study.tell(trial.number, value)
+    return [job for job in failures if job.status is JobStatus.FAILED]
+
+
+def _again(sweeper: Any, study: optuna.Study, fixed: list[str], failed: FrozenTrial) -> list[Any]:
+    """A finished trial cannot be told anew: where its point does well now, it is added."""
+    (job,) = sweeper.launch([_words(fixed, failed.params)], failed.number)
+    if (value := _value(job)) is None:
+        return [job] if job.status is JobStatus.FAILED else []
+    trial = optuna.trial.create_trial(params=failed.params, distributions=failed.distributions, value=value)
+    study.add_trial(trial)
+    return []
+
+
+def _words(fixed: list[str], params: Point) -> list[str]:
+    return [*fixed, *(f"{key}={value}" for key, value in params.items())]
+
+
+def _value(job: Any) -> float | None:
+    """A job's score; None where it failed or has none."""
+    if job.status is not JobStatus.COMPLETED or job.return_value is None or not math.isfinite(job.return_value):
+        return None
+    return float(job.return_value)
+
+
+def _leave_best(study: optuna.Study, folder: Path) -> float:
+    """``search.yaml`` in the sweep's folder: the best point and its value."""
+    if not any(trial.state is TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
+        return math.nan
+    best = study.best_trial
+    said = {"value": best.value, "params": best.params, "monitor": study.user_attrs["searched"]["trainer.monitor"]}
+    OmegaConf.save(OmegaConf.create(said), folder / "search.yaml")
+    print(f"Best of {len(_known(study))} points: {best.value:.4f} at {' '.join(_words([], best.params))}")
+    return study.best_value

@@ -1,0 +1,96 @@
+"""Searches by Optuna: gone on with after a kill as if there had been none, with every rank at the same point."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from omegaconf import OmegaConf
+from optuna.trial import TrialState
+
+KILLED = Path(__file__).with_name("killed_sweep.py")
+SEARCH = ("-m", "debug=tiny", "hydra/sweeper=search", "name=s")
+RATES = (*SEARCH, "optim.new_rate=tag(log,interval(1e-4,1e-1))")
+
+
+def study(root: Path) -> optuna.Study:
+    return optuna.load_study(study_name="s", storage=f"sqlite:///{root / 'runs' / 'multirun' / 's' / 'search.db'}")
+
+
+def points(root: Path) -> dict[str, tuple[float, float]]:
+    """Each job's point and value, by its own account."""
+    found = {}
+    for path in (root / "runs" / "multirun" / "s").glob("*/result.json"):
+        config = OmegaConf.load(path.parent / ".hydra" / "config.yaml")
+        result = json.loads(path.read_text())
+        assert result["validation"]["monitor"] == "validation/loss"
+        found[path.parent.name] = (config.optim.new_rate, result["validation"]["best"])
+    return found
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_as_if_it_had_not_been(run_py, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    # Three steps, with a validation and a checkpoint after each.
+    words = (*RATES, "trainer.validations_per_epoch=3", "hydra.sweeper.trials=4")
+    outcome = run_py(*words, cwd=whole)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "Best of 4 points" in outcome.stdout
+
+    command = [sys.executable, KILLED, "in_a_fit", *words]  # in the second point, after its first checkpoint
+    killed = subprocess.run(command, cwd=broken, capture_output=True, text=True, check=False, timeout=300)
+    assert killed.returncode == -9, killed.stderr
+    assert [t.state for t in study(broken).trials] == [TrialState.COMPLETE, TrialState.RUNNING]
+    done = points(broken)
+    outcome = run_py(*words, cwd=broken)
+    assert outcome.returncode == 0, outcome.stderr
+    assert points(broken).items() >= done.items()
+    assert points(broken) == points(whole)
+    assert [t.params for t in study(broken).trials] == [t.params for t in study(whole).trials]
+    assert len({t.params["optim.new_rate"] for t in study(broken).trials}) == 4
+    best = OmegaConf.load(broken / "runs" / "multirun" / "s" / "search.yaml")
+    assert best.value == min(value for _, value in points(whole).values())
+
+    outcome = run_py(*words, cwd=broken)  # all is known
+    assert outcome.returncode == 0, outcome.stderr
+    assert len(study(broken).trials) == 4
+
+
+@pytest.mark.slow
+def test_a_space_ends_where_every_point_is_known_and_failed_ones_are_tried_again(run_py, tmp_path):
+    words = (*SEARCH, "hydra.sweeper.trials=9", "trainer.validations_per_epoch=0,1", "decoder=bert,gpt2")
+    for _ in range(2):
+        outcome = run_py(*words, cwd=tmp_path)
+        assert outcome.returncode == 1, outcome.stderr
+        assert "4 jobs, 2 failed" in outcome.stdout
+        assert "Traceback" not in outcome.stderr
+    complete = [t for t in study(tmp_path).trials if t.state is TrialState.COMPLETE]
+    assert sorted(t.params["decoder"] for t in complete) == ["bert", "gpt2"]
+
+
+@pytest.mark.slow
+def test_every_rank_of_a_trial_has_the_parameters_of_that_trial(run_py, tmp_path):
+    ranks = ("trainer.devices=2", "trainer.strategy=ddp", "encoder=bert", "decoder=bert")
+    outcome = run_py(*RATES, *ranks, "hydra.sweeper.trials=3", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    found = points(tmp_path)
+    assert len(found) == 3
+    for job, (rate, value) in found.items():
+        log = (tmp_path / "runs" / "multirun" / "s" / job / "cli.log").read_text()
+        assert f"2 ranks, each with config {job}" in log
+        assert any(t.params == {"optim.new_rate": rate} and t.value == value for t in study(tmp_path).trials)
+
+
+def test_a_mistake_in_the_space_ends_in_one_message(run_py, tmp_path):
+    for words, said in (
+        ((), "nothing varies"),
+        (("hydra.sweeper.sampler=nope", "seed=1,2"), "there are tpe and random"),
+    ):
+        outcome = run_py(*SEARCH, *words, cwd=tmp_path)
+        assert outcome.returncode == 2
+        assert said in outcome.stderr
+        assert "Traceback" not in outcome.stderr
