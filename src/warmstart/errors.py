@@ -1,8 +1,20 @@
 """The one exception that means "the user asked for something that cannot be done"."""
 
+import signal
+from pathlib import Path
+
 
 class UserError(Exception):
     """A mistake that the person at the keyboard can mend; ends the run with exit status 2 and no traceback.
 
     The message says what was asked, what was found, and what to do.
     """
+
+
+class Left(BaseException):
+    """A fit was asked to end and left its state behind. No ``Exception``: it ends the sweep around the fit, too."""
+
+    def __init__(self, asked_by: signal.Signals, saved: Path | None) -> None:
+        where = f"saved {saved}" if saved else "not saved, the last checkpoint stands"
+        super().__init__(f"{asked_by.name}: left, {where}. The same command goes on.")
+        self.status = 128 + asked_by

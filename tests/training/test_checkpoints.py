@@ -1,69 +1,19 @@
 """A fit that was cut in two is the fit that was not: real texts, tokenizers and batches, checkpoints of data alone."""
 
-import functools
+import contextlib
+import os
+import resource
+import signal
+from pathlib import Path
 
 import pytest
 import torch
 from tiny_training import Rows, assert_same, fit, tiny_model
+from written_training import TOTAL, run, weights
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.data.datamodule import SummarizationDataModule
-from warmstart.data.settings import BatchSettings, DataKind, DataSettings
-from warmstart.data.sources import load_source
-from warmstart.data.tokenizers import load_pair
 from warmstart.errors import UserError
-from warmstart.model.halves import build_model
-from warmstart.model.settings import BridgeSettings, HalfSettings, Scale, Weights
-from warmstart.training.checkpoint_io import AtomicCheckpointIO
-from warmstart.training.module import SummarizationModule
-from warmstart.training.settings import OptimSettings, TrainerSettings
-from warmstart.training.trainer import build_trainer
-
-HALF = HalfSettings("bert", "google-bert/bert-base-uncased", "bert", weights=Weights.random, scale=Scale.tiny)
-TOTAL = 9
-
-
-@functools.cache
-def pair():
-    texts = load_source(DataSettings(name="written", kind=DataKind.written)).split("train")
-    return load_pair(HALF, HALF, lambda: (text for example in texts for text in example[1:]))
-
-
-def run(folder, cache, *, ckpt=None, loggers=(), thaw_after=0, **settings):
-    data = DataSettings(
-        name="written",
-        kind=DataKind.written,
-        max_source_length=48,
-        max_target_length=16,
-        limit_validation=4,
-        batch=BatchSettings(max_tokens=320),
-        cache_dir=str(cache),
-    )
-    module_data = SummarizationDataModule(data, pair(), seed=1)
-    torch.manual_seed(0)
-    sizes = {"encoder_vocab_size": len(pair().source), "decoder_vocab_size": len(pair().target)}
-    model = build_model(HALF, HALF, BridgeSettings(), special_ids=pair().special_ids(), **sizes)
-    assert model.config.decoder.hidden_dropout_prob > 0  # resuming repeats what dropout drew, too
-    model = EncoderDecoderModel(model.config)  # of which the bridge alone counts as new
-    module = SummarizationModule(
-        model.train(),
-        pair(),
-        OptimSettings(warmup_steps=2),
-        {"max_new_tokens": 4},
-        total_steps=TOTAL,
-        hparams={"model_config": model.config.to_dict(), "config": {"seed": 1}},
-        validation_samples=3,
-        score=lambda predictions, references: {"length": float(len(predictions[0]))},
-        thaw_after=thaw_after,
-    )
-    chosen = {"max_epochs": 9, "max_steps": TOTAL, "accelerator": "cpu", "progress_bar": False, "log_every": 1}
-    trainer = build_trainer(TrainerSettings(**(chosen | settings)), folder, list(loggers), [])
-    trainer.fit(module, datamodule=module_data, ckpt_path=ckpt)
-    return module, trainer
-
-
-def weights(module):
-    return {name: p.detach() for name, p in module.model.named_parameters()}
+from warmstart.training.checkpoint_io import SUMS, AtomicCheckpointIO, is_sound, newest_sound
 
 
 @pytest.mark.parametrize(("patience", "thaw_after"), [(None, 0), (5, 0), (None, 4)])
@@ -81,10 +31,10 @@ def test_resuming_last_continues_at_its_step(patience, thaw_after, tmp_path):
         assert_same(weights(resumed), weights(whole), atol=0, rtol=0)
 
 
-def test_checkpoints_are_two_files_of_data_alone(tmp_path):
+def test_checkpoints_are_files_of_data_alone(tmp_path):
     module, _ = run(tmp_path, tmp_path / "cache", validations_per_epoch=2, max_steps=5)
     files = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert files == ["best.ckpt", "last.ckpt"]
+    assert files == [SUMS, "best.ckpt", "last-1.ckpt", "last.ckpt"]
     held = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert held["global_step"] == 5
     rebuilt = EncoderDecoderModel(EncoderDecoderConfig(**held["hyper_parameters"]["model_config"]))
@@ -122,7 +72,7 @@ def test_a_write_that_fails_leaves_the_earlier_file(tmp_path):
     with pytest.raises((AttributeError, TypeError)):
         files.save_checkpoint({"step": lambda: 2}, path)
     assert files.load_checkpoint(path) == {"step": 1}
-    assert [entry.name for entry in path.parent.iterdir()] == ["last.ckpt"]
+    assert sorted((entry.name for entry in path.parent.iterdir()), reverse=True) == ["last.ckpt", SUMS]
 
 
 def test_damaged_and_unsafe_checkpoints_are_refused(tmp_path):
@@ -132,3 +82,97 @@ def test_damaged_and_unsafe_checkpoints_are_refused(tmp_path):
     for name, said in [("absent", "no such file"), ("damaged", "cannot be read"), ("code", "holds code")]:
         with pytest.raises(UserError, match=said):
             files.load_checkpoint(tmp_path / f"{name}.ckpt", weights_only=False)
+
+
+def test_a_damaged_checkpoint_is_known_and_the_one_before_it_taken(tmp_path, caplog):
+    files = AtomicCheckpointIO(keep=3)
+    for step in range(5):
+        files.save_checkpoint({"step": step, "weights": torch.full((100,), float(step))}, tmp_path / "last.ckpt")
+    kept = ["last.ckpt", "last-1.ckpt", "last-2.ckpt"]
+    assert [files.load_checkpoint(tmp_path / name)["step"] for name in kept] == [4, 3, 2]
+    assert all(is_sound(tmp_path / name) for name in kept)
+    assert newest_sound(tmp_path) == tmp_path / "last.ckpt"
+
+    last = tmp_path / "last.ckpt"
+    whole = last.read_bytes()
+    for damaged in (whole[:-1], whole[: len(whole) // 2], b"", whole[:700] + bytes([whole[700] ^ 1]) + whole[701:]):
+        last.unlink()  # the newer names may be links to one file
+        last.write_bytes(damaged)
+        assert not is_sound(last)
+        caplog.clear()
+        assert newest_sound(tmp_path) == tmp_path / "last-1.ckpt"
+        assert "Damaged: " in caplog.text
+    for name in kept:
+        (tmp_path / name).write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"last\.ckpt.*last-2\.ckpt"):
+        newest_sound(tmp_path)
+
+
+@pytest.mark.parametrize("call", range(1, 12))
+def test_a_kill_between_any_two_of_its_writes_leaves_sound_checkpoints(call, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    files = AtomicCheckpointIO(keep=3)
+    for step in range(4):
+        files.save_checkpoint({"step": step}, tmp_path / "last.ckpt")
+    calls = 0
+
+    def dying(function):
+        def wrapped(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                raise Killed
+            return function(*args, **kwargs)
+
+        return wrapped
+
+    for where, name in (("os", "link"), ("os", "fsync"), ("pathlib.Path", "replace")):
+        module = os if where == "os" else Path
+        monkeypatch.setattr(module, name, dying(getattr(module, name)))
+    with contextlib.suppress(Killed):
+        files.save_checkpoint({"step": 4}, tmp_path / "last.ckpt")
+    monkeypatch.undo()
+    for path in tmp_path.glob("last*.ckpt"):
+        assert is_sound(path), path
+    assert AtomicCheckpointIO().load_checkpoint(newest_sound(tmp_path))["step"] in (3, 4)
+    files.save_checkpoint({"step": 5}, tmp_path / "last.ckpt")
+    assert all(is_sound(path) for path in tmp_path.glob("last*.ckpt"))
+    assert AtomicCheckpointIO().load_checkpoint(newest_sound(tmp_path))["step"] == 5
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint_and_says_so(tmp_path):
+    # A real one: a file of 1 MiB for at most 512 KiB.
+    files = AtomicCheckpointIO()
+    files.save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, before[1]))
+    try:
+        with pytest.raises(Exception) as failure:  # noqa: PT011 - torch wraps the system's error
+            files.save_checkpoint({"weights": torch.ones(2**18)}, tmp_path / "last.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    causes = [failure.value]
+    while causes[-1].__context__ is not None:
+        causes.append(causes[-1].__context__)
+    assert any(isinstance(cause, OSError) for cause in causes)
+    assert is_sound(tmp_path / "last.ckpt")
+    assert files.load_checkpoint(tmp_path / "last.ckpt") == {"step": 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [SUMS, "last.ckpt"]
+
+
+def test_best_is_not_replaced_by_a_worse_one_after_a_resume(tmp_path):
+    def scores(*values):
+        left = list(values)
+        return lambda predictions, references: {"score": left.pop(0) if len(predictions) > 1 else 0.0}
+
+    by_score = {"monitor": "validation/score", "monitor_mode": "max", "keep_last": 9}
+    run(tmp_path, tmp_path, max_steps=9, score=scores(1.0, 5.0, 2.0, 3.0, 1.0), **by_score)
+    best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
+    first = sorted((tmp_path / "checkpoints").glob("last-*.ckpt"))[-1]  # from before the best one
+    assert torch.load(first, weights_only=True)["global_step"] < best
+    run(tmp_path, tmp_path, ckpt=first, max_steps=9, score=scores(4.0, 4.0, 4.0, 4.0), **by_score)
+    assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["global_step"] == best

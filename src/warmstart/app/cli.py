@@ -21,7 +21,7 @@ from warmstart.app.errors import explain
 from warmstart.app.recorded import with_recorded
 from warmstart.app.schema import register, to_settings
 from warmstart.app.sweep import JobFailed, Sweep, job_folder, run_job, summary, sweep_folder
-from warmstart.errors import UserError
+from warmstart.errors import Left, UserError
 
 OF_A_RUN = ("evaluate", "summarize", "export")
 TASKS = ("fit", *OF_A_RUN, "check")
@@ -77,6 +77,9 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=config_dir(), config_name="config")(task)()
     except KeyboardInterrupt:
         sys.exit(130)
+    except Left as left:
+        print(f"warmstart: {left}", file=sys.stderr)
+        sys.exit(left.status)
     except JobFailed:
         list_jobs()
         sys.exit(1)

@@ -1,18 +1,23 @@
 """Train, test the best checkpoint, export, and write what the run leaves.
 
 python run.py encoder=bert decoder=gpt2
-python run.py encoder=bert decoder=gpt2 name=mine ckpt=last     # resume runs/mine
+python run.py encoder=bert decoder=gpt2 name=mine     # the same again goes on with runs/mine where it was stopped
 """
 
+import logging
 import math
 import time
 from pathlib import Path
 from typing import Any
 
 from warmstart.app.check import validate
+from warmstart.app.identity import config_hash
 from warmstart.app.schema import Config, plain
-from warmstart.errors import UserError
+from warmstart.errors import Left, UserError
 from warmstart.model.settings import Weights
+
+_log = logging.getLogger(__name__)
+UNFINISHED = "unfinished"  # in checkpoints/: the hash of the config whose fit they are, until its result is written
 
 
 def run(settings: Config, run_dir: Path) -> float:
@@ -26,6 +31,9 @@ def run(settings: Config, run_dir: Path) -> float:
     set_result_aside(run_dir)
     try:
         return _fit_and_test(settings, run_dir)
+    except Left as left:
+        write_failure(settings, run_dir, left, "interrupted")
+        raise
     except Exception as error:
         write_failure(settings, run_dir, error)
         raise
@@ -37,13 +45,13 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     import transformers
 
     from warmstart.app.evaluate import test
-    from warmstart.app.identity import config_hash
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.evaluation.generation import generation_kwargs
     from warmstart.evaluation.rouge import rouge_scores
     from warmstart.model.halves import build_model, parameter_counts
     from warmstart.training.allocator import keep_freed_memory
     from warmstart.training.callbacks import SampleTable, best_validation
+    from warmstart.training.leaving import asked_to_leave
     from warmstart.training.loggers import build_loggers, close_loggers
     from warmstart.training.module import SummarizationModule
     from warmstart.training.ranks import OneConfig
@@ -54,7 +62,8 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
         keep_freed_memory()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    resume = _checkpoint_to_resume(settings, run_dir)
+    digest = config_hash(settings)
+    resume = _checkpoint_to_resume(settings, run_dir, digest)
     began = time.perf_counter()
     L.seed_everything(settings.seed, workers=True, verbose=False)
 
@@ -104,12 +113,19 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     exit_code = 1
     loggers = build_loggers(settings.logger, run_dir, run_name=run_dir.name, config=config, tags=tags)
     try:
-        callbacks = [OneConfig(config_hash(settings)), SampleTable(run_dir, settings.logger.samples)]
+        callbacks = [OneConfig(digest), SampleTable(run_dir, settings.logger.samples)]
         trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
+        if resume is None:
+            _begin(run_dir / "checkpoints", digest, trainer)
         model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
-        trainer.fit(module, datamodule=data, ckpt_path=resume)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=resume)
+        except SystemExit as end:  # what Lightning makes of the second Ctrl-C
+            raise KeyboardInterrupt from end
+        except Exception as error:
+            if (asked_by := asked_to_leave(trainer)) is not None:
+                raise Left(asked_by, None) from error
+            raise
         best = run_dir / "checkpoints" / "best.ckpt"
         # Stopped before the first validation: the last weights are all there is. Every rank takes part in saving.
         if trainer.strategy.broadcast(not best.exists()):
@@ -128,16 +144,40 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
             "validation": validation,
         }
         test(settings, run_dir, str(best), data, facts, began, loggers)
+        (run_dir / "checkpoints" / UNFINISHED).unlink()
         exit_code = 0
         return validation["best"]
     finally:
         close_loggers(exit_code)
 
 
-def _checkpoint_to_resume(settings: Config, run_dir: Path) -> str | None:
-    if settings.ckpt is None:
+def _begin(folder: Path, digest: str, trainer: Any) -> None:
+    """Clear away another run's checkpoints, and note whose these will be."""
+    from warmstart.training.checkpoint_io import SUMS
+
+    if trainer.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in (*folder.glob("*.ckpt"), folder / SUMS):
+            old.unlink(missing_ok=True)
+        (folder / UNFINISHED).write_text(digest + "\n")
+
+
+def _checkpoint_to_resume(settings: Config, run_dir: Path, digest: str) -> str | None:
+    """What ``ckpt`` says; where it says nothing, the newest checkpoint of this very config that was not finished."""
+    from warmstart.training.checkpoint_io import newest_sound
+
+    folder = run_dir / "checkpoints"
+    if settings.ckpt == "new":
         return None
-    path = run_dir / "checkpoints" / "last.ckpt" if settings.ckpt == "last" else Path(settings.ckpt)
+    if settings.ckpt is None:
+        of = folder / UNFINISHED
+        if not of.exists() or of.read_text().strip() != digest:
+            return None
+        path = newest_sound(folder)
+        if path is not None:
+            _log.info("Going on from %s; ckpt=new begins anew.", path)
+        return None if path is None else str(path)
+    path = newest_sound(folder) or folder / "last.ckpt" if settings.ckpt == "last" else Path(settings.ckpt)
     if not path.is_file():
         raise UserError(f"ckpt={settings.ckpt} was asked for, but {path} is not there. Set name= to the run to resume.")
     return str(path)

@@ -45,10 +45,10 @@ def config_hash(settings: Config) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def write_failure(settings: Config, run_dir: Path, error: BaseException) -> None:
-    """Leave a ``result.json`` that says the run failed, and of what; a full disk must not hide the error itself."""
+def write_failure(settings: Config, run_dir: Path, error: BaseException, status: str = "failed") -> None:
+    """Leave a ``result.json`` that says how the run ended instead; a full disk must not hide the error itself."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    failure = {"status": "failed", "error": f"{type(error).__name__}: {reason}"}
+    failure = {"status": status, "error": f"{type(error).__name__}: {reason}"}
     try:
         write_result(run_dir, identity(settings) | failure)
     except OSError:

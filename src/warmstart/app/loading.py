@@ -15,11 +15,14 @@ def load_trained(path: str) -> tuple[Any, Any, Path]:
     from warmstart.data.tokenizers import TokenizerPair
     from warmstart.model.config import EncoderDecoderConfig
     from warmstart.model.modeling import EncoderDecoderModel
+    from warmstart.training.checkpoint_io import is_sound
 
     given = Path(path)
     if is_export(given):
         return EncoderDecoderModel.from_pretrained(given).eval(), TokenizerPair.load(given), given
     checkpoint, file = open_checkpoint(path)
+    if not is_sound(file):
+        raise UserError(f"ckpt={path}: {file} is damaged: its checksum is another. Name another checkpoint of the run.")
     try:
         model = EncoderDecoderModel(EncoderDecoderConfig(**checkpoint["hyper_parameters"]["model_config"]))
         weights = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}

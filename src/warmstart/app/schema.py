@@ -30,7 +30,8 @@ class Config:
     ckpt: str | None = None
     """A run directory, a .ckpt file in one, or an exported folder; ``last`` is ``name``'s last checkpoint.
 
-    fit resumes it. evaluate, summarize and export go by the settings recorded in it, but for what the command line
+    fit resumes it; without, it goes on with a run of the same name and config that was not finished, and ``new`` begins
+    anew. evaluate, summarize and export go by the settings recorded in it, but for what the command line
     names: a group such as ``generation=beam`` whole, a key such as ``data.max_source_length=256`` alone.
     """
     input: str | None = None

@@ -89,15 +89,11 @@ def run_job(settings: Config, run_dir: Path) -> float:
             _log.info("Complete already, not run again: %s", run_dir)
             best = earlier["validation"]["best"]
             return math.nan if best is None else float(best)
-        last = run_dir / "checkpoints" / "last.ckpt"
-        resume = str(last) if last.exists() else None
-        if resume:
-            _log.info("Going on from %s", resume)
         _name_wandb_run(run_dir)
         group = settings.logger.group or run_dir.parent.name
-        settings = replace(settings, ckpt=resume, logger=replace(settings.logger, group=group))
+        settings = replace(settings, logger=replace(settings.logger, group=group))
         try:
-            with _ranks_of_this_job(run_dir, resume):
+            with _ranks_of_this_job(run_dir):
                 return fit.run(settings, run_dir)
         except Exception as error:
             # Hydra prints no traceback of a job into that job's log.
@@ -158,7 +154,7 @@ def _name_wandb_run(run_dir: Path) -> None:
 
 
 @contextmanager
-def _ranks_of_this_job(run_dir: Path, resume: str | None) -> Iterator[None]:
+def _ranks_of_this_job(run_dir: Path) -> Iterator[None]:
     """Let Lightning start the further ranks as ranks of this job.
 
     It repeats ``sys.argv``, which is the whole sweep's: each rank would start a sweep of its own, under Optuna with
@@ -170,7 +166,7 @@ def _ranks_of_this_job(run_dir: Path, resume: str | None) -> Iterator[None]:
     argv, spec = sys.argv, __main__.__spec__
     environment = {name: os.environ.get(name) for name in _OF_RANKS}
     overrides = list(HydraConfig.get().overrides.task)
-    sys.argv = [argv[0], *overrides, *([f"ckpt='{resume}'"] if resume else [])]
+    sys.argv = [argv[0], *overrides]
     __main__.__spec__ = find_spec("warmstart.app.cli")
     config: Any = HydraConfig.instance().cfg
     with flag_override(config.hydra, "readonly", False):

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
+from warmstart.training.checkpoint_io import is_sound
 from warmstart.training.settings import TrainerSettings
 
 SAMPLES = "validation_samples.jsonl"
@@ -25,7 +27,7 @@ def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callb
         "enable_version_counter": False,
         "save_on_train_epoch_end": not validates,
     }
-    best = ModelCheckpoint(folder, filename="best", monitor=settings.monitor, mode=settings.monitor_mode, **options)
+    best = BestCheckpoint(folder, filename="best", monitor=settings.monitor, mode=settings.monitor_mode, **options)
     # After ``best``, so that the state in it already knows of a new best score.
     last = ModelCheckpoint(folder, filename="last", monitor=None, **options)
     callbacks: list[Callback] = [best, last]
@@ -41,6 +43,28 @@ def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callb
             )
         )
     return callbacks
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """``best.ckpt``; a fit that is resumed from before it was written knows its score all the same.
+
+    Else a worse one would replace it, where the resumed fit goes another way: on another machine, say.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        path = Path(str(self.dirpath)) / f"{self.filename}.ckpt"
+        if not (path.exists() and is_sound(path)):
+            return
+        states = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["callbacks"]
+        score = states.get(self.state_key, {}).get("best_model_score")
+        known = self.best_model_score
+        better = torch.lt if self.mode == "min" else torch.gt
+        if score is not None and (known is None or better(score, known)):
+            self.best_model_score = self.current_score = score
+            self.best_k_models = {str(path): score}
+            self.kth_best_model_path = self.best_model_path = str(path)
+            self.kth_value = score
 
 
 def best_validation(trainer: L.Trainer) -> dict[str, Any]:

@@ -1,12 +1,17 @@
-"""Checkpoint files that are whole or not there, and that hold data alone.
+"""Checkpoint files that are whole or not there, known as such by their checksum, and that hold data alone.
 
 Lightning's own writer first copies the checkpoint into memory, and its temporary file may lie on another disk, from
 where it is copied into place: a kill in the middle leaves half of ``last.ckpt``. Here it is written beside its
-target, synced and renamed.
+target, synced and renamed. ``SHA256SUMS`` beside it is what ``sha256sum -c`` reads.
 """
 
+import contextlib
+import hashlib
+import logging
 import os
 import pickle
+import zipfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +20,19 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from warmstart.errors import UserError
 
+_log = logging.getLogger(__name__)
+SUMS = "SHA256SUMS"
+Sums = dict[str, list[str]]  # digests by file name; two of one name only while that file is being replaced
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes by renaming; reads with ``weights_only=True`` whatever is asked."""
+    """Writes by renaming; reads with ``weights_only=True`` whatever is asked.
+
+    Keeps the ``keep`` newest of ``last.ckpt``: older ones are ``last-1.ckpt``, ``last-2.ckpt`` and so on.
+    """
+
+    def __init__(self, keep: int = 1) -> None:
+        self.keep = keep
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         target = Path(path)
@@ -25,10 +40,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
             with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
+                hashing: Any = _Hashing(file)
+                torch.save(checkpoint, hashing)
                 file.flush()
                 os.fsync(file.fileno())
+            before = read_sums(target.parent)
+            names = [target.name]
+            if target.name == "last.ckpt":
+                names += [_older(i) for i in range(1, self.keep)]
+            after = before | {new: before[old] for old, new in pairwise(names) if old in before}
+            after[target.name] = [hashing.digest.hexdigest()]
+            # A kill between two of the next lines leaves files of which each still has its digest here.
+            _write_sums(target.parent, {name: before.get(name, []) + after.get(name, []) for name in before | after})
+            _move_on([target.with_name(name) for name in names])
             temporary.replace(target)
+            _write_sums(target.parent, after)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -38,12 +64,108 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             UserError: there is none, it is damaged, or it holds more than data.
         """
+        if not Path(path).is_file():
+            raise UserError(f"ckpt={path} was asked for, but there is no such file. Name a .ckpt file.")
         try:
             return torch.load(path, map_location=map_location, weights_only=True)
-        except FileNotFoundError:
-            raise UserError(f"ckpt={path} was asked for, but there is no such file. Name a .ckpt file.") from None
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
             raise UserError(
                 f"ckpt={path} cannot be read: it is damaged, or holds code beside data "
                 f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). Resume from another one."
             ) from error
+
+
+def newest_sound(folder: Path) -> Path | None:
+    """The newest of ``last.ckpt``, ``last-1.ckpt`` ... that is undamaged; None where there is none of them.
+
+    Raises:
+        UserError: there are some, and all are damaged.
+    """
+    damaged: list[Path] = []
+    found = [folder / "last.ckpt", *sorted(folder.glob("last-*.ckpt"), key=lambda path: int(path.stem[5:]))]
+    for path in found:
+        if not path.exists():
+            continue
+        if is_sound(path):
+            if damaged:
+                _log.warning("Damaged: %s. Going on from %s.", ", ".join(map(str, damaged)), path)
+            return path
+        damaged.append(path)
+    if damaged:
+        raise UserError(
+            f"Damaged: {', '.join(map(str, damaged))}, and there is no older one. Set ckpt=new to begin anew."
+        )
+    return None
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a checkpoint is what was written: by its checksum, or by its parts' where it has none."""
+    digests = read_sums(path.parent).get(path.name)
+    if digests is not None:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() in digests
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def read_sums(folder: Path) -> Sums:
+    """``SHA256SUMS`` of a folder; a damaged line counts as none."""
+    sums: Sums = {}
+    with contextlib.suppress(FileNotFoundError):
+        for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
+            digest, _, name = line.partition("  ")
+            if name and len(digest) == 64:
+                sums.setdefault(name, []).append(digest)
+    return sums
+
+
+class _Hashing:
+    """What ``torch.save`` writes to: the file, and its digest on the way."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _write_sums(folder: Path, sums: Sums) -> None:
+    lines = [f"{digest}  {name}\n" for name, digests in sorted(sums.items()) for digest in dict.fromkeys(digests)]
+    temporary = folder / f".{SUMS}.{os.getpid()}.tmp"
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / SUMS)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _older(age: int) -> str:
+    return f"last-{age}.ckpt"
+
+
+def _move_on(files: list[Path]) -> None:
+    """Each file to the next one's name, the last one's place; the first stays where it is, under both names."""
+    for newer, older in reversed(list(pairwise(files))):
+        if not newer.exists():
+            continue
+        if newer is not files[0]:
+            newer.replace(older)
+            continue
+        link = older.with_name(f".{older.name}.{os.getpid()}.tmp")
+        link.unlink(missing_ok=True)
+        try:
+            os.link(newer, link)
+        except OSError:  # a file system without links
+            newer.replace(older)
+        else:
+            link.replace(older)

@@ -89,6 +89,11 @@ class SummarizationModule(L.LightningModule):
     def configure_callbacks(self) -> list[Callback]:
         return [Thaw(self.thaw_after)] if self.thaw_after else []
 
+    @property
+    def between_steps(self) -> bool:
+        """Whether no batch of an optimizer step that is yet to come was trained on."""
+        return self._step_sums is None
+
     # --- training --------------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:

@@ -70,6 +70,10 @@ class TrainerSettings:
     """min or max: which direction of ``monitor`` is better."""
     patience: int | None = None
     """Validations without improvement before the fit stops; null never stops early."""
+    save_every: int | None = None
+    """Optimizer steps between checkpoints beside those of validations; null saves at validations alone."""
+    keep_last: int = 2
+    """How many of the newest checkpoints to keep, against a damaged one."""
     log_every: int = 10
     """Optimizer steps between logged training metrics."""
     progress_bar: bool = True

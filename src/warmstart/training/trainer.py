@@ -10,11 +10,13 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.plugins import Precision
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from warmstart.errors import UserError
 from warmstart.training.callbacks import SampleTable, ValidateAtEnd, checkpoint_callbacks
 from warmstart.training.checkpoint_io import AtomicCheckpointIO
+from warmstart.training.leaving import Leave
 from warmstart.training.settings import TrainerSettings
 
 # Of these there is a key of our own, on which more depends than the trainer (the schedule's length, file names).
@@ -86,17 +88,20 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
         UserError: ``trainer.extra`` is wrong, a bound is, or the accelerator is not there.
     """
     check_extra(settings.extra)
-    for name in ("accumulate", "validations_per_epoch", "log_every"):
-        if (value := getattr(settings, name)) < 1:
+    for name in ("accumulate", "validations_per_epoch", "log_every", "keep_last", "save_every"):
+        if (value := getattr(settings, name)) is not None and value < 1:
             raise UserError(f"trainer.{name}={value} was asked for: it is at least 1.")
-    every = [*checkpoint_callbacks(settings, run_dir), ValidateAtEnd(), *callbacks]
+    leave = Leave(run_dir / "checkpoints" / "last.ckpt", settings.save_every)
+    every = [*checkpoint_callbacks(settings, run_dir), ValidateAtEnd(), leave, *callbacks]
     if not any(isinstance(callback, SampleTable) for callback in callbacks):
         every.append(SampleTable(run_dir))
     if settings.max_minutes is not None:
         every.append(Timer(timedelta(minutes=settings.max_minutes)))
     extra = dict(settings.extra)
     every += _listed(extra.pop("callbacks", None))
-    plugins = [AtomicCheckpointIO(), *_listed(extra.pop("plugins", None))]
+    plugins = [AtomicCheckpointIO(settings.keep_last), *_listed(extra.pop("plugins", None))]
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # what Leave does
     given = any(isinstance(plugin, Precision) for plugin in plugins)  # Lightning takes that or a name, not both
     chosen: dict[str, Any] = {
         "max_epochs": settings.max_epochs,

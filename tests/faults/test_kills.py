@@ -1,0 +1,90 @@
+"""Real fits, killed at random moments and started again by the same command, end with the same weights, bit by bit.
+
+Twenty moments, four in each of five settings; the seed below chooses them and the signals.
+"""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from warmstart.training.checkpoint_io import is_sound
+
+pytestmark = pytest.mark.slow
+KILLED = Path(__file__).with_name("killed_fit.py")
+RUN = Path(__file__).parents[2] / "run.py"
+SEED = 20
+FIT = (
+    *("debug=tiny", "name=run", "encoder=bert", "decoder=bert", "trainer.precision=32-true"),
+    *("trainer.max_epochs=20", "trainer.max_steps=40", "evaluation.control_samples=0"),
+)
+SETTINGS = {
+    "plain": ("trainer.save_every=3",),
+    "accumulated": ("trainer.accumulate=2", "trainer.validations_per_epoch=2"),
+    "workers": ("data.batch.workers=1",),
+    "schedules": ("bridge.warmup_steps=9", "optim.warmup_steps=20", "trainer.patience=50"),
+    "two_ranks": ("trainer.devices=2", "trainer.strategy=ddp"),
+}
+
+
+def run(folder: Path, words: tuple[str, ...], script: Path = RUN, **variables: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, script, *FIT, *words]
+    environment = os.environ | variables
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def left_by(folder: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """The last weights, and the loss of each step."""
+    last = folder / "runs" / "run" / "checkpoints" / "last.ckpt"
+    assert is_sound(last)
+    with (folder / "runs" / "run" / "metrics.csv").open(newline="") as file:
+        losses = [(row["step"], row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    return torch.load(last, weights_only=True)["state_dict"], losses
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_fit_killed_at_random_moments_ends_with_the_same_weights(setting, tmp_path):
+    words = SETTINGS[setting]
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    # Killed, but not within a day: how long the fit takes decides which moments there are.
+    outcome = run(whole, words, KILLED, SIGNAL="9", SECONDS="86400")
+    assert outcome.returncode == 0, outcome.stderr[-3000:]
+    weights, losses = left_by(whole)
+    assert len(losses) == 40
+    seconds = seconds_of_fit(whole)
+
+    chosen = random.Random(f"{SEED} {setting}")
+    statuses = []
+    for moment in range(4):
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        number = chosen.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+        after = str(chosen.uniform(0, 0.9) * seconds)
+        killed = run(folder, words, KILLED, SIGNAL=str(int(number)), SECONDS=after)
+        statuses.append(killed.returncode)
+        assert killed.returncode in (-number, 128 + number, 0), killed.stderr[-3000:]
+        assert "Traceback" not in killed.stderr or number == signal.SIGKILL, killed.stderr[-3000:]
+        again = run(folder, words)
+        assert again.returncode == 0, again.stderr[-3000:]
+        found, found_losses = left_by(folder)
+        assert found_losses == losses, (number, after)
+        assert found.keys() == weights.keys()
+        for name, tensor in found.items():
+            assert torch.equal(tensor, weights[name]), (name, number, after)
+    assert any(statuses)
+
+
+def seconds_of_fit(folder: Path) -> float:
+    """From the beginning of training to its last checkpoint, by the files that it left."""
+    checkpoints = folder / "runs" / "run" / "checkpoints"
+    tokenizers = checkpoints / "tokenizers"
+    return (checkpoints / "last.ckpt").stat().st_mtime - tokenizers.stat().st_mtime
