@@ -24,7 +24,7 @@ from warmstart.app.sweep import JobFailed, Sweep, job_folder, run_job, summary, 
 from warmstart.errors import Left, UserError
 
 OF_A_RUN = ("evaluate", "summarize", "export")
-TASKS = ("fit", *OF_A_RUN, "check")
+TASKS = ("fit", *OF_A_RUN, "report", "check")
 
 
 def config_dir() -> str:
@@ -58,6 +58,8 @@ def main() -> None:
     # debug=true is a switch of this function; debug=tiny is a choice under conf/.
     debug = "debug=true" in sys.argv
     sys.argv = [word for word in sys.argv if word not in ("debug=true", "debug=false")]
+    if "task=report" in sys.argv:
+        sys.argv = as_report(sys.argv)
     sweep = sweep_folder(sys.argv[1:])  # now: a launcher's workers have words of their own
     OmegaConf.register_new_resolver("sweep_folder", lambda: sweep, replace=True)
     OmegaConf.register_new_resolver("job_folder", lambda *, _root_: job_folder(_root_), replace=True)
@@ -87,6 +89,12 @@ def main() -> None:
         end_of_user_error(error, debug)
         raise
     list_jobs()
+
+
+def as_report(words: list[str]) -> list[str]:
+    """A report's words: ``sweep=FOLDER`` is no choice of conf/sweep there, and no folder is made for its run."""
+    words = [f"runs=['{word.partition('=')[2]}']" if word.startswith("sweep=") else word for word in words]
+    return [*words, "hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
 
 
 def list_jobs() -> None:

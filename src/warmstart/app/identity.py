@@ -15,7 +15,8 @@ from warmstart.evaluation.result import write_result
 VERSIONS = ("torch", "lightning", "transformers", "hydra-core", "warmstart")
 # Keys that name something, or say where a run lies, logs or shows itself, and change no number.
 _NAMES = (
-    *("task", "name", "output_root", "ckpt", "input", "output", "logger", "encoder.name", "decoder.name", "data.name"),
+    *("task", "name", "output_root", "ckpt", "input", "output", "runs", "texts", "logger"),
+    *("encoder.name", "decoder.name", "data.name"),
     *("trainer.progress_bar", "trainer.log_every", "data.cache_dir", "data.processes", "data.batch.workers"),
 )
 

@@ -20,7 +20,7 @@ class Config:
     """One run."""
 
     task: str = "fit"
-    """fit, evaluate, summarize, export or check."""
+    """fit, evaluate, summarize, export, report or check."""
     seed: int = 1
     """Seed of weights that no checkpoint gave, data order, dropout and bootstrap."""
     name: str | None = None
@@ -37,7 +37,12 @@ class Config:
     input: str | None = None
     """summarize: a text file, a folder of them, or - for standard input."""
     output: str | None = None
-    """summarize, export: where to write; null is standard output, or the run's export folder."""
+    """summarize, export, report: where to write; null is standard output, the run's export folder, or report.html in
+    the first of ``runs``."""
+    runs: list[str] = field(default_factory=list)
+    """report: folders of runs or sweeps; ``sweep=FOLDER`` is the same for one."""
+    texts: bool = True
+    """report: whether documents, references and summaries are in the page."""
     encoder: HalfSettings = field(default_factory=HalfSettings)
     decoder: HalfSettings = field(default_factory=HalfSettings)
     bridge: BridgeSettings = field(default_factory=BridgeSettings)

@@ -1,0 +1,114 @@
+"""Runs below given folders, as they lie there: complete, failed, interrupted or partial."""
+
+import csv
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from warmstart.errors import UserError
+from warmstart.evaluation.result import read_result
+
+SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll")
+# What a run is called or where it lies and logs; nothing of it makes two runs differ in what they found.
+_NO_CHOICE = ("task", "name", "output_root", "ckpt", "input", "output", "runs", "texts", "logger")
+
+
+@dataclass
+class Run:
+    """One run's folder, read."""
+
+    folder: Path
+    status: str
+    """complete, failed, interrupted or partial (no result yet, or a damaged one)."""
+    result: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
+    """The config, flat: ``bridge.share`` to its value as text; without the seed."""
+    seed: str = ""
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    """(step, value) of each logged metric."""
+    examples: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Rows of predictions.jsonl by id."""
+
+    @property
+    def error(self) -> str:
+        """Why there is no result."""
+        return str(self.result.get("error") or "it has not ended: the command that began it goes on with it")
+
+
+def collect(folders: list[Path]) -> list[Run]:
+    """Every run in or below the folders, each once, by path.
+
+    Raises:
+        UserError: a folder is not there, or holds no run.
+    """
+    found: dict[Path, Run] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"A report of {folder} was asked for, but there is no such folder.")
+        marks = (*folder.rglob("result.json"), *folder.rglob(".hydra/config.yaml"))
+        of = {mark.parent if mark.name == "result.json" else mark.parents[1] for mark in marks}
+        runs = [run for path in sorted(of) if (run := _read(path)) is not None]
+        if not runs:
+            raise UserError(
+                f"A report of {folder} was asked for, but no run lies there. Name a run's or a sweep's folder."
+            )
+        found |= {run.folder.resolve(): run for run in runs}
+    return list(found.values())
+
+
+def _read(folder: Path) -> Run | None:
+    path = folder / ".hydra" / "config.yaml"
+    config: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+    if config.get("task", "fit") not in ("fit", "evaluate"):
+        return None
+    try:
+        result = read_result(folder)
+    except UserError:
+        result = {}
+    status = str(result.get("status", "partial"))
+    flat = {key: value for key, value in _flat(config).items() if key.split(".")[0] not in _NO_CHOICE}
+    seed = flat.pop("seed", str(result.get("seed", "")))
+    run = Run(folder, status, result, flat, seed)
+    run.curves = _curves(folder / "metrics.csv")
+    if status == "complete":
+        run.examples = _examples(folder / "predictions.jsonl")
+    return run
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, str]:
+    if not isinstance(config, dict):
+        return {prefix: str(config)}
+    parts = [_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in config.items()]
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    curves: dict[str, list[tuple[int, float]]] = {}
+    if not path.exists():
+        return curves
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        for row in csv.DictReader(file):
+            for name, text in row.items():
+                if not name or not name.startswith(("train/", "validation/")) or not text:
+                    continue
+                try:
+                    step, value = int(row["step"] or 0), float(text)
+                except ValueError:  # half a row of a killed run
+                    continue
+                if math.isfinite(value):
+                    curves.setdefault(name, []).append((step, value))
+    return curves
+
+
+def _examples(path: Path) -> dict[str, dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            if line:
+                row = json.loads(line)
+                rows[str(row["id"])] = row
+    return rows

@@ -1,0 +1,126 @@
+"""The page itself: one HTML file with everything in it, that asks no network for anything.
+
+Tables are written here, by a template that escapes every text; plots, sorting and samples are drawn by the page's
+script, which puts texts in as texts, never as HTML.
+"""
+
+import base64
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import plotly
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from warmstart.evaluation.baselines import lead
+from warmstart.report.collect import SCORES, Run
+from warmstart.report.compare import Row, differences, interval, label, rows_of, telling_keys
+
+SAMPLES = 200  # of each row, for a page that opens at once
+TITLES = dict(zip(SCORES, ("ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum", "nats/token"), strict=True))
+CONTROLS = ("shuffled_document", "decoder_alone")
+COSTS = [  # of the last table: where in result.json, times what, digits
+    *((("parameters", name), 1, 0) for name in ("total", "trainable", "pretrained", "new")),
+    (("steps",), 1, 0),
+    (("throughput", "tokens_per_second"), 1, 0),
+    (("throughput", "padding_fraction"), 100, 1),
+    (("peak_memory_bytes",), 1e-9, 2),
+    *((("seconds", name), 1, 0) for name in ("fit", "test")),
+]
+
+
+def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
+    """The page of some runs; without ``texts``, none of an example's document, reference or summaries is in it."""
+    rows = rows_of(runs)
+    leads = _leads(rows)
+    keys = telling_keys([run.choices for run in runs])
+    data = {
+        "rows": [_row(row, leads) for row in rows],
+        "differences": [[d.a, d.b, d.examples, d.scores] for d in differences(rows)],
+        "curves": [_curve(run, label(run, keys)) for run in runs if run.curves],
+        "titles": TITLES,
+        **(_samples(rows) if texts else {"samples": [], "documents": {}}),
+    }
+    environment = Environment(
+        loader=PackageLoader("warmstart.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["number"] = _number
+    script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        rows=rows,
+        shown=data["rows"],
+        scores=TITLES,
+        leads=leads,
+        rivals=[
+            {"name": name, "scores": {kind: rows[0].mean("baselines", name, kind) for kind in SCORES}} for name in leads
+        ],
+        costs=COSTS,
+        runs=runs,
+        others=[(label(run, keys), run) for run in runs if run.status != "complete"],
+        pairs=len(data["differences"]),
+        texts=texts,
+        data=_packed(json.dumps(data, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")),
+        plotly=_packed(script.read_bytes()),
+    )
+
+
+def _row(row: Row, leads: list[str]) -> dict[str, Any]:
+    """What the page's script needs of a row."""
+    scores = {}
+    for kind in SCORES:
+        path = ("metrics", f"test/{kind}")
+        scores[kind] = {"mean": row.mean(*path), "deviation": row.deviation(*path), "interval": interval(row, kind)}
+    return {
+        "label": row.label,
+        "encoder": row.encoder,
+        "decoder": row.decoder,
+        "seeds": [run.seed for run in row.runs],
+        "scores": scores,
+        "leads": {name: row.mean("baselines", name, "rouge1") for name in leads},
+        "rivals": {name: row.mean("controls", name, "rouge1") for name in CONTROLS},
+        "over": [_over(row, "baselines", name) for name in leads] + [_over(row, "controls", name) for name in CONTROLS],
+        "seconds": row.mean("seconds", "fit"),
+        "parameters": row.mean("parameters", "total"),
+    }
+
+
+def _leads(rows: list[Row]) -> list[str]:
+    """Names of the lead baselines that some row was judged beside."""
+    return sorted({name for row in rows for run in row.runs for name in run.result.get("baselines", {})})
+
+
+def _over(row: Row, group: str, name: str) -> dict[str, Any]:
+    ends = [row.mean(group, name, "rouge1_difference_ci", end) for end in (0, 1)]
+    return {"mean": row.mean(group, name, "rouge1_difference"), "interval": None if None in ends else ends}
+
+
+def _curve(run: Run, name: str) -> dict[str, Any]:
+    seed = f" seed {run.seed}" if run.seed else ""
+    status = "" if run.status == "complete" else f" ({run.status})"
+    return {"label": f"{name}{seed}{status}", "metrics": run.curves}
+
+
+def _samples(rows: list[Row]) -> dict[str, Any]:
+    """Up to ``SAMPLES`` examples of each row's first seed; each document and its first sentences stand once."""
+    documents: dict[str, dict[str, Any]] = {}
+    samples = []
+    for row in rows:
+        of_row: dict[str, Any] = {}
+        for i, example in list(row.runs[0].examples.items())[:SAMPLES]:
+            if i not in documents:
+                (lead1,) = lead([example["document"]], 1)
+                documents[i] = {"document": example["document"], "reference": example["reference"], "lead1": lead1}
+            of_row[i] = [example["prediction"], example.get("rouge1")]
+        samples.append(of_row)
+    return {"samples": samples, "documents": documents}
+
+
+def _packed(data: bytes) -> str:
+    # The browser inflates it: a third of the size.
+    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:,.{digits}f}"
