@@ -1,0 +1,59 @@
+"""Runs as they lie on disk, written by hand: known numbers, and texts that try to be HTML."""
+
+import json
+
+import pytest
+from omegaconf import OmegaConf
+
+_ATTACK = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">&amp;"
+
+
+@pytest.fixture
+def attack():
+    return _ATTACK
+
+
+@pytest.fixture
+def write_run(tmp_path):
+    """``write_run(name, seed=.., encoder=.., scores={id: rouge1}, status=..)``: the folder of a run."""
+
+    def write(
+        name, *, seed=1, encoder="bert", weights="pretrained", scores=(10.0, 20.0), status="complete", text="a b"
+    ):
+        folder = tmp_path / "sweep" / name
+        (folder / ".hydra").mkdir(parents=True)
+        config = {
+            "task": "fit",
+            "seed": seed,
+            "name": name,
+            "encoder": {"name": encoder, "path": f"hub/{encoder}", "weights": weights},
+            "decoder": {"name": "gpt2", "weights": "pretrained"},
+            "bridge": {"share": "none"},
+        }
+        OmegaConf.save(OmegaConf.create(config), folder / ".hydra" / "config.yaml")
+        mean = sum(scores) / len(scores)
+        rows = [
+            {"id": str(i), "document": f"{text} one. Two.", "reference": text, "prediction": text}
+            | dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum"), score)
+            for i, score in enumerate(scores)
+        ]
+        (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "metrics.csv").write_text("step,train/loss,validation/loss\n1,3.0,\n2,,2.5\n3,2.0,\n4,1.")
+        kinds = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+        over = {"rouge1": 30.0, "rouge1_difference": mean - 30, "rouge1_difference_ci": [mean - 31, mean - 29]}
+        result = {
+            "status": status,
+            "seed": seed,
+            "metrics": {f"test/{kind}": mean for kind in kinds},
+            "baselines": {"lead1": dict.fromkeys(kinds, 30.0) | over},
+            "controls": {"shuffled_document": over, "decoder_alone": over},
+            "parameters": {"total": 1000, "trainable": 900, "pretrained": 800, "new": 200},
+            "seconds": {"fit": 10.0 * seed, "test": 1.0},
+        }
+        if status == "failed":
+            result = {"status": "failed", "error": f"UserError: {text}", "seed": seed}
+        if status != "partial":
+            (folder / "result.json").write_text(json.dumps(result))
+        return folder
+
+    return write

@@ -1,0 +1,77 @@
+"""The page in a real browser: opened, sorted, filtered, two rows picked, looked at."""
+
+import os
+import shutil
+
+import pytest
+
+from warmstart.report.collect import collect
+from warmstart.report.page import render
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.slow,
+    # CI installs it, and must not pass without.
+    pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium is installed"),
+]
+
+
+@pytest.fixture
+def page(write_run, attack, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    write_run("a", seed=1, scores=(10.0, 20.0, 50.0), text=attack)
+    write_run("b", seed=2, scores=(20.0, 40.0, 30.0), text=attack)
+    write_run("c", encoder="roberta", scores=(1.0, 90.0, 2.0))
+    write_run("d", status="failed", text=attack)
+    file = tmp_path / "report.html"
+    file.write_text(render(collect([tmp_path]), title=attack), encoding="utf-8")
+    assert CHROMIUM is not None
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.said = []
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.on("console", lambda message: page.said.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: page.said.append(request.url) if request.url[:4] == "http" else None)
+        page.goto(file.as_uri())
+        page.wait_for_selector("body[data-ready]", timeout=60_000)
+        yield page
+        browser.close()
+
+
+def test_a_person_can_sort_filter_and_compare(page, tmp_path):
+    def names():
+        return page.locator("#leaderboard tbody tr:visible td:first-child").all_inner_texts()
+
+    assert names() == ["encoder=roberta", "encoder=bert", "lead1 (baseline)"]
+    for expected in (["encoder=roberta", "lead1 (baseline)", "encoder=bert"],) * 2:
+        page.get_by_role("button", name="ROUGE-1", exact=True).first.click()
+        down = page.locator("#leaderboard th[aria-sort=descending]").count() == 1
+        assert names() == (expected if down else expected[::-1])
+    assert page.locator("#leaderboard th[aria-sort=ascending]").count() == 1
+    page.fill("#filter", "roberta")
+    assert names() == ["encoder=roberta"]
+
+    page.select_option("#a", label="encoder=bert")
+    page.select_option("#b", label="encoder=roberta")
+    assert "A minus B on 3 examples" in page.inner_text("#difference")
+    gaps = [float(text) for text in page.locator("#samples tbody tr td:last-child").all_inner_texts()]
+    assert gaps == [48.0, 9.0, -70.0]
+    page.select_option("#order", "behind")
+    gaps = [float(text) for text in page.locator("#samples tbody tr td:last-child").all_inner_texts()]
+    assert gaps == [-70.0, 9.0, 48.0]
+    assert page.locator("#samples mark.pair").count() > 0
+    assert page.locator("#heat .heatmaplayer").count() == 1
+    assert page.locator("#curves .scatterlayer .trace").count() == 4
+    assert page.locator("#costs .scatterlayer .trace").count() == 2
+    assert "failed" in page.inner_text("#others")
+
+    assert page.title() != "owned"
+    assert page.evaluate("document.querySelectorAll('img').length") == 0
+    assert page.said == []
+    picture = tmp_path / "page.png"
+    page.screenshot(path=picture, full_page=True)
+    assert picture.stat().st_size > 20_000
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400

@@ -1,0 +1,55 @@
+"""The page holds what it shows, no more than it may, and nothing that a text in it could do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from warmstart.report.collect import collect
+from warmstart.report.page import render
+
+RUN = Path(__file__).parents[2] / "run.py"
+
+
+def test_texts_are_escaped_and_can_be_left_out(write_run, attack, tmp_path):
+    write_run("a", text=attack)
+    write_run("b", encoder=attack)
+    write_run("c", status="failed", text=attack)
+    page = render(collect([tmp_path]), title=attack)
+    assert attack not in page
+    assert "<img" not in page
+    assert "&lt;script&gt;document.title" in page
+    assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in page
+    without = render(collect([tmp_path]), title="t", texts=False)
+    assert "Left out of this page." in without
+    assert len(without) < len(page)
+
+
+def test_twenty_runs_of_two_hundred_samples_stay_under_five_megabytes(write_run, tmp_path):
+    words = [f"word{i * 7919 % 100_003}" for i in range(120_000)]
+    for run in range(20):
+        text = " ".join(words[run * 6000 : run * 6000 + 60])
+        write_run(str(run), encoder=f"e{run}", scores=tuple(float(i % 60) for i in range(200)), text=text)
+    for i, folder in enumerate(sorted((tmp_path / "sweep").iterdir())):  # texts of their own, as real ones are
+        lines = (folder / "predictions.jsonl").read_text().splitlines()
+        own = [line.replace("one.", " ".join(words[(i * 200 + j) * 13 :][:400])) for j, line in enumerate(lines)]
+        (folder / "predictions.jsonl").write_text("\n".join(own) + "\n")
+    assert len(render(collect([tmp_path]), title="t")) < 5e6
+
+
+def test_the_task_writes_a_page_and_no_run_folder(write_run, tmp_path):
+    write_run("a")
+    write_run("b", status="failed")
+    command = [sys.executable, RUN, "task=report", "sweep=sweep"]
+    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "2 runs (1 complete, 1 failed)" in outcome.stdout
+    assert (tmp_path / "sweep" / "report.html").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep"]
+    outcome = subprocess.run([*command[:-1], "sweep=no"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 2
+    assert "no such folder" in outcome.stderr
+
+
+def test_a_report_imports_neither_torch_nor_transformers():
+    code = "import sys, warmstart.report.page; assert not {'torch', 'transformers', 'lightning'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
