@@ -74,4 +74,5 @@ def test_a_person_can_sort_filter_and_compare(page, tmp_path):
     page.screenshot(path=picture, full_page=True)
     assert picture.stat().st_size > 20_000
     page.set_viewport_size({"width": 400, "height": 800})
-    page.wait_for_function("document.documentElement.scrollWidth <= 400")  # plots follow a moment later
+    page.wait_for_timeout(1500)  # plots follow a moment later
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400

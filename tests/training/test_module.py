@@ -117,7 +117,7 @@ def test_divergence_ends_in_a_message_and_keeps_the_checkpoints(tmp_path):
     before = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
     broken = Recorder(tiny_model(), Letters(), STILL, {}, total_steps=4, hparams={})
     broken.model.decoder.get_output_embeddings().weight.data.fill_(torch.nan)
-    with pytest.raises(UserError, match="diverged"):
+    with pytest.raises(UserError, match="The validation loss is nan"):
         fit(tmp_path, 8, 1, module=broken)
     assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
 
@@ -154,3 +154,18 @@ def test_ranks_of_different_configs_do_not_train_together(tmp_path):
     )
     assert outcome.returncode != 0
     assert "The ranks of this fit have different configs (rank 0: config 0, rank 1: config 1)" in outcome.stderr
+
+
+def test_validation_measures_what_the_document_counts(tmp_path, caplog):
+    log = Rows()
+    model = tiny_model().double()
+    fit(tmp_path, 8, 1, loggers=[log], module=Recorder(model, Letters(), STILL, {}, total_steps=1, hparams={}))
+    (found,) = log.of("validation/source_effect")
+    batch, sums = rows(), []
+    for order in (torch.arange(8), torch.arange(8).roll(1)):
+        with torch.no_grad():
+            source = batch["input_ids"][order], batch["attention_mask"][order]
+            _, nll, tokens = model.training_loss(*source, batch["labels"])
+        sums.append(float(nll / tokens))
+    assert found == pytest.approx(sums[1] - sums[0], abs=1e-6)
+    assert ("ignores its document" in caplog.text) == (found < 0.002)

@@ -23,7 +23,7 @@ from warmstart.app.schema import register, to_settings
 from warmstart.app.sweep import JobFailed, Sweep, job_folder, run_job, summary, sweep_folder
 from warmstart.errors import Left, UserError
 
-OF_A_RUN = ("evaluate", "summarize", "export")
+OF_A_RUN = ("evaluate", "summarize", "export", "replay")
 TASKS = ("fit", *OF_A_RUN, "report", "check")
 
 
@@ -39,6 +39,9 @@ def run_task(cfg: DictConfig) -> object:
     if cfg.task not in TASKS:
         raise UserError(f"task={cfg.task} was asked for; there are {', '.join(TASKS)}.")
     run_dir = Path(HydraConfig.get().runtime.output_dir)
+    started_apart = any(name in os.environ for name in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))
+    if cfg.task == "fit" and started_apart and cfg.name is None and HydraConfig.get().mode is RunMode.RUN:
+        raise UserError("name= is needed where torchrun or srun starts the ranks: each would make a folder of its own.")
     if cfg.task in OF_A_RUN:
         if cfg.ckpt == "last":
             cfg.ckpt = str(run_dir / "checkpoints" / "last.ckpt")

@@ -108,6 +108,7 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
         log_every=settings.trainer.log_every,
         thaw_after=settings.bridge.warmup_steps,
         seed=settings.seed,
+        skip_limit=settings.trainer.skip_limit,
     )
     tags = [f"encoder={settings.encoder.name}", f"decoder={settings.decoder.name}", f"data={settings.data.name}"]
     exit_code = 1
@@ -154,10 +155,11 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
 def _begin(folder: Path, digest: str, trainer: Any) -> None:
     """Clear away another run's checkpoints, and note whose these will be."""
     from warmstart.training.checkpoint_io import SUMS
+    from warmstart.training.loss_watch import NOTES
 
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
-        for old in (*folder.glob("*.ckpt"), folder / SUMS):
+        for old in (*folder.glob("*.ckpt"), folder / SUMS, folder.parent / NOTES):
             old.unlink(missing_ok=True)
         (folder / UNFINISHED).write_text(digest + "\n")
 

@@ -5,7 +5,9 @@ of all batches and ranks of the step. So accumulation and ranks change nothing, 
 window that the end of an epoch cuts short is divided by its own tokens.
 """
 
+import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -14,7 +16,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from warmstart import __version__
 from warmstart.errors import UserError
+from warmstart.training.loss_watch import LossWatch
 from warmstart.training.optimizer import build_optimizer
 from warmstart.training.schedule import build_schedule
 from warmstart.training.settings import OptimSettings
@@ -23,6 +27,11 @@ from warmstart.training.throughput import ThroughputMeter, peak_memory_bytes
 from warmstart.training.validation_sample import ValidationSample, gathered
 
 Score = Callable[[list[str], list[str]], dict[str, float]]
+
+_log = logging.getLogger(__name__)
+FORMAT = 1  # of what a checkpoint holds beside Lightning's own
+EFFECT_ROWS = 64  # validation examples on each rank that are also given another document
+IGNORED = 0.002  # nats a token
 
 # What the backward pass multiplies a summed loss by: with fp16's loss scaling, sums over thousands of tokens would
 # overflow for the first steps. A power of two, so that no bit of the gradients changes; divided out with the tokens.
@@ -44,6 +53,7 @@ class SummarizationModule(L.LightningModule):
         log_every: optimizer steps between logged rates and throughput; the trainer's ``log_every_n_steps``.
         thaw_after: optimizer steps for which new parts train alone (``bridge.warmup_steps``).
         seed: of dropout; with the rank, the epoch and the batch's number it says what a batch draws.
+        skip_limit: optimizer steps that may be skipped for a loss or gradient that is not finite.
     """
 
     def __init__(
@@ -60,6 +70,7 @@ class SummarizationModule(L.LightningModule):
         log_every: int = 10,
         thaw_after: int = 0,
         seed: int = 0,
+        skip_limit: int = 10,
     ) -> None:
         super().__init__()
         require_plain(hparams)
@@ -78,6 +89,7 @@ class SummarizationModule(L.LightningModule):
         self._sample = ValidationSample(validation_samples, getattr(tokenizers, "source_pad_id", 0))
         self._step_sums: Tensor | None = None  # likelihood and label tokens of the optimizer step so far
         self._meter = ThroughputMeter()
+        self._watch = LossWatch(skip_limit)
 
     def configure_optimizers(self) -> Any:
         # A fused optimizer would divide by fp16's loss scale inside its step, after clipping had seen scaled gradients.
@@ -114,6 +126,7 @@ class SummarizationModule(L.LightningModule):
         sums = torch.stack([nll.detach().float(), tokens.float()])
         self._step_sums = sums if self._step_sums is None else self._step_sums + sums
         self._meter.count(batch)
+        self._watch.take(batch)
         # Lightning divides by the number of accumulated batches; the division that counts comes before clipping.
         return loss * (self.trainer.accumulate_grad_batches * SUM_SCALE)
 
@@ -132,7 +145,11 @@ class SummarizationModule(L.LightningModule):
         norm = torch.nn.utils.get_total_norm(gradients)
         if gradient_clip_val:
             torch.nn.utils.clip_grads_with_norm_(parameters, float(gradient_clip_val), norm)
-        self._log_step(optimizer, nll / tokens.clamp(min=1), norm)
+        loss = nll / tokens.clamp(min=1)
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        place = {"step": self.global_step, "epoch": self.current_epoch}
+        self._watch.judge(optimizer, loss, norm, **place, scaled=scaled)
+        self._log_step(optimizer, loss, norm)
 
     def _log_step(self, optimizer: Any, loss: Tensor, norm: Tensor) -> None:
         self.log("train/loss", loss, prog_bar=True)
@@ -141,36 +158,58 @@ class SummarizationModule(L.LightningModule):
             if not group["name"].endswith("_no_decay"):
                 self.log(f"rate/{group['name']}", group["lr"])
         if (self.global_step + 1) % self.log_every == 0:  # these read the device, which waits for it
-            self._require_finite(loss, "training")
+            self._read_watch(loss)
+            self.log("train/skipped_steps", float(self._watch.skipped))
             for name, value in self._meter.since_last_read(self.trainer.world_size).items():
                 self.log(f"throughput/{name}", value)
             self.log("memory/peak_bytes", float(peak_memory_bytes(self.device)))
 
-    def _require_finite(self, loss: Tensor, phase: str) -> None:
-        if not torch.isfinite(loss):
-            rates = ", ".join(f"{group['name']} {group['lr']:.2g}" for group in self.trainer.optimizers[0].param_groups)
+    def _read_watch(self, loss: Tensor) -> None:
+        run_dir = Path(self.trainer.default_root_dir)
+        if self._watch.read(loss, run_dir, self.trainer.is_global_zero):
+            self.trainer.save_checkpoint(run_dir / "checkpoints" / "nonfinite.ckpt")
+            groups = self.trainer.optimizers[0].param_groups
+            raise self._watch.too_many(", ".join(f"{group['name']} {group['lr']:.2g}" for group in groups))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["warmstart"] = {"version": __version__, "format": FORMAT, "skipped_steps": self._watch.skipped}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raise a UserError for a checkpoint of a later version, whose format this one does not know."""
+        about = checkpoint.get("warmstart", {})
+        if about.get("format", FORMAT) > FORMAT:
             raise UserError(
-                f"The {phase} loss is {float(loss)} at optimizer step {self.global_step}: training diverged (rates: "
-                f"{rates}). Lower optim.encoder_rate, decoder_rate or new_rate, lengthen optim.warmup_steps, or set "
-                "trainer.precision=32-true. checkpoints/ holds the state of the last sound validation."
+                f"warmstart {about['version']} wrote this checkpoint; {__version__} cannot read it. Upgrade."
             )
+        self._watch.skipped = about.get("skipped_steps", 0)
 
     # --- validation ------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
         self._meter.pause()
         self._validation_sums = torch.zeros(2, device=self.device)
+        self._effect_sums, self._effect_rows = torch.zeros(2, device=self.device), 0
         self._sample.clear()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         _, nll, tokens = self.model.training_loss(batch["input_ids"], batch["attention_mask"], batch["labels"])
         self._validation_sums += torch.stack([nll.float(), tokens.float()])
+        if self._effect_rows < EFFECT_ROWS and len(batch["labels"]) > 1:
+            self._effect_rows += len(batch["labels"])
+            exchanged = batch["input_ids"].roll(1, 0), batch["attention_mask"].roll(1, 0)
+            _, other, _ = self.model.training_loss(*exchanged, batch["labels"])
+            self._effect_sums += torch.stack([(other - nll).float(), tokens.float()])
         self._sample.take(batch)
 
     def on_validation_epoch_end(self) -> None:
         nll, tokens = _summed_over_ranks(self._validation_sums)
-        if not self.trainer.sanity_checking:
-            self._require_finite(nll / tokens, "validation")
+        if not torch.isfinite(nll / tokens):
+            raise UserError(
+                f"The validation loss is {float(nll / tokens)} at optimizer step {self.global_step}: training "
+                "diverged. Lower optim.encoder_rate, decoder_rate or new_rate, lengthen optim.warmup_steps, or set "
+                "trainer.precision=32-true. checkpoints/ holds the state of the last sound validation."
+            )
+        self._judge_source()
         self.log("validation/loss", nll / tokens, prog_bar=True)
         with self.trainer.precision_plugin.val_step_context():
             own = self._sample.summarize(self.model, self.tokenizers, self.generation)
@@ -180,6 +219,19 @@ class SummarizationModule(L.LightningModule):
             # Every rank has all samples and so the same means.
             self.log_dict({f"validation/{name}": float(value) for name, value in scores.items()})
         self._meter.resume()
+
+    def _judge_source(self) -> None:
+        """How much likelier summaries are with their own document than with another: nats a token, 0 reads nothing."""
+        effect, tokens = _summed_over_ranks(self._effect_sums)
+        if not tokens:  # batches of one row have no other document
+            return
+        self.log("validation/source_effect", effect / tokens)
+        if self.global_step >= self.total_steps and effect / tokens < IGNORED:
+            _log.warning(
+                "The fit ends with a model that ignores its document: its own makes a summary %.4f nats a token "
+                "likelier than another. Train longer, raise optim.new_rate, or see bridge.init and bridge.gate.",
+                float(effect / tokens),
+            )
 
     def throughput(self) -> dict[str, float]:
         """Mean over the whole fit and all ranks, as result.json reports it."""

@@ -72,6 +72,8 @@ class TrainerSettings:
     """Validations without improvement before the fit stops; null never stops early."""
     save_every: int | None = None
     """Optimizer steps between checkpoints beside those of validations; null saves at validations alone."""
+    skip_limit: int = 10
+    """Steps that may be skipped because their loss or gradient is not finite; one more ends the fit."""
     keep_last: int = 2
     """How many of the newest checkpoints to keep, against a damaged one."""
     log_every: int = 10
