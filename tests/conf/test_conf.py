@@ -10,6 +10,7 @@ import torch
 from warmstart.app.check import faults
 from warmstart.app.cli import config_dir
 from warmstart.app.schema import GROUPS
+from warmstart.errors import UserError
 from warmstart.model.halves import build_model, parameter_counts
 
 CONF = Path(config_dir())
@@ -80,3 +81,9 @@ def test_every_half_is_built_tiny_and_trains(group, name, settings_of):
     loss.backward()
     assert torch.isfinite(loss)
     assert model.get_output_embeddings().weight.grad is not None
+
+
+@pytest.mark.parametrize("word", ["+encoder.weihgts=random", "++optim.foo=2", "+foo=1", "+data.batch.foo=1"])
+def test_a_key_that_is_added_is_not_dropped_without_a_word(word, settings_of):
+    with pytest.raises(UserError, match=f"no key {word.lstrip('+').partition('=')[0]}"):
+        settings_of(word)

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny_training import fit
+from tiny_training import Letters, Recorder, Rows, fit, tiny_model
 
 from warmstart.errors import UserError
 from warmstart.training.callbacks import SampleTable
-from warmstart.training.settings import TrainerSettings
+from warmstart.training.settings import OptimSettings, TrainerSettings
 from warmstart.training.trainer import build_trainer, check_validations, cpu_computes_bf16, resolve_precision
 
 CPU = {"accelerator": "cpu", "progress_bar": False}
@@ -71,3 +71,21 @@ def nothing():
 def test_steps_and_epochs_bound_the_fit_whichever_comes_first(tmp_path):
     assert fit(tmp_path / "a", 2, 1, max_steps=3, max_epochs=5)[1].global_step == 3
     assert fit(tmp_path / "b", 2, 1, max_steps=30, max_epochs=1)[1].global_step == 4
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true", "64-true"])
+def test_every_precision_of_a_cpu_trains_with_clipping_and_the_fused_optimizer(precision, tmp_path):
+    log = Rows()
+    rates = OptimSettings(encoder_rate=3e-3, decoder_rate=3e-3, new_rate=3e-3, warmup_steps=0)
+    module = Recorder(tiny_model(), Letters(), rates, {}, total_steps=16, hparams={}, log_every=1)
+    chosen = {"precision": precision, "clip_norm": 0.5, "max_epochs": 8}
+    module, trainer = fit(tmp_path, 2, 2, module=module, loggers=[log], **chosen)
+    assert trainer.optimizers[0].defaults["fused"]
+    held = {"bf16-true": torch.bfloat16, "64-true": torch.float64}.get(precision, torch.float32)
+    assert {p.dtype for p in module.model.parameters()} == {held}
+    for gradients in module.gradients:
+        norm = torch.nn.utils.get_total_norm([g.double() for g in gradients.values()])
+        assert norm <= 0.5 * (1 + 1e-2)
+    losses = log.of("train/loss")
+    assert len(losses) == 16
+    assert losses[-1] < losses[0]

@@ -3,13 +3,14 @@
 No yaml names code to run: a group's keys become its settings object, and plain functions take that.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from warmstart.data.settings import DataSettings
+from warmstart.errors import UserError
 from warmstart.evaluation.settings import EvaluationSettings, GenerationSettings
 from warmstart.model.settings import BridgeSettings, HalfSettings
 from warmstart.training.settings import LoggerSettings, OptimSettings, TrainerSettings
@@ -77,10 +78,31 @@ def register() -> None:
 
 
 def to_settings(cfg: DictConfig) -> Config:
-    """The composed config as typed objects."""
+    """The composed config as typed objects.
+
+    Raises:
+        UserError: it has a key that is none of ours: Hydra's + adds any, and OmegaConf would drop it without a word.
+    """
+    if unknown := _unknown(cfg):
+        raise UserError(f"There is no key {unknown}. Every key: src/warmstart/app/schema.py, or --cfg job.")
     settings = OmegaConf.to_object(cfg)
     assert isinstance(settings, Config)
     return settings
+
+
+def _unknown(node: Any, prefix: str = "") -> str | None:
+    """The first key in or below a typed node that its dataclass has no field for."""
+    schema = OmegaConf.get_type(node)
+    if not is_dataclass(schema):  # a value, or a mapping that is free
+        return None
+    known = {one.name for one in fields(schema)}
+    for key in map(str, node):
+        if key not in known:
+            if not (schema is Config and key == "hydra"):
+                return prefix + key
+        elif OmegaConf.is_config(node._get_node(key)) and (found := _unknown(node[key], f"{prefix}{key}.")):
+            return found
+    return None
 
 
 def plain(cfg: DictConfig | Config) -> dict[str, Any]:
