@@ -14,6 +14,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from warmstart.errors import UserError
+from warmstart.model.attention import use_lean_dropout
 from warmstart.model.copying import copy_cross_attention
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import build_encoder, check_sees_both_ways, encoder_class
@@ -173,6 +174,7 @@ def build_model(
     for role, settings in (("encoder", encoder), ("decoder", decoder)):
         if settings.weights is Weights.random:
             model.mark_new(f"{role}.")
+        use_lean_dropout(getattr(model, role))
     freeze(model, bridge)
     return model
 

@@ -1,0 +1,107 @@
+"""Where the time of a training step and of a decoding step goes, under torch.profiler: BERT-base x GPT-2.
+
+    python benchmarks/profiles.py                       # a training step of 8 rows, bf16 autocast, dropout 0.1
+    python benchmarks/profiles.py --attention sdpa      # the same with transformers' own attention
+    python benchmarks/profiles.py --dropout 0
+    python benchmarks/profiles.py --decode --sources 4 --dtype float32
+
+Random weights, 512 source and 128 target tokens. A decoding step is the mean of 16 steps of a beam search with four
+beams; the encoder, which runs once, is left out.
+"""
+
+import argparse
+import time
+from collections import defaultdict
+from typing import Any
+
+import torch
+import transformers
+from torch.profiler import ProfilerActivity, profile
+from transformers import BertConfig, GPT2Config
+from transformers.modeling_outputs import BaseModelOutput
+
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.model.attention import use_lean_dropout
+from warmstart.training.allocator import keep_freed_memory
+
+SOURCE, TARGET, NEW, END = 512, 128, 16, 50256
+
+
+def pair(dropout: float, lean: bool) -> EncoderDecoderModel:
+    """BERT-base x GPT-2, untrained."""
+    ids = {"decoder_start_token_id": END, "eos_token_id": END, "pad_token_id": END}
+    encoder = BertConfig(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    decoder = GPT2Config(
+        add_cross_attention=True, is_decoder=True, resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout
+    )
+    model = EncoderDecoderModel(EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder, **ids))
+    if lean:
+        use_lean_dropout(model.encoder)
+        use_lean_dropout(model.decoder)
+    return model
+
+
+def training_step(chosen: argparse.Namespace) -> Any:
+    """A function that does one step."""
+    model = pair(chosen.dropout, chosen.attention == "lean").train()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    source, labels = (
+        torch.randint(1000, 30000, (chosen.rows, SOURCE)),
+        torch.randint(1000, 50000, (chosen.rows, TARGET)),
+    )
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=chosen.dtype == "bfloat16"):
+            loss, _, tokens = model.training_loss(source, torch.ones_like(source), labels)
+        (loss / tokens).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def decoding(chosen: argparse.Namespace) -> Any:
+    """A function that does ``NEW`` steps of a beam search, of a source that is encoded already."""
+    model = pair(0.0, True).eval().to(getattr(torch, chosen.dtype))
+    source = torch.randint(1000, 30000, (chosen.sources, SOURCE))
+    mask = torch.ones_like(source)
+    with torch.no_grad():
+        states = model.encoder(source, attention_mask=mask)[0]
+    search = {"num_beams": 4, "min_new_tokens": NEW, "max_new_tokens": NEW, "no_repeat_ngram_size": 3}
+    return lambda: model.generate(encoder_outputs=BaseModelOutput(states), attention_mask=mask, **search)
+
+
+def main() -> None:
+    """Print the seconds without the profiler, and the operations that take the most of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--sources", type=int, default=4)
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--attention", choices=["lean", "sdpa"], default="lean")
+    parser.add_argument("--decode", action="store_true")
+    parser.add_argument("--lines", type=int, default=16)
+    chosen = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    keep_freed_memory()  # as task=fit does
+    torch.manual_seed(0)
+    work, steps = (decoding(chosen), NEW) if chosen.decode else (training_step(chosen), 1)
+    work()
+    began = time.perf_counter()
+    work()
+    seconds = (time.perf_counter() - began) / steps
+    with profile(activities=[ProfilerActivity.CPU]) as watched:
+        work()
+    share: dict[str, float] = defaultdict(float)
+    calls: dict[str, int] = defaultdict(int)
+    for event in watched.key_averages():
+        share[event.key] += event.self_cpu_time_total
+        calls[event.key] += event.count
+    total = sum(share.values())
+    print(f"{'a decoding' if chosen.decode else 'a training'} step: {seconds:.3f} s; {chosen}")
+    for name in sorted(share, key=lambda name: -share[name])[: chosen.lines]:
+        print(f"{share[name] / total:6.1%}  {calls[name] / steps:8.1f} calls  {name}")
+
+
+if __name__ == "__main__":
+    main()
