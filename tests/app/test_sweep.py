@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from offline_wandb import records
 
 from warmstart.app.sweep import sweep_folder
 
@@ -155,3 +156,31 @@ def test_a_job_whose_ranks_fail_lets_the_next_one_run(run_py, tmp_path):
     assert outcome.returncode == 1
     assert "2 jobs, 1 failed" in outcome.stdout
     assert sorted(result["status"] for result in results(tmp_path).values()) == ["complete", "failed"]
+
+
+@pytest.mark.slow
+def test_in_wandb_a_sweep_is_a_group_and_each_job_one_run_of_it_however_it_ended(run_py, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    words = ("-m", "debug=tiny", "logger=wandb", "name=s", "optim.new_rate=0.001,1e30")
+    for _ in range(2):  # the failed job goes on in its own run
+        outcome = run_py(*words, cwd=tmp_path)
+        assert outcome.returncode == 1
+        assert "2 jobs, 1 failed" in outcome.stdout
+    ids = set()
+    for job, result in results(tmp_path).items():
+        runs = sorted((tmp_path / "runs" / "multirun" / "s" / job / "wandb").glob("offline-run-*"))
+        assert len(runs) == (1 if result["status"] == "complete" else 2)
+        known = set()
+        for run in runs:
+            written = list(records(run))
+            (began,) = (record.run for record in written if record.HasField("run"))
+            known.add(began.run_id)
+            assert began.run_group == "s"
+            assert {"encoder=bert", "decoder=gpt2"} <= set(began.tags)
+            codes = [record.exit.exit_code for record in written if record.HasField("exit")]
+            assert codes == [0 if result["status"] == "complete" else 1]
+            names = {item.nested_key[0] if item.nested_key else item.key for r in written for item in r.history.item}
+            assert "train/loss" in names
+        ids |= known
+        assert len(known) == 1
+    assert len(ids) == 2
