@@ -24,7 +24,7 @@ from warmstart.app.sweep import JobFailed, Sweep, job_folder, run_job, summary, 
 from warmstart.errors import Left, UserError
 
 OF_A_RUN = ("evaluate", "summarize", "export", "replay")
-TASKS = ("fit", *OF_A_RUN, "report", "check")
+TASKS = ("fit", *OF_A_RUN, "report", "sbatch", "check")
 
 
 def config_dir() -> str:

@@ -62,10 +62,11 @@ def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
     """
     examples, source, target = texts_of(settings.data)
     trainer, batch = settings.trainer, settings.data.batch
+    ranks = trainer.devices * trainer.nodes
     rows = examples if batch.max_tokens is None else int(batch.max_tokens / (source + target))
-    rows = max(1, min(rows, batch.size or rows, math.ceil(examples / trainer.devices)))
-    steps = math.ceil(math.ceil(examples / rows / trainer.devices) / trainer.accumulate) * trainer.max_epochs
-    per_step = min(rows * trainer.devices * trainer.accumulate, examples)
+    rows = max(1, min(rows, batch.size or rows, math.ceil(examples / ranks)))
+    steps = math.ceil(math.ceil(examples / rows / ranks) / trainer.accumulate) * trainer.max_epochs
+    per_step = min(rows * ranks * trainer.accumulate, examples)
     counts = parameter_counts(model)
     width = {"16-true": 2, "bf16-true": 2, "64-true": 8}.get(trainer.precision, 4)  # mixed: the weights are fp32
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -157,7 +158,8 @@ def hours(settings: Config, cost: Cost) -> dict[str, float]:
     if trainer.accelerator in ("cpu", "auto"):
         peak = _cpu_rate(resolve_precision(trainer.precision, "cpu"))
         rates[f"this CPU at {CPU_SHARE:.0%} of {peak / 1e9:.0f} GFLOP/s (measured)"] = CPU_SHARE * peak
-    return {device: cost.flops / trainer.devices / rate / 3600 for device, rate in rates.items()}
+    ranks = trainer.devices * trainer.nodes
+    return {device: cost.flops / ranks / rate / 3600 for device, rate in rates.items()}
 
 
 def _cpu_rate(precision: str) -> float:

@@ -71,7 +71,7 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
     data.setup("fit")
-    batches = data.batches_in_epoch(settings.trainer.devices)
+    batches = data.batches_in_epoch(settings.trainer.devices * settings.trainer.nodes)
     check_validations(settings.trainer, batches)
     model = build_model(
         settings.encoder,
@@ -116,8 +116,8 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     try:
         callbacks = [OneConfig(digest), SampleTable(run_dir, settings.logger.samples)]
         trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
-        if resume is None:
-            _begin(run_dir / "checkpoints", digest, trainer)
+        if trainer.is_global_zero:
+            _begin(run_dir / "checkpoints", digest, anew=resume is None)
         model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
         try:
             trainer.fit(module, datamodule=data, ckpt_path=resume)
@@ -152,16 +152,16 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
         close_loggers(exit_code)
 
 
-def _begin(folder: Path, digest: str, trainer: Any) -> None:
-    """Clear away another run's checkpoints, and note whose these will be."""
+def _begin(folder: Path, digest: str, *, anew: bool) -> None:
+    """Note whose checkpoints these are; before a new fit, clear away those of another."""
     from warmstart.training.checkpoint_io import SUMS
     from warmstart.training.loss_watch import NOTES
 
-    if trainer.is_global_zero:
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if anew:
         for old in (*folder.glob("*.ckpt"), folder / SUMS, folder.parent / NOTES):
             old.unlink(missing_ok=True)
-        (folder / UNFINISHED).write_text(digest + "\n")
+    (folder / UNFINISHED).write_text(digest + "\n")
 
 
 def _checkpoint_to_resume(settings: Config, run_dir: Path, digest: str) -> str | None:

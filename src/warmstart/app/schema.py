@@ -21,7 +21,7 @@ class Config:
     """One run."""
 
     task: str = "fit"
-    """fit, evaluate, summarize, export, replay, report or check."""
+    """fit, evaluate, summarize, export, replay, report, sbatch or check."""
     seed: int = 1
     """Seed of weights that no checkpoint gave, data order, dropout and bootstrap."""
     name: str | None = None

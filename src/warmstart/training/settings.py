@@ -58,6 +58,8 @@ class TrainerSettings:
     """Lightning accelerator: auto, cpu, gpu."""
     devices: int = 1
     """Devices of each node."""
+    nodes: int = 1
+    """Machines of a cluster, each with so many devices."""
     strategy: str = "auto"
     """Lightning strategy: auto, ddp."""
     validations_per_epoch: int = 1
