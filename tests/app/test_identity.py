@@ -106,3 +106,16 @@ def test_an_interrupted_fit_leaves_no_result_that_could_be_taken_for_its_own(set
         fit.run(settings_of("debug=tiny"), tmp_path)
     with pytest.raises(UserError, match="did not finish"):
         read_result(tmp_path)
+
+
+def test_an_unfinished_run_of_another_config_is_asked_about(run_py, tmp_path):
+    words = ("debug=tiny", "name=r")
+    assert run_py(*words, cwd=tmp_path).returncode == 0
+    last = tmp_path / "runs" / "r" / "checkpoints" / "last.ckpt"
+    (last.parent / "unfinished").write_text("of another\n")
+    before = last.read_bytes()
+    outcome = run_py(*words, cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert "holds an unfinished run of another config" in outcome.stderr
+    assert last.read_bytes() == before
+    assert run_py(*words, "ckpt=new", cwd=tmp_path).returncode == 0

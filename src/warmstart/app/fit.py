@@ -173,12 +173,15 @@ def _checkpoint_to_resume(settings: Config, run_dir: Path, digest: str) -> str |
         return None
     if settings.ckpt is None:
         of = folder / UNFINISHED
-        if not of.exists() or of.read_text().strip() != digest:
+        if not of.exists() or (path := newest_sound(folder)) is None:
             return None
-        path = newest_sound(folder)
-        if path is not None:
-            _log.info("Going on from %s; ckpt=new begins anew.", path)
-        return None if path is None else str(path)
+        if of.read_text().strip() != digest:
+            raise UserError(
+                f"{run_dir} holds an unfinished run of another config. Set ckpt=last to go on with it as it is asked for "
+                "now, ckpt=new to throw it away, or another name=."
+            )
+        _log.info("Going on from %s; ckpt=new begins anew.", path)
+        return str(path)
     path = newest_sound(folder) or folder / "last.ckpt" if settings.ckpt == "last" else Path(settings.ckpt)
     if not path.is_file():
         raise UserError(f"ckpt={settings.ckpt} was asked for, but {path} is not there. Set name= to the run to resume.")

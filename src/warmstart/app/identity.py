@@ -17,7 +17,8 @@ VERSIONS = ("torch", "lightning", "transformers", "hydra-core", "warmstart")
 _NAMES = (
     *("task", "name", "output_root", "ckpt", "input", "output", "runs", "texts", "logger"),
     *("encoder.name", "decoder.name", "data.name"),
-    *("trainer.progress_bar", "trainer.log_every", "data.cache_dir", "data.processes", "data.batch.workers"),
+    *("trainer.progress_bar", "trainer.log_every", "trainer.save_every", "trainer.keep_last", "trainer.skip_limit"),
+    *("data.cache_dir", "data.processes", "data.batch.workers"),
 )
 
 
