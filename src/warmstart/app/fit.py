@@ -177,8 +177,8 @@ def _checkpoint_to_resume(settings: Config, run_dir: Path, digest: str) -> str |
             return None
         if of.read_text().strip() != digest:
             raise UserError(
-                f"{run_dir} holds an unfinished run of another config. Set ckpt=last to go on with it as it is asked for "
-                "now, ckpt=new to throw it away, or another name=."
+                f"{run_dir} holds an unfinished run of another config. Set ckpt=last to go on with it as "
+                "it is asked for now, ckpt=new to throw it away, or another name=."
             )
         _log.info("Going on from %s; ckpt=new begins anew.", path)
         return str(path)
