@@ -45,7 +45,7 @@ def error(attend: Attend, given: list[Tensor]) -> float:
     """The largest relative distance from the same in float64."""
     wide = [x.detach().double().requires_grad_() for x in given]
     pairs = zip(results(attend, given), results(attend, wide), strict=True)
-    return max(float((one - other).norm() / other.norm()) for one, other in pairs)
+    return max(float((one - other).detach().norm() / other.detach().norm()) for one, other in pairs)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
     use_lean_dropout(model.encoder)   # for each half that runs transformers' ``sdpa``
 
 torch's fused attention has no dropout on a CPU. What it falls back to computes in float32, keeps three tensors of heads
-x queries x keys for each layer, and draws one random number for each of their elements. Here a few heads are computed
+x queries x keys for each layer, and draws one random number for each of their elements. Here some rows are computed
 at a time, in the precision of the queries; backward, their probabilities are computed again and their mask is drawn
 again from its seed, as in FlashAttention (Dao et al. 2022, arXiv 2205.14135): 7 products of that size instead of 6.
 Without dropout, and on any other device, this is transformers' ``sdpa``.
@@ -25,7 +25,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "sdpa_lean_dropout"
-CHUNK = 2**20  # elements of queries x keys at a time: 2 MB in bf16, which a core's cache holds
+# Elements of queries x keys at a time, 32 MB in bf16. Smaller ones would fit a cache, but each is a dozen operations whose
+# threads wait for one another: on a busy machine 2**20 took seven times as long (docs/performance.md).
+CHUNK = 2**24
 _STEPS = 2**16  # 16 random bits an element: the share that is dropped is a multiple of 1/65536
 
 
