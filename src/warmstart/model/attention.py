@@ -25,8 +25,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "sdpa_lean_dropout"
-# Elements of queries x keys at a time, 32 MB in bf16. Smaller ones would fit a cache, but each is a dozen operations whose
-# threads wait for one another: on a busy machine 2**20 took seven times as long (docs/performance.md).
+# Elements of queries x keys at a time, 32 MB in bf16. Smaller pieces would fit a cache, but each is a dozen operations
+# whose threads wait for one another: on a busy machine 2**20 took seven times as long (docs/performance.md).
 CHUNK = 2**24
 _STEPS = 2**16  # 16 random bits an element: the share that is dropped is a multiple of 1/65536
 
