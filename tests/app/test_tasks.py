@@ -70,7 +70,7 @@ def test_summarize_file_folder_and_standard_input(settings_of, tmp_path, capsys,
     chosen = ["debug=tiny", f"ckpt={run}"]
     summarize.run(settings_of(*chosen, f"input={texts / 'a.txt'}", f"output={tmp_path / 'one'}"), tmp_path)
     summarize.run(settings_of(*chosen, f"input={texts}", f"output={tmp_path / 'two'}"), tmp_path)
-    monkeypatch.setattr("sys.stdin", io.StringIO((texts / "a.txt").read_text()))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((texts / "a.txt").read_bytes())))
     summarize.run(settings_of(*chosen, "input=-"), tmp_path)
     one = (tmp_path / "one").read_text()
     assert (tmp_path / "two" / "a.txt").read_text() == (tmp_path / "two" / "b.txt").read_text() == one

@@ -3,12 +3,14 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmstart.data.files import _split_off
-from warmstart.data.settings import DataKind, DataSettings
+from warmstart.data.files import split_off
+from warmstart.data.row_store import _hash64
+from warmstart.data.settings import DataKind, DataSettings, OnBadRow
 from warmstart.data.sources import Example, load_source
 from warmstart.errors import UserError
 
@@ -96,14 +98,15 @@ def test_folder_of_texts(tmp_path):
 
 @given(st.lists(st.text(max_size=8), min_size=3, max_size=60, unique=True), st.randoms())
 def test_split_off_is_a_partition_that_order_and_copies_do_not_move(documents, random):
-    examples = [Example(str(i), text, "s") for i, text in enumerate(documents)]
-    taken, left = _split_off(examples, "test", DataSettings(name="x"))
-    assert sorted(taken + left) == sorted(examples)
-    assert taken
-    assert left
-    shuffled = random.sample(examples, len(examples))
-    again, _ = _split_off([*shuffled, *shuffled[:2]], "test", DataSettings(name="x"))
-    assert {e.document for e in again} == {e.document for e in taken}
+    def taken(texts):
+        places = np.array([_hash64(f"test\0{text}") for text in texts], dtype=np.uint64)
+        mask = split_off(places, "test", DataSettings(name="x"))
+        return {text for text, chosen in zip(texts, mask, strict=True) if chosen}
+
+    first = taken(documents)
+    assert 0 < len(first) < len(documents)
+    shuffled = random.sample(documents, len(documents))
+    assert taken([*shuffled, *shuffled[:2]]) == first
 
 
 def test_split_off_takes_about_a_twentieth(tmp_path):
@@ -112,11 +115,16 @@ def test_split_off_takes_about_a_twentieth(tmp_path):
     assert all(150 < len(source.split(name)) < 250 for name in ("validation", "test"))
 
 
-def test_rows_without_text_are_counted_and_left_out(tmp_path):
+def test_rows_without_text_are_counted_and_left_out_on_request(tmp_path):
     rows = [*ROWS, {"key": "e", "body": "", "gist": "x"}, {"key": "f", "body": "x", "gist": "  "}]
-    source = load(path=write(tmp_path / "x.csv", rows), **COLUMNS)
+    path = write(tmp_path / "x.jsonl", rows)
+    source = load(path=path, on_bad_row=OnBadRow.skip, **COLUMNS)
     assert len(everything(source)) == len(ROWS)
-    assert source.report["without_document_or_summary"] == 2
+    counts = {name: source.report[name] for name in ("read", "kept", "skipped")}
+    assert counts == {"read": 42, "kept": 40, "skipped": 2}
+    assert (source.report["skipped_empty_document"], source.report["skipped_empty_summary"]) == (1, 1)
+    with pytest.raises(UserError, match=r"x\.jsonl: line 41 has an empty document.*data\.on_bad_row=skip"):
+        load(path=path, **COLUMNS)
 
 
 def test_cleaning_leaves_references(tmp_path):
@@ -141,12 +149,15 @@ def test_long_csv_field(tmp_path):
         ({"path": "{tmp}/mine.csv"}, r"data\.document_column=document is no column of .*It has: key, body, gist"),
         ({"path": "{tmp}/mine.csv", "document_column": "body"}, r"data\.summary_column=summary is no column"),
         ({"path": "{tmp}/mine.csv", **COLUMNS, "id_column": "uid"}, r"data\.id_column=uid is no column"),
-        ({"path": "{tmp}/mine.csv", **COLUMNS, "id_column": "gist"}, r"not unique \('Same\.'"),
+        (
+            {"path": "{tmp}/mine.csv", **COLUMNS, "id_column": "gist"},
+            r"line \d has an id that stands in line 2 already",
+        ),
         ({"path": "{tmp}/empty.jsonl"}, "holds no rows"),
-        ({"path": "{tmp}/blank.jsonl"}, "none has both a document and a summary"),
+        ({"path": "{tmp}/blank.jsonl"}, "line 1 has an empty document"),
         ({"path": "{tmp}/broken.jsonl"}, r"line 2 is no json"),
         ({"path": "{tmp}/list.json"}, "no list of objects"),
-        ({"path": "{tmp}/latin.csv"}, "not UTF-8"),
+        ({"path": "{tmp}/latin.csv"}, r"latin\.csv: line 2 has the byte 0xe9 in its document, which is not UTF-8"),
         ({"path": "{tmp}/bad.parquet"}, "no readable parquet"),
         ({"path": "{tmp}/x.docx"}, r"no kind of file.*\.jsonl"),
         ({"path": "{tmp}/one.jsonl"}, "none to spare"),

@@ -4,8 +4,9 @@ import time
 
 import pytest
 
+from warmstart.data.bad_rows import BadRows
 from warmstart.data.cnn_dailymail import rows_of
-from warmstart.data.settings import DataKind, DataSettings
+from warmstart.data.settings import DataKind, DataSettings, OnBadRow
 from warmstart.data.sources import Example, load_source
 from warmstart.errors import UserError
 
@@ -91,14 +92,16 @@ def test_fingerprint_of_hub_rows_follows_the_cleaning(hub_like, monkeypatch):
 def test_hub_columns(hub_like):
     other = hub_like.rename_column("article", "body")
     settings = DataSettings(name="x", document_column="body", summary_column="highlights")
-    assert rows_of(other, settings)["train"][2] == Example("c", "Three ferries.", "NEW: Three .")
+    assert rows_of(other, settings, BadRows("hub", OnBadRow.fail))["train"][2] == Example(
+        "c", "Three ferries.", "NEW: Three ."
+    )
     with pytest.raises(UserError, match=r"data.document_column=article.*body"):
-        rows_of(other, DataSettings(name="x"))
+        rows_of(other, DataSettings(name="x"), BadRows("hub", OnBadRow.fail))
     with pytest.raises(UserError, match=r"data.id_column=key.*article"):
-        rows_of(hub_like, DataSettings(name="x", id_column="key"))
+        rows_of(hub_like, DataSettings(name="x", id_column="key"), BadRows("hub", OnBadRow.fail))
     del hub_like["test"]
     with pytest.raises(UserError, match="no split test"):
-        rows_of(hub_like, DataSettings(name="x"))
+        rows_of(hub_like, DataSettings(name="x"), BadRows("hub", OnBadRow.fail))
 
 
 def test_unreachable_hub_is_said_at_once_with_other_ways(tmp_path, monkeypatch):
@@ -107,3 +110,19 @@ def test_unreachable_hub_is_said_at_once_with_other_ways(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"(?s)cannot be reached.*abisee/cnn_dailymail 3\.0\.0.*data=files.*data=news"):
         load_source(DataSettings(name="cnn_dailymail", kind=DataKind.cnn_dailymail))
     assert time.monotonic() - began < 10
+
+
+def test_hub_rows_without_text_are_named_or_left_out(hub_like):
+    import datasets
+
+    rows = {"id": ["a", "b", "c"], "article": ["One.", " ", None], "highlights": ["1", "2", "3"]}
+    hub_like["train"] = datasets.Dataset.from_dict(rows)
+    settings = DataSettings(name="x", document_column="article", summary_column="highlights")
+    with pytest.raises(UserError, match="hub: train row 2 has an empty document"):
+        rows_of(hub_like, settings, BadRows("hub", OnBadRow.fail))
+    bad = BadRows("hub", OnBadRow.skip)
+    assert list(rows_of(hub_like, settings, bad)["train"]) == [Example("a", "One.", "1")]
+    assert bad.report(9) == {"read": 9, "kept": 7, "skipped": 2, "skipped_empty_document": 2}
+    hub_like["train"] = datasets.Dataset.from_dict(rows | {"article": [1, 2, 3]})
+    with pytest.raises(UserError, match="column article holds no text but int64"):
+        rows_of(hub_like, settings, BadRows("hub", OnBadRow.skip))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from warmstart.app.loading import load_trained
 from warmstart.app.schema import Config
+from warmstart.data.bad_rows import BadText, text_of
 from warmstart.errors import UserError
 
 BATCH = 8
@@ -58,16 +59,21 @@ def _read(given: str | None) -> dict[str, str]:
     if given is None:
         raise UserError("task=summarize needs input=: a text file, a folder of .txt files, or - for standard input.")
     if given == "-":
-        texts = {"-": sys.stdin.read()}
+        files: dict[str, bytes] = {"-": sys.stdin.buffer.read()}
     elif Path(given).is_dir():
-        texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(Path(given).glob("*.txt"))}
+        files = {path.name: path.read_bytes() for path in sorted(Path(given).glob("*.txt")) if path.is_file()}
     elif Path(given).is_file():
-        texts = {Path(given).name: Path(given).read_text(encoding="utf-8")}
+        files = {Path(given).name: Path(given).read_bytes()}
     else:
         raise UserError(f"input={given} was asked for, but no such file or folder is there.")
-    empty = [name for name, text in texts.items() if not text.strip()]
-    if empty or not texts:
-        raise UserError(f"input={given}: {f'{empty[0]} is empty' if empty else 'the folder holds no .txt file'}.")
+    if not files:
+        raise UserError(f"input={given}: the folder holds no .txt file.")
+    texts = {}
+    for name, content in files.items():
+        try:
+            texts[name] = text_of(content.decode("utf-8-sig", "surrogateescape"), "text")
+        except BadText as error:
+            raise UserError(f"input={given}: {name} {error}. Give UTF-8 text.") from None
     return texts
 
 

@@ -7,6 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
+import numpy as np
+
+from warmstart.data.bad_rows import BadRows
 from warmstart.data.hub import Unreachable, hub_reachable
 from warmstart.data.settings import DataSettings
 from warmstart.data.sources import SPLITS, Example
@@ -14,6 +17,7 @@ from warmstart.errors import UserError
 
 HUB_ID = "abisee/cnn_dailymail"
 SUBSET = "3.0.0"
+SHORT_BYTES = 64  # a text that is blanks alone is looked for among those that are shorter
 _COLUMNS = {"document_column": "article", "summary_column": "highlights"}
 _NAMELESS = {"document_column": "document", "summary_column": "summary"}  # the settings' own defaults
 
@@ -21,11 +25,12 @@ _NAMELESS = {"document_column": "document", "summary_column": "summary"}  # the 
 class HubRows(Sequence[Example]):
     """A split of a ``datasets`` data set as examples."""
 
-    def __init__(self, rows: Any, document: str, summary: str, identifier: str | None) -> None:
-        self._rows, self._document, self._summary, self._identifier = rows, document, summary, identifier
+    def __init__(self, rows: Any, kept: np.ndarray, document: str, summary: str, identifier: str | None) -> None:
+        self._rows, self._kept = rows, kept
+        self._document, self._summary, self._identifier = document, summary, identifier
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._kept)
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -34,9 +39,10 @@ class HubRows(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        row = self._rows[index]
-        name = str(row[self._identifier]) if self._identifier else str(index)
-        return Example(name, row[self._document] or "", row[self._summary] or "")
+        number = int(self._kept[index])
+        row = self._rows[number]
+        name = str(row[self._identifier]) if self._identifier else str(number)
+        return Example(name, row[self._document], row[self._summary])
 
 
 def read_cnn_dailymail(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
@@ -62,11 +68,13 @@ def read_cnn_dailymail(settings: DataSettings) -> tuple[Mapping[str, Sequence[Ex
             "and the free disk space, or try again; or use data=news (real news from an installed package) or "
             "data=files data.path=YOUR_FILE, which need no hub."
         ) from error
-    return rows_of(loaded, settings), {}
+    bad = BadRows(f"data={settings.name} ({path} {subset})", settings.on_bad_row)
+    splits = rows_of(loaded, settings, bad)
+    return splits, bad.report(sum(len(loaded[name]) for name in SPLITS))
 
 
-def rows_of(loaded: Any, settings: DataSettings) -> dict[str, HubRows]:
-    """The splits of a loaded ``DatasetDict`` under the columns of the settings."""
+def rows_of(loaded: Any, settings: DataSettings, bad: BadRows) -> dict[str, HubRows]:
+    """The splits of a loaded ``DatasetDict`` under the columns of the settings, without rows that lack a text."""
     missing = [name for name in SPLITS if name not in loaded]
     if missing:
         raise UserError(
@@ -89,6 +97,29 @@ def rows_of(loaded: Any, settings: DataSettings) -> dict[str, HubRows]:
             f"data.id_column={identifier} is no column of the data set. It has: {', '.join(available)}. "
             "Set data.id_column to one of them, or to null."
         )
-    return {
-        name: HubRows(loaded[name], names["document_column"], names["summary_column"], identifier) for name in SPLITS
-    }
+    document, summary = names["document_column"], names["summary_column"]
+    splits = {}
+    for name in SPLITS:
+        lacking = {role: _empty_rows(loaded[name], role, names, settings) for role in ("document", "summary")}
+        for row in sorted(set().union(*lacking.values())):
+            role = "document" if row in lacking["document"] else "summary"
+            bad.found(f"empty_{role}", f"{name} row {row + 1}", f"has an empty {role}")
+        kept = np.delete(np.arange(len(loaded[name])), sorted(set().union(*lacking.values())))
+        splits[name] = HubRows(loaded[name], kept, document, summary, identifier)
+    return splits
+
+
+def _empty_rows(rows: Any, role: str, names: dict[str, str], settings: DataSettings) -> set[int]:
+    import pyarrow
+    import pyarrow.compute
+
+    column = names[f"{role}_column"]
+    cells = rows.data.column(column)
+    if not (pyarrow.types.is_string(cells.type) or pyarrow.types.is_large_string(cells.type)):
+        raise UserError(
+            f"data={settings.name}: the column {column} holds no text but {cells.type}. Set data.{role}_column to one "
+            "that does."
+        )
+    # By the texts' lengths alone, which lie together: reading 1.3 GB of texts would take longer than all the rest.
+    lengths = pyarrow.compute.fill_null(pyarrow.compute.binary_length(cells), 0).to_numpy()
+    return {int(i) for i in np.flatnonzero(lengths < SHORT_BYTES) if not (cells[int(i)].as_py() or "").strip()}

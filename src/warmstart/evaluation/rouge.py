@@ -21,9 +21,18 @@ def _segmenter() -> Any:
     return pysbd.Segmenter(language="en", clean=False)
 
 
+LONG = 5_000  # characters that pysbd is given at once: its time grows with the square of the number of sentences
+
+
 def split_line(line: str) -> list[str]:
-    """Sentences of a text without line breaks, as pysbd splits it."""
-    return [part.strip() for part in _segmenter().segment(line) if part.strip()]
+    """Sentences of a text without line breaks, as pysbd splits it; one of over ``LONG`` characters in portions."""
+    portions = []
+    while len(line) > LONG:
+        cut = line.rfind(". ", 0, LONG) + 1 or line.rfind(" ", 0, LONG) + 1 or LONG
+        portions.append(line[:cut])
+        line = line[cut:]
+    found = (part.strip() for portion in (*portions, line) for part in _segmenter().segment(portion))
+    return [part for part in found if part]
 
 
 def sentences(text: str) -> list[str]:
