@@ -1,4 +1,4 @@
-"""The one exception that means "the user asked for something that cannot be done"."""
+"""How a run ends that is no defect of ours: by a user's mistake, or because it was asked to."""
 
 import signal
 from pathlib import Path

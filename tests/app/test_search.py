@@ -63,11 +63,15 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(run_py, tmp_path):
 @pytest.mark.slow
 def test_a_space_ends_where_every_point_is_known_and_failed_ones_are_tried_again(run_py, tmp_path):
     words = (*SEARCH, "hydra.sweeper.trials=9", "trainer.validations_per_epoch=0,1", "decoder=bert,gpt2")
-    for _ in range(2):
+    for launched in (4, 2):
         outcome = run_py(*words, cwd=tmp_path)
         assert outcome.returncode == 1, outcome.stderr
         assert "4 jobs, 2 failed" in outcome.stdout
         assert "Traceback" not in outcome.stderr
+        assert outcome.stdout.count("Launching 1 jobs") == launched
+        # As where the sampler repeats itself: two trials, and yet one point to try again.
+        failed = next(t for t in study(tmp_path).trials if t.state is TrialState.FAIL)
+        study(tmp_path).add_trial(failed)
     complete = [t for t in study(tmp_path).trials if t.state is TrialState.COMPLETE]
     assert sorted(t.params["decoder"] for t in complete) == ["bert", "gpt2"]
 

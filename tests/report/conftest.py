@@ -15,10 +15,18 @@ def attack():
 
 @pytest.fixture
 def write_run(tmp_path):
-    """``write_run(name, seed=.., encoder=.., scores={id: rouge1}, status=..)``: the folder of a run."""
+    """``write_run(name, seed=.., encoder=.., scores=(10, 20), status=..)``: the folder of a run."""
 
     def write(
-        name, *, seed=1, encoder="bert", weights="pretrained", scores=(10.0, 20.0), status="complete", text="a b"
+        name,
+        *,
+        seed=1,
+        encoder="bert",
+        weights="pretrained",
+        scores=(10.0, 20.0),
+        status="complete",
+        text="a b",
+        lead=30.0,
     ):
         folder = tmp_path / "sweep" / name
         (folder / ".hydra").mkdir(parents=True)
@@ -40,12 +48,16 @@ def write_run(tmp_path):
         (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (folder / "metrics.csv").write_text("step,train/loss,validation/loss\n1,3.0,\n2,,2.5\n3,2.0,\n4,1.")
         kinds = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-        over = {"rouge1": 30.0, "rouge1_difference": mean - 30, "rouge1_difference_ci": [mean - 31, mean - 29]}
+        over = {
+            "rouge1": lead,
+            "rouge1_difference": mean - lead,
+            "rouge1_difference_ci": [mean - lead - 1, mean - lead + 1],
+        }
         result = {
             "status": status,
             "seed": seed,
             "metrics": {f"test/{kind}": mean for kind in kinds},
-            "baselines": {"lead1": dict.fromkeys(kinds, 30.0) | over},
+            "baselines": {"lead1": dict.fromkeys(kinds, lead) | over},
             "controls": {"shuffled_document": over, "decoder_alone": over},
             "parameters": {"total": 1000, "trainable": 900, "pretrained": 800, "new": 200},
             "seconds": {"fit": 10.0 * seed, "test": 1.0},

@@ -1,6 +1,9 @@
 """Runs are found wherever they lie, in whatever state they were left."""
 
+import json
+
 import pytest
+from omegaconf import OmegaConf
 
 from warmstart.errors import UserError
 from warmstart.report.collect import collect
@@ -32,3 +35,21 @@ def test_a_run_counts_once_and_what_is_not_there_is_said(write_run, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no run lies there"):
         collect([tmp_path / "empty"])
+
+
+def test_a_run_is_known_by_its_result_whatever_a_later_task_left_in_its_folder(write_run, tmp_path):
+    folder = write_run("a")
+    result = json.loads((folder / "result.json").read_text())
+    config = {"task": "evaluate", "seed": 7, "encoder": {"name": "electra"}, "data": {"cache_dir": "here"}}
+    (folder / "result.json").write_text(json.dumps(result | {"config": config}))
+    OmegaConf.save(OmegaConf.create({"task": "summarize"}), folder / ".hydra" / "config.yaml")
+    (run,) = collect([tmp_path])
+    assert (run.status, run.seed) == ("complete", "7")
+    assert run.choices == {"encoder.name": "electra"}  # where tokens are cached is no choice
+
+
+def test_a_damaged_line_of_predictions_is_named(write_run, tmp_path):
+    path = write_run("a") / "predictions.jsonl"
+    path.write_text(path.read_text() + '{"id": "2", "docu')
+    with pytest.raises(UserError, match=r"predictions\.jsonl, line 3 is damaged"):
+        collect([tmp_path])

@@ -53,3 +53,16 @@ def test_the_task_writes_a_page_and_no_run_folder(write_run, tmp_path):
 def test_a_report_imports_neither_torch_nor_transformers():
     code = "import sys, warmstart.report.page; assert not {'torch', 'transformers', 'lightning'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_rows_of_different_test_examples_are_not_set_beside_one_baseline(write_run, tmp_path):
+    write_run("a")
+    write_run("b", encoder="roberta")
+    page = render(collect([tmp_path]), title="t")
+    assert "judged on different test examples" not in page
+    assert page.count("(baseline)") == 1
+    write_run("c", encoder="electra", lead=12.0)
+    page = render(collect([tmp_path]), title="t")
+    assert "judged on different test examples" in page
+    assert page.count("(baseline)") == 2
+    assert "lead1 beside encoder=electra (baseline)" in page

@@ -63,3 +63,11 @@ def test_slurm_knows_a_job_and_a_task_of_an_array():
     assert slurm_job({}) is None
     assert slurm_job({"SLURM_JOB_ID": "7"}) == "7"
     assert slurm_job({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}) == "7_2"
+
+
+def test_a_fit_that_cannot_be_put_back_into_the_queue_leaves_all_the_same(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("PATH", str(tmp_path))  # no scontrol
+    with pytest.raises(Left):
+        run(tmp_path / "run", tmp_path, callbacks=[Asks(signal.SIGUSR1, 2)])
+    assert "scontrol requeue 7" in caplog.text

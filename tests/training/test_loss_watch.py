@@ -27,8 +27,9 @@ class Poison(Callback):
             next(p for p in pl_module.parameters() if p.grad is not None).grad.fill_(torch.inf)
 
 
-def module(limit):
-    return Recorder(tiny_model(), Letters(), RATES, {}, total_steps=4, hparams={}, skip_limit=limit, log_every=1)
+def module(limit, log_every=1):
+    options = {"total_steps": 4, "hparams": {}, "skip_limit": limit, "log_every": log_every}
+    return Recorder(tiny_model(), Letters(), RATES, {}, **options)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -59,11 +60,18 @@ def test_a_checkpoint_of_a_later_format_says_who_wrote_it():
     module(1).on_load_checkpoint({})  # of a version before formats
 
 
-def test_a_leap_of_the_loss_is_said(tmp_path, caplog):
+def test_a_leap_of_the_loss_is_said(caplog):
     watch = LossWatch(1)
     with caplog.at_level(logging.WARNING):
         for i in range(20):
-            watch.read(torch.tensor(3.0 + 0.01 * (i % 3)), tmp_path, write=False)
+            watch.compare(torch.tensor(3.0 + 0.01 * (i % 3)))
         assert "leapt" not in caplog.text
-        watch.read(torch.tensor(3.5), tmp_path, write=False)
+        watch.compare(torch.tensor(3.5))
     assert "The loss leapt to 3.500, from 3.009" in caplog.text
+
+
+def test_what_was_skipped_since_the_last_reading_is_in_the_checkpoint(tmp_path):
+    fit(tmp_path, 2, 1, module=module(5, log_every=100), callbacks=[Poison(1, 3)], precision="32-true")
+    held = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert held["warmstart"]["skipped_steps"] == 2
+    assert len((tmp_path / NOTES).read_text().splitlines()) == 2

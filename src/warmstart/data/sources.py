@@ -8,6 +8,7 @@ on disk and are read and cleaned row by row; all others are lists.
 """
 
 import hashlib
+from abc import abstractmethod
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -68,7 +69,27 @@ class Source:
         return hashlib.sha256(whole.encode()).hexdigest()
 
 
-class CleanedSplit(Sequence[Example]):
+class LazyRows(Sequence[Example]):
+    """Examples that are read when they are asked for: a subclass says how many there are, and reads one."""
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self._read(i) for i in range(*index.indices(len(self)))]
+        return self._read(index)
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self._read(i) for i in range(len(self)))
+
+    @abstractmethod
+    def _read(self, index: int) -> Example:
+        """One example; an index below zero counts from the end."""
+
+
+class CleanedSplit(LazyRows):
     """Rows of a lazy raw split, cleaned when they are read."""
 
     def __init__(self, raw: Sequence[Example], kept: Sequence[int], steps: Sequence[Step], *, training: bool) -> None:
@@ -77,17 +98,8 @@ class CleanedSplit(Sequence[Example]):
     def __len__(self) -> int:
         return len(self._kept)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def _read(self, index: int) -> Example:
         return cleaned(self._raw[self._kept[index]], self._steps, training=self._training)
-
-    def __iter__(self) -> Iterator[Example]:
-        return (self[i] for i in range(len(self)))
 
     @property
     def content(self) -> str:

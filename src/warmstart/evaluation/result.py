@@ -9,6 +9,14 @@ from typing import Any
 
 from warmstart.errors import UserError
 
+# Keys of a config that name something, or say where a run lies, logs or shows itself, and change no number.
+CHANGES_NO_NUMBER = (
+    *("task", "name", "output_root", "ckpt", "input", "output", "runs", "texts", "logger"),
+    *("encoder.name", "decoder.name", "data.name"),
+    *("trainer.progress_bar", "trainer.log_every", "trainer.save_every", "trainer.keep_last", "trainer.skip_limit"),
+    *("data.cache_dir", "data.processes", "data.batch.workers"),
+)
+
 
 def write_result(run_dir: Path, result: dict[str, Any]) -> Path:
     """Write ``result.json`` under a temporary name, sync it and rename it into place; NaN and infinity become null."""

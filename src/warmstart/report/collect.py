@@ -10,11 +10,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from warmstart.errors import UserError
-from warmstart.evaluation.result import read_result
+from warmstart.evaluation.result import CHANGES_NO_NUMBER, read_result
 
 SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll")
-# What a run is called or where it lies and logs; nothing of it makes two runs differ in what they found.
-_NO_CHOICE = ("task", "name", "output_root", "ckpt", "input", "output", "runs", "texts", "logger")
+
+_NAMES = ("encoder.name", "decoder.name", "data.name")  # what rows are called
 
 
 @dataclass
@@ -61,22 +61,28 @@ def collect(folders: list[Path]) -> list[Run]:
 
 
 def _read(folder: Path) -> Run | None:
-    path = folder / ".hydra" / "config.yaml"
-    config: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
-    if config.get("task", "fit") not in ("fit", "evaluate"):
-        return None
     try:
         result = read_result(folder)
-    except UserError:
+    except UserError:  # none yet, or a damaged one
         result = {}
-    status = str(result.get("status", "partial"))
-    flat = {key: value for key, value in _flat(config).items() if key.split(".")[0] not in _NO_CHOICE}
-    seed = flat.pop("seed", str(result.get("seed", "")))
-    run = Run(folder, status, result, flat, seed)
+    config: Any = result.get("config")
+    if config is None:
+        path = folder / ".hydra" / "config.yaml"
+        config = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+        if config.get("task", "fit") != "fit":
+            return None
+    choices = {key: value for key, value in _flat(config).items() if _is_choice(key)}
+    seed = choices.pop("seed", str(result.get("seed", "")))
+    run = Run(folder, str(result.get("status", "partial")), result, choices, seed)
     run.curves = _curves(folder / "metrics.csv")
-    if status == "complete":
+    if run.status == "complete":
         run.examples = _examples(folder / "predictions.jsonl")
     return run
+
+
+def _is_choice(key: str) -> bool:
+    """Whether two runs that differ in it differ in what they found, or it is the short name of such a choice."""
+    return key in _NAMES or not any(key == one or key.startswith(f"{one}.") for one in CHANGES_NO_NUMBER)
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, str]:
@@ -107,8 +113,11 @@ def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
 def _examples(path: Path) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            if line:
-                row = json.loads(line)
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+            try:
+                row = json.loads(line) if line else None
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}, line {number} is damaged ({error}). Evaluate the run again.") from None
+            if row is not None:
                 rows[str(row["id"])] = row
     return rows

@@ -34,12 +34,14 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
     """The page of some runs; without ``texts``, none of an example's document, reference or summaries is in it."""
     rows = rows_of(runs)
     leads = _leads(rows)
+    rivals = _rivals(rows, leads)
     keys = telling_keys([run.choices for run in runs])
     data = {
         "rows": [_row(row, leads) for row in rows],
         "differences": [[d.a, d.b, d.examples, d.scores] for d in differences(rows)],
         "curves": [_curve(run, label(run, keys)) for run in runs if run.curves],
         "titles": TITLES,
+        "leads": [[rival["name"], rival["scores"]["rouge1"]] for rival in rivals],
         **(_samples(rows) if texts else {"samples": [], "documents": {}}),
     }
     environment = Environment(
@@ -53,9 +55,8 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         shown=data["rows"],
         scores=TITLES,
         leads=leads,
-        rivals=[
-            {"name": name, "scores": {kind: rows[0].mean("baselines", name, kind) for kind in SCORES}} for name in leads
-        ],
+        rivals=rivals,
+        mixed=len(rivals) > len(leads),
         costs=COSTS,
         runs=runs,
         others=[(label(run, keys), run) for run in runs if run.status != "complete"],
@@ -78,7 +79,6 @@ def _row(row: Row, leads: list[str]) -> dict[str, Any]:
         "decoder": row.decoder,
         "seeds": [run.seed for run in row.runs],
         "scores": scores,
-        "leads": {name: row.mean("baselines", name, "rouge1") for name in leads},
         "rivals": {name: row.mean("controls", name, "rouge1") for name in CONTROLS},
         "over": [_over(row, "baselines", name) for name in leads] + [_over(row, "controls", name) for name in CONTROLS],
         "seconds": row.mean("seconds", "fit"),
@@ -89,6 +89,20 @@ def _row(row: Row, leads: list[str]) -> dict[str, Any]:
 def _leads(rows: list[Row]) -> list[str]:
     """Names of the lead baselines that some row was judged beside."""
     return sorted({name for row in rows for run in row.runs for name in run.result.get("baselines", {})})
+
+
+def _rivals(rows: list[Row], leads: list[str]) -> list[dict[str, Any]]:
+    """Each baseline once; where rows were judged on different examples it differs, and says whose it is."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        for name in leads:
+            scores = {kind: row.mean("baselines", name, kind) for kind in SCORES}
+            if scores["rouge1"] is not None:
+                found.setdefault((name, *scores.values()), {"name": name, "scores": scores, "beside": row.label})
+    if len(found) > len(leads):
+        for rival in found.values():
+            rival["name"] += f" beside {rival['beside']}"
+    return list(found.values())
 
 
 def _over(row: Row, group: str, name: str) -> dict[str, Any]:

@@ -35,12 +35,12 @@ class Leave(Callback):
         self.save_every = save_every
         self.asked_by: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
-        self._begins_at = -1
+        self._saved_at = -1
         self._launcher: Any = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._launcher = trainer.strategy.launcher
-        self._begins_at = trainer.global_step
+        self._saved_at = trainer.global_step
         # Lightning's own question to all ranks waits for the device in every batch; here they agree by themselves.
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if threading.current_thread() is threading.main_thread():
@@ -64,9 +64,9 @@ class Leave(Callback):
             trainer.save_checkpoint(self.last)
             self._requeue(trainer)
             raise Left(self.asked_by or signal.SIGTERM, self.last)
-        if self.save_every and step % self.save_every == 0 and step != self._begins_at:
+        if self.save_every and step % self.save_every == 0 and step != self._saved_at:
             trainer.save_checkpoint(self.last)
-            self._begins_at = step
+            self._saved_at = step
 
     def on_validation_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         if self.asked_by in (signal.SIGTERM, signal.SIGINT):
@@ -99,7 +99,11 @@ class Leave(Callback):
     def _requeue(self, trainer: L.Trainer) -> None:
         job = slurm_job(dict(os.environ))
         if self.asked_by is signal.SIGUSR1 and trainer.is_global_zero and job:
-            outcome = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+            try:
+                outcome = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+            except OSError as error:  # the state is saved: whoever asked can start it again
+                _log.warning("scontrol requeue %s: %s", job, error)
+                return
             _log.info("scontrol requeue %s: status %d %s", job, outcome.returncode, outcome.stderr.strip())
 
 

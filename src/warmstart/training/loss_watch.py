@@ -18,6 +18,9 @@ from warmstart.errors import UserError
 
 _log = logging.getLogger(__name__)
 NOTES = "nonfinite.jsonl"
+REMEDY = (
+    "Lower optim.encoder_rate, decoder_rate or new_rate, lengthen optim.warmup_steps, or set trainer.precision=32-true."
+)
 _READINGS = 20  # of the loss, that a leap is measured against
 _LEAP = 6.0  # standard deviations
 
@@ -44,7 +47,7 @@ class LossWatch:
         self._unread.append((step, epoch, self._examples, bad))
         self._examples = []
 
-    def read(self, loss: Tensor, run_dir: Path, write: bool) -> bool:
+    def read(self, run_dir: Path, write: bool) -> bool:
         """Look at the steps since the last reading, which waits for the device; whether there are too many bad ones."""
         for step, epoch, examples, bad in self._unread:
             if bool(bad):
@@ -55,6 +58,10 @@ class LossWatch:
                     with (run_dir / NOTES).open("a", encoding="utf-8") as file:
                         file.write(json.dumps({"step": step, "epoch": epoch, "examples": ids}) + "\n")
         self._unread = []
+        return self.skipped > self.limit
+
+    def compare(self, loss: Tensor) -> None:
+        """Say where the loss leapt above its last readings; waits for the device."""
         value = float(loss)
         if math.isfinite(value):
             if len(self._readings) == _READINGS:
@@ -63,13 +70,11 @@ class LossWatch:
                 if value > mean + _LEAP * deviation:
                     _log.warning("The loss leapt to %.3f, from %.3f in the last %d readings.", value, mean, _READINGS)
             self._readings.append(value)
-        return self.skipped > self.limit
 
     def too_many(self, rates: str) -> UserError:
         """What the person reads at the end of such a fit."""
         return UserError(
             f"{self.skipped} steps were skipped because their loss or gradient was not finite: training diverged "
-            f"(rates: {rates}). Lower optim.encoder_rate, decoder_rate or new_rate, lengthen optim.warmup_steps, or "
-            "set trainer.precision=32-true. task=replay ckpt=THE RUN shows where it begins; trainer.skip_limit is the "
-            "limit."
+            f"(rates: {rates}). {REMEDY} task=replay ckpt=THE RUN shows where it begins; the limit is "
+            "trainer.skip_limit."
         )

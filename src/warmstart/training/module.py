@@ -18,7 +18,7 @@ from torch import Tensor
 
 from warmstart import __version__
 from warmstart.errors import UserError
-from warmstart.training.loss_watch import LossWatch
+from warmstart.training.loss_watch import REMEDY, LossWatch
 from warmstart.training.optimizer import build_optimizer
 from warmstart.training.schedule import build_schedule
 from warmstart.training.settings import OptimSettings
@@ -93,13 +93,17 @@ class SummarizationModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         # A fused optimizer would divide by fp16's loss scale inside its step, after clipping had seen scaled gradients.
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        optimizer = build_optimizer(self.model, self.optim, fused=False if scaled else None)
+        optimizer = build_optimizer(self.model, self.optim, fused=False if self._scaled else None)
         schedule = build_schedule(optimizer, self.optim, self.total_steps, self.thaw_after)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> list[Callback]:
         return [Thaw(self.thaw_after)] if self.thaw_after else []
+
+    @property
+    def _scaled(self) -> bool:
+        """Whether gradients are under a loss scale, as fp16's are."""
+        return getattr(self.trainer.precision_plugin, "scaler", None) is not None
 
     @property
     def between_steps(self) -> bool:
@@ -146,9 +150,8 @@ class SummarizationModule(L.LightningModule):
         if gradient_clip_val:
             torch.nn.utils.clip_grads_with_norm_(parameters, float(gradient_clip_val), norm)
         loss = nll / tokens.clamp(min=1)
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         place = {"step": self.global_step, "epoch": self.current_epoch}
-        self._watch.judge(optimizer, loss, norm, **place, scaled=scaled)
+        self._watch.judge(optimizer, loss, norm, **place, scaled=self._scaled)
         self._log_step(optimizer, loss, norm)
 
     def _log_step(self, optimizer: Any, loss: Tensor, norm: Tensor) -> None:
@@ -158,20 +161,21 @@ class SummarizationModule(L.LightningModule):
             if not group["name"].endswith("_no_decay"):
                 self.log(f"rate/{group['name']}", group["lr"])
         if (self.global_step + 1) % self.log_every == 0:  # these read the device, which waits for it
-            self._read_watch(loss)
+            self._watch.compare(loss)
+            if self._read_watch():
+                self.trainer.save_checkpoint(Path(self.trainer.default_root_dir) / "checkpoints" / "nonfinite.ckpt")
+                groups = self.trainer.optimizers[0].param_groups
+                raise self._watch.too_many(", ".join(f"{group['name']} {group['lr']:.2g}" for group in groups))
             self.log("train/skipped_steps", float(self._watch.skipped))
             for name, value in self._meter.since_last_read(self.trainer.world_size).items():
                 self.log(f"throughput/{name}", value)
             self.log("memory/peak_bytes", float(peak_memory_bytes(self.device)))
 
-    def _read_watch(self, loss: Tensor) -> None:
-        run_dir = Path(self.trainer.default_root_dir)
-        if self._watch.read(loss, run_dir, self.trainer.is_global_zero):
-            self.trainer.save_checkpoint(run_dir / "checkpoints" / "nonfinite.ckpt")
-            groups = self.trainer.optimizers[0].param_groups
-            raise self._watch.too_many(", ".join(f"{group['name']} {group['lr']:.2g}" for group in groups))
+    def _read_watch(self) -> bool:
+        return self._watch.read(Path(self.trainer.default_root_dir), self.trainer.is_global_zero)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._read_watch()  # else steps since the last reading would be counted by neither this fit nor its resumption
         checkpoint["warmstart"] = {"version": __version__, "format": FORMAT, "skipped_steps": self._watch.skipped}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -203,11 +207,10 @@ class SummarizationModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         nll, tokens = _summed_over_ranks(self._validation_sums)
-        if not torch.isfinite(nll / tokens):
+        if not (self.trainer.sanity_checking or torch.isfinite(nll / tokens)):
             raise UserError(
                 f"The validation loss is {float(nll / tokens)} at optimizer step {self.global_step}: training "
-                "diverged. Lower optim.encoder_rate, decoder_rate or new_rate, lengthen optim.warmup_steps, or set "
-                "trainer.precision=32-true. checkpoints/ holds the state of the last sound validation."
+                f"diverged. {REMEDY} checkpoints/ holds the state of the last sound validation."
             )
         self._judge_source()
         self.log("validation/loss", nll / tokens, prog_bar=True)
