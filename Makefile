@@ -31,8 +31,17 @@ test: $(STAMP)  ## lint, types and every quick check
 test-slow: $(STAMP)  ## the checks that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow || test $$? -eq 5  # 5: none is marked slow
 
+audit: $(STAMP)  ## known vulnerabilities of the pins; says so where the service cannot be reached
+	.ci/audit $(BIN)/python
+
+licences: $(STAMP)  ## the licence of each dependency; fails on one that Apache-2.0 software cannot use
+	$(BIN)/python .ci/licences.py
+
+lock: $(STAMP)  ## write requirements.lock: the pins of constraints.txt with hashes, without torch
+	.ci/lock $(BIN)/python
+
 format: $(STAMP)  ## apply the formatter
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-.PHONY: help setup demo test test-slow format
+.PHONY: help setup demo test test-slow audit licences lock format
