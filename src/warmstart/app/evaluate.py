@@ -1,8 +1,11 @@
 """Score a trained model on the test split: summaries, ROUGE beside baselines and control, result.json, the table.
 
 python run.py task=evaluate ckpt=runs/demo
+
+Interrupted, the same command goes on where it was: the summaries made so far are kept in the cache.
 """
 
+import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +13,10 @@ from typing import Any
 
 from warmstart.app.loading import load_trained
 from warmstart.app.schema import Config
+from warmstart.data.build_once import cache_root
 from warmstart.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 
 def run(settings: Config, run_dir: Path) -> float:
@@ -47,6 +53,7 @@ def test(
     from warmstart.app.export import export_model
     from warmstart.app.identity import identity
     from warmstart.evaluation.generation import generation_kwargs, summarize_batches
+    from warmstart.evaluation.kept_summaries import KeptSummaries, summaries_key
     from warmstart.evaluation.likelihood import likelihoods
     from warmstart.evaluation.result import write_predictions, write_result
     from warmstart.evaluation.scores import judge
@@ -54,19 +61,34 @@ def test(
     from warmstart.model.halves import parameter_counts
 
     model, tokenizers, _ = load_trained(checkpoint)
+    texts = [data.tokenized("test").folder.name, data.settings.evaluation_max_tokens]
+    search = [asdict(settings.generation), settings.seed if settings.generation.do_sample else None]
+    key = summaries_key(model, tokenizers, texts, search)
     if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
         model.cuda()
+    kept = KeptSummaries(cache_root(data.settings.cache_dir) / "summaries" / f"{key}.jsonl")
+    if earlier := len(kept.done):
+        _log.info("Going on with %d summaries of an interrupted evaluation.", earlier)
     console = Console(stderr=True)
     examples = data.examples("test")
     tested = time.perf_counter()
+    generated = 0
     with Progress(console=console, transient=True, disable=not settings.trainer.progress_bar) as progress:
-        bar = progress.add_task("summarizing the test split", total=len(examples))
+        bar = progress.add_task("summarizing the test split", total=len(examples), completed=earlier)
+
+        def finished(n: int) -> None:
+            nonlocal generated
+            generated += n
+            progress.advance(bar, n)
+
         predictions, _ = summarize_batches(
             model,
-            data.eval_dataloader("test"),
+            data.eval_dataloader("test", done=kept.done),
             tokenizers,
             settings.generation,
-            progress=lambda n: progress.advance(bar, n),
+            progress=finished,
+            kept=kept,
+            seed=settings.seed,
         )
     documents = [example.document for example in examples]
     references = [example.summary for example in examples]
@@ -106,6 +128,7 @@ def test(
         "controls": judgement.controls,
         "parameters": parameter_counts(model),
         "generation": asdict(settings.generation),
+        "summaries": {"generated": generated, "from_an_interrupted_run": earlier},
         "peak_memory_bytes": _peak_memory(),
         "seconds": seconds,
         **facts,
@@ -115,6 +138,7 @@ def test(
         logger.log_metrics({k: v for k, v in judgement.metrics.items() if not isinstance(v, list)})
         logger.save()
     write_result(run_dir, result)
+    kept.close(complete=True)
     out = Console()
     out.print(score_table(judgement, f"{settings.encoder.name} x {settings.decoder.name}"))
     out.print(verdict(judgement), highlight=False, markup=False)

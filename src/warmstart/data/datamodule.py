@@ -8,7 +8,7 @@ The trainer must be built with ``use_distributed_sampler=False``: the slicing is
 a second time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import lightning as L
@@ -128,12 +128,15 @@ class SummarizationDataModule(L.LightningDataModule):
         """This rank's test batches; over all ranks each example once."""
         return self._evaluation_loader("test", *self._rank_and_world_size())
 
-    def eval_dataloader(self, split: str, documents: np.ndarray | None = None) -> DataLoader:
+    def eval_dataloader(
+        self, split: str, documents: np.ndarray | None = None, done: Collection[int] = ()
+    ) -> DataLoader:
         """The whole split, whatever the rank: each example exactly once.
 
         ``documents`` is a permutation: example ``i`` keeps its summary and is given the document of ``documents[i]``.
+        Batches of which every example is ``done`` are left out; the others are what they would be without it.
         """
-        return self._evaluation_loader(split, 0, 1, documents)
+        return self._evaluation_loader(split, 0, 1, documents, done)
 
     def batches_in_epoch(self, world_size: int = 1) -> int:
         """Training batches of each rank in every epoch."""
@@ -195,7 +198,12 @@ class SummarizationDataModule(L.LightningDataModule):
         self._resume_from = dict(state_dict)
 
     def _evaluation_loader(
-        self, split: str, rank: int, world_size: int, documents: np.ndarray | None = None
+        self,
+        split: str,
+        rank: int,
+        world_size: int,
+        documents: np.ndarray | None = None,
+        done: Collection[int] = (),
     ) -> DataLoader:
         rows: Any = self.tokenized(split)
         if documents is not None:
@@ -207,6 +215,7 @@ class SummarizationDataModule(L.LightningDataModule):
             rank=rank,
             world_size=world_size,
         )
+        batches = [batch for batch in batches if not all(i in done for i in batch)]
         return DataLoader(rows, batch_sampler=batches, **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:

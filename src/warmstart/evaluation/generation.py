@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from warmstart.evaluation.kept_summaries import KeptSummaries
 from warmstart.evaluation.settings import GenerationSettings
 
 
@@ -29,25 +30,33 @@ def summarize_batches(
     *,
     device: torch.device | str | None = None,
     progress: Callable[[int], None] | None = None,
+    kept: KeptSummaries | None = None,
+    seed: int = 0,
 ) -> tuple[list[str], float]:
     """Summaries in the order of each batch's ``index``, and the seconds that took.
 
-    ``progress`` is told how many examples each batch finished.
+    ``progress`` is told how many examples each batch finished. ``kept`` holds summaries that are there already and is
+    given each new one. Where the search samples, each batch draws from ``seed`` and its own first example, so that it
+    does not matter which batches came before.
     """
     device = model.device if device is None else torch.device(device)
     was_training = model.training
     model.eval()
     kwargs = generation_kwargs(generation)
-    by_index: dict[int, str] = {}
+    by_index: dict[int, str] = dict(kept.done) if kept is not None else {}
     began = time.perf_counter()
     try:
         for batch in loader:
+            if generation.do_sample:
+                torch.manual_seed(seed + int(batch["index"].min()))
             ids = model.generate(
                 batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device), **kwargs
             )
             # Without the start token: where start = end, decoding would stop before the first word.
             texts = tokenizers.decode(ids[:, 1:])
             by_index.update(zip(batch["index"].tolist(), texts, strict=True))
+            if kept is not None:
+                kept.add(batch["index"].tolist(), texts)
             if progress is not None:
                 progress(len(texts))
     finally:

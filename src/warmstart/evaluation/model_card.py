@@ -1,5 +1,7 @@
 """The README.md of an exported model: what it is made of, how it scored beside what, and by which command."""
 
+import html
+import re
 from typing import Any
 
 from warmstart.evaluation.rouge import KINDS
@@ -45,14 +47,27 @@ def model_card(result: dict[str, Any]) -> str:
     return "\n".join([*parts, USE, LICENCE])
 
 
+def plain(text: Any) -> str:
+    """``text`` as Markdown that shows it and does nothing else: no HTML, link, emphasis, table cell or new line."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!~])", r"\\\1", html.escape(" ".join(str(text).split()), quote=False))
+
+
+def code(text: Any) -> str:
+    """``text`` as code within a table's cell."""
+    line = " ".join(str(text).split()).replace("|", "\\|")
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    pad = " " if "`" in line else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
 def _made_of(result: dict[str, Any]) -> str:
     choices = result.get("choices", {})
     counts = result.get("parameters", {})
-    rows = [(part, f"`{choices[part]}`") for part in ("encoder", "decoder", "data") if part in choices]
-    rows += [(f"parameters, {part}", f"{count / 1e6:.1f} M") for part, count in counts.items()]
+    rows = [(part, code(choices[part])) for part in ("encoder", "decoder", "data") if part in choices]
+    rows += [(f"parameters, {plain(part)}", f"{count / 1e6:.1f} M") for part, count in counts.items()]
     if "generation" in result:
         search = ", ".join(f"{name}={value}" for name, value in result["generation"].items())
-        rows.append(("decoded with", f"`{search}`"))
+        rows.append(("decoded with", code(search)))
     return "| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows)
 
 
@@ -60,7 +75,7 @@ def _scores(result: dict[str, Any]) -> str:
     metrics, baselines, controls = (result.get(name, {}) for name in ("metrics", "baselines", "controls"))
     if "test/rouge1" not in metrics:
         return "Not evaluated.\n"
-    rows = {"this model": {name.removeprefix("test/"): value for name, value in metrics.items()}}
+    rows: dict[str, Any] = {"this model": {name.removeprefix("test/"): value for name, value in metrics.items()}}
     rows |= baselines | {NAMES.get(name, name): row for name, row in controls.items()}
     lines = [
         "## Scores\n",
@@ -69,10 +84,10 @@ def _scores(result: dict[str, Any]) -> str:
     lines += ["| | " + " | ".join(SAID[kind] for kind in KINDS) + " |", "|---|" + "---|" * len(KINDS)]
     for name, row in rows.items():
         cells = [f"{row[kind]:.2f} ({row[f'{kind}_ci'][0]:.2f} to {row[f'{kind}_ci'][1]:.2f})" for kind in KINDS]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {plain(name)} | " + " | ".join(cells) + " |")
     lines += ["", "`leadN` copies the first N sentences. `another document` scores this model's summary of some other"]
     lines += ["document: what it gets without reading the right one.", ""]
-    lines += [f"- {sentence}" for sentence in statements(metrics, baselines, controls)]
+    lines += [f"- {plain(sentence)}" for sentence in statements(metrics, baselines, controls)]
     return "\n".join([*lines, ""])
 
 
@@ -80,7 +95,8 @@ def _command(result: dict[str, Any]) -> str:
     overrides = result.get("overrides", "")
     command = overrides if isinstance(overrides, str) else " ".join(["python run.py", *overrides])
     versions = ", ".join(f"{name} {version}" for name, version in result.get("versions", {}).items())
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
     about = [f"Seed {result['seed']}"] if "seed" in result else []
     about += [f"commit {result['git_commit']}"] if result.get("git_commit") else []
     about += [versions] if versions else []
-    return "\n".join(["## Made by\n", "```", command, "```", "", f"{'; '.join(about)}.", ""])
+    return "\n".join(["## Made by\n", fence, command, fence, "", f"{plain('; '.join(about))}.", ""])

@@ -1,0 +1,87 @@
+"""Summaries that an interrupted evaluation had finished, so that the same evaluation goes on where it was.
+
+A file of the cache, named by what identifies the summaries: the model's values, the tokenizers, the search and the
+texts, but no path and no run. So the same command finds it in whatever run directory, and when the evaluation is
+complete it is gone.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+FORMAT_VERSION = 1
+
+_log = logging.getLogger(__name__)
+
+
+class KeptSummaries:
+    """``done`` maps the index of an example to its summary; what is added is on disk when ``add`` returns.
+
+    While another process holds the file, nothing is read and nothing kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.done: dict[int, str] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(f"{path}.lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            _log.warning("Another process makes the same summaries; none of these are kept if this one is interrupted.")
+            return
+        whole = self._read()
+        self._file = path.open("r+b" if path.exists() else "wb")
+        # A process that was killed may have left half a line: what follows it would be lost with it.
+        self._file.truncate(whole)
+        self._file.seek(whole)
+
+    def add(self, indices: Sequence[int], summaries: Sequence[str]) -> None:
+        """Keep the summaries of a batch."""
+        if self._lock.is_locked:
+            lines = (json.dumps([i, text]) + "\n" for i, text in zip(indices, summaries, strict=True))
+            self._file.write("".join(lines).encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def close(self, *, complete: bool) -> None:
+        """Let others have it; ``complete`` removes it."""
+        if self._lock.is_locked:
+            self._file.close()
+            if complete:
+                self.path.unlink(missing_ok=True)
+            self._lock.release()
+            if complete:
+                Path(self._lock.lock_file).unlink(missing_ok=True)
+
+    def _read(self) -> int:
+        """Take up the whole lines; the bytes that they are."""
+        whole = 0
+        if self.path.exists():
+            for line in self.path.read_bytes().splitlines(keepends=True):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    index, text = json.loads(line)
+                except (ValueError, TypeError):
+                    break
+                self.done[index] = text
+                whole += len(line)
+        return whole
+
+
+def summaries_key(model: Any, tokenizers: Any, *about: Any) -> str:
+    """The same for two evaluations exactly when they give the same summaries; ``about`` is what json can hold."""
+    digest = hashlib.sha256(json.dumps([FORMAT_VERSION, tokenizers.fingerprint(), *about], sort_keys=True).encode())
+    digest.update(json.dumps(model.config.to_dict(), sort_keys=True, default=str).encode())
+    for name, value in model.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
