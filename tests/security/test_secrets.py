@@ -1,4 +1,4 @@
-"""Keys of the environment reach no file that a run leaves."""
+"""Keys in the environment are in nothing that a run leaves behind, W&B's own files among it."""
 
 import os
 import subprocess
@@ -7,23 +7,42 @@ from pathlib import Path
 
 import pytest
 
-RUN = Path(__file__).parents[2] / "run.py"
-CANARY = "f00dcafe" * 5  # forty characters, as a real key has
-KEYS = ("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+ROOT = Path(__file__).parents[2]
+CANARIES = {
+    "WANDB_API_KEY": "canaryw" + "0123456789abcdef" * 2 + "f",
+    "HF_TOKEN": "hf_canaryhABCDEFGHIJKLMNOPQRSTU",
+    "HUGGING_FACE_HUB_TOKEN": "hf_canarygABCDEFGHIJKLMNOPQRSTU",
+}
 
 
 @pytest.mark.slow
-def test_no_key_is_in_what_a_run_leaves_or_says(tmp_path):
-    environment = os.environ | dict.fromkeys(KEYS, CANARY) | {"WANDB_MODE": "offline"}
-    said = b""
-    for words in (("logger=wandb", "name=run"), ("task=export", "ckpt=runs/run"), ("task=report", "runs=[runs/run]")):
-        command = [sys.executable, RUN, *words, *([] if "ckpt=runs/run" in words else ["debug=tiny"])]
-        outcome = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False, timeout=200)
-        assert outcome.returncode == 0, outcome.stderr[-3000:]
-        said += outcome.stdout + outcome.stderr
+@pytest.mark.parametrize(
+    "words", [[], ["-m", "seed=1,2"], ["data.summary_column=no_such"]], ids=["run", "sweep", "failure"]
+)
+def test_canaries(words, tmp_path):
+    if "data.summary_column=no_such" in words:
+        (tmp_path / "x.jsonl").write_text('{"document": "a"}\n')
+        words = [*words, "data=files", "data.path=x.jsonl"]
+    environment = os.environ | CANARIES | {"WANDB_MODE": "offline", "WARMSTART_CACHE": str(tmp_path / "cache")}
+    named = [] if words else ["name=run"]
+    command = [sys.executable, ROOT / "run.py", *words, *named, "debug=tiny", "logger=wandb"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False, timeout=300)
+    assert ended.returncode == (2 if "data=files" in words else 0), ended.stderr.decode()[-2000:]
+    if not words:
+        for later in (["task=export", "ckpt=runs/run"], ["task=report", "runs=[runs/run]"]):
+            after = subprocess.run(
+                [*command[:2], *later], cwd=tmp_path, env=environment, capture_output=True, check=False
+            )
+            assert after.returncode == 0, after.stderr.decode()[-2000:]
+            ended.stderr += after.stdout + after.stderr
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert any(path.suffix == ".wandb" for path in files)
+        assert {"result.json", "best.ckpt", "overrides.yaml", "README.md", "report.html"} <= {
+            path.name for path in files
+        }
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert any(path.suffix == ".wandb" for path in files)
-    assert any(path.suffix == ".ckpt" for path in files)
-    assert any(path.name == "report.html" for path in files)
-    assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
-    assert CANARY.encode() not in said
+    left = {str(path.relative_to(tmp_path)): path.read_bytes() for path in files}
+    left |= {"stdout": ended.stdout, "stderr": ended.stderr}
+    for name, content in left.items():
+        for key, canary in CANARIES.items():
+            assert canary.encode() not in content, f"{key} is in {name}"

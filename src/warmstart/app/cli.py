@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from warmstart.app.errors import explain
+from warmstart.app.no_code import refuse_code
 from warmstart.app.recorded import with_recorded
 from warmstart.app.schema import register, to_settings
 from warmstart.app.sweep import JobFailed, Sweep, job_folder, run_job, summary, sweep_folder
@@ -55,6 +56,7 @@ def run_task(cfg: DictConfig) -> object:
 def main() -> None:
     """Entry point of ``run.py`` and of the ``warmstart`` command."""
     register()
+    refuse_code()
     # oc.select gives a null that is there, not its default: every run without a name went to runs/None.
     OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value, replace=True)
     OmegaConf.register_new_resolver("run_id", lambda: uuid.uuid4().hex[:4], use_cache=True, replace=True)

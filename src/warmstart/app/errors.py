@@ -24,7 +24,8 @@ def explain(error: BaseException) -> str | None:
     for cause in causes:
         if isinstance(cause, OmegaConfBaseException):
             key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
-            return f"{key}: {_first_line(cause)}. Every key and its type: src/warmstart/app/schema.py, or --cfg job."
+            named = f"{key}: " if key else ""
+            return f"{named}{_first_line(cause)}. Every key and its type: src/warmstart/app/schema.py, or --cfg job."
     if isinstance(error, HydraException):
         return f"{_compact(error)} See --help for the choices."
     return None

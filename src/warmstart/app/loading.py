@@ -19,17 +19,46 @@ def load_trained(path: str) -> tuple[Any, Any, Path]:
 
     given = Path(path)
     if is_export(given):
-        return EncoderDecoderModel.from_pretrained(given).eval(), TokenizerPair.load(given), given
+        model = _load_export(path)
+        tokenizers = TokenizerPair.load(given)
+        _check_vocabularies(path, model, tokenizers)
+        return model.eval(), tokenizers, given
     checkpoint, file = open_checkpoint(path)
     if not is_sound(file):
         raise UserError(f"ckpt={path}: {file} is damaged: its checksum is another. Name another checkpoint of the run.")
     try:
+        # Here and below any error: a damaged file raises dozens of unrelated types.
         model = EncoderDecoderModel(EncoderDecoderConfig(**checkpoint["hyper_parameters"]["model_config"]))
         weights = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
         model.load_state_dict(weights)
-    except (RuntimeError, KeyError) as error:
+    except Exception as error:
         raise _damaged(path, file, error) from error
-    return model.eval(), TokenizerPair.load(file.parent / "tokenizers"), file.parents[1]
+    tokenizers = TokenizerPair.load(file.parent / "tokenizers")
+    _check_vocabularies(path, model, tokenizers)
+    return model.eval(), tokenizers, file.parents[1]
+
+
+def _load_export(path: str) -> Any:
+    from warmstart.model.modeling import EncoderDecoderModel
+
+    try:
+        loaded: Any = EncoderDecoderModel.from_pretrained(path, use_safetensors=True, output_loading_info=True)
+    except Exception as error:
+        raise _damaged(path, Path(path), error) from error
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        raise _damaged(path, Path(path), KeyError(f"{len(missing)} weights are not there, such as {missing[0]}"))
+    return model
+
+
+def _check_vocabularies(path: str, model: Any, tokenizers: Any) -> None:
+    for role, tokenizer in (("encoder", tokenizers.source), ("decoder", tokenizers.target)):
+        rows = getattr(model.config, role).vocab_size
+        if len(tokenizer) > rows:
+            raise UserError(
+                f"ckpt={path}: its {role} knows {rows} tokens, but its {role}'s tokenizer has {len(tokenizer)}. They "
+                "are not of one model; restore the folder of tokenizers."
+            )
 
 
 def open_checkpoint(path: str) -> tuple[dict[str, Any], Path]:
@@ -40,8 +69,6 @@ def open_checkpoint(path: str) -> tuple[dict[str, Any], Path]:
     Raises:
         UserError: nothing is there, or it is damaged.
     """
-    import pickle
-
     import torch
 
     given = Path(path)
@@ -57,9 +84,12 @@ def open_checkpoint(path: str) -> tuple[dict[str, Any], Path]:
         if not file.exists():
             raise UserError(f"ckpt={path}: {given} holds neither an export (config.json) nor checkpoints/best.ckpt.")
     try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=True), file
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        if not isinstance(checkpoint["hyper_parameters"], dict):
+            raise TypeError("its hyper_parameters are no dict")
+    except Exception as error:
         raise _damaged(path, file, error) from error
+    return checkpoint, file
 
 
 def is_export(folder: Path) -> bool:
@@ -68,4 +98,6 @@ def is_export(folder: Path) -> bool:
 
 
 def _damaged(path: str, file: Path, error: Exception) -> UserError:
-    return UserError(f"ckpt={path}: {file} is damaged or not ours ({str(error).splitlines()[0]}).")
+    return UserError(
+        f"ckpt={path}: {file} is damaged or not ours ({(str(error).splitlines() or [type(error).__name__])[0]})."
+    )

@@ -16,6 +16,7 @@ from warmstart.app.schema import GROUPS, Config
 from warmstart.errors import UserError
 
 OF_EXPORT = "run_config.yaml"
+_OF_THIS_MACHINE = ("cache_dir", "processes")
 _WHOLE = ("experiment", "debug")  # these choices may touch any group, so they stand for the whole config
 
 
@@ -31,10 +32,17 @@ def with_recorded(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     if cfg.ckpt is None or any(key in _WHOLE for key in keys):
         return cfg
     recorded, file = _record(cfg.ckpt)
+    if key := _interpolation(recorded):
+        raise UserError(
+            f"{file}: {key} is an interpolation, which a run never records: it could read this machine's environment. "
+            "The file was changed; do not use it."
+        )
     here: Any = OmegaConf.to_container(cfg, enum_to_str=True)
     try:
         # By key and no deeper: a half's architecture is whole or nothing. An export records parts of two groups.
         taken = {name: here[name] | recorded[name] for name in GROUPS if name in recorded}
+        if "data" in taken:
+            taken["data"] |= {name: here["data"][name] for name in _OF_THIS_MACHINE}
         taken["seed"] = recorded.get("seed", here["seed"])
         merged: Any = OmegaConf.merge(OmegaConf.structured(Config), here | taken)
     except Exception as error:  # OmegaConf's and Python's have no common parent
@@ -48,10 +56,19 @@ def with_recorded(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     return merged
 
 
+def _interpolation(value: Any, key: str = "") -> str | None:
+    """The first key whose value OmegaConf would replace when it is read; None where there is none."""
+    if isinstance(value, str):
+        return (key or "it") if "${" in value else None
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    below = (_interpolation(inner, f"{key}.{name}" if key else str(name)) for name, inner in items)
+    return next((found for found in below if found), None)
+
+
 def _record(ckpt: str) -> tuple[dict[str, Any], Path]:
     if not is_export(Path(ckpt)):
         checkpoint, file = open_checkpoint(ckpt)
-        return checkpoint.get("hyper_parameters", {}).get("config", {}), file
+        return checkpoint["hyper_parameters"].get("config", {}), file
     file = Path(ckpt) / OF_EXPORT
     if not file.exists():  # of save_pretrained alone
         return {}, file
@@ -59,4 +76,6 @@ def _record(ckpt: str) -> tuple[dict[str, Any], Path]:
         recorded: Any = OmegaConf.to_container(OmegaConf.load(file))
     except Exception as error:  # yaml's, OmegaConf's and the file system's have no common parent either
         raise UserError(f"{file} cannot be read ({str(error).splitlines()[0]}). Export the model again.") from error
+    if not isinstance(recorded, dict):
+        raise UserError(f"{file} cannot be read (it holds no settings). Export the model again.")
     return recorded, file

@@ -119,17 +119,20 @@ class TokenizerPair:
         folder = Path(folder)
         try:
             about = json.loads((folder / "tokenizer_pair.json").read_text(encoding="utf-8"))
+            saved = {name: about[name] for name in _PAIR_IDS}
         except FileNotFoundError:
             raise UserError(
                 f"No pair of tokenizers in {folder}: tokenizer_pair.json is missing. "
                 "Name the tokenizers folder of a run's checkpoints or of an export."
             ) from None
+        except (ValueError, RecursionError, KeyError, TypeError) as error:
+            raise UserError(f"{folder / 'tokenizer_pair.json'} is damaged ({error!r}). Save the pair again.") from error
         pair = cls(*(_from_folder(str(folder / f"{role}_tokenizer"), role) for role in ("encoder", "decoder")))
         found = {**pair.special_ids(), "source_pad_id": pair.source_pad_id}
-        if found != {name: about[name] for name in found}:
+        if found != saved:
             raise UserError(
                 f"The tokenizers in {folder} give the special ids {found}, but were saved with "
-                f"{ {name: about[name] for name in found} }. Their files were changed: save the pair again."
+                f"{saved}. Their files were changed: save the pair again."
             )
         return pair
 
@@ -141,6 +144,7 @@ class TokenizerPair:
         return digest.hexdigest()
 
 
+_PAIR_IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id", "source_pad_id")
 _ONLY_IDS: dict[str, Any] = {
     "padding": False,
     "return_attention_mask": False,
@@ -219,7 +223,7 @@ def _from_folder(location: str, role: str) -> Any:
             merges: Any = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
             return GPT2Tokenizer(vocab=vocab, merges=merges)
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # the Rust library's own errors are of the bare type
         files = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
         raise UserError(
             f"{role}: no tokenizer can be read from {location} (it holds {files}): "

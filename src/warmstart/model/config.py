@@ -59,6 +59,7 @@ class EncoderDecoderConfig(PreTrainedConfig):
         # one object given for both halves must become two.
         self.encoder, self.decoder = copy.deepcopy(self.encoder), copy.deepcopy(self.decoder)
         super().__post_init__(**kwargs)
+        refuse_kernels(self, self.encoder, self.decoder)
         self.encoder.is_decoder = False
         self.encoder.add_cross_attention = False
         self.decoder = text_part(self.decoder)
@@ -81,6 +82,20 @@ class EncoderDecoderConfig(PreTrainedConfig):
         if encoder and not decoder:
             return self.encoder
         return self
+
+
+def refuse_kernels(*configs: Any) -> None:
+    """An attention that is named like a repository would be downloaded and run: a checkpoint cannot ask for that.
+
+    Raises:
+        ValueError: a config names one.
+    """
+    for config in configs:
+        if "/" in str(getattr(config, "_attn_implementation", None)):
+            raise ValueError(
+                f"The config of a {config.model_type} asks for the attention {config._attn_implementation!r}, which is "
+                "code from a hub and is not run. Take attn_implementation out of its config.json."
+            )
 
 
 AutoConfig.register(EncoderDecoderConfig.model_type, EncoderDecoderConfig, exist_ok=True)

@@ -7,14 +7,18 @@ same architecture or in a two-layer one.
 """
 
 import importlib.metadata
+import pickle
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from warmstart.errors import UserError
 from warmstart.model.attention import use_lean_dropout
+from warmstart.model.config import refuse_kernels
 from warmstart.model.copying import copy_cross_attention
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import build_encoder, check_sees_both_ways, encoder_class
@@ -91,9 +95,17 @@ def half_config(settings: HalfSettings, role: Role, vocab_size: int | None = Non
         UserError: the type is unknown, cannot serve in this role, or has no such ``architecture`` key.
     """
     if settings.weights is Weights.pretrained:
-        config = AutoConfig.from_pretrained(
-            resolve_path(settings.path), revision=settings.revision, trust_remote_code=False
-        )
+        try:
+            config = AutoConfig.from_pretrained(
+                resolve_path(settings.path), revision=settings.revision, trust_remote_code=False
+            )
+            refuse_kernels(config)
+        except UserError:
+            raise
+        except Exception as error:  # a config.json that is damaged raises whatever its first user does
+            raise UserError(
+                f"{role}={settings.name}: no model can be read from {settings.path}: {_said(error)}"
+            ) from error
     else:
         config = _config_of_type(settings, role, vocab_size)
     _check_role(config, settings, role)
@@ -171,12 +183,22 @@ def build_model(
         raise UserError(
             f"encoder={encoder.name} decoder={decoder.name} bridge.share={bridge.share.value}: {error}"
         ) from None
+    # A weights file that is damaged, of other shapes, or that holds code beside data.
+    except (OSError, RuntimeError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+        paths = [half.path for half in (encoder, decoder) if half.weights is Weights.pretrained]
+        if not paths or isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise UserError(f"The weights of {' or '.join(paths)} cannot be read: {_said(error)}") from error
     for role, settings in (("encoder", encoder), ("decoder", decoder)):
         if settings.weights is Weights.random:
             model.mark_new(f"{role}.")
         use_lean_dropout(getattr(model, role))
     freeze(model, bridge)
     return model
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def maximum_positions(config: PreTrainedConfig) -> int | None:

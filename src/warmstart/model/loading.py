@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from warmstart.model.config import refuse_kernels
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import encoder_class, load_encoder
 
@@ -83,4 +84,5 @@ def _config_of(path: str | None, kwargs: dict[str, Any]) -> tuple[PreTrainedConf
     hub = {name: value for name, value in kept.items() if name not in ("dtype", "torch_dtype", "attn_implementation")}
     rest = {name: value for name, value in kwargs.items() if name not in kept}
     config, unused = AutoConfig.from_pretrained(str(path), return_unused_kwargs=True, **hub, **rest)
+    refuse_kernels(config)
     return config, kept | {name: value for name, value in unused.items() if name not in kept}

@@ -1,0 +1,206 @@
+"""Nothing that is read becomes code: no yaml, no override, no checkpoint, no export, no tokenizer."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+from warmstart.app.loading import load_trained
+from warmstart.app.no_code import check_no_code
+from warmstart.app.recorded import with_recorded
+from warmstart.data.tokenizers import TokenizerPair
+from warmstart.errors import UserError
+from warmstart.model.halves import build_model, half_config
+from warmstart.training.checkpoint_io import AtomicCheckpointIO
+
+ROOT = Path(__file__).parents[2]
+
+
+class Evil:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hydra.callbacks.x._target_", "builtins.open"),
+        ("hydra.callbacks.sweep._target_", "os.system"),
+        ("hydra.callbacks.x._target_", "${oc.env:HOME}"),
+        ("hydra.launcher._target_", "subprocess.Popen"),
+        ("hydra.launcher.x._target_", "hydra_plugins.x"),
+        ("hydra.sweeper.sampler._target_", "os.system"),
+        ("hydra.job_logging.formatters.x.()", "builtins.open"),
+        ("hydra.job_logging.handlers.x.class", "logging.handlers.HTTPHandler"),
+        ("hydra.job_logging.handlers.x.stream", "ext://os.environ"),
+        ("hydra.job_logging.handlers.x.stream", "${oc.env:X}"),
+        ("hydra.hydra_logging.handlers.x.filename", "cfg://root"),
+        ("encoder.architecture.x._target_", "os.system"),
+    ],
+)
+def test_a_config_names_no_code(key, value):
+    node = value
+    for part in reversed(key.split(".")):
+        node = {part: node}
+    with pytest.raises(UserError, match="names code to run, or could"):
+        check_no_code(OmegaConf.create(node))
+
+
+def test_hydras_own_choices_pass():
+    check_no_code(
+        OmegaConf.create(
+            {
+                "hydra": {
+                    "callbacks": {"sweep": {"_target_": "warmstart.app.sweep.Sweep"}},
+                    "launcher": {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"},
+                    "sweeper": {
+                        "_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper",
+                        "sampler": {"_target_": "optuna.samplers.TPESampler"},
+                    },
+                    "job_logging": {
+                        "formatters": {
+                            "simple": {"format": "%(message)s"},
+                            "colorlog": {"()": "colorlog.ColoredFormatter"},
+                        },
+                        "handlers": {
+                            "console": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"},
+                            "file": {"filename": "${hydra.runtime.output_dir}/${hydra.job.name}.log"},
+                        },
+                    },
+                }
+            }
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["+hydra.callbacks.x={_target_:builtins.open,file:owned,mode:w}"],
+        ["--config-dir=yamls", "hydra/job_logging=evil"],
+        ["-m", "--config-dir=yamls", "hydra/sweeper=evil", "seed=1"],
+    ],
+)
+def test_run_py_runs_no_code_of_a_config(words, tmp_path):
+    for group, text in {
+        "job_logging": 'version: 1\nformatters: {x: {"()": builtins.open, file: owned, mode: w}}\n',
+        "sweeper": "defaults: [basic]\nx: {_target_: builtins.open, file: owned, mode: w}\n",
+    }.items():
+        folder = tmp_path / "yamls" / "hydra" / group
+        folder.mkdir(parents=True)
+        (folder / "evil.yaml").write_text(text)
+    command = [sys.executable, ROOT / "run.py", "task=check", "debug=tiny", *words]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert not (tmp_path / "owned").exists()
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_pickle_in_a_checkpoint_is_not_run(tiny_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    file = run / "checkpoints" / "best.ckpt"
+    good = torch.load(file, weights_only=True)
+    for place in ({"hyper_parameters": Evil(tmp_path / "owned")}, {"state_dict": {"x": Evil(tmp_path / "owned")}}):
+        torch.save(good | place, file)
+        with pytest.raises(UserError, match=r"best\.ckpt is damaged or not ours"):
+            load_trained(str(run))
+        with pytest.raises(UserError, match="holds code beside data"):
+            AtomicCheckpointIO().load_checkpoint(file, weights_only=False)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_pickle_in_place_of_safetensors_is_not_run(tiny_run, tmp_path, settings_of):
+    export = tmp_path / "export"
+    shutil.copytree(tiny_run / "export", export)
+    (export / "model.safetensors").unlink()
+    torch.save({"x": Evil(tmp_path / "owned")}, export / "pytorch_model.bin")
+    with pytest.raises(UserError, match="is damaged or not ours"):
+        load_trained(str(export))
+    torch.save(
+        load_file(tiny_run / "export" / "model.safetensors"), export / "pytorch_model.bin"
+    )  # a harmless one, too
+    with pytest.raises(UserError, match="is damaged or not ours"):
+        load_trained(str(export))
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / "config.json").write_text(json.dumps({"model_type": "bert", "num_hidden_layers": 1, "vocab_size": 600}))
+    torch.save({"x": Evil(tmp_path / "owned")}, half / "pytorch_model.bin")
+    settings = settings_of("debug=tiny", f"encoder.path={half}", "encoder.weights=pretrained", "encoder.scale=full")
+    ids = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    sizes = {"encoder_vocab_size": 600, "decoder_vocab_size": 500}
+    with pytest.raises(UserError, match="cannot be read"):
+        build_model(settings.encoder, settings.decoder, settings.bridge, special_ids=ids, **sizes)
+    assert not (tmp_path / "owned").exists()
+
+
+def write_module(folder, owned):
+    """Code that a checkpoint brings along."""
+    folder.joinpath("evil.py").write_text(f"open({str(owned)!r}, 'w')\nclass Evil: pass\n")
+
+
+def test_remote_code_cannot_be_switched_on_by_a_checkpoint(tiny_run, tmp_path):
+    export = tmp_path / "export"
+    shutil.copytree(tiny_run / "export", export)
+    autos = ("AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+    on = {"auto_map": dict.fromkeys(autos, "evil.Evil"), "trust_remote_code": True}
+    for folder in (export, export / "encoder_tokenizer", export / "decoder_tokenizer"):
+        write_module(folder, tmp_path / "owned")
+    config = json.loads((export / "config.json").read_text())
+    for part in (config, config["encoder"], config["decoder"]):
+        part |= on
+    (export / "config.json").write_text(json.dumps(config))
+    for role in ("encoder", "decoder"):
+        file = export / f"{role}_tokenizer" / "tokenizer_config.json"
+        evil = {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}, "trust_remote_code": True}
+        file.write_text(json.dumps(json.loads(file.read_text()) | evil | {"tokenizer_class": "Evil"}))
+    for load in (load_trained, TokenizerPair.load):
+        try:
+            load(str(export))
+        except UserError as error:
+            assert "tokenizer" in str(error)  # noqa: PT017
+    assert not (tmp_path / "owned").exists()
+
+
+def test_attention_from_a_hub_is_refused(tiny_run, tmp_path, settings_of):
+    export = tmp_path / "export"
+    shutil.copytree(tiny_run / "export", export)
+    config = json.loads((export / "config.json").read_text())
+    # The joint config's word counts for both halves: what stands in a half's own part is overwritten.
+    (export / "config.json").write_text(json.dumps(config | {"attn_implementation": "somebody/kernel"}))
+    with pytest.raises(UserError, match=r"somebody/kernel.*code from a hub"):
+        load_trained(str(export))
+    config["encoder"]["attn_implementation"] = config["decoder"]["attn_implementation"] = "somebody/kernel"
+    (export / "config.json").write_text(json.dumps(config))
+    model, _, _ = load_trained(str(export))
+    assert model.encoder.config._attn_implementation == model.decoder.config._attn_implementation == "sdpa"
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / "config.json").write_text(json.dumps({"model_type": "bert", "attn_implementation": "somebody/kernel"}))
+    settings = settings_of("debug=tiny", f"encoder.path={half}", "encoder.weights=pretrained", "encoder.scale=full")
+    with pytest.raises(UserError, match=r"somebody/kernel.*code from a hub"):
+        half_config(settings.encoder, "encoder")
+
+
+def test_a_record_cannot_read_this_machines_environment(tiny_run, tmp_path, settings_of, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "canary")
+    export = tmp_path / "export"
+    shutil.copytree(tiny_run / "export", export)
+    (export / "run_config.yaml").write_text("data: {path: '${oc.env:HF_TOKEN}', max_source_length: 20}\n")
+    with pytest.raises(UserError, match=r"data\.path is an interpolation"):
+        with_recorded(OmegaConf.structured(settings_of("debug=tiny", f"ckpt={export}")), [])
+    # Where a checkpoint's own machine kept its cache is no place to write to here.
+    (export / "run_config.yaml").write_text(f"data: {{cache_dir: {tmp_path / 'elsewhere'}}}\n")
+    merged = with_recorded(OmegaConf.structured(settings_of("debug=tiny", f"ckpt={export}")), [])
+    assert merged.data.cache_dir == str(tmp_path / "cache")
