@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import zipfile
 
 import pyarrow
@@ -30,7 +31,9 @@ any_row = st.one_of(
     st.fixed_dictionaries({}, optional={"document": any_value, "summary": any_value, "id": any_value}),
     st.fixed_dictionaries({"document": any_text, "summary": any_text, "id": st.sampled_from(["k1", "x", "y", 7])}),
 )
-many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# A longer run, for a maintainer: FUZZ_EXAMPLES=2000 python -m pytest tests/data/test_bad_input.py
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
+many = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def load(path, **options):

@@ -149,3 +149,59 @@ def test_cache_root(monkeypatch, tmp_path):
     monkeypatch.delenv("WARMSTART_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_root() == tmp_path / ".cache" / "warmstart"
+
+
+TOKENIZE = """
+import logging, os, signal, sys
+from warmstart.data import token_cache
+from warmstart.data.datamodule import SummarizationDataModule
+from warmstart.data.settings import DataKind, DataSettings
+from warmstart.data.tokenizers import TokenizerPair
+
+logging.basicConfig(level=logging.INFO)
+token_cache._TEXTS_AT_A_TIME = 8
+if sys.argv[2] == "killed":
+    append, calls = token_cache._RowsWriter.append, []
+
+    def dies(self, rows):
+        append(self, rows)
+        calls.append(rows)
+        if len(calls) == 5:
+            self._file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    token_cache._RowsWriter.append = dies
+settings = DataSettings(name="written", kind=DataKind.written, cache_dir=sys.argv[1])
+data = SummarizationDataModule(settings, TokenizerPair.load(sys.argv[3]), seed=0)
+data.prepare_data()
+print(data.row_counts()["train"]["kept"])
+"""
+
+
+def tokenizing(tmp_path, pair, how):
+    pair.save(tmp_path / "pair")
+    command = [sys.executable, "-c", TOKENIZE, str(tmp_path / "cache"), how, str(tmp_path / "pair")]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_processes_share_one_cache(pair, tmp_path):
+    processes = [tokenizing(tmp_path, pair, "to the end") for _ in range(2)]
+    ended = [process.communicate(timeout=120) for process in processes]
+    assert [out for out, _ in ended] == ["32\n"] * 2, ended
+    assert sum(log.count("tokenized ") for _, log in ended) == 3  # each split once, by whichever came first
+    assert len(folders(tmp_path)) == 3
+
+
+def test_a_killed_tokenizer_leaves_nothing_that_looks_whole_and_no_lock_that_holds(pair, tmp_path):
+    killed = tokenizing(tmp_path, pair, "killed")
+    killed.communicate(timeout=120)
+    assert killed.returncode == -9
+    assert [".partial-" in folder.name for folder in folders(tmp_path)] == [True]
+    assert list((tmp_path / "cache" / "tokens").glob("*.lock"))
+    next_one = tokenizing(tmp_path, pair, "to the end")
+    assert next_one.communicate(timeout=120)[0] == "32\n"
+    assert len(folders(tmp_path)) == 3
+    train = next(folder for folder in folders(tmp_path) if folder.name.startswith("train-"))
+    undisturbed = tokenize(pair, fingerprint="other", max_source_length=512, max_target_length=128)
+    for name in ("source_ids", "source_offsets", "target_ids", "target_offsets"):
+        assert (train / f"{name}.npy").read_bytes() == (undisturbed.folder / f"{name}.npy").read_bytes()
