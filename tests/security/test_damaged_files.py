@@ -36,6 +36,7 @@ def copy(tiny_run, tmp_path_factory):
     """A copy of the run whose files the tests overwrite."""
     folder = tmp_path_factory.mktemp("damaged") / "run"
     shutil.copytree(tiny_run, folder)
+    (folder / "checkpoints" / "SHA256SUMS").unlink()  # with it no damage would reach the reader
     return folder
 
 
@@ -85,6 +86,7 @@ def test_a_damaged_pair_of_tokenizers_loads_or_is_named(tiny_run, copy, damage, 
 def test_weights_and_tokenizers_of_another_model(tiny_run, tmp_path, change):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
+    (run / "checkpoints" / "SHA256SUMS").unlink()  # a checkpoint that is whole, but does not fit
     checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     weights = load_file(run / "export" / "model.safetensors")
     name = "decoder.transformer.wpe.weight"
