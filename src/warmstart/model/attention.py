@@ -11,6 +11,7 @@ Without dropout, and on any other device, this is transformers' ``sdpa``.
 Shapes: B batch, N heads, G heads of keys and values, T queries, S keys, D width of a head.
 """
 
+import functools
 import inspect
 import math
 import sys
@@ -97,7 +98,7 @@ class _Attention(torch.autograd.Function):
         read = torch.empty_like(query, memory_format=torch.contiguous_format)
         read = read if value.shape[-1] == query.shape[-1] else query.new_empty(*query.shape[:-1], value.shape[-1])
         for place, drop in _chunks(query, key, share, seed):
-            probabilities = _probabilities(query[place], key[place], _part(mask, place), scale)
+            probabilities = attention_probabilities(query[place], key[place], _part(mask, place), scale)
             read[place] = probabilities.masked_fill_(drop, 0) @ value[place]
         return read.mul_(1 / (1 - share))
 
@@ -110,7 +111,7 @@ class _Attention(torch.autograd.Function):
         grads = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (query, key, value)]
         grad_query, grad_key, grad_value = grads
         for place, drop in _chunks(query, key, share, seed):
-            probabilities = _probabilities(query[place], key[place], _part(mask, place), scale)
+            probabilities = attention_probabilities(query[place], key[place], _part(mask, place), scale)
             grad = (grad_read[place] @ value[place].transpose(-1, -2)).masked_fill_(drop, 0)
             grad = torch._softmax_backward_data(grad, probabilities, -1, probabilities.dtype)
             grad_value[place] = probabilities.masked_fill_(drop, 0).transpose(-1, -2) @ grad_read[place]
@@ -145,7 +146,7 @@ def _part(mask: Tensor | None, place: Place) -> Tensor | None:
     return mask[place[0], place[1] if mask.shape[1] > 1 else slice(None)]
 
 
-def _probabilities(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def attention_probabilities(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """Softmax over the keys; all zero where a query may read none, as torch's own attention gives."""
     scores = (query * scale) @ key.transpose(-1, -2)
     if mask is None:
@@ -163,13 +164,24 @@ def use_lean_dropout(half: PreTrainedModel) -> bool:
     False, and nothing is changed, where another implementation was chosen, the half does not go through transformers'
     attention functions, or its code asks for ``sdpa`` by name.
     """
-    if half.config._attn_implementation != "sdpa" or not half._can_set_attn_implementation():
-        return False
-    code = {type(module).__module__ for module in half.modules()}
-    if any('"sdpa"' in inspect.getsource(sys.modules[name]) for name in code if ".models." in name):
+    if half.config._attn_implementation != "sdpa" or not can_exchange_sdpa(half):
         return False
     half.config._attn_implementation = NAME
     return True
+
+
+def can_exchange_sdpa(half: PreTrainedModel) -> bool:
+    """Whether a half goes through transformers' attention functions, and no code of its own asks for ``sdpa`` by name.
+
+    Types that do build their masks by that name (Falcon, GLM-MoE).
+    """
+    code = frozenset(type(module).__module__ for module in half.modules())
+    return half._can_set_attn_implementation() and not _asks_for_sdpa(code)
+
+
+@functools.cache
+def _asks_for_sdpa(code: frozenset[str]) -> bool:
+    return any('"sdpa"' in inspect.getsource(sys.modules[name]) for name in code if ".models." in name)
 
 
 AttentionInterface.register(NAME, lean_dropout_attention)

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from warmstart.model.few_queries import read_by_few, serves
+
 
 @dataclass
 class Source:
@@ -46,6 +48,14 @@ class Reader:
         """``with reader.reading(source): decoder(...)``; outside, the decoder is the bare language model."""
         self.source = source
         return self
+
+    def drop(self, stays: Tensor) -> None:
+        """Leave out the sources that are not among ``stays`` (their places), within a ``generate``."""
+        assert self.source is not None
+        assert self.source.kept is not None
+        states, mask = self.source.states_BSE[stays], self.source.mask_BS
+        kept = {index: (keys[stays], values[stays]) for index, (keys, values) in self.source.kept.items()}
+        self.source = Source(states, mask if mask is None else mask[stays], kept)
 
 
 @dataclass(frozen=True)
@@ -129,9 +139,13 @@ class CrossAttention(GradientCheckpointingLayer):
         if self.shape.normed_heads:
             queries = self.q_norm(queries)
         mask = None if source.mask_BS is None else (source.mask_BS != 0)[:, None, None, :]
-        read = F.scaled_dot_product_attention(
-            queries.transpose(1, 2), keys_BKSD, values_BKSD, attn_mask=mask, enable_gqa=keys_BKSD.shape[1] > 1
-        )
+        queries_BNTD = queries.transpose(1, 2)
+        if serves(queries_BNTD, keys_BKSD, mask):
+            read = read_by_few(queries_BNTD, keys_BKSD, values_BKSD, mask)
+        else:
+            read = F.scaled_dot_product_attention(
+                queries_BNTD, keys_BKSD, values_BKSD, attn_mask=mask, enable_gqa=keys_BKSD.shape[1] > 1
+            )
         read = self.o_proj(read.transpose(1, 2).reshape(rows, length, -1))
         read = self.dropout(read)
         return (read if self.gate is None else read * self.gate.tanh()).to(hidden_RTH.dtype)

@@ -5,6 +5,7 @@ Shapes: B batch, S source length.
 
 import inspect
 import logging
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,11 @@ from transformers import GenerationMixin
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from warmstart.model.beam_search import decode
 from warmstart.model.cross_attention import Source
 from warmstart.model.encoders import states_width
+from warmstart.model.few_queries import few_queries
+from warmstart.model.packed import packed_matrices
 from warmstart.model.padding import infer_source_mask
 from warmstart.model.shared_source import SourceCache
 from warmstart.model.special_ids import SPECIAL_IDS, sync_special_ids
@@ -62,7 +66,14 @@ class PairGeneration(GenerationMixin):
         self._shares_source = chosen in (None, "dynamic")
         if not self._shares_source:
             _log.info("cache_implementation=%s holds a row for each beam: the source's keys and values too.", chosen)
-        return super().generate(inputs, generation_config=generation_config, **kwargs)  # type: ignore[misc]
+        with packed_matrices(self.decoder), few_queries(self.decoder):
+            return super().generate(inputs, generation_config=generation_config, **kwargs)  # type: ignore[misc]
+
+    def _sample(self, *args: Any, **kwargs: Any) -> Any:
+        return decode(self, *args, **kwargs)
+
+    def _beam_search(self, *args: Any, **kwargs: Any) -> Any:
+        return decode(self, *args, **kwargs)
 
     @torch.no_grad()
     def _generate_grafted(self, inputs: Tensor | None, generation_config: Any, kwargs: dict[str, Any]) -> Any:
@@ -93,7 +104,10 @@ class PairGeneration(GenerationMixin):
         if kind in _NO_CACHE_FROM_BEAMS and beams >= _NO_CACHE_FROM_BEAMS[kind]:
             _log.info("A %s decoder generates without its cache here: it would change the result.", kind)
             kwargs["use_cache"] = False
-        with self._reader.reading(source):
+        if kwargs.get("assistant_model") is None and kwargs.get("custom_generate") is None:
+            given = {name: kwargs[name] for name in ("synced_gpus", "streamer") if kwargs.get(name) is not None}
+            kwargs["custom_generate"] = partial(decode, drop_sources=self._reader.drop, **given)
+        with self._reader.reading(source), packed_matrices(self.decoder), few_queries(self.decoder):
             return self.decoder.generate(
                 ids,
                 attention_mask=torch.ones_like(ids) if mask is None else mask,
