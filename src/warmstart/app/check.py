@@ -17,6 +17,7 @@ from warmstart.model.settings import HalfSettings, Halves, Scale, Share, Weights
 
 def faults(settings: Config) -> list[str]:
     """One sentence for each fault: what was asked, what is wrong, what to do."""
+    from warmstart.model.decoders import NO_GRADIENT_CHECKPOINTING
     from warmstart.model.halves import maximum_positions
     from warmstart.training.trainer import check_extra
 
@@ -50,11 +51,15 @@ def faults(settings: Config) -> list[str]:
         try:
             if half.scale is Scale.tiny and half.weights is Weights.pretrained:
                 raise UserError(f"{role}.scale=tiny needs {role}.weights=random: no checkpoint has that size.")
-            positions = maximum_positions(architecture(half, role))
+            config = architecture(half, role)
+            positions = maximum_positions(config)
         except UserError as error:
             found.append(str(error))
             sound = False
             continue
+        reason = NO_GRADIENT_CHECKPOINTING.get(config.model_type) if role == "decoder" else None
+        if reason and settings.trainer.checkpoint_activations:
+            found.append(f"trainer.checkpoint_activations=true: not with decoder={half.name}, {reason}.")
         length = lengths[role]
         option = "data.max_source_length" if role == "encoder" else "data.max_target_length"
         if positions is not None and length > positions:

@@ -48,6 +48,7 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.evaluation.generation import generation_kwargs
     from warmstart.evaluation.rouge import rouge_scores
+    from warmstart.model.compiling import compile_layers
     from warmstart.model.halves import build_model, parameter_counts
     from warmstart.training.allocator import keep_freed_memory
     from warmstart.training.callbacks import SampleTable, best_validation
@@ -81,6 +82,10 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
         encoder_vocab_size=len(tokenizers.source),
         decoder_vocab_size=len(tokenizers.target),
     )
+    if settings.trainer.checkpoint_activations:
+        model.gradient_checkpointing_enable()
+    if settings.trainer.compile:
+        compile_layers(model)
     tokenizers.save(run_dir / "checkpoints" / "tokenizers")
 
     total_steps = math.ceil(batches / settings.trainer.accumulate) * settings.trainer.max_epochs

@@ -5,6 +5,8 @@ Shapes: B batch, S source length.
 
 import inspect
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,6 +17,7 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from warmstart.model.beam_search import decode
+from warmstart.model.compiling import uncompiled
 from warmstart.model.cross_attention import Source
 from warmstart.model.encoders import states_width
 from warmstart.model.few_queries import few_queries
@@ -66,8 +69,13 @@ class PairGeneration(GenerationMixin):
         self._shares_source = chosen in (None, "dynamic")
         if not self._shares_source:
             _log.info("cache_implementation=%s holds a row for each beam: the source's keys and values too.", chosen)
-        with packed_matrices(self.decoder), few_queries(self.decoder):
+        with self._made_fast():
             return super().generate(inputs, generation_config=generation_config, **kwargs)  # type: ignore[misc]
+
+    @contextmanager
+    def _made_fast(self) -> Iterator[None]:
+        with uncompiled(self), packed_matrices(self.decoder), few_queries(self.decoder):
+            yield
 
     def _sample(self, *args: Any, **kwargs: Any) -> Any:
         return decode(self, *args, **kwargs)
@@ -107,7 +115,7 @@ class PairGeneration(GenerationMixin):
         if kwargs.get("assistant_model") is None and kwargs.get("custom_generate") is None:
             given = {name: kwargs[name] for name in ("synced_gpus", "streamer") if kwargs.get(name) is not None}
             kwargs["custom_generate"] = partial(decode, drop_sources=self._reader.drop, **given)
-        with self._reader.reading(source), packed_matrices(self.decoder), few_queries(self.decoder):
+        with self._reader.reading(source), self._made_fast():
             return self.decoder.generate(
                 ids,
                 attention_mask=torch.ones_like(ids) if mask is None else mask,
@@ -121,7 +129,8 @@ class PairGeneration(GenerationMixin):
             sync_special_ids(self.config, self.generation_config)
             self.decoder.generation_config = self.generation_config
             ids = self._start_ids(1)
-            return self.decoder.generate(ids, attention_mask=torch.ones_like(ids), **kwargs)
+            with uncompiled(self):
+                return self.decoder.generate(ids, attention_mask=torch.ones_like(ids), **kwargs)
         shape = (1, 1, states_width(self.config.encoder))
         nothing = torch.zeros(shape, device=self.decoder.device, dtype=self.decoder.dtype)
         self._decodes_alone = True

@@ -82,6 +82,10 @@ class TrainerSettings:
     """Optimizer steps between logged training metrics."""
     progress_bar: bool = True
     """Show a progress bar."""
+    compile: bool = False
+    """Compile the layers of both halves (torch.compile): a minute or more at the first batch, then faster steps."""
+    checkpoint_activations: bool = False
+    """Keep the input of each layer alone and compute the rest again backward: less memory, about a third more work."""
     keep_freed_memory: bool = True
     """Keep what a step freed for the next one (glibc): faster on a CPU, for up to half as much memory again."""
     extra: dict[str, Any] = field(default_factory=dict)

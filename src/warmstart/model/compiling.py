@@ -1,0 +1,42 @@
+"""torch.compile, layer by layer: one graph for all layers of a kind, and for batches of every length.
+
+    compile_layers(model)          # training and likelihoods are compiled; generation is not
+    torch.compile(model)           # would compile anew for each length, and stop at the hooks of the source
+
+Layers of one class share their code, so a model of 24 layers compiles two or three of them; lengths and rows are
+dynamic, so no buckets are needed. What lies between layers (embeddings, the loss) runs as it did.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from warmstart.model.grafting import decoder_layers, outermost_lists
+
+
+def compile_layers(model: Any) -> list[nn.Module]:
+    """Compile the layers of both halves in place, at their first call; the names of parameters stay what they are.
+
+    Raises:
+        ValueError: the decoder has no list of layers.
+    """
+    layers = [layer for found in outermost_lists(model.encoder) for layer in found] + decoder_layers(model.decoder)
+    for layer in layers:
+        layer.compile(dynamic=True)
+    return layers
+
+
+@contextmanager
+def uncompiled(model: Any) -> Iterator[None]:
+    """Inside, compiled layers run as they were written: a cache that grows at each step would compile at each step."""
+    layers = [module for module in model.modules() if module._compiled_call_impl is not None]
+    kept = [layer._compiled_call_impl for layer in layers]
+    for layer in layers:
+        layer._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for layer, compiled in zip(layers, kept, strict=True):
+            layer._compiled_call_impl = compiled
