@@ -8,22 +8,21 @@ Activations and hours are rough.
 """
 
 import math
-import time
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import nn
 
 from warmstart.app.schema import Config
 from warmstart.data.settings import DataKind, DataSettings
 from warmstart.data.sources import load_source
 from warmstart.model.decoders import cross_attention_modules
 from warmstart.model.encoders import encoder_part
+from warmstart.model.flops import layers_of, training_flops
 from warmstart.model.halves import parameter_counts
 from warmstart.model.loss import CHUNK
 from warmstart.model.modeling import EncoderDecoderModel
 from warmstart.model.sharing import shared_across_halves
+from warmstart.training.matrix_peak import matrix_peak
 from warmstart.training.trainer import resolve_precision
 
 CNN_DAILYMAIL = (287_113, 781, 56)  # training pairs, mean words of article and summary (See et al. 2017, 1704.04368)
@@ -32,7 +31,6 @@ SAMPLED_TEXTS = 2000
 H100 = "one H100 at 40 % of 989 TFLOP/s (bf16)"  # NVIDIA's dense peak; Llama 3 reached 38 to 43 % (2407.21783)
 H100_RATE = 0.4 * 989e12
 CPU_SHARE = 0.4  # of the rate of a large product: what the demo's fit reached (docs/decisions.md)
-_READ_SOURCE = ("key", "value", "k_proj", "v_proj", "c_attn")  # of cross-attention; its other matrices see the target
 
 
 @dataclass(frozen=True)
@@ -105,36 +103,6 @@ def texts_of(data: DataSettings) -> tuple[int, float, float]:
     )
 
 
-def training_flops(model: EncoderDecoderModel, source: float, target: float) -> float:
-    """FLOPs of forward and backward for one example of so many tokens.
-
-    2 for each weight of a matrix and token that meets it in the forward pass, 2 for the weight's gradient, 2 for the
-    token's: 6 N D of Kaplan et al. 2020 (arXiv 2001.08361), less what freezing saves. Embeddings are looked up and cost
-    nothing. Attention adds 4 x queries x keys x width in each layer, and twice that backward. Heads that attend in
-    another way (DeBERTa's, Mamba's) and experts that stay idle are not told apart.
-    """
-    encoder_trains = any(p.requires_grad for p in model.encoder.parameters())
-    reads_source = {f"decoder.{name}." for name in cross_attention_modules(model.decoder)} | {"cross_attention."}
-    flops = 0.0
-    for name, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, nn.Embedding):
-            continue
-        within_encoder = name.startswith("encoder.")
-        kind = name.rpartition(".")[2]
-        of_source = name == "enc_to_dec_proj" or (kind in _READ_SOURCE and name.startswith(tuple(reads_source)))
-        tokens = source if within_encoder or of_source else target
-        into_inputs = encoder_trains if within_encoder or of_source else True
-        for weight in module.parameters(recurse=False):
-            if weight.dim() > 1:
-                flops += 2 * weight.numel() * tokens * (1 + weight.requires_grad + into_inputs)
-    encoder, decoder = encoder_part(model.config.encoder), model.config.decoder
-    window = getattr(encoder, "attention_window", source)  # Longformer's, by layer
-    span = min(source, sum(window) / len(window) if isinstance(window, list) else window)
-    read = len(cross_attention_modules(model.decoder)) or len(getattr(model, "cross_attention", ()))
-    flops += 4 * _layers(encoder) * _attention_width(encoder) * source * span * (3 if encoder_trains else 1)
-    return flops + 12 * _attention_width(decoder) * target * (_layers(decoder) * target + read * source)
-
-
 def activation_bytes(model: EncoderDecoderModel, source: float, target: float, width: int) -> float:
     """Bytes that one example's forward pass keeps for the backward pass, roughly.
 
@@ -145,8 +113,8 @@ def activation_bytes(model: EncoderDecoderModel, source: float, target: float, w
     encoder, decoder = encoder_part(model.config.encoder), model.config.decoder
     trains = any(p.requires_grad for p in model.encoder.parameters())
     read = len(cross_attention_modules(model.decoder)) or len(getattr(model, "cross_attention", ()))
-    halves = 34 * _layers(encoder) * encoder.hidden_size * source * trains
-    halves += decoder.hidden_size * (34 * _layers(decoder) * target + read * (13 * target + 4 * source))
+    halves = 34 * layers_of(encoder) * encoder.hidden_size * source * trains
+    halves += decoder.hidden_size * (34 * layers_of(decoder) * target + read * (13 * target + 4 * source))
     return halves * width / 2 + 8 * min(target, CHUNK) * decoder.vocab_size
 
 
@@ -156,21 +124,10 @@ def hours(settings: Config, cost: Cost) -> dict[str, float]:
     if trainer.accelerator != "cpu":
         rates[H100] = H100_RATE
     if trainer.accelerator in ("cpu", "auto"):
-        peak = _cpu_rate(resolve_precision(trainer.precision, "cpu"))
+        peak = matrix_peak(torch.device("cpu"), resolve_precision(trainer.precision, "cpu")).flops_per_second
         rates[f"this CPU at {CPU_SHARE:.0%} of {peak / 1e9:.0f} GFLOP/s (measured)"] = CPU_SHARE * peak
     ranks = trainer.devices * trainer.nodes
     return {device: cost.flops / ranks / rate / 3600 for device, rate in rates.items()}
-
-
-def _cpu_rate(precision: str) -> float:
-    """FLOPs a second of the fastest of several products of square matrices."""
-    dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float32
-    a, size, seconds = torch.ones(1024, 1024, dtype=dtype), 1024, math.inf
-    for _ in range(6):
-        began = time.perf_counter()
-        a @ a
-        seconds = min(seconds, time.perf_counter() - began)
-    return 2 * size**3 / seconds
 
 
 def _activation_width(settings: Config) -> int:
@@ -178,14 +135,3 @@ def _activation_width(settings: Config) -> int:
     if precision == "auto" and accelerator in ("gpu", "cuda"):  # checked here, run elsewhere
         return 2
     return 2 if "16" in resolve_precision(precision, accelerator) else 4
-
-
-def _layers(config: Any) -> int:
-    return getattr(config, "num_hidden_layers", None) or 0
-
-
-def _attention_width(config: Any) -> int:
-    heads = getattr(config, "num_attention_heads", None)
-    if not isinstance(heads, int):  # none, or a number for each layer
-        return config.hidden_size
-    return heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
