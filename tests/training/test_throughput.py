@@ -7,7 +7,8 @@ import torch
 from tiny_training import Letters, Recorder, Rows, fit, rows, tiny_model
 
 from warmstart.model.flops import count_flops
-from warmstart.training.matrix_peak import MatrixPeak, matrix_peak, training_dtype
+from warmstart.training.matrix_peak import MatrixPeak, matrix_peak
+from warmstart.training.precision import training_dtype
 from warmstart.training.settings import OptimSettings
 from warmstart.training.throughput import ThroughputMeter, peak_memory_bytes
 

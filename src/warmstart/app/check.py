@@ -18,7 +18,6 @@ from warmstart.model.settings import HalfSettings, Halves, Scale, Share, Weights
 def faults(settings: Config) -> list[str]:
     """One sentence for each fault: what was asked, what is wrong, what to do."""
     from warmstart.model.halves import maximum_positions
-    from warmstart.training.trainer import check_extra
 
     found: list[str] = []
     for name in ("encoder_rate", "decoder_rate", "new_rate"):
@@ -33,10 +32,13 @@ def faults(settings: Config) -> list[str]:
         found.append("data.batch: set max_tokens (a token budget) or size (examples in a batch).")
     if settings.data.max_source_length < 2 or settings.data.max_target_length < 2:
         found.append("data.max_source_length and data.max_target_length: at least 2 tokens.")
-    try:
-        check_extra(settings.trainer.extra)
-    except UserError as error:
-        found.append(str(error))
+    if settings.trainer.extra:  # else Lightning need not be imported, which takes longer than all the rest
+        from warmstart.training.trainer import check_extra
+
+        try:
+            check_extra(settings.trainer.extra)
+        except UserError as error:
+            found.append(str(error))
     contradictions = _faults_of_bridge(settings)
     found += contradictions
     if settings.data.kind is DataKind.files:

@@ -10,7 +10,7 @@ import torch
 
 from warmstart.app.schema import Config, Device
 from warmstart.training.matrix_peak import matrix_peak
-from warmstart.training.trainer import resolve_precision
+from warmstart.training.precision import resolve_precision
 
 GPU_SHARE = 0.4  # of the dense peak: Llama 3 reached 38 to 43 % on H100s (arXiv 2407.21783, section 3.3)
 CPU_SHARE = 0.4  # of the rate of a large product: what the demo's fit reached (docs/decisions.md)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from warmstart.training.precision import training_dtype
+
 _SIZES = (512, 1024, 2048, 4096, 8192)  # rows and columns; the largest saturates any GPU
 _LONGEST = 0.1  # seconds of one product; a size that would take longer is not tried
 _SECONDS = 0.35  # of all products
@@ -23,13 +25,6 @@ class MatrixPeak:
     flops_per_second: float
     size: int
     dtype: torch.dtype
-
-
-def training_dtype(precision: str) -> torch.dtype:
-    """What matrices are multiplied in under a Lightning precision such as bf16-mixed."""
-    if precision.startswith("bf16"):
-        return torch.bfloat16
-    return {"16": torch.float16, "64": torch.float64}.get(precision.split("-")[0], torch.float32)
 
 
 def matrix_peak(device: torch.device, precision: str) -> MatrixPeak:
