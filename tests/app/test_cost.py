@@ -106,8 +106,10 @@ def test_a_ring_sends_nearly_twice_the_gradients():
     assert all_reduce_bytes(100, 1) == 0
     assert all_reduce_bytes(100, 2) == 100
     assert all_reduce_bytes(100, 64) == pytest.approx(196.875)
-    assert all_reduce_seconds(Device.h100, 450e9, 2, 1) == ("NVLink of 450 GB/s", 1.0)
-    assert all_reduce_seconds(Device.h100, 50e9, 2, 2) == ("InfiniBand of 50 GB/s", 1.0)
+    assert all_reduce_seconds(Device.h100, 450e9, 2, 1) == ("NVLink, 450 GB/s", 1.0)
+    assert all_reduce_seconds(Device.h100, 50e9, 1, 2) == ("1 port(s) of InfiniBand, 50 GB/s", 1.0)
+    assert all_reduce_seconds(Device.h100, 400e9, 8, 8) == ("8 port(s) of InfiniBand, 400 GB/s", 1.96875)
+    assert all_reduce_seconds(Device.a100, 300e9, 8, 8) == ("NVLink, 300 GB/s", 1.96875)  # its ports are faster
     assert all_reduce_seconds(Device.cpu, 1, 2, 1) is None
 
 
@@ -134,7 +136,7 @@ def test_check_prints_the_prediction_for_the_device_that_is_named(settings_of, t
     sent = all_reduce_bytes(4 * predict(settings, pair_without_values(settings)).parameters["trainable"], 16)
     assert f"{sent / 1e6:.0f} MB sent by each of 16 ranks a step (ddp)" in said
     for phrase in (
-        *("over InfiniBand of 50 GB/s", "16 x A100 SXM 80 GB at 40% of 312 TFLOP/s (data sheet, bf16-mixed)"),
+        *("over NVLink, 300 GB/s", "16 x A100 SXM 80 GB at 40% of 312 TFLOP/s (data sheet, bf16-mixed)"),
         *("cross-attention cache", "self-attention cache", "activations", "their 16-bit copies", "their buckets (ddp)"),
     ):
         assert phrase in said

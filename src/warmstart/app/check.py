@@ -102,7 +102,7 @@ def prediction(settings: Config, cost: Any) -> list[str]:
     lines = [
         f"  parameters  {counts['total']}: {counts['pretrained']} pretrained, {counts['new']} new, "
         f"{counts['shared']} shared by the halves; {counts['trainable']} train",
-        f"  memory      {_gib(cost.memory)} = at most {needed / 2**30:.1f} GiB on each device ({cost.precision})",
+        f"  memory      {_gib(cost.memory)} = {needed / 2**30:.1f} GiB on each device ({cost.precision})",
         f"  generation  {_gib(cost.generation_memory)} = {sum(cost.generation_memory.values()) / 2**30:.1f} GiB for "
         f"{cost.generated_rows} sources of {settings.generation.num_beams} beams, "
         f"{settings.generation.max_new_tokens} new tokens",
@@ -113,7 +113,7 @@ def prediction(settings: Config, cost: Any) -> list[str]:
     for device in devices_of(settings):
         if ranks > 1:
             sent = f"{all_reduce_bytes(gradients, ranks) / 1e6:.0f} MB sent by each of {ranks} ranks a step (ddp)"
-            link = all_reduce_seconds(device, gradients, ranks, trainer.nodes)
+            link = all_reduce_seconds(device, gradients, trainer.devices, trainer.nodes)
             way = "" if link is None else f": {1000 * link[1]:.1f} ms over {link[0]}, beside the backward pass"
             lines.append(f"  gradients   {sent}{way}")
         if (rate := rate_of(device, settings)) is not None:
@@ -125,7 +125,10 @@ def prediction(settings: Config, cost: Any) -> list[str]:
             )
     if trainer.max_minutes is not None:
         lines.append(f"              no more than trainer.max_minutes={trainer.max_minutes:g}")
-    return [*lines, "  Validation, test summaries and the reading of data come on top. No GPU was asked."]
+    return [
+        *lines,
+        "  On top come the process itself, validation, test summaries and the reading of data. No GPU was asked.",
+    ]
 
 
 def architecture(half: HalfSettings, role: Any) -> Any:

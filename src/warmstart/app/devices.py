@@ -71,10 +71,14 @@ def all_reduce_bytes(gradients: float, ranks: int) -> float:
     return 2 * (ranks - 1) / ranks * gradients
 
 
-def all_reduce_seconds(device: Device, gradients: float, ranks: int, nodes: int) -> tuple[str, float] | None:
-    """The slowest link on the ring's way and the seconds it takes; None where the table has no link."""
+def all_reduce_seconds(device: Device, gradients: float, devices: int, nodes: int) -> tuple[str, float] | None:
+    """The slowest link on the rings' way and the seconds it takes; None where the table has no link.
+
+    Between machines the rings share the ports of all of a machine's GPUs, as NCCL lays them.
+    """
     if device not in CHIPS:
         return None
-    name, rate = ("InfiniBand", INFINIBAND) if nodes > 1 else ("PCIe" if device is Device.rtx4090 else "NVLink", None)
-    rate = CHIPS[device].link if rate is None else rate
-    return f"{name} of {rate / 1e9:.0f} GB/s", all_reduce_bytes(gradients, ranks) / rate
+    name, rate = "PCIe" if device is Device.rtx4090 else "NVLink", CHIPS[device].link
+    if nodes > 1 and (devices == 1 or devices * INFINIBAND < rate):
+        name, rate = f"{devices} port(s) of InfiniBand", devices * INFINIBAND
+    return f"{name}, {rate / 1e9:.0f} GB/s", all_reduce_bytes(gradients, devices * nodes) / rate
