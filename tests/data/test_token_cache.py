@@ -48,6 +48,17 @@ def test_more_texts_than_one_portion(pair):
         assert pair.decode([split[i][2].tolist()]) == [f"summary {i}"]
 
 
+def test_the_second_run_reads_the_cache_and_says_so(pair, caplog):
+    caplog.set_level("INFO")
+    first = tokenize(pair)
+    assert "tokenized 32 train examples in" in caplog.text
+    assert "from the token cache" not in caplog.text
+    pair.encode_sources = pair.encode_targets = None  # a second tokenization would call them
+    caplog.clear()
+    assert tokenize(pair).folder == first.folder
+    assert caplog.messages == [f"32 train examples are read from the token cache: {first.folder}"]
+
+
 def test_ids_are_memory_mapped_int32_and_pickle_as_a_path(pair):
     split = tokenize(pair)
     raw = np.load(split.folder / "source_ids.npy", mmap_mode="r")

@@ -4,9 +4,15 @@ import time
 
 import pytest
 import torch
-from tiny_training import rows
+from tiny_training import Letters, Recorder, Rows, fit, rows, tiny_model
 
+from warmstart.model.flops import count_flops
+from warmstart.training.matrix_peak import MatrixPeak, matrix_peak
+from warmstart.training.precision import training_dtype
+from warmstart.training.settings import OptimSettings
 from warmstart.training.throughput import ThroughputMeter, peak_memory_bytes
+
+FLOPS = count_flops(tiny_model())
 
 
 def real_tokens(batch):
@@ -15,7 +21,7 @@ def real_tokens(batch):
 
 def test_padding_is_no_token_and_ranks_add_up():
     meter, batch = ThroughputMeter(), rows()
-    meter.count(batch)
+    meter.count(batch, FLOPS)
     meter.pause()
     one, two = meter.total(), meter.total(world_size=2)
     places = batch["input_ids"].numel() + batch["labels"].numel()
@@ -26,13 +32,93 @@ def test_padding_is_no_token_and_ranks_add_up():
 
 def test_pauses_are_left_out_and_readings_start_anew():
     meter, batch = ThroughputMeter(), rows()
-    meter.count(batch)
+    meter.count(batch, FLOPS)
     meter.pause()
     time.sleep(0.2)
     assert meter.total()["examples_per_second"] > 8 / 0.2
     meter.since_last_read()
     assert meter.since_last_read()["examples_per_second"] == 0.0
     assert meter.total()["examples_per_second"] > 0.0
+
+
+def flops_of(batch, count=FLOPS):
+    return sum(
+        count.of(int(mask.sum()), int((labels != -100).sum()))
+        for mask, labels in zip(batch["attention_mask"], batch["labels"], strict=True)
+    )
+
+
+def test_model_flops_are_those_of_the_real_tokens_and_mfu_their_share_of_the_peak():
+    meter, batch = ThroughputMeter(), rows()
+    for _ in range(3):
+        meter.count(batch, FLOPS)
+    meter.pause()
+    peak = MatrixPeak(1e9, 512, torch.float32)
+    one, two = meter.total(peak=peak), meter.total(2, peak)
+    assert one["model_flops_per_second"] / one["examples_per_second"] == pytest.approx(flops_of(batch) / 8)
+    assert one["mfu"] == pytest.approx(one["model_flops_per_second"] / 1e9)
+    assert two["mfu"] == one["mfu"]  # of the peak of two devices
+    assert two["model_flops_per_second"] == 2 * one["model_flops_per_second"]
+
+
+def test_batches_before_a_thaw_cost_what_they_cost_then():
+    model = tiny_model()
+    model.freeze_encoder()
+    model.freeze_decoder()
+    still, meter, batch = count_flops(model), ThroughputMeter(), rows()
+    meter.count(batch, still)
+    meter.count(batch, FLOPS)
+    meter.count(batch, FLOPS)
+    meter.pause()
+    total = meter.total()
+    expected = (flops_of(batch, still) + 2 * flops_of(batch)) / (3 * 8)
+    assert flops_of(batch, still) < 0.8 * flops_of(batch)
+    assert total["model_flops_per_second"] / total["examples_per_second"] == pytest.approx(expected)
+    assert total["tokens_per_second"] / total["examples_per_second"] == pytest.approx(real_tokens(batch) / 8)
+
+
+def test_a_fit_logs_mfu_and_counts_its_warmup_by_itself(tmp_path):
+    log, model = Rows(), tiny_model().double()
+    choices = {"total_steps": 4, "hparams": {}, "log_every": 1, "thaw_after": 2}
+    module = Recorder(model, Letters(), OptimSettings(), {"max_new_tokens": 4}, **choices)
+    module.configure_gradient_clipping = super(Recorder, module).configure_gradient_clipping  # some have no gradient
+    fit(tmp_path, 2, 1, module=module, loggers=[log])
+    names = ("model_flops_per_second", "examples_per_second", "mfu")
+    flops, examples, mfu = (log.of(f"throughput/{name}") for name in names)
+    per_example = [a / b for a, b in zip(flops, examples, strict=True)]
+    assert len(per_example) == 4
+    still = tiny_model()
+    still.freeze_encoder()
+    still.freeze_decoder()
+    counts = [count_flops(still)] * 2 + [FLOPS] * 2
+    data = rows()
+    for i, count in enumerate(counts):
+        part = {name: values[2 * i : 2 * i + 2] for name, values in data.items()}
+        assert per_example[i] == pytest.approx(flops_of(part, count) / 2, rel=1e-6)
+    peak = matrix_peak(torch.device("cpu"), str(module.trainer.precision))
+    assert mfu == pytest.approx([value / peak.flops_per_second for value in flops], rel=1e-6)
+    result = module.throughput()
+    assert result["mfu"] * result["matrix_peak_flops_per_second"] == pytest.approx(result["model_flops_per_second"])
+
+
+def test_counting_does_not_read_the_device(monkeypatch):
+    meter, read = ThroughputMeter(), []
+    for name in ("item", "tolist", "__int__", "__float__", "__bool__"):
+        monkeypatch.setattr(torch.Tensor, name, lambda self, *_, of=name: read.append(of))
+    meter.count(rows(), FLOPS)
+    meter.count(rows(), FLOPS)
+    assert not read
+
+
+def test_the_peak_is_measured_once_in_the_precision_of_training():
+    state = torch.get_rng_state()
+    found = matrix_peak(torch.device("cpu"), "32-true")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert found.flops_per_second > 1e8
+    assert matrix_peak(torch.device("cpu"), "32-true") is found
+    kinds = [torch.bfloat16, torch.bfloat16, torch.float16, torch.float32, torch.float64]
+    precisions = ["bf16-mixed", "bf16-true", "16-mixed", "32-true", "64-true"]
+    assert [training_dtype(precision) for precision in precisions] == kinds
 
 
 def test_an_idle_meter_reads_zero():

@@ -6,8 +6,9 @@ from tiny_training import Letters, Recorder, Rows, fit, tiny_model
 
 from warmstart.errors import UserError
 from warmstart.training.callbacks import SampleTable
+from warmstart.training.precision import cpu_computes_bf16, resolve_precision
 from warmstart.training.settings import OptimSettings, TrainerSettings
-from warmstart.training.trainer import build_trainer, check_validations, cpu_computes_bf16, resolve_precision
+from warmstart.training.trainer import build_trainer, check_validations
 
 CPU = {"accelerator": "cpu", "progress_bar": False}
 

@@ -19,7 +19,6 @@ def faults(settings: Config) -> list[str]:
     """One sentence for each fault: what was asked, what is wrong, what to do."""
     from warmstart.model.decoders import NO_GRADIENT_CHECKPOINTING
     from warmstart.model.halves import maximum_positions
-    from warmstart.training.trainer import check_extra
 
     found: list[str] = []
     for name in ("encoder_rate", "decoder_rate", "new_rate"):
@@ -34,10 +33,13 @@ def faults(settings: Config) -> list[str]:
         found.append("data.batch: set max_tokens (a token budget) or size (examples in a batch).")
     if settings.data.max_source_length < 2 or settings.data.max_target_length < 2:
         found.append("data.max_source_length and data.max_target_length: at least 2 tokens.")
-    try:
-        check_extra(settings.trainer.extra)
-    except UserError as error:
-        found.append(str(error))
+    if settings.trainer.extra:  # else Lightning need not be imported, which takes longer than all the rest
+        from warmstart.training.trainer import check_extra
+
+        try:
+            check_extra(settings.trainer.extra)
+        except UserError as error:
+            found.append(str(error))
     contradictions = _faults_of_bridge(settings)
     found += contradictions
     if settings.data.kind is DataKind.files:
@@ -85,30 +87,53 @@ def validate(settings: Config) -> None:
 
 def run(settings: Config, run_dir: Path) -> None:
     """Print every fault, or what the fit would cost."""
-    from warmstart.app.cost import hours, predict
+    from warmstart.app.cost import predict
 
     validate(settings)
     cost = predict(settings, pair_without_values(settings))
-    counts = {name: f"{count / 1e6:.1f}M" for name, count in cost.parameters.items()}
-    memory = {name: value / 2**30 for name, value in cost.memory.items()}
     chosen = f"encoder={settings.encoder.name} decoder={settings.decoder.name} data={settings.data.name}"
     print(f"{chosen}: no faults found.")
-    print(
+    for line in prediction(settings, cost):
+        print(line)
+
+
+def prediction(settings: Config, cost: Any) -> list[str]:
+    """What a ``Cost`` says, for a person."""
+    from warmstart.app.devices import CHIPS, all_reduce_bytes, all_reduce_seconds, devices_of, rate_of
+
+    counts = {name: f"{count / 1e6:.1f}M" for name, count in cost.parameters.items()}
+    trainer, needed = settings.trainer, sum(cost.memory.values())
+    ranks, gradients = trainer.devices * trainer.nodes, cost.memory["gradients"]
+    lines = [
         f"  parameters  {counts['total']}: {counts['pretrained']} pretrained, {counts['new']} new, "
-        f"{counts['shared']} shared by the halves; {counts['trainable']} train"
-    )
-    parts = " + ".join(f"{name} {value:.2f}" for name, value in memory.items())
-    print(f"  memory      {parts} = {sum(memory.values()):.1f} GiB on each device; activations are rough")
-    print(
+        f"{counts['shared']} shared by the halves; {counts['trainable']} train",
+        f"  memory      {_gib(cost.memory)} = {needed / 2**30:.1f} GiB on each device ({cost.precision})",
+        f"  generation  {_gib(cost.generation_memory)} = {sum(cost.generation_memory.values()) / 2**30:.1f} GiB for "
+        f"{cost.generated_rows} sources of {settings.generation.num_beams} beams, "
+        f"{settings.generation.max_new_tokens} new tokens",
         f"  step        {cost.examples_per_step} examples of about {cost.source_tokens:.0f} + "
-        f"{cost.target_tokens:.0f} tokens: {cost.flops_per_step:.2g} FLOPs"
-    )
-    print(f"  fit         about {cost.steps:,} steps over {cost.examples:,} examples: {cost.flops:.2g} FLOPs")
-    for device, value in hours(settings, cost).items():
-        print(f"  time        roughly {_duration(value)} on {device}")
-    if settings.trainer.max_minutes is not None:
-        print(f"              no more than trainer.max_minutes={settings.trainer.max_minutes:g}")
-    print("  Validation, test summaries and the reading of data come on top.")
+        f"{cost.target_tokens:.0f} tokens: {cost.flops_per_step:.2g} FLOPs on {ranks} device(s)",
+        f"  fit         about {cost.steps:,} steps over {cost.examples:,} examples: {cost.flops:.2g} FLOPs",
+    ]
+    for device in devices_of(settings):
+        if ranks > 1:
+            sent = f"{all_reduce_bytes(gradients, ranks) / 1e6:.0f} MB sent by each of {ranks} ranks a step (ddp)"
+            link = all_reduce_seconds(device, gradients, trainer.devices, trainer.nodes)
+            way = "" if link is None else f": {1000 * link[1]:.1f} ms over {link[0]}, beside the backward pass"
+            lines.append(f"  gradients   {sent}{way}")
+        if (rate := rate_of(device, settings)) is not None:
+            hours = cost.flops / ranks / rate[1] / 3600
+            lines.append(f"  time        roughly {_duration(hours)} on {ranks} x {rate[0]}")
+        if device in CHIPS and needed > CHIPS[device].memory:
+            lines.append(
+                f"              more than its {CHIPS[device].memory / 2**30:.0f} GiB: lower data.batch.max_tokens"
+            )
+    if trainer.max_minutes is not None:
+        lines.append(f"              no more than trainer.max_minutes={trainer.max_minutes:g}")
+    return [
+        *lines,
+        "  On top come the process itself, validation, test summaries and the reading of data. No GPU was asked.",
+    ]
 
 
 def architecture(half: HalfSettings, role: Any) -> Any:
@@ -183,4 +208,10 @@ def _faults_of_bridge(settings: Config) -> list[str]:
 
 
 def _duration(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+    if hours >= 1:
+        return f"{hours:.1f} hours"
+    return f"{60 * hours:.1f} minutes" if 60 * hours >= 1 else f"{3600 * hours:.2g} seconds"
+
+
+def _gib(memory: dict[str, float]) -> str:
+    return " + ".join(f"{name} {value / 2**30:.2f}" for name, value in memory.items() if value)

@@ -23,7 +23,7 @@ def run(settings: Config, run_dir: Path) -> None:
     from warmstart.data.collate import Collator
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.training.loss_watch import NOTES
-    from warmstart.training.trainer import resolve_precision
+    from warmstart.training.precision import resolve_precision
 
     folder = Path(settings.ckpt or "")
     notes = folder / NOTES

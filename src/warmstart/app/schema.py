@@ -4,6 +4,7 @@ No yaml names code to run: a group's keys become its settings object, and plain 
 """
 
 from dataclasses import dataclass, field, fields, is_dataclass
+from enum import StrEnum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -14,6 +15,14 @@ from warmstart.errors import UserError
 from warmstart.evaluation.settings import EvaluationSettings, GenerationSettings
 from warmstart.model.settings import BridgeSettings, HalfSettings
 from warmstart.training.settings import LoggerSettings, OptimSettings, TrainerSettings
+
+
+class Device(StrEnum):
+    auto = "auto"
+    h100 = "h100"
+    a100 = "a100"
+    rtx4090 = "rtx4090"
+    cpu = "cpu"
 
 
 @dataclass
@@ -42,6 +51,11 @@ class Config:
     the first of ``runs``."""
     runs: list[str] = field(default_factory=list)
     """report: folders of runs or sweeps; ``sweep=FOLDER`` is the same for one."""
+    device: Device = Device.auto
+    """check: what the fit is predicted for: h100, a100, rtx4090 (by their data sheets), cpu (this one, measured).
+
+    auto is an H100, and this CPU where ``trainer.accelerator`` leaves it open. It says nothing about where a fit runs.
+    """
     texts: bool = True
     """report: whether documents, references and summaries are in the page."""
     encoder: HalfSettings = field(default_factory=HalfSettings)

@@ -106,14 +106,21 @@ def tokenized_split(
     }
     fingerprint = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
 
+    tokenized = False
+
     def build(folder: Path) -> None:
+        nonlocal tokenized
+        tokenized = True
         _set_threads(processes)
         began = time.perf_counter()
         _write(folder, examples, tokenizers, max_source_length, max_target_length)
         (folder / "meta.json").write_text(json.dumps({**about, "examples": len(examples)}, indent=2) + "\n")
         _log.info("tokenized %d %s examples in %.1f s", len(examples), name, time.perf_counter() - began)
 
-    return TokenizedSplit(build_once(cache_root(cache_dir) / "tokens" / f"{name}-{fingerprint}", build))
+    split = TokenizedSplit(build_once(cache_root(cache_dir) / "tokens" / f"{name}-{fingerprint}", build))
+    if not tokenized:
+        _log.info("%d %s examples are read from the token cache: %s", len(split), name, split.folder)
+    return split
 
 
 def _write(

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from warmstart import __version__
 from warmstart.errors import UserError
+from warmstart.model.flops import TrainingFlops, count_flops
 from warmstart.training.loss_watch import REMEDY, LossWatch
+from warmstart.training.matrix_peak import MatrixPeak, matrix_peak
 from warmstart.training.optimizer import build_optimizer
 from warmstart.training.schedule import build_schedule
 from warmstart.training.settings import OptimSettings
@@ -89,6 +91,8 @@ class SummarizationModule(L.LightningModule):
         self._sample = ValidationSample(validation_samples, getattr(tokenizers, "source_pad_id", 0))
         self._step_sums: Tensor | None = None  # likelihood and label tokens of the optimizer step so far
         self._meter = ThroughputMeter()
+        self._flops: tuple[bool, TrainingFlops] | None = None  # whether the halves train already, and a step's FLOPs
+        self._peak: MatrixPeak | None = None
         self._watch = LossWatch(skip_limit)
 
     def configure_optimizers(self) -> Any:
@@ -112,6 +116,9 @@ class SummarizationModule(L.LightningModule):
 
     # --- training --------------------------------------------------------------------------------------------------
 
+    def on_fit_start(self) -> None:
+        self._peak = matrix_peak(self.device, str(self.trainer.precision))
+
     def on_train_epoch_start(self) -> None:
         self._step_sums = None
 
@@ -129,10 +136,16 @@ class SummarizationModule(L.LightningModule):
         )
         sums = torch.stack([nll.detach().float(), tokens.float()])
         self._step_sums = sums if self._step_sums is None else self._step_sums + sums
-        self._meter.count(batch)
+        self._meter.count(batch, self._flops_now())
         self._watch.take(batch)
         # Lightning divides by the number of accumulated batches; the division that counts comes before clipping.
         return loss * (self.trainer.accumulate_grad_batches * SUM_SCALE)
+
+    def _flops_now(self) -> TrainingFlops:
+        thawed = self.global_step >= self.thaw_after
+        if self._flops is None or self._flops[0] != thawed:
+            self._flops = thawed, count_flops(self.model)
+        return self._flops[1]
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
@@ -167,7 +180,7 @@ class SummarizationModule(L.LightningModule):
                 groups = self.trainer.optimizers[0].param_groups
                 raise self._watch.too_many(", ".join(f"{group['name']} {group['lr']:.2g}" for group in groups))
             self.log("train/skipped_steps", float(self._watch.skipped))
-            for name, value in self._meter.since_last_read(self.trainer.world_size).items():
+            for name, value in self._meter.since_last_read(self.trainer.world_size, self._peak).items():
                 self.log(f"throughput/{name}", value)
             self.log("memory/peak_bytes", float(peak_memory_bytes(self.device)))
 
@@ -237,8 +250,9 @@ class SummarizationModule(L.LightningModule):
             )
 
     def throughput(self) -> dict[str, float]:
-        """Mean over the whole fit and all ranks, as result.json reports it."""
-        return self._meter.total(self.trainer.world_size)
+        """Mean over the whole fit and all ranks, as result.json reports it, and the peak that ``mfu`` is a share of."""
+        peak = {} if self._peak is None else {"matrix_peak_flops_per_second": self._peak.flops_per_second}
+        return self._meter.total(self.trainer.world_size, self._peak) | peak
 
 
 def require_plain(value: Any, where: str = "hparams") -> None:

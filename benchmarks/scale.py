@@ -1,0 +1,163 @@
+"""What task=check predicts against what a real step does, at three sizes.
+
+    python benchmarks/scale.py
+    python benchmarks/scale.py --sizes tiny minilm --rows 2
+
+FLOPs, bytes kept for the backward pass, bytes of gradients that DDP sums up, and bytes of both caches of generation,
+with random weights on a CPU, rows without padding. FLOPs are those of torch's FlopCounterMode, with attention as plain
+products, since a fused kernel's backward pass computes its scores again; bytes are those of the tensors that autograd
+keeps (bf16 autocast, dropout 0.1) and of the caches. Each is also taken with twice the source, target and rows.
+"""
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, GPT2Config, PreTrainedConfig
+
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.app.memory import fit_memory, generation_memory
+from warmstart.model.attention import use_lean_dropout
+from warmstart.model.flops import training_flops
+
+IDS = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+TINY = {"vocab_size": 1000, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}
+SIZES: dict[str, tuple[PreTrainedConfig, PreTrainedConfig, int, int]] = {  # and source and target tokens
+    "tiny": (BertConfig(**TINY, intermediate_size=256), GPT2Config(**TINY), 64, 16),
+    "minilm": (BertConfig(**MINILM), BertConfig(**MINILM), 256, 64),
+    "base": (BertConfig(), GPT2Config(), 256, 64),
+}
+VARIANTS = {"": (1, 1, 1), "2 x source": (2, 1, 1), "2 x target": (1, 2, 1), "2 x rows": (1, 1, 2)}
+
+
+def batch(rows: int, source: int, target: int) -> dict[str, Tensor]:
+    """Rows of ids that every vocabulary here holds."""
+    ids, labels = torch.randint(3, 1000, (rows, source)), torch.randint(3, 1000, (rows, target))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+
+def flops(model: Any, given: dict[str, Tensor]) -> int:
+    """Of forward and backward."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.training_loss(**given)[0].backward()
+    model.zero_grad()
+    return counter.get_total_flops()
+
+
+def kept_bytes(model: Any, given: dict[str, Tensor]) -> int:
+    """Of what autograd keeps beside parameters, logits included."""
+    known = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept.setdefault(storage.data_ptr(), tensor)
+        return tensor
+
+    with torch.autocast("cpu", torch.bfloat16), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.training_loss(**given)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def summed_bytes(model: Any, given: dict[str, Tensor]) -> int:
+    """Of the gradients that DDP hands to its all-reduce in one step."""
+    seen: list[int] = []
+
+    class Step(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, given: dict[str, Tensor]) -> Tensor:
+            return model.training_loss(**given)[0]
+
+    def hook(state: None, bucket: torch.distributed.GradBucket) -> torch.futures.Future[Tensor]:
+        seen.append(bucket.buffer().nbytes)
+        done: torch.futures.Future[Tensor] = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    parallel = DistributedDataParallel(Step())
+    parallel.register_comm_hook(None, hook)
+    parallel(given).backward()
+    model.zero_grad()
+    return sum(seen)
+
+
+def cache_bytes(model: Any, given: dict[str, Tensor], beams: int, new: int) -> tuple[int, int]:
+    """Of cross-attention's and of self-attention's cache when the last token was written."""
+    model.generation_config.eos_token_id = None
+    written = model.generate(
+        given["input_ids"],
+        attention_mask=given["attention_mask"],
+        num_beams=beams,
+        max_new_tokens=new,
+        min_new_tokens=new,
+        return_dict_in_generate=True,
+    )
+    caches = written.past_key_values.cross_attention_cache, written.past_key_values.self_attention_cache
+    cross, own = (sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers) for cache in caches)
+    return cross, own
+
+
+@contextmanager
+def attention(model: Any, name: str) -> Iterator[None]:
+    """Another implementation of attention for a while."""
+    before = model.encoder.config._attn_implementation
+    for half in (model.encoder, model.decoder):
+        half.set_attn_implementation(name)
+    yield
+    for half in (model.encoder, model.decoder):
+        half.config._attn_implementation = before
+
+
+def main() -> None:
+    """Print what is predicted, what was found, and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--rows", type=int, default=2)
+    chosen = parser.parse_args()
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "GLOO_SOCKET_IFNAME": "lo"}
+    torch.distributed.init_process_group("gloo", rank=0, world_size=1)
+    print(f"{'':32}{'predicted':>12}{'measured':>12}  ratio")
+
+    def line(what: str, predicted: float, measured: float) -> None:
+        print(f"{what:32}{predicted:12.4g}{measured:12.4g}  {predicted / measured:.3f}", flush=True)
+
+    for size in chosen.sizes:
+        encoder, decoder, source, target = SIZES[size]
+        model: Any = EncoderDecoderModel(EncoderDecoderConfig(encoder=encoder, decoder=decoder, **IDS)).train()
+        use_lean_dropout(model.encoder)
+        use_lean_dropout(model.decoder)
+        model.training_loss(**batch(1, 2, 2))  # tries the head, once
+        for name, (more_source, more_target, more_rows) in VARIANTS.items():
+            shape = chosen.rows * more_rows, source * more_source, target * more_target
+            given = batch(*shape)
+            with attention(model, "eager"):
+                line(f"{size} FLOPs {name}", shape[0] * training_flops(model, *shape[1:]), flops(model, given))
+            memory = fit_memory(model, *shape, precision="bf16-mixed")
+            logits = 4 * shape[0] * shape[2] * decoder.vocab_size  # as float32, kept; their gradient comes later
+            predicted = memory["activations"] + memory["their 16-bit copies"] + logits
+            line(f"{size} kept bytes {name}", predicted, kept_bytes(model, given))
+        gradients = fit_memory(model, 1, 1, 1, precision="bf16-mixed")["gradients"]
+        line(f"{size} gradients summed", gradients, summed_bytes(model, batch(1, 8, 8)))
+        model.eval()
+        for beams in (1, 4):
+            memory = generation_memory(model, chosen.rows, beams, source, target, width=4)
+            cross, own = cache_bytes(model, batch(chosen.rows, source, target), beams, target)
+            line(f"{size} cross cache, {beams} beams", memory["cross-attention cache"], cross)
+            line(f"{size} self cache, {beams} beams", memory["self-attention cache"], own)
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
