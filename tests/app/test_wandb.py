@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,20 @@ def test_a_run_shows_all_that_its_result_says(run_py, tmp_path, monkeypatch):
     assert summary["throughput/tokens_per_second"] == result["throughput"]["tokens_per_second"]
     assert summary["validation/best"] == result["validation"]["best"]
     assert found["exit_code"] == 0
+
+
+@pytest.mark.slow
+def test_a_run_that_is_asked_to_end_ends_in_wandb_with_that_status(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    words = ("debug=tiny", "logger=wandb", "name=r", "trainer.max_epochs=1000000", "trainer.max_steps=-1")
+    folder = tmp_path / "runs" / "r"
+    run = subprocess.Popen([sys.executable, ROOT / "run.py", *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    while not (folder / "checkpoints" / "last.ckpt").exists():
+        assert run.poll() is None
+        time.sleep(0.2)
+    run.terminate()
+    assert run.wait(timeout=100) == 143
+    assert read_back(folder)["exit_code"] == 143
 
 
 @pytest.mark.slow
