@@ -63,3 +63,11 @@ def test_more_than_the_machine_has_ends_in_one_message(run_py, tmp_path):
     assert outcome.returncode == 2
     assert f"A job was to have 100000 CPUs, but this machine has {os.cpu_count()}" in outcome.stderr
     assert "Traceback" not in outcome.stderr
+
+
+def test_an_address_without_a_ray_ends_in_one_message(run_py, tmp_path):
+    for address in ("127.0.0.1:9", "nonsense"):
+        outcome = run_py(*ON_RAY, f"hydra.launcher.address={address}", "seed=1,2", cwd=tmp_path)
+        assert outcome.returncode == 2
+        assert f"hydra.launcher.address={address} was asked for, but no Ray answers there." in outcome.stderr
+        assert "Traceback" not in outcome.stderr

@@ -10,6 +10,7 @@ machines need warmstart installed and this folder under the same path. Asked to 
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from warmstart.errors import Left, UserError
 
 _log = logging.getLogger(__name__)
 _SECONDS = 60.0  # for jobs that are asked to end to save where they are
+_ANSWER = 10.0  # seconds for a cluster to be reached
 _STORE = 100_000_000  # bytes; jobs pass nothing but words and a score through it
 _OF_OUR_OWN = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -153,6 +155,12 @@ def _check_room(ray: Any, address: str | None, room: dict[str, float]) -> None:
             )
 
 
+def _reach(address: str) -> None:
+    """Raise where nothing listens at HOST:PORT: Ray itself tries for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    socket.create_connection((host, int(port)), timeout=_ANSWER).close()
+
+
 @contextmanager
 def _ray(address: str | None) -> Iterator[Any]:
     """Ray: one of our own if no address is given, which ends on the way out.
@@ -167,8 +175,10 @@ def _ray(address: str | None) -> Iterator[Any]:
 
     ours = {"address": "local", "include_dashboard": False, "object_store_memory": _STORE}
     try:
+        if address is not None and address != "auto":
+            _reach(address)
         ray.init(**(ours if address is None else {"address": address}), logging_level=logging.WARNING)
-    except ConnectionError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"hydra.launcher.address={address} was asked for, but no Ray answers there.") from error
     try:
         yield ray
