@@ -1,6 +1,13 @@
 """The batch script asks for a task for each device, and its command is the fit that was asked for."""
 
+import json
+import os
 import shlex
+import socket
+import subprocess
+import sys
+
+import pytest
 
 
 def test_the_script_runs_this_fit_and_comes_back(run_py, tmp_path):
@@ -20,3 +27,54 @@ def test_it_needs_a_name_and_a_sound_config(run_py, tmp_path):
         outcome = run_py("task=sbatch", "debug=tiny", *words, cwd=tmp_path)
         assert outcome.returncode == 2
         assert said in outcome.stderr
+
+
+# As srun starts two tasks on one machine, with what it tells each of them.
+SRUN = """
+srun() {
+  export SLURM_JOB_ID=7 SLURM_JOB_NAME=s SLURM_NTASKS=2 SLURM_STEP_NUM_TASKS=2 SLURM_NTASKS_PER_NODE=2
+  export SLURM_JOB_NUM_NODES=1 SLURM_NNODES=1 SLURM_NODEID=0 SLURM_NODELIST=127.0.0.1 MASTER_PORT=@PORT@
+  SLURM_PROCID=1 SLURM_LOCALID=1 "$@" &
+  SLURM_PROCID=0 SLURM_LOCALID=0 "$@" && wait $!
+}
+"""
+
+
+@pytest.mark.slow
+def test_the_script_of_a_sweep_is_an_array_whose_task_runs_its_job_on_every_rank(run_py, tmp_path):
+    words = ("debug=tiny", "name=s", "trainer.strategy=ddp", "trainer.devices=2", "decoder=bert")
+    varied = ("encoder=bert,electra", "optim.betas=[0.9,0.98],[0.8,0.9]")
+    outcome = run_py("-m", "task=sbatch", *words, *varied, cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    assert {"#SBATCH --array=0-3", "#SBATCH --ntasks-per-node=2"} <= set(outcome.stdout.splitlines())
+    assert outcome.stdout.startswith("#!/bin/bash\n")
+    assert not list(tmp_path.rglob("result.json"))
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        srun = SRUN.replace("@PORT@", str(free.getsockname()[1]))
+    script = outcome.stdout.replace("\nsrun python ", f"{srun}\nsrun {sys.executable} ")
+    environment = os.environ | {"SLURM_ARRAY_TASK_ID": "2"}
+    for said in ("2 ranks, each with config", "Complete already, not run again"):
+        ran = subprocess.run(
+            ["bash"], input=script, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200
+        )
+        assert ran.returncode == 0, ran.stderr
+        (path,) = tmp_path.glob("runs/multirun/s/*/result.json")
+        assert said in (path.parent / "cli.log").read_text()
+        result = json.loads(path.read_text())
+        assert (result["status"], result["choices"]["encoder"]) == ("complete", "electra")
+        assert result["config"]["optim"]["betas"] == [0.9, 0.98]
+
+
+def test_the_jobs_of_an_array_are_sound_and_have_the_same_machines(run_py, tmp_path):
+    for words, said in (
+        (("name=s", "optim.new_rate=0.1,-1"), "optim.new_rate=-1"),
+        (("name=s", "trainer.devices=1,2"), "same machines"),
+        (("seed=1,2",), "needs name="),
+        (("sweep=rates",), "proposes a point once it knows the last"),
+    ):
+        outcome = run_py("-m", "task=sbatch", "debug=tiny", *words, cwd=tmp_path)
+        assert outcome.returncode == 2, words
+        assert said in outcome.stderr
+        assert outcome.stdout == ""
+        assert "Traceback" not in outcome.stderr

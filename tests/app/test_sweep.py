@@ -106,7 +106,7 @@ def test_a_sweep_killed_at_three_moments_ends_as_one_that_was_not(run_py, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_other_launchers_find_the_same_jobs_and_say_the_same(launcher, run_py, tmp_path):
     words = ("debug=tiny", "trainer.validations_per_epoch=0,1", "seed=1,2", "name=s")
     outcome = run_py("-m", f"hydra/launcher={launcher}", *words, cwd=tmp_path)

@@ -22,7 +22,7 @@ def page(write_run, attack, tmp_path):
 
     write_run("a", seed=1, scores=(10.0, 20.0, 50.0), text=attack)
     write_run("b", seed=2, scores=(20.0, 40.0, 30.0), text=attack)
-    write_run("c", encoder="roberta", scores=(1.0, 90.0, 2.0))
+    write_run("c", encoder="roberta", scores=(1.0, 90.0, 2.0), text=attack)
     write_run("d", status="failed", text=attack)
     file = tmp_path / "report.html"
     file.write_text(render(collect([tmp_path]), title=attack), encoding="utf-8")
@@ -58,13 +58,20 @@ def test_a_person_can_sort_filter_and_compare(page, tmp_path):
     assert "A minus B on 3 examples" in page.inner_text("#difference")
     gaps = [float(text) for text in page.locator("#samples tbody tr td:last-child").all_inner_texts()]
     assert gaps == [48.0, 9.0, -70.0]
+    page.select_option("#b", label="lead1 (baseline)")
+    assert page.locator("#difference thead th").all_inner_texts() == ["score", "A minus B", "95 % interval", "verdict"]
+    assert "first seed" in page.inner_text("body")
+    page.select_option("#b", label="encoder=roberta")
     page.select_option("#order", "behind")
     gaps = [float(text) for text in page.locator("#samples tbody tr td:last-child").all_inner_texts()]
     assert gaps == [-70.0, 9.0, 48.0]
     assert page.locator("#samples mark.pair").count() > 0
     assert page.locator("#heat .heatmaplayer").count() == 1
-    assert page.locator("#curves .scatterlayer .trace").count() == 4
-    assert page.locator("#costs .scatterlayer .trace").count() == 2
+    assert "given another document" in page.inner_text("#heat")
+    lines = page.locator("#curves .scatterlayer .trace path.js-line").all()
+    assert len({line.evaluate("e => e.style.stroke") for line in lines}) == 2 < len(lines) == 4  # d is as a and b
+    assert page.locator("#costs .scatterlayer .trace").count() == 3  # two rows, and both given another document
+    assert "encoder=roberta" in page.text_content("#costs .legend")
     assert "failed" in page.inner_text("#others")
 
     assert page.title() != "owned"

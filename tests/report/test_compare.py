@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from warmstart.report.collect import collect
-from warmstart.report.compare import RESAMPLES, SEED, differences, interval, rows_of
+from warmstart.report.compare import RESAMPLES, SEED, baseline_row, differences, interval, rows_of
 
 
 def test_seeds_make_one_row_and_one_seed_shows_no_deviation(write_run, tmp_path):
@@ -42,3 +42,20 @@ def test_a_difference_is_the_paired_bootstrap_of_common_examples(write_run, tmp_
     assert (low, high) == pytest.approx(np.percentile(ordered[drawn].mean(axis=1), (2.5, 97.5)))
     assert interval(rows[0], "rouge1") is not None
     assert interval(rows[0], "nll") is None
+
+
+def test_examples_of_two_test_sets_are_no_pair_because_their_ids_are_the_same(write_run, tmp_path):
+    write_run("a", scores=(1.0, 2.0), text="a b")
+    write_run("b", encoder="roberta", scores=(3.0, 4.0), text="c d")
+    assert differences(rows_of(collect([tmp_path]))) == []
+
+
+def test_a_baseline_is_paired_with_a_row_example_by_example(write_run, tmp_path):
+    write_run("a", scores=(10.0, 30.0), text="a b", lead=50.0)
+    rows = rows_of(collect([tmp_path]))
+    rival = baseline_row(rows[0], "lead1", "lead1 (baseline)")
+    # The first sentence is "a b one." and the reference "a b": F1 is 2 * 2 / (3 + 2).
+    assert rival.scores("rouge1") == pytest.approx({"0": 80.0, "1": 80.0})
+    (found,) = differences([*rows, rival])
+    assert found.scores["rouge1"][0] == pytest.approx(20.0 - 80.0)
+    assert "nll" not in found.scores

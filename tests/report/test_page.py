@@ -1,5 +1,6 @@
 """The page holds what it shows, no more than it may, and nothing that a text in it could do."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -26,13 +27,17 @@ def test_texts_are_escaped_and_can_be_left_out(write_run, attack, tmp_path):
 
 def test_twenty_runs_of_two_hundred_samples_stay_under_five_megabytes(write_run, tmp_path):
     words = [f"word{i * 7919 % 100_003}" for i in range(120_000)]
+
+    def text(place: int, length: int) -> str:
+        return " ".join(words[place % 119_000 :][:length])
+
     for run in range(20):
-        text = " ".join(words[run * 6000 : run * 6000 + 60])
-        write_run(str(run), encoder=f"e{run}", scores=tuple(float(i % 60) for i in range(200)), text=text)
-    for i, folder in enumerate(sorted((tmp_path / "sweep").iterdir())):  # texts of their own, as real ones are
-        lines = (folder / "predictions.jsonl").read_text().splitlines()
-        own = [line.replace("one.", " ".join(words[(i * 200 + j) * 13 :][:400])) for j, line in enumerate(lines)]
-        (folder / "predictions.jsonl").write_text("\n".join(own) + "\n")
+        folder = write_run(str(run), encoder=f"e{run}", scores=tuple(float(i % 60) for i in range(200)))
+        rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+        for i, row in enumerate(rows):  # one test set, and summaries of each run's own
+            row |= {"document": text(i * 503, 400), "reference": text(i * 503 + 7, 50)}
+            row["prediction"] = text((run * 200 + i) * 29, 60)
+        (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert len(render(collect([tmp_path]), title="t")) < 5e6
 
 

@@ -55,7 +55,8 @@ def test_no_samples_no_generation(tmp_path):
 def test_the_table_holds_every_validation_and_a_resumed_run_replaces_its_own(tmp_path):
     fit(tmp_path, 8, 1, module=module(3), callbacks=[SampleTable(tmp_path, rows=2)], max_epochs=2)
     assert [(row["step"], row["index"]) for row in read(tmp_path)] == [(1, 0), (1, 1), (2, 0), (2, 1)]
-    assert read(tmp_path)[0].keys() == {"step", "index", "reference", "prediction", "words"}
+    assert [row["epoch"] for row in read(tmp_path)] == [0, 0, 1, 1]
+    assert read(tmp_path)[0].keys() == {"step", "epoch", "index", "reference", "prediction", "words"}
     fit(tmp_path, 8, 1, module=module(3), callbacks=[SampleTable(tmp_path, rows=1)], max_epochs=1)
     assert [(row["step"], row["index"]) for row in read(tmp_path)] == [(1, 0)]
 

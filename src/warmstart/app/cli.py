@@ -65,6 +65,8 @@ def main() -> None:
     sys.argv = [word for word in sys.argv if word not in ("debug=true", "debug=false")]
     if "task=report" in sys.argv:
         sys.argv = as_report(sys.argv)
+    if "task=sbatch" in sys.argv and {"-m", "--multirun"} & set(sys.argv):
+        sys.argv = as_array(sys.argv)
     sweep = sweep_folder(sys.argv[1:])  # now: a launcher's workers have words of their own
     OmegaConf.register_new_resolver("sweep_folder", lambda: sweep, replace=True)
     OmegaConf.register_new_resolver("job_folder", lambda *, _root_: job_folder(_root_), replace=True)
@@ -100,6 +102,12 @@ def as_report(words: list[str]) -> list[str]:
     """A report's words: ``sweep=FOLDER`` is no choice of conf/sweep there, and no folder is made for its run."""
     words = [f"runs=['{word.partition('=')[2]}']" if word.startswith("sweep=") else word for word in words]
     return [*words, "hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
+
+
+def as_array(words: list[str]) -> list[str]:
+    """The words of a sweep whose jobs are printed, not run: by a launcher, which alone knows them all."""
+    kept = [word for word in words if word != "task=sbatch" and not word.startswith("hydra/launcher=")]
+    return [*kept, "hydra/launcher=sbatch"]
 
 
 def list_jobs() -> None:

@@ -59,6 +59,7 @@ def test(
     from warmstart.evaluation.scores import judge
     from warmstart.evaluation.table import score_table, verdict
     from warmstart.model.halves import parameter_counts
+    from warmstart.training.loggers import log_result
 
     model, tokenizers, _ = load_trained(checkpoint)
     texts = [data.tokenized("test").folder.name, data.settings.evaluation_max_tokens]
@@ -134,9 +135,7 @@ def test(
         **facts,
     }
     export_model(model, tokenizers, run_dir / "export", result, settings)
-    for logger in loggers:
-        logger.log_metrics({k: v for k, v in judgement.metrics.items() if not isinstance(v, list)})
-        logger.save()
+    log_result(loggers, result)
     write_result(run_dir, result)
     kept.close(complete=True)
     out = Console()

@@ -117,7 +117,8 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     )
     tags = [f"encoder={settings.encoder.name}", f"decoder={settings.decoder.name}", f"data={settings.data.name}"]
     exit_code = 1
-    loggers = build_loggers(settings.logger, run_dir, run_name=run_dir.name, config=config, tags=tags)
+    known = config | {"parameters": parameter_counts(model)}
+    loggers = build_loggers(settings.logger, run_dir, run_name=run_dir.name, config=known, tags=tags)
     try:
         callbacks = [OneConfig(digest), SampleTable(run_dir, settings.logger.samples)]
         trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
@@ -153,6 +154,9 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
         (run_dir / "checkpoints" / UNFINISHED).unlink()
         exit_code = 0
         return validation["best"]
+    except Left as left:
+        exit_code = left.status
+        raise
     finally:
         close_loggers(exit_code)
 

@@ -1,16 +1,23 @@
-"""The batch script of a fit on SLURM: printed, to be read, changed and submitted.
+"""The batch script of a fit, or of a sweep, on SLURM: printed, to be read, changed and submitted.
 
-python run.py task=sbatch name=mine trainer=ddp trainer.devices=8 encoder=bert decoder=gpt2 | sbatch
+    python run.py task=sbatch name=mine trainer=ddp trainer.devices=8 encoder=bert decoder=gpt2 | sbatch
+    python run.py -m task=sbatch name=matrix encoder=bert,roberta decoder=bert,gpt2 seed=1,2,3 | sbatch
+
+A sweep becomes one array with a task for each job. Its jobs lie where the sweep's own command would put them: either
+command goes on with what the other left.
 """
 
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 
 from warmstart.app.check import validate
 from warmstart.app.schema import Config
+from warmstart.app.sweep import Sweep, without_hydra
 from warmstart.errors import UserError
 
 
@@ -20,14 +27,64 @@ def run(settings: Config, run_dir: Path) -> None:
     Raises:
         UserError: the config is unsound, or has no name to find its run again by.
     """
+    name = _name(settings)
+    validate(settings)
+    words = _words(HydraConfig.get().overrides)
+    lines = [*_head(settings, name), "#SBATCH --output=" + shlex.quote(f"{settings.output_root}/{name}-%j.out")]
+    print(*lines, _srun(words), sep="\n")
+
+
+def print_array(configs: list[DictConfig]) -> None:
+    """Print one script for the jobs of a sweep, each as a sweep of one job.
+
+    Raises:
+        UserError: a job is unsound, they have no name to find them again by, or need different machines.
+    """
+    Sweep.folder = None  # nothing ran: no list of jobs at the end
+    jobs = [without_hydra(config) for config in configs]
+    words = [_words(config.hydra.overrides) for config in configs]
+    name = _name(jobs[0])
+    heads = []
+    for job, of_job in zip(jobs, words, strict=True):
+        try:
+            validate(job)
+        except UserError as error:
+            raise UserError(f"{' '.join(of_job)}: {error}") from error
+        heads.append(_head(job, name))
+    if any(head != heads[0] for head in heads):
+        raise UserError(
+            "The jobs of an array have the same machines, but these differ in trainer.nodes, trainer.devices or "
+            "trainer.accelerator. Print a script for each of those."
+        )
+    common = [word for word in words[0] if all(word in other for other in words)]
+    lines = [
+        *heads[0],
+        f"#SBATCH --array=0-{len(jobs) - 1}",
+        "#SBATCH --output=" + shlex.quote(f"{jobs[0].output_root}/{name}-%A_%a.out"),
+        "case $SLURM_ARRAY_TASK_ID in",
+        *(f"{i}) job=({shlex.join([w for w in of_job if w not in common])}) ;;" for i, of_job in enumerate(words)),
+        "esac",
+    ]
+    print(*lines, _srun(["-m", *common]) + ' "${job[@]}"', sep="\n")
+
+
+def _name(settings: Config) -> str:
     if settings.name is None:
         raise UserError("task=sbatch needs name=: a job that comes back from the queue finds its run by it.")
-    validate(settings)
-    words = [word for word in HydraConfig.get().overrides.task if not word.startswith("task=")]
+    return settings.name
+
+
+def _words(overrides: Any) -> list[str]:
+    """What a job was asked to be; not how this script came to be printed."""
+    of_printing = ("task=", "hydra.mode=", "hydra/launcher=")
+    return [word for word in (*overrides.hydra, *overrides.task) if not word.startswith(of_printing)]
+
+
+def _head(settings: Config, name: str) -> list[str]:
     devices = settings.trainer.devices
-    lines = [
+    return [
         "#!/bin/bash",
-        f"#SBATCH --job-name={shlex.quote(settings.name)}",
+        f"#SBATCH --job-name={shlex.quote(name)}",
         f"#SBATCH --nodes={settings.trainer.nodes}",
         f"#SBATCH --ntasks-per-node={devices}",
         *([] if settings.trainer.accelerator == "cpu" else [f"#SBATCH --gpus-per-node={devices}"]),
@@ -36,7 +93,8 @@ def run(settings: Config, run_dir: Path) -> None:
         "#SBATCH --signal=USR1@120",
         "#SBATCH --requeue",
         "#SBATCH --open-mode=append",
-        "#SBATCH --output=" + shlex.quote(f"{settings.output_root}/{settings.name}-%j.out"),
-        "srun " + shlex.join([Path(sys.executable).name, sys.argv[0], *words]),
     ]
-    print("\n".join(lines))
+
+
+def _srun(words: list[str]) -> str:
+    return "srun " + shlex.join([Path(sys.executable).name, sys.argv[0], *words])

@@ -56,10 +56,15 @@ def job_folder(root: DictConfig) -> str:
         raise UserError(
             f"ckpt={root.ckpt} was asked for in a sweep of fits: its jobs go on from their own checkpoints."
         )
+    return config_hash(without_hydra(root))
+
+
+def without_hydra(root: DictConfig) -> Config:
+    """The settings of a job's whole config."""
     config = copy.deepcopy(root)
     with flag_override(config, ["struct", "readonly"], False):
         del config["hydra"]
-    return config_hash(to_settings(config))
+    return to_settings(config)
 
 
 class JobFailed(Exception):
@@ -131,12 +136,30 @@ def _result(run_dir: Path) -> dict[str, Any]:
 
 @contextmanager
 def _held(run_dir: Path) -> Iterator[None]:
-    """Two sweeps in one folder never run one job at the same time; a lock ends with the process that has it."""
+    """Two sweeps in one folder never run one job at the same time; a lock ends with the process that has it.
+
+    Further ranks that srun or torchrun started go along with rank 0, which has the lock for all. It does not wait for
+    another sweep's: the others would be in the fit by then.
+
+    Raises:
+        UserError: another process runs this job, and this one has ranks.
+    """
+    rank, ranks = (
+        int(os.environ.get(slurm, os.environ.get(torchrun, default)))
+        for slurm, torchrun, default in (("SLURM_PROCID", "RANK", "0"), ("SLURM_STEP_NUM_TASKS", "WORLD_SIZE", "1"))
+    )
+    if rank > 0:
+        yield
+        return
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_dir / ".job.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
+        if ranks > 1:
+            raise UserError(
+                f"Another process runs this job: {run_dir}. The same command goes on when it is done."
+            ) from None
         _log.info("Another process runs this job; waiting for it: %s", run_dir)
         lock.acquire()
     try:

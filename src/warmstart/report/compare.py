@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from warmstart.evaluation.baselines import lead
 from warmstart.evaluation.intervals import bootstrap_intervals
+from warmstart.evaluation.rouge import rouge_scores
 from warmstart.report.collect import SCORES, Run
 
 RESAMPLES = 1000
@@ -53,7 +55,12 @@ class Row:
         """Each example's score by its id, the mean over seeds; of the examples that every seed has."""
         of_runs = [{i: row[kind] for i, row in run.examples.items() if kind in row} for run in self.runs]
         ids = set.intersection(*(set(scores) for scores in of_runs))
-        return {i: statistics.fmean(float(scores[i] or 0.0) for scores in of_runs) for i in sorted(ids)}
+        same = [i for i in sorted(ids) if len({_texts(run, i) for run in self.runs}) == 1]
+        return {i: statistics.fmean(float(scores[i] or 0.0) for scores in of_runs) for i in same}
+
+    def texts(self, i: str) -> tuple[str | None, str | None]:
+        """Document and reference of an example: its id alone may be another example's in another test set."""
+        return _texts(self.runs[0], i)
 
 
 @dataclass
@@ -78,6 +85,20 @@ def rows_of(runs: list[Run]) -> list[Row]:
     return sorted(rows, key=lambda row: -(row.mean("metrics", "test/rouge1") or 0.0))
 
 
+def baseline_row(beside: Row, name: str, label: str) -> Row:
+    """The baseline ``lead<n>`` as a row, on the examples of ``beside``: to be paired with others like any row."""
+    examples = beside.runs[0].examples
+    texts = lead([row["document"] for row in examples.values()], int(name.removeprefix("lead")))
+    scored = rouge_scores(texts, [row["reference"] for row in examples.values()])
+    rows = {
+        i: {part: row[part] for part in ("document", "reference")}
+        | {"prediction": text}
+        | {kind: float(values[n]) for kind, values in scored.items()}
+        for n, ((i, row), text) in enumerate(zip(examples.items(), texts, strict=True))
+    }
+    return Row(label, [Run(beside.runs[0].folder, "complete", examples=rows)])
+
+
 def telling_keys(choices: list[dict[str, str]]) -> list[str]:
     """The fewest keys, names first, that tell any two different configs apart."""
     every = {key for one in choices for key in one}
@@ -100,11 +121,12 @@ def label(run: Run, keys: list[str]) -> str:
 
 
 def differences(rows: list[Row]) -> list[Difference]:
-    """Every pair of rows that have examples in common."""
+    """Every pair of rows that were judged on the same examples, or on some of the same."""
     scores = [{kind: row.scores(kind) for kind in SCORES} for row in rows]
     found = []
     for a, b in combinations(range(len(rows)), 2):
         ids = sorted(set(scores[a]["rouge1"]) & set(scores[b]["rouge1"]))
+        ids = [i for i in ids if rows[a].texts(i) == rows[b].texts(i)]
         kinds = [k for k in SCORES if all(i in scores[a][k] and i in scores[b][k] for i in ids)]
         if not ids or not kinds:
             continue
@@ -125,6 +147,10 @@ def interval(row: Row, kind: str) -> tuple[float, float] | None:
         return None
     ((low, high),) = bootstrap_intervals(values[:, None], RESAMPLES, SEED)
     return float(low), float(high)
+
+
+def _texts(run: Run, i: str) -> tuple[str | None, str | None]:
+    return run.examples[i].get("document"), run.examples[i].get("reference")
 
 
 def _half(run: Run, role: str) -> str:

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from warmstart.evaluation.baselines import lead
 from warmstart.report.collect import SCORES, Run
-from warmstart.report.compare import Row, differences, interval, label, rows_of, telling_keys
+from warmstart.report.compare import Row, baseline_row, differences, interval, label, rows_of, telling_keys
 
 SAMPLES = 200  # of each row, for a page that opens at once
 TITLES = dict(zip(SCORES, ("ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum", "nats/token"), strict=True))
@@ -36,13 +36,17 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
     leads = _leads(rows)
     rivals = _rivals(rows, leads)
     keys = telling_keys([run.choices for run in runs])
+    # Baselines can be compared with a row as any other row can: example by example.
+    compared = [*rows, *(baseline_row(r["row"], r["kind"], f"{r['name']} (baseline)") for r in rivals)]
+    pairs = differences(compared)
     data = {
         "rows": [_row(row, leads) for row in rows],
-        "differences": [[d.a, d.b, d.examples, d.scores] for d in differences(rows)],
+        "compared": [row.label for row in compared],
+        "differences": [[d.a, d.b, d.examples, d.scores] for d in pairs],
         "curves": [_curve(run, label(run, keys)) for run in runs if run.curves],
         "titles": TITLES,
         "leads": [[rival["name"], rival["scores"]["rouge1"]] for rival in rivals],
-        **(_samples(rows) if texts else {"samples": [], "documents": {}}),
+        **(_samples(compared) if texts else {"samples": [], "documents": {}}),
     }
     environment = Environment(
         loader=PackageLoader("warmstart.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -60,7 +64,8 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         costs=COSTS,
         runs=runs,
         others=[(label(run, keys), run) for run in runs if run.status != "complete"],
-        pairs=len(data["differences"]),
+        pairs=len(pairs),
+        sampled=SAMPLES,
         texts=texts,
         data=_packed(json.dumps(data, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")),
         plotly=_packed(script.read_bytes()),
@@ -94,14 +99,16 @@ def _leads(rows: list[Row]) -> list[str]:
 def _rivals(rows: list[Row], leads: list[str]) -> list[dict[str, Any]]:
     """Each baseline once; where rows were judged on different examples it differs, and says whose it is."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    rival: dict[str, Any]
     for row in rows:
         for name in leads:
             scores = {kind: row.mean("baselines", name, kind) for kind in SCORES}
             if scores["rouge1"] is not None:
-                found.setdefault((name, *scores.values()), {"name": name, "scores": scores, "beside": row.label})
+                rival = {"name": name, "kind": name, "scores": scores, "row": row}
+                found.setdefault((name, *scores.values()), rival)
     if len(found) > len(leads):
         for rival in found.values():
-            rival["name"] += f" beside {rival['beside']}"
+            rival["name"] += f" beside {rival['row'].label}"
     return list(found.values())
 
 
@@ -113,20 +120,24 @@ def _over(row: Row, group: str, name: str) -> dict[str, Any]:
 def _curve(run: Run, name: str) -> dict[str, Any]:
     seed = f" seed {run.seed}" if run.seed else ""
     status = "" if run.status == "complete" else f" ({run.status})"
-    return {"label": f"{name}{seed}{status}", "metrics": run.curves}
+    return {"label": f"{name}{seed}{status}", "row": name, "metrics": run.curves}
 
 
 def _samples(rows: list[Row]) -> dict[str, Any]:
     """Up to ``SAMPLES`` examples of each row's first seed; each document and its first sentences stand once."""
     documents: dict[str, dict[str, Any]] = {}
+    keys: dict[tuple[str, str, str], str] = {}
     samples = []
     for row in rows:
         of_row: dict[str, Any] = {}
         for i, example in list(row.runs[0].examples.items())[:SAMPLES]:
-            if i not in documents:
-                (lead1,) = lead([example["document"]], 1)
-                documents[i] = {"document": example["document"], "reference": example["reference"], "lead1": lead1}
-            of_row[i] = [example["prediction"], example.get("rouge1")]
+            document, reference = example["document"], example["reference"]
+            if (i, document, reference) not in keys:
+                # The same id in another test set is another example.
+                key = keys[i, document, reference] = i if i not in documents else f"{i} of {row.label}"
+                (lead1,) = lead([document], 1)
+                documents[key] = {"document": document, "reference": reference, "lead1": lead1}
+            of_row[keys[i, document, reference]] = [example["prediction"], example.get("rouge1")]
         samples.append(of_row)
     return {"samples": samples, "documents": documents}
 

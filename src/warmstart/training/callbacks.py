@@ -118,7 +118,7 @@ class SampleTable(Callback):
                 self._log_to_wandb(logger, rows, trainer.global_step)
 
     def _row(self, sample: dict[str, Any], trainer: L.Trainer, module: Any) -> dict[str, Any]:
-        row: dict[str, Any] = {"step": trainer.global_step, "index": sample["index"]}
+        row: dict[str, Any] = {"step": trainer.global_step, "epoch": trainer.current_epoch, "index": sample["index"]}
         examples = getattr(getattr(trainer, "datamodule", None), "examples", None)
         if examples is not None:
             example = examples("validation")[sample["index"]]

@@ -12,6 +12,7 @@ import socket
 import sys
 import urllib.request
 import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,11 +41,46 @@ def build_loggers(
             "project": settings.project,
             "entity": settings.entity,
             "group": settings.group,
+            "job_type": "fit",
             "tags": [*tags, *settings.tags],
             "config": json.loads(json.dumps(config, default=str)),
         }
         loggers.append(_started(options, run_dir))
     return loggers
+
+
+def log_result(loggers: list[Logger], result: Mapping[str, Any]) -> None:
+    """Log the test scores; W&B's summary has the rest of ``result.json``'s numbers, too, an interval as two of them.
+
+    ``test/rouge1``, ``test/rouge1_low``, ``baselines/lead1/rouge1_difference_high``, ``parameters/total``, ...
+    """
+    metrics = {name: value for name, value in result["metrics"].items() if not isinstance(value, list)}
+    wanted = (
+        "baselines",
+        "controls",
+        "parameters",
+        "throughput",
+        "seconds",
+        "peak_memory_bytes",
+        "steps",
+        "validation",
+    )
+    summary = dict(_numbers(result["metrics"])) | dict(_numbers({k: result[k] for k in wanted if k in result}))
+    for logger in loggers:
+        logger.log_metrics(metrics)
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update(summary)
+        logger.save()
+
+
+def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif name.endswith("_ci"):
+            yield from zip((f"{prefix}{name[:-2]}{end}" for end in ("low", "high")), value, strict=True)
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", value
 
 
 def close_loggers(exit_code: int) -> None:
@@ -125,8 +161,12 @@ def _answers(server: str) -> bool:
 
 
 def _run_id(run_dir: Path) -> str:
+    """The run directory's own; of an agent of W&B Sweeps the one that it set, which wandb takes in any case."""
     path = run_dir / "wandb_id.txt"
-    if not path.exists():
+    if (given := os.environ.get("WANDB_RUN_ID")) and os.environ.get("WANDB_SWEEP_ID"):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        path.write_text(given)
+    elif not path.exists():
         run_dir.mkdir(parents=True, exist_ok=True)
         path.write_text(uuid.uuid4().hex[:12])
     return path.read_text().strip()

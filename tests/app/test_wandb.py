@@ -1,0 +1,107 @@
+"""W&B from the first step to the last, read back from what a run wrote offline; and an agent of W&B Sweeps."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from offline_wandb import records
+
+ROOT = Path(__file__).parents[2]
+
+
+def values(items) -> dict[str, object]:
+    """Keys, nested ones with dots, to values."""
+    return {".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+
+
+def read_back(folder: Path) -> dict:
+    """Everything that a person sees on the page of the one run in ``folder``, which was started once."""
+    (run,) = folder.glob("wandb/offline-run-*")
+    written = list(records(run))
+    (began,) = (record.run for record in written if record.HasField("run"))
+    history = [values(record.history.item) for record in written if record.HasField("history")]
+    summary: dict[str, object] = {}
+    for record in written:
+        if record.HasField("summary"):
+            summary |= values(record.summary.update)
+    (code,) = (record.exit.exit_code for record in written if record.HasField("exit"))
+    config = {item.key: json.loads(item.value_json) for item in began.config.update}
+    return {"run": began, "config": config, "history": history, "summary": summary, "exit_code": code}
+
+
+@pytest.mark.slow
+def test_a_run_shows_all_that_its_result_says(run_py, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    outcome = run_py("debug=tiny", "logger=wandb", "name=r", "bridge.share=none", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    folder = tmp_path / "runs" / "r"
+    result = json.loads((folder / "result.json").read_text())
+    found = read_back(folder)
+    assert found["run"].job_type == "fit"
+    assert found["config"]["parameters"] == result["parameters"]
+    assert found["config"]["encoder"]["name"] == "bert"
+    curves = {name for row in found["history"] for name in row}
+    assert curves >= {"train/loss", "validation/loss", "validation/rouge1", "memory/peak_bytes", "rate/new"}
+    assert curves >= {"throughput/tokens_per_second", "throughput/padding_fraction", "validation/samples._type"}
+    summary = found["summary"]
+    for kind in ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll"):
+        assert summary[f"test/{kind}"] == result["metrics"][f"test/{kind}"]
+        assert [summary[f"test/{kind}_{end}"] for end in ("low", "high")] == result["metrics"][f"test/{kind}_ci"]
+    lead, control = result["baselines"]["lead1"], result["controls"]["shuffled_document"]
+    assert summary["baselines/lead1/rouge1_difference_high"] == lead["rouge1_difference_ci"][1]
+    assert summary["controls/shuffled_document/rouge1"] == control["rouge1"]
+    assert summary["throughput/tokens_per_second"] == result["throughput"]["tokens_per_second"]
+    assert summary["validation/best"] == result["validation"]["best"]
+    assert found["exit_code"] == 0
+
+
+@pytest.mark.slow
+def test_a_run_that_is_asked_to_end_ends_in_wandb_with_that_status(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    words = ("debug=tiny", "logger=wandb", "name=r", "trainer.max_epochs=1000000", "trainer.max_steps=-1")
+    folder = tmp_path / "runs" / "r"
+    run = subprocess.Popen([sys.executable, ROOT / "run.py", *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    while not (folder / "checkpoints" / "last.ckpt").exists():
+        assert run.poll() is None
+        time.sleep(0.2)
+    run.terminate()
+    assert run.wait(timeout=100) == 143
+    assert read_back(folder)["exit_code"] == 143
+
+
+@pytest.mark.slow
+def test_what_an_agent_of_wandb_sweeps_makes_of_the_example_is_a_trial_of_its_sweep(tmp_path, monkeypatch):
+    from wandb.sdk.launch.sweeps.utils import load_sweep_config
+    from wandb.wandb_agent import Agent
+
+    sweep = load_sweep_config(str(ROOT / "docs" / "wandb_sweep.yaml"))
+    assert sweep is not None
+    drawn = {name: {"value": space["min"] * 1.5} for name, space in sweep["parameters"].items()}
+    (tmp_path / sweep["program"]).symlink_to(ROOT / sweep["program"])
+    monkeypatch.chdir(tmp_path)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    for name, value in {"WANDB_MODE": "offline", "WANDB_SWEEP_ID": "sweep7", "WANDB_DIR": None, "PATH": path}.items():
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WANDB_RUN_ID", "undone")  # the agent sets these in its own process
+    monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", "undone")
+    agent = Agent(None, None, sweep_id="sweep7")
+    place = sweep["command"].index("${args_no_hyphens}")
+    agent._sweep_command = [*sweep["command"][:place], "debug=tiny", *sweep["command"][place:]]
+    agent._command_run({"run_id": "trial3", "program": sweep["program"], "args": drawn})
+    assert agent._run_processes["trial3"].wait(timeout=200) == 0
+
+    (result,) = tmp_path.glob("runs/*/*/result.json")
+    config = json.loads(result.read_text())["config"]
+    for name, value in drawn.items():
+        group, key = name.split(".")
+        assert config[group][key] == value["value"]
+    found = read_back(result.parent)
+    assert (found["run"].run_id, found["run"].sweep_id) == ("trial3", "sweep7")
+    # wandb takes the agent's id whatever it is given; what a resumed run goes on with has to be the same.
+    assert (result.parent / "wandb_id.txt").read_text() == "trial3"
+    assert sweep["metric"]["name"] in found["summary"]
+    assert found["exit_code"] == 0
