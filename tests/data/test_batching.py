@@ -174,5 +174,5 @@ def test_targets_that_have_nothing_to_do_with_their_sources_are_hardly_padded():
     sampler = TokenBudgetBatchSampler(source, target, max_tokens=4352, bucket=1000)
     by_source = pack(sorted(range(2000), key=source.__getitem__), source, target, 4352, None)
     alone = 1 - (sum(source) + sum(target)) / padded_tokens(by_source, source, target)
-    assert alone > 0.09
-    assert sampler.padding_fraction() < 0.07
+    assert alone > 0.07
+    assert sampler.padding_fraction() < 0.8 * alone

@@ -54,7 +54,8 @@ def _in_bands(rows: list[int], batches: Batches, width: int, target: list[int]) 
 
     Documents and summaries are hardly of one length together: sorted by one alone, batches pad the other.
     """
-    ordered, start = [], 0
+    ordered: list[int] = []
+    start = 0
     for number, first in enumerate(range(0, len(batches), width)):
         stop = start + sum(map(len, batches[first : first + width]))
         ordered += sorted(rows[start:stop], key=lambda i: target[i], reverse=bool(number % 2))
