@@ -214,11 +214,11 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         source, target = self.source, self.target
         for start in range(0, len(order), chunk):
             rows = sorted(order[start : start + chunk].tolist(), key=lambda i: (source[i], target[i]))
-            plans = [pack(rows, source, target, self.max_tokens, self.size)]
+            plans: list[Batches] = [pack(rows, source, target, self.max_tokens, self.size)]
             for width in _BANDS:
                 banded = _in_bands(rows, plans[0], width, target)
                 plans.append(pack(banded, source, target, self.max_tokens, self.size))
-            batches += min(plans, key=lambda plan: padded_tokens(plan, source, target))
+            batches += plans[int(np.argmin([padded_tokens(plan, source, target) for plan in plans]))]
         return batches
 
     def _plan_key(self) -> str:
