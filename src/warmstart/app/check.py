@@ -37,6 +37,7 @@ def faults(settings: Config) -> list[str]:
         check_extra(settings.trainer.extra)
     except UserError as error:
         found.append(str(error))
+    found += _faults_of_shards(settings)
     contradictions = _faults_of_bridge(settings)
     found += contradictions
     if settings.data.kind is DataKind.files:
@@ -175,6 +176,18 @@ def _faults_of_bridge(settings: Config) -> list[str]:
     if bridge.warmup_steps < 0:
         found.append(f"bridge.warmup_steps={bridge.warmup_steps} was asked for: it is at least 0.")
     return found
+
+
+def _faults_of_shards(settings: Config) -> list[str]:
+    from warmstart.training.trainer import SHARDED_PRECISIONS, resolve_precision
+
+    trainer = settings.trainer
+    if trainer.strategy != "fsdp" or resolve_precision(trainer.precision, trainer.accelerator) in SHARDED_PRECISIONS:
+        return []
+    return [
+        f"trainer.precision={trainer.precision} cannot be had with trainer.strategy=fsdp: one rank alone sees an "
+        f"overflow. Set one of {', '.join(SHARDED_PRECISIONS)}, or trainer.strategy=ddp."
+    ]
 
 
 def _duration(hours: float) -> str:

@@ -68,14 +68,17 @@ def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
     steps = math.ceil(math.ceil(examples / rows / ranks) / trainer.accumulate) * trainer.max_epochs
     per_step = min(rows * ranks * trainer.accumulate, examples)
     counts = parameter_counts(model)
+    shards = ranks if trainer.strategy == "fsdp" else 1
     width = {"16-true": 2, "bf16-true": 2, "64-true": 8}.get(trainer.precision, 4)  # mixed: the weights are fp32
     parameters = dict(model.named_parameters(remove_duplicate=False))
     return Cost(
         parameters=counts | {"shared": sum(parameters[name].numel() for name in shared_across_halves(model))},
         memory={
-            "weights": width * counts["total"],
-            "gradients": width * counts["trainable"],
-            "AdamW": 2 * width * counts["trainable"],
+            "weights": width * counts["total"] / shards,
+            "gradients": width * counts["trainable"] / shards,
+            "AdamW": 2 * width * counts["trainable"] / shards,
+            # At most: a step gathers a layer at a time, a validation all.
+            **({"gathered": float(width * counts["total"])} if shards > 1 else {}),
             "activations": rows * activation_bytes(model, source, target, _activation_width(settings)),
         },
         examples=examples,

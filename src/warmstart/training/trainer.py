@@ -38,6 +38,8 @@ OWN_KEYS = {
     "default_root_dir": "name or output_root",
 }
 
+SHARDED_PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")  # those without a loss scale
+
 
 def resolve_precision(name: str, accelerator: str) -> str:
     """``auto``: bf16 mixed where the device computes it natively, else fp32.
@@ -113,11 +115,12 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "num_nodes": settings.nodes,
-        "strategy": settings.strategy,
+        "strategy": _strategy(settings),
         "val_check_interval": 1 / settings.validations_per_epoch,
         "log_every_n_steps": settings.log_every,
         "enable_progress_bar": settings.progress_bar,
         "enable_model_summary": False,
+        "inference_mode": settings.strategy != "fsdp",  # what is gathered in it could not be trained on
         "use_distributed_sampler": False,  # our sampler plans for all ranks
         "num_sanity_val_steps": 0,
         "default_root_dir": run_dir,
@@ -135,6 +138,14 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
             f"precision={settings.precision} cannot be had on this machine: {str(error).splitlines()[0]} "
             "Set trainer.accelerator=auto trainer.devices=1, or what the machine has."
         ) from error
+
+
+def _strategy(settings: TrainerSettings) -> Any:
+    if settings.strategy != "fsdp":
+        return settings.strategy
+    from warmstart.training.sharding import ShardedStrategy
+
+    return ShardedStrategy(settings.devices * settings.nodes)
 
 
 def _listed(value: Any) -> list[Any]:
