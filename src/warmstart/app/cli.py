@@ -21,10 +21,11 @@ from warmstart.app.errors import explain
 from warmstart.app.no_code import refuse_code
 from warmstart.app.recorded import with_recorded
 from warmstart.app.schema import register, to_settings
-from warmstart.app.sweep import JobFailed, Sweep, job_folder, run_job, summary, sweep_folder
+from warmstart.app.sweep import JobFailed, Sweep, job_folder, ranks_of_this_job, run_job, summary, sweep_folder
 from warmstart.errors import Left, UserError
 
 OF_A_RUN = ("evaluate", "summarize", "export", "replay")
+OF_RANKS = ("fit", "evaluate")
 TASKS = ("fit", *OF_A_RUN, "report", "sbatch", "check")
 
 
@@ -41,7 +42,7 @@ def run_task(cfg: DictConfig) -> object:
         raise UserError(f"task={cfg.task} was asked for; there are {', '.join(TASKS)}.")
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     started_apart = any(name in os.environ for name in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))
-    if cfg.task == "fit" and started_apart and cfg.name is None and HydraConfig.get().mode is RunMode.RUN:
+    if cfg.task in OF_RANKS and started_apart and cfg.name is None and HydraConfig.get().mode is RunMode.RUN:
         raise UserError("name= is needed where torchrun or srun starts the ranks: each would make a folder of its own.")
     if cfg.task in OF_A_RUN:
         if cfg.ckpt == "last":
@@ -50,6 +51,9 @@ def run_task(cfg: DictConfig) -> object:
     if cfg.task == "fit" and HydraConfig.get().mode is RunMode.MULTIRUN:
         return run_job(to_settings(cfg), run_dir)
     module = importlib.import_module(f"warmstart.app.{cfg.task}")
+    if cfg.task in OF_RANKS and HydraConfig.get().mode is RunMode.MULTIRUN:
+        with ranks_of_this_job(run_dir):
+            return module.run(to_settings(cfg), run_dir)
     return module.run(to_settings(cfg), run_dir)
 
 

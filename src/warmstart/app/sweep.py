@@ -93,7 +93,7 @@ def run_job(settings: Config, run_dir: Path) -> float:
         group = settings.logger.group or run_dir.parent.name
         settings = replace(settings, logger=replace(settings.logger, group=group))
         try:
-            with _ranks_of_this_job(run_dir):
+            with ranks_of_this_job(run_dir):
                 return fit.run(settings, run_dir)
         except Exception as error:
             # Hydra prints no traceback of a job into that job's log.
@@ -154,7 +154,7 @@ def _name_wandb_run(run_dir: Path) -> None:
 
 
 @contextmanager
-def _ranks_of_this_job(run_dir: Path) -> Iterator[None]:
+def ranks_of_this_job(run_dir: Path) -> Iterator[None]:
     """Let Lightning start the further ranks as ranks of this job.
 
     It repeats ``sys.argv``, which is the whole sweep's: each rank would start a sweep of its own, under Optuna with
