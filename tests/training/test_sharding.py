@@ -14,7 +14,6 @@ from written_training import HALF, run
 from warmstart.model.settings import (
     BridgeSettings,
     CrossAttentionInit,
-    Gate,
     HalfSettings,
     Halves,
     Scale,
@@ -30,7 +29,7 @@ SETTINGS = {
     "plain": (HALF, {}, 0, {}),
     "shared": (HALF, {"share": Share.weights}, 0, {}),
     "shared_embeddings": (HALF, {"share": Share.embeddings, "init": CrossAttentionInit.random}, 0, {}),
-    "grafted": (NEOX, {"gate": Gate.none}, 0, {}),
+    "grafted": (NEOX, {}, 0, {}),  # gates of one element: of two ranks, one holds none of it
     "lora": (HALF, {"lora": Halves.both}, 0, {}),
     "frozen": (HALF, {"freeze": Halves.encoder}, 0, {}),
     "thawed": (HALF, {}, 3, {}),

@@ -2,7 +2,8 @@
 
     python run.py task=fit encoder=bert decoder=gpt2
 
-Status 2 is a user's mistake: one message, no traceback (``debug=true`` shows it). Status 1 is a defect of ours.
+Status 2 is a user's mistake: one message, no traceback (``debug=true`` shows it). Status 1 is a defect of ours, or a
+rank that was killed.
 Nothing heavy is imported before the config is composed.
 """
 
@@ -22,7 +23,7 @@ from warmstart.app.no_code import refuse_code
 from warmstart.app.recorded import with_recorded
 from warmstart.app.schema import register, to_settings
 from warmstart.app.sweep import JobFailed, Sweep, job_folder, ranks_of_this_job, run_job, summary, sweep_folder
-from warmstart.errors import Left, UserError
+from warmstart.errors import Left, RankDied, UserError
 
 OF_A_RUN = ("evaluate", "summarize", "export", "replay")
 OF_RANKS = ("fit", "evaluate")
@@ -119,7 +120,7 @@ def end_of_user_error(error: Exception, debug: bool) -> None:
     message = explain(error)
     if message is not None and not debug:
         print(f"warmstart: {message}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, RankDied) else 2)
 
 
 if __name__ == "__main__":  # the further ranks of a sweep's job

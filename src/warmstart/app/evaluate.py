@@ -23,6 +23,7 @@ from warmstart.data.build_once import cache_root
 from warmstart.errors import UserError
 
 _log = logging.getLogger(__name__)
+ASKS_FOR_RANKS = {"trainer", "trainer.devices", "trainer.nodes", "trainer.strategy"}
 
 
 def run(settings: Config, run_dir: Path) -> float:
@@ -30,18 +31,20 @@ def run(settings: Config, run_dir: Path) -> float:
     import transformers
 
     from warmstart.data.datamodule import SummarizationDataModule
+    from warmstart.training.rank_watch import watched_ranks
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     if settings.ckpt is None:
         raise UserError("task=evaluate needs ckpt=: a run directory, a .ckpt file or an exported folder.")
     began = time.perf_counter()
-    _start_ranks(settings)
-    _, tokenizers, _ = load_trained(settings.ckpt)
-    data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
-    data.prepare_data()
-    data.setup("test")
-    return test(settings, run_dir, settings.ckpt, data, {"rows": data.row_counts()}, began, [])
+    with watched_ranks():
+        _start_ranks(settings)
+        _, tokenizers, _ = load_trained(settings.ckpt)
+        data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
+        data.prepare_data()
+        data.setup("test")
+        return test(settings, run_dir, settings.ckpt, data, {"rows": data.row_counts()}, began, [])
 
 
 def _start_ranks(settings: Config) -> None:
@@ -54,14 +57,22 @@ def _start_ranks(settings: Config) -> None:
         devices = int(environment["LOCAL_WORLD_SIZE"])
         nodes = int(environment["WORLD_SIZE"]) // devices
     else:
-        words = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-        if not any(word.lstrip("+").startswith(("trainer=", "trainer.")) for word in words):
+        words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+        if not {word.lstrip("+").partition("=")[0] for word in words} & ASKS_FOR_RANKS:
             return
         devices, nodes = trainer.devices, trainer.nodes
     if devices * nodes > 1:
         from lightning.fabric import Fabric
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-        Fabric(accelerator=trainer.accelerator, strategy="ddp", devices=devices, num_nodes=nodes).launch()
+        try:
+            fabric = Fabric(accelerator=trainer.accelerator, strategy="ddp", devices=devices, num_nodes=nodes)
+        except (MisconfigurationException, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"trainer.accelerator={trainer.accelerator}, devices={devices} cannot be had on this machine: "
+                f"{str(error).splitlines()[0]} Set what the machine has, or leave them out: one process evaluates, too."
+            ) from error
+        fabric.launch()
 
 
 def test(

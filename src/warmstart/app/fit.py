@@ -27,10 +27,12 @@ def run(settings: Config, run_dir: Path) -> float:
     """
     from warmstart.app.identity import write_failure
     from warmstart.evaluation.result import set_result_aside
+    from warmstart.training.rank_watch import watched_ranks
 
     set_result_aside(run_dir)
     try:
-        return _fit_and_test(settings, run_dir)
+        with watched_ranks():
+            return _fit_and_test(settings, run_dir)
     except Left as left:
         write_failure(settings, run_dir, left, "interrupted")
         raise

@@ -28,8 +28,8 @@ from warmstart.model.grafting import outermost_lists
 class ShardedStrategy(ModelParallelStrategy):
     """Lightning's strategy for FSDP2, which leaves to its user what is sharded, with whole checkpoints.
 
-    Lightning's own single file is read past our checkpoint plugin, so without its checks, and into parameters that are
-    sharded already; its moments are keyed by names, which no other strategy reads.
+    Lightning's own single file is read past our checkpoint plugin, so without its checks, and numbers moments by the
+    model's parameters, where any other strategy numbers them by the optimizer's groups.
     """
 
     def __init__(self, ranks: int) -> None:
