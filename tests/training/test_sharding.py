@@ -48,6 +48,7 @@ def curves_of(name, folder, cache, **settings):
         thaw_after=thaw_after,
         halves=(HALF, decoder),
         bridge=BridgeSettings(dropout=0.0, **bridge),
+        samples=1,  # one rank generates, the other does not
         max_tokens=384,  # six batches: one process makes of them what two ranks do
         **({"max_steps": 10, "precision": "32-true"} | chosen | settings),
     )
@@ -97,7 +98,7 @@ def test_shards_on_two_ranks_train_as_one_process(name, sharded, tmp_path):
     for kind in ("train/loss", "validation/loss"):
         assert found[kind] == pytest.approx(one[kind], rel=2e-3 if low else 1e-6), kind
     assert found["train/gradient_norm"] == pytest.approx(one["train/gradient_norm"], rel=5e-2 if low else 1e-5)
-    assert [s["index"] for s in found["samples"]] == [0, 1, 2]
+    assert [s["index"] for s in found["samples"]] == [0]
     if not low:
         assert found["samples"] == one["samples"]
     # Layers have units of their own, but for those that share their weights.

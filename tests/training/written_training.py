@@ -37,6 +37,7 @@ def run(
     halves=(HALF, HALF),
     bridge=None,
     max_tokens=320,
+    samples=3,
     **settings,
 ):
     data = DataSettings(
@@ -62,7 +63,7 @@ def run(
         {"max_new_tokens": 4},
         total_steps=TOTAL,
         hparams={"model_config": model.config.to_dict(), "config": {"seed": 1}},
-        validation_samples=3,
+        validation_samples=samples,
         score=score or (lambda predictions, references: {"length": float(len(predictions[0]))}),
         thaw_after=thaw_after,
     )

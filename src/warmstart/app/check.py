@@ -179,9 +179,13 @@ def _faults_of_bridge(settings: Config) -> list[str]:
 
 
 def _faults_of_shards(settings: Config) -> list[str]:
+    from torch.distributed.fsdp import FSDPModule
+
     from warmstart.training.trainer import SHARDED_PRECISIONS, resolve_precision
 
     trainer = settings.trainer
+    if trainer.strategy == "fsdp" and not hasattr(FSDPModule, "reset_iter_state"):
+        return ["trainer.strategy=fsdp needs torch 2.13. Upgrade it, or set trainer.strategy=ddp."]
     if trainer.strategy != "fsdp" or resolve_precision(trainer.precision, trainer.accelerator) in SHARDED_PRECISIONS:
         return []
     return [

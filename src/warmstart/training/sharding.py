@@ -57,7 +57,9 @@ class ShardedStrategy(ModelParallelStrategy):
     def on_validation_end(self) -> None:
         for unit in self._units():
             unit.set_reshard_after_forward(unit is not self._root, recurse=False)
-            unit.reshard()
+        # Reshards, and forgets in which order units ran: the next backward pass gathers ahead by that order, and it has
+        # to be the same on all ranks.
+        self._root.reset_iter_state()
 
     def teardown(self) -> None:
         ParallelStrategy.teardown(self)  # ModelParallelStrategy's leaves shards and moments on the device
