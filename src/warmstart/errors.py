@@ -11,6 +11,10 @@ class UserError(Exception):
     """
 
 
+class RankDied(Exception):
+    """Another process of this job was ended by a signal; exit status 1 and no traceback, for nothing here is wrong."""
+
+
 class Left(BaseException):
     """A fit was asked to end and left its state behind. No ``Exception``: it ends the sweep around the fit, too."""
 

@@ -44,7 +44,9 @@ def test_killed_half_way_it_goes_on_with_the_same_summaries(search, settings_of,
 def test_other_searches_and_texts_have_summaries_of_their_own(settings_of, tmp_path, monkeypatch):
     names = []
     opened = KeptSummaries.__init__
-    monkeypatch.setattr(KeptSummaries, "__init__", lambda self, path: (names.append(path.name), opened(self, path))[1])
+    monkeypatch.setattr(
+        KeptSummaries, "__init__", lambda self, path, rank: (names.append(path.name), opened(self, path))[1]
+    )
     fit.run(settings_of(*CHOICES), tmp_path / "run")
     for words in ([], [], ["generation.num_beams=2"], ["data.max_source_length=20"], ["data.limit_test=4"]):
         evaluate.run(settings_of(*CHOICES, *words, f"ckpt={tmp_path / 'run'}"), tmp_path / "out")
@@ -68,3 +70,18 @@ def test_half_lines_go_and_only_one_process_keeps(tmp_path):
     assert last.done == {0: "a", 1: "b\nc", 2: "d", 3: "e\u2028f"}
     last.close(complete=True)
     assert not path.exists()
+
+
+def test_ranks_have_files_of_their_own_and_read_all(tmp_path):
+    path = tmp_path / "x.jsonl"
+    ranks = [KeptSummaries(path, rank) for rank in range(3)]
+    for rank, kept in enumerate(ranks):
+        kept.add([rank], [f"of rank {rank}"])
+        kept.close(complete=False)
+    one = KeptSummaries(path)  # goes on alone
+    assert one.done == {rank: f"of rank {rank}" for rank in range(3)}
+    other = KeptSummaries(path, 2)  # of another process
+    one.close(complete=True)
+    assert [file.name for file in sorted(tmp_path.glob("*.jsonl"))] == ["x.2.jsonl"]
+    other.close(complete=True)
+    assert not list(tmp_path.iterdir())

@@ -62,6 +62,7 @@ def test_composing_any_pair_imports_nothing_heavy():
         (["bridge.lora=both", "bridge.share=weights", "decoder=bert"], "share=weights contradict"),
         (["bridge.lora=both", "bridge.lora_rank=0"], "bridge.lora_rank=0"),
         (["bridge.warmup_steps=-1"], "bridge.warmup_steps=-1"),
+        (["trainer=fsdp", "trainer.precision=16-mixed"], "16-mixed cannot be had with trainer.strategy=fsdp"),
     ],
 )
 def test_choices_that_contradict_are_found_before_anything_loads(words, said, settings_of):

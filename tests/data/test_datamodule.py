@@ -63,6 +63,19 @@ def test_evaluation_loaders(datamodule):
     )
 
 
+@pytest.mark.parametrize("done", [(), (1, 4, 6)])
+def test_ranks_share_out_the_batches_that_one_process_makes(done, datamodule):
+    datamodule.settings.evaluation_max_tokens = 120
+    whole = [batch["index"].tolist() for batch in datamodule.eval_dataloader("train", done=done)]
+    assert len(whole) > 4
+    shares = [
+        [batch["index"].tolist() for batch in datamodule.eval_dataloader("train", done=done, rank=rank, world_size=3)]
+        for rank in range(3)
+    ]
+    assert sorted(batch for share in shares for batch in share) == sorted(whole)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
 def test_exchanged_documents_keep_their_summaries(datamodule):
     order = np.roll(np.arange(8), 3)
     rows = {i: item for i, *item in (datamodule.tokenized("test")[i] for i in range(8))}

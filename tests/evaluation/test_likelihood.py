@@ -11,7 +11,7 @@ from warmstart.data.settings import DataKind, DataSettings
 from warmstart.data.tokenizers import TokenizerPair
 from warmstart.data.trained_tokenizer import Family, train_tokenizer
 from warmstart.evaluation.controls import derangement
-from warmstart.evaluation.likelihood import likelihoods
+from warmstart.evaluation.likelihood import in_order, likelihoods
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +26,19 @@ def model():
 def test_each_reference_with_its_own_document_another_and_none(model, documents, references, tmp_path):
     tokenizer = train_tokenizer(Family.wordpiece, [*documents, *references], 600)
     pair = TokenizerPair(tokenizer, tokenizer)
-    lengths = {"max_source_length": 32, "max_target_length": 12}
+    lengths = {"max_source_length": 32, "max_target_length": 12, "evaluation_max_tokens": 100}
     settings = DataSettings(name="written", kind=DataKind.written, cache_dir=str(tmp_path), **lengths)
     data = SummarizationDataModule(settings, pair, seed=0)
     found = likelihoods(model, data, "test", seed=5)
     assert model.training
+    shares = [likelihoods(model, data, "test", seed=5, rank=rank, world_size=3) for rank in range(3)]
+    together = in_order(shares)
+    for name, column in together.items():
+        assert column.tolist() == [found[name][i] for i in range(8)]
+    with pytest.raises(ValueError, match="no rank"):
+        in_order(shares[1:])
+    with pytest.raises(ValueError, match="two ranks"):
+        in_order([*shares, shares[1]])
     model.eval()
     order, rows = derangement(8, 5), data.tokenized("test")
     for i in range(8):

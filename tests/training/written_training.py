@@ -25,22 +25,37 @@ def pair():
     return load_pair(HALF, HALF, lambda: (text for example in texts for text in example[1:]))
 
 
-def run(folder, cache, *, ckpt=None, loggers=(), callbacks=(), thaw_after=0, score=None, **settings):
+def run(
+    folder,
+    cache,
+    *,
+    ckpt=None,
+    loggers=(),
+    callbacks=(),
+    thaw_after=0,
+    score=None,
+    halves=(HALF, HALF),
+    bridge=None,
+    max_tokens=320,
+    samples=3,
+    **settings,
+):
     data = DataSettings(
         name="written",
         kind=DataKind.written,
         max_source_length=48,
         max_target_length=16,
         limit_validation=4,
-        batch=BatchSettings(max_tokens=320),
+        batch=BatchSettings(max_tokens=max_tokens),
         cache_dir=str(cache),
     )
     module_data = SummarizationDataModule(data, pair(), seed=1)
     torch.manual_seed(0)
     sizes = {"encoder_vocab_size": len(pair().source), "decoder_vocab_size": len(pair().target)}
-    model = build_model(HALF, HALF, BridgeSettings(), special_ids=pair().special_ids(), **sizes)
-    assert model.config.decoder.hidden_dropout_prob > 0  # resuming repeats what dropout drew, too
-    model = EncoderDecoderModel(model.config)  # of which the bridge alone counts as new
+    model = build_model(*halves, bridge or BridgeSettings(), special_ids=pair().special_ids(), **sizes)
+    if bridge is None:
+        assert model.config.decoder.hidden_dropout_prob > 0  # resuming repeats what dropout drew, too
+        model = EncoderDecoderModel(model.config)  # of which the bridge alone counts as new
     module = SummarizationModule(
         model.train(),
         pair(),
@@ -48,7 +63,7 @@ def run(folder, cache, *, ckpt=None, loggers=(), callbacks=(), thaw_after=0, sco
         {"max_new_tokens": 4},
         total_steps=TOTAL,
         hparams={"model_config": model.config.to_dict(), "config": {"seed": 1}},
-        validation_samples=3,
+        validation_samples=samples,
         score=score or (lambda predictions, references: {"length": float(len(predictions[0]))}),
         thaw_after=thaw_after,
     )

@@ -2,7 +2,8 @@
 
     python run.py task=fit encoder=bert decoder=gpt2
 
-Status 2 is a user's mistake: one message, no traceback (``debug=true`` shows it). Status 1 is a defect of ours.
+Status 2 is a user's mistake: one message, no traceback (``debug=true`` shows it). Status 1 is a defect of ours, or a
+rank that was killed.
 Nothing heavy is imported before the config is composed.
 """
 
@@ -21,10 +22,11 @@ from warmstart.app.errors import explain
 from warmstart.app.no_code import refuse_code
 from warmstart.app.recorded import with_recorded
 from warmstart.app.schema import register, to_settings
-from warmstart.app.sweep import JobFailed, Sweep, job_folder, run_job, summary, sweep_folder
-from warmstart.errors import Left, UserError
+from warmstart.app.sweep import JobFailed, Sweep, job_folder, ranks_of_this_job, run_job, summary, sweep_folder
+from warmstart.errors import Left, RankDied, UserError
 
 OF_A_RUN = ("evaluate", "summarize", "export", "replay")
+OF_RANKS = ("fit", "evaluate")
 TASKS = ("fit", *OF_A_RUN, "report", "sbatch", "check")
 
 
@@ -41,7 +43,7 @@ def run_task(cfg: DictConfig) -> object:
         raise UserError(f"task={cfg.task} was asked for; there are {', '.join(TASKS)}.")
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     started_apart = any(name in os.environ for name in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))
-    if cfg.task == "fit" and started_apart and cfg.name is None and HydraConfig.get().mode is RunMode.RUN:
+    if cfg.task in OF_RANKS and started_apart and cfg.name is None and HydraConfig.get().mode is RunMode.RUN:
         raise UserError("name= is needed where torchrun or srun starts the ranks: each would make a folder of its own.")
     if cfg.task in OF_A_RUN:
         if cfg.ckpt == "last":
@@ -50,6 +52,9 @@ def run_task(cfg: DictConfig) -> object:
     if cfg.task == "fit" and HydraConfig.get().mode is RunMode.MULTIRUN:
         return run_job(to_settings(cfg), run_dir)
     module = importlib.import_module(f"warmstart.app.{cfg.task}")
+    if cfg.task in OF_RANKS and HydraConfig.get().mode is RunMode.MULTIRUN:
+        with ranks_of_this_job(run_dir):
+            return module.run(to_settings(cfg), run_dir)
     return module.run(to_settings(cfg), run_dir)
 
 
@@ -123,7 +128,7 @@ def end_of_user_error(error: Exception, debug: bool) -> None:
     message = explain(error)
     if message is not None and not debug:
         print(f"warmstart: {message}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, RankDied) else 2)
 
 
 if __name__ == "__main__":  # the further ranks of a sweep's job

@@ -64,13 +64,16 @@ def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
     rows = max(1, min(rows, batch.size or rows, math.ceil(examples / ranks)))
     steps = math.ceil(math.ceil(examples / rows / ranks) / trainer.accumulate) * trainer.max_epochs
     per_step = min(rows * ranks * trainer.accumulate, examples)
+    shards = ranks if trainer.strategy == "fsdp" else 1
     parameters = dict(model.named_parameters(remove_duplicate=False))
     precision = precision_on(devices_of(settings)[0], settings)
     generated_rows = max(1, int(settings.data.evaluation_max_tokens / (source + target)))
     return Cost(
         parameters=parameter_counts(model)
         | {"shared": sum(parameters[name].numel() for name in shared_across_halves(model))},
-        memory=fit_memory(model, rows, source, target, precision, dropout=settings.bridge.dropout != 0, ranks=ranks),
+        memory=fit_memory(
+            model, rows, source, target, precision, dropout=settings.bridge.dropout != 0, ranks=ranks, shards=shards
+        ),
         precision=precision,
         generation_memory=generation_memory(
             model,

@@ -6,7 +6,7 @@ import re
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from warmstart.errors import UserError
+from warmstart.errors import RankDied, UserError
 
 
 def explain(error: BaseException) -> str | None:
@@ -15,7 +15,7 @@ def explain(error: BaseException) -> str | None:
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
         causes.append(cause)
     for cause in causes:
-        if isinstance(cause, UserError):
+        if isinstance(cause, UserError | RankDied):
             return str(cause)
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return (

@@ -1,15 +1,21 @@
 """Score a trained model on the test split: summaries, ROUGE beside baselines and control, result.json, the table.
 
 python run.py task=evaluate ckpt=runs/demo
+python run.py task=evaluate ckpt=runs/demo trainer=ddp trainer.devices=8
 
+Several ranks share out the batches of the split, which are the same for any number of them, and rank 0 judges.
 Interrupted, the same command goes on where it was: the summaries made so far are kept in the cache.
 """
 
 import logging
+import math
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
 
 from warmstart.app.loading import load_trained
 from warmstart.app.schema import Config
@@ -17,6 +23,7 @@ from warmstart.data.build_once import cache_root
 from warmstart.errors import UserError
 
 _log = logging.getLogger(__name__)
+ASKS_FOR_RANKS = {"trainer", "trainer.devices", "trainer.nodes", "trainer.strategy"}
 
 
 def run(settings: Config, run_dir: Path) -> float:
@@ -24,16 +31,48 @@ def run(settings: Config, run_dir: Path) -> float:
     import transformers
 
     from warmstart.data.datamodule import SummarizationDataModule
+    from warmstart.training.rank_watch import watched_ranks
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     if settings.ckpt is None:
         raise UserError("task=evaluate needs ckpt=: a run directory, a .ckpt file or an exported folder.")
-    _, tokenizers, _ = load_trained(settings.ckpt)
-    data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
-    data.prepare_data()
-    data.setup("test")
-    return test(settings, run_dir, settings.ckpt, data, {"rows": data.row_counts()}, time.perf_counter(), [])
+    began = time.perf_counter()
+    with watched_ranks():
+        _start_ranks(settings)
+        _, tokenizers, _ = load_trained(settings.ckpt)
+        data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
+        data.prepare_data()
+        data.setup("test")
+        return test(settings, run_dir, settings.ckpt, data, {"rows": data.row_counts()}, began, [])
+
+
+def _start_ranks(settings: Config) -> None:
+    """Ranks where torchrun has started some, or this command line asks for them.
+
+    Not where the run's own settings do: a model that eight devices trained is judged on one as well.
+    """
+    trainer, environment = settings.trainer, os.environ
+    if "TORCHELASTIC_RUN_ID" in environment:
+        devices = int(environment["LOCAL_WORLD_SIZE"])
+        nodes = int(environment["WORLD_SIZE"]) // devices
+    else:
+        words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+        if not {word.lstrip("+").partition("=")[0] for word in words} & ASKS_FOR_RANKS:
+            return
+        devices, nodes = trainer.devices, trainer.nodes
+    if devices * nodes > 1:
+        from lightning.fabric import Fabric
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+        try:
+            fabric = Fabric(accelerator=trainer.accelerator, strategy="ddp", devices=devices, num_nodes=nodes)
+        except (MisconfigurationException, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"trainer.accelerator={trainer.accelerator}, devices={devices} cannot be had on this machine: "
+                f"{str(error).splitlines()[0]} Set what the machine has, or leave them out: one process evaluates, too."
+            ) from error
+        fabric.launch()
 
 
 def test(
@@ -45,7 +84,10 @@ def test(
     began: float,
     loggers: list[Any],
 ) -> float:
-    """Summarise the test split with ``checkpoint``, judge, and leave predictions, export and result; test ROUGE-1."""
+    """Summarise the test split with ``checkpoint``, judge, and leave predictions, export and result; test ROUGE-1.
+
+    Every rank has to call this and does its share; all but rank 0 then return NaN.
+    """
     import torch
     from rich.console import Console
     from rich.progress import Progress
@@ -54,48 +96,61 @@ def test(
     from warmstart.app.identity import identity
     from warmstart.evaluation.generation import generation_kwargs, summarize_batches
     from warmstart.evaluation.kept_summaries import KeptSummaries, summaries_key
-    from warmstart.evaluation.likelihood import likelihoods
+    from warmstart.evaluation.likelihood import in_order, likelihoods
     from warmstart.evaluation.result import write_predictions, write_result
     from warmstart.evaluation.scores import judge
     from warmstart.evaluation.table import score_table, verdict
     from warmstart.model.halves import parameter_counts
+    from warmstart.ranks import failing_together, of_all_ranks, rank_and_world_size
     from warmstart.training.loggers import log_result
 
-    model, tokenizers, _ = load_trained(checkpoint)
-    texts = [data.tokenized("test").folder.name, data.settings.evaluation_max_tokens]
-    search = [asdict(settings.generation), settings.seed if settings.generation.do_sample else None]
-    key = summaries_key(model, tokenizers, texts, search)
-    if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
-        model.cuda()
-    kept = KeptSummaries(cache_root(data.settings.cache_dir) / "summaries" / f"{key}.jsonl")
-    if earlier := len(kept.done):
+    rank, ranks = rank_and_world_size()
+    with failing_together():
+        model, tokenizers, _ = load_trained(checkpoint)
+        texts = [data.tokenized("test").folder.name, data.settings.evaluation_max_tokens]
+        search = [asdict(settings.generation), settings.seed if settings.generation.do_sample else None]
+        key = summaries_key(model, tokenizers, texts, search)
+        if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
+            model.cuda()
+        kept = KeptSummaries(cache_root(data.settings.cache_dir) / "summaries" / f"{key}.jsonl", rank)
+        examples = data.examples("test")
+    tested = time.perf_counter()
+    done: dict[int, str] = {}
+    for of_rank in of_all_ranks(kept.done):
+        done |= of_rank
+    if earlier := len(done):
         _log.info("Going on with %d summaries of an interrupted evaluation.", earlier)
     console = Console(stderr=True)
-    examples = data.examples("test")
-    tested = time.perf_counter()
-    generated = 0
-    with Progress(console=console, transient=True, disable=not settings.trainer.progress_bar) as progress:
-        bar = progress.add_task("summarizing the test split", total=len(examples), completed=earlier)
-
-        def finished(n: int) -> None:
-            nonlocal generated
-            generated += n
-            progress.advance(bar, n)
-
-        predictions, _ = summarize_batches(
+    shown = settings.trainer.progress_bar and rank == 0
+    with failing_together(), Progress(console=console, transient=True, disable=not shown) as progress:
+        bar = progress.add_task("summarizing the test split", total=math.ceil((len(examples) - earlier) / ranks))
+        summaries = summarize_batches(
             model,
-            data.eval_dataloader("test", done=kept.done),
+            data.eval_dataloader("test", done=done, rank=rank, world_size=ranks),
             tokenizers,
             settings.generation,
-            progress=finished,
+            progress=lambda n: progress.advance(bar, n),
             kept=kept,
             seed=settings.seed,
         )
+        judged: dict[str, Any] = {}
+        if settings.evaluation.control_samples != 0:
+            judged = likelihoods(model, data, "test", seed=settings.seed, rank=rank, world_size=ranks)
+    shares = of_all_ranks((summaries, judged, _peak_memory()))
+    if rank > 0:
+        kept.close(complete=False)  # rank 0 clears all away, once its result is written
+        return math.nan
+    generated = 0
+    for of_rank, _, _ in shares:
+        generated += len(of_rank)
+        done |= of_rank
+    predictions = [done[i] for i in range(len(examples))]
     documents = [example.document for example in examples]
     references = [example.summary for example in examples]
     likely, alone = None, None
     if settings.evaluation.control_samples != 0:
-        likely = likelihoods(model, data, "test", seed=settings.seed)
+        likely = in_order(of_rank for _, of_rank, _ in shares)
+        torch.manual_seed(settings.seed)  # a search that samples; not what the batches before have left
         with torch.inference_mode():
             (alone,) = tokenizers.decode(model.generate_alone(**generation_kwargs(settings.generation))[:, 1:])
     judgement = judge(
@@ -130,7 +185,7 @@ def test(
         "parameters": parameter_counts(model),
         "generation": asdict(settings.generation),
         "summaries": {"generated": generated, "from_an_interrupted_run": earlier},
-        "peak_memory_bytes": _peak_memory(),
+        "peak_memory_bytes": max(peak for _, _, peak in shares),
         "seconds": seconds,
         **facts,
     }

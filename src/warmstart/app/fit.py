@@ -27,10 +27,12 @@ def run(settings: Config, run_dir: Path) -> float:
     """
     from warmstart.app.identity import write_failure
     from warmstart.evaluation.result import set_result_aside
+    from warmstart.training.rank_watch import watched_ranks
 
     set_result_aside(run_dir)
     try:
-        return _fit_and_test(settings, run_dir)
+        with watched_ranks():
+            return _fit_and_test(settings, run_dir)
     except Left as left:
         write_failure(settings, run_dir, left, "interrupted")
         raise
@@ -137,8 +139,6 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
         # Stopped before the first validation: the last weights are all there is. Every rank takes part in saving.
         if trainer.strategy.broadcast(not best.exists()):
             trainer.save_checkpoint(best)
-        if not trainer.is_global_zero:
-            return math.nan  # rank 0 alone scores: one result, written once
         seconds = {"fit": time.perf_counter() - began}
         validation = best_validation(trainer)
         facts: dict[str, Any] = {
@@ -151,7 +151,8 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
             "validation": validation,
         }
         test(settings, run_dir, str(best), data, facts, began, loggers)
-        (run_dir / "checkpoints" / UNFINISHED).unlink()
+        if trainer.is_global_zero:
+            (run_dir / "checkpoints" / UNFINISHED).unlink()
         exit_code = 0
         return validation["best"]
     except Left as left:

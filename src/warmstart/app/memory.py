@@ -44,11 +44,20 @@ class Widths:
 
 
 def fit_memory(
-    model: Any, rows: float, source: float, target: float, precision: str, *, dropout: bool = True, ranks: int = 1
+    model: Any,
+    rows: float,
+    source: float,
+    target: float,
+    precision: str,
+    *,
+    dropout: bool = True,
+    ranks: int = 1,
+    shards: int = 1,
 ) -> dict[str, float]:
     """Bytes of a training step on each device, by kind, for a batch of ``rows`` of so many tokens, padding included.
 
-    Together they are an upper bound: activations shrink while gradients grow.
+    Together they are an upper bound: activations shrink while gradients grow. With ``shards`` (fsdp) a device holds a
+    share of weights, gradients and moments; a step gathers a layer at a time, a validation all weights.
     """
     widths = Widths.of(precision)
     parameters = dict(model.named_parameters())
@@ -62,12 +71,14 @@ def fit_memory(
         if weight.dim() > 1
     }
     labels = min(rows * target, CHUNK)
+    weights = widths.parameter * sum(p.numel() for p in parameters.values())
     return {
-        "weights": widths.parameter * sum(p.numel() for p in parameters.values()),
+        "weights": weights / shards,
+        "gathered (fsdp)": float(weights * (shards > 1)),
         "their 16-bit copies": widths.matrix * sum(matrices.values()) * widths.mixed,
-        "gradients": widths.parameter * trained,
-        "their buckets (ddp)": widths.parameter * trained * (ranks > 1),
-        "AdamW": 2 * widths.parameter * trained,
+        "gradients": widths.parameter * trained / shards,
+        "their buckets (ddp)": widths.parameter * trained * (ranks > 1 and shards == 1),
+        "AdamW": 2 * widths.parameter * trained / shards,
         "activations": rows * activation_bytes(model, source, target, widths, dropout),
         # In float32, and again for their gradient, once more in the matrix' own precision.
         "logits": labels * model.config.decoder.vocab_size * (8 + widths.matrix),

@@ -11,9 +11,7 @@ import hashlib
 import logging
 import math
 import os
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,7 +33,6 @@ from warmstart.evaluation.result import read_result
 _log = logging.getLogger(__name__)
 # Lightning sets these for the processes of one job; the next job would take itself for a rank of the last one.
 _OF_RANKS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_SECONDS = 60.0  # for the other ranks of a job to end after its rank 0
 
 
 def sweep_folder(words: list[str]) -> str:
@@ -98,7 +95,7 @@ def run_job(settings: Config, run_dir: Path) -> float:
         group = settings.logger.group or run_dir.parent.name
         settings = replace(settings, logger=replace(settings.logger, group=group))
         try:
-            with _ranks_of_this_job(run_dir):
+            with ranks_of_this_job(run_dir):
                 return fit.run(settings, run_dir)
         except Exception as error:
             # Hydra prints no traceback of a job into that job's log.
@@ -177,13 +174,15 @@ def _name_wandb_run(run_dir: Path) -> None:
 
 
 @contextmanager
-def _ranks_of_this_job(run_dir: Path) -> Iterator[None]:
+def ranks_of_this_job(run_dir: Path) -> Iterator[None]:
     """Let Lightning start the further ranks as ranks of this job.
 
     It repeats ``sys.argv``, which is the whole sweep's: each rank would start a sweep of its own, under Optuna with
     parameters of its own. Here a rank is started with the job's overrides, without -m, in the job's folder. After the
-    job its ranks have ended, its process group is gone, and the environment is as before.
+    job its process group is gone, and the environment is as before.
     """
+    import torch
+
     import __main__
 
     argv, spec = sys.argv, __main__.__spec__
@@ -198,29 +197,10 @@ def _ranks_of_this_job(run_dir: Path) -> Iterator[None]:
         yield
     finally:
         sys.argv, __main__.__spec__ = argv, spec
-        _end_ranks()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
         for name, value in environment.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _end_ranks() -> None:
-    import torch
-    from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
-
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    failing = sys.exc_info()[0] is not None
-    for thread in threading.enumerate():
-        if isinstance(thread, _ChildProcessObserver):
-            ranks = list(thread._child_processes)
-            # The observer kills this process where a rank ends badly: the sweep has further jobs.
-            thread._child_processes.clear()
-            for rank in ranks:
-                try:
-                    rank.wait(0 if failing else _SECONDS)
-                except subprocess.TimeoutExpired:
-                    rank.kill()
-                    rank.wait()

@@ -129,14 +129,26 @@ class SummarizationDataModule(L.LightningDataModule):
         return self._evaluation_loader("test", *self._rank_and_world_size())
 
     def eval_dataloader(
-        self, split: str, documents: np.ndarray | None = None, done: Collection[int] = ()
+        self,
+        split: str,
+        documents: np.ndarray | None = None,
+        done: Collection[int] = (),
+        *,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> DataLoader:
-        """The whole split, whatever the rank: each example exactly once.
+        """The whole split, each example exactly once over all ranks.
 
         ``documents`` is a permutation: example ``i`` keeps its summary and is given the document of ``documents[i]``.
-        Batches of which every example is ``done`` are left out; the others are what they would be without it.
+        Batches of which every example is ``done`` are left out; the others are what they would be without it. They are
+        the same batches for any number of ranks, so ranks may have unequal numbers of them.
         """
-        return self._evaluation_loader(split, 0, 1, documents, done)
+        rows: Any = self.tokenized(split)
+        if documents is not None:
+            rows = ExchangedDocuments(rows, documents)
+        batches = self._evaluation_batches(rows, 0, 1)
+        batches = [batch for batch in batches if not all(i in done for i in batch)]
+        return DataLoader(rows, batch_sampler=batches[rank::world_size], **self._loader_options())
 
     def batches_in_epoch(self, world_size: int = 1) -> int:
         """Training batches of each rank in every epoch."""
@@ -197,26 +209,15 @@ class SummarizationDataModule(L.LightningDataModule):
         """Take up the position of a checkpoint; it counts when the training loader is made."""
         self._resume_from = dict(state_dict)
 
-    def _evaluation_loader(
-        self,
-        split: str,
-        rank: int,
-        world_size: int,
-        documents: np.ndarray | None = None,
-        done: Collection[int] = (),
-    ) -> DataLoader:
-        rows: Any = self.tokenized(split)
-        if documents is not None:
-            rows = ExchangedDocuments(rows, documents)
-        batches = evaluation_batches(
-            rows.source_lengths.tolist(),
-            rows.target_lengths.tolist(),
-            self.settings.evaluation_max_tokens,
-            rank=rank,
-            world_size=world_size,
-        )
-        batches = [batch for batch in batches if not all(i in done for i in batch)]
+    def _evaluation_loader(self, split: str, rank: int, world_size: int) -> DataLoader:
+        rows = self.tokenized(split)
+        batches = self._evaluation_batches(rows, rank, world_size)
         return DataLoader(rows, batch_sampler=batches, **self._loader_options())
+
+    def _evaluation_batches(self, rows: Any, rank: int, world_size: int) -> list[list[int]]:
+        lengths = rows.source_lengths.tolist(), rows.target_lengths.tolist()
+        budget = self.settings.evaluation_max_tokens
+        return evaluation_batches(*lengths, budget, rank=rank, world_size=world_size)
 
     def _loader_options(self) -> dict[str, Any]:
         workers = self.settings.batch.workers

@@ -1,6 +1,5 @@
-"""Batches to summaries: the model's ``generate`` over a loader, back in the examples' order."""
+"""Batches to summaries: the model's ``generate`` over a loader, by example."""
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
@@ -32,19 +31,18 @@ def summarize_batches(
     progress: Callable[[int], None] | None = None,
     kept: KeptSummaries | None = None,
     seed: int = 0,
-) -> tuple[list[str], float]:
-    """Summaries in the order of each batch's ``index``, and the seconds that took.
+) -> dict[int, str]:
+    """Summaries by the batches' ``index``.
 
-    ``progress`` is told how many examples each batch finished. ``kept`` holds summaries that are there already and is
-    given each new one. Where the search samples, each batch draws from ``seed`` and its own first example, so that it
-    does not matter which batches came before.
+    ``progress`` is told how many examples each batch finished, ``kept`` is given each summary. Where the search
+    samples, each batch draws from ``seed`` and its own first example, so that it does not matter which batches came
+    before, or went to another rank.
     """
     device = model.device if device is None else torch.device(device)
     was_training = model.training
     model.eval()
     kwargs = generation_kwargs(generation)
-    by_index: dict[int, str] = dict(kept.done) if kept is not None else {}
-    began = time.perf_counter()
+    by_index: dict[int, str] = {}
     try:
         for batch in loader:
             if generation.do_sample:
@@ -61,4 +59,4 @@ def summarize_batches(
                 progress(len(texts))
     finally:
         model.train(was_training)
-    return [by_index[index] for index in sorted(by_index)], time.perf_counter() - began
+    return by_index

@@ -5,6 +5,7 @@ texts, but no path and no run. So the same command finds it in whatever run dire
 complete it is gone.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -24,21 +25,26 @@ _log = logging.getLogger(__name__)
 class KeptSummaries:
     """``done`` maps the index of an example to its summary; what is added is on disk when ``add`` returns.
 
+    Each rank has a file of its own and reads those of all, so an evaluation goes on with another number of ranks, too.
     While another process holds the file, nothing is read and nothing kept.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, rank: int = 0) -> None:
+        self.path = path.with_name(f"{path.stem}.{rank}{path.suffix}") if rank else path
+        self._of_all = path.stem
         self.done: dict[int, str] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(f"{path}.lock")
+        self._lock = _lock_of(self.path)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             _log.warning("Another process makes the same summaries; none of these are kept if this one is interrupted.")
             return
-        whole = self._read()
-        self._file = path.open("r+b" if path.exists() else "wb")
+        for other in self._others():
+            self.done |= _read(other)[0]
+        own, whole = _read(self.path)
+        self.done |= own
+        self._file = self.path.open("r+b" if self.path.exists() else "wb")
         # A process that was killed may have left half a line: what follows it would be lost with it.
         self._file.truncate(whole)
         self._file.seek(whole)
@@ -52,29 +58,44 @@ class KeptSummaries:
             os.fsync(self._file.fileno())
 
     def close(self, *, complete: bool) -> None:
-        """Let others have it; ``complete`` removes it."""
-        if self._lock.is_locked:
-            self._file.close()
-            if complete:
-                self.path.unlink(missing_ok=True)
-            self._lock.release()
-            if complete:
-                Path(self._lock.lock_file).unlink(missing_ok=True)
+        """Let others have it; ``complete`` removes it, and what other ranks have left."""
+        if not self._lock.is_locked:
+            return
+        self._file.close()
+        if complete:
+            self.path.unlink(missing_ok=True)
+        self._lock.release()
+        if complete:
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            for other in self._others():
+                with contextlib.suppress(Timeout), _lock_of(other).acquire(timeout=0) as lock:
+                    other.unlink(missing_ok=True)
+                    Path(lock.lock_file).unlink(missing_ok=True)
 
-    def _read(self) -> int:
-        """Take up the whole lines; the bytes that they are."""
-        whole = 0
-        if self.path.exists():
-            for line in self.path.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    index, text = json.loads(line)
-                except (ValueError, TypeError):
-                    break
-                self.done[index] = text
-                whole += len(line)
-        return whole
+    def _others(self) -> list[Path]:
+        found = (self.path.parent / f"{self._of_all}.jsonl", *self.path.parent.glob(f"{self._of_all}.*.jsonl"))
+        return [path for path in found if path != self.path and path.exists()]
+
+
+def _lock_of(path: Path) -> FileLock:
+    return FileLock(f"{path}.lock")
+
+
+def _read(path: Path) -> tuple[dict[int, str], int]:
+    """The summaries of a file's whole lines, and the bytes that these are."""
+    done: dict[int, str] = {}
+    whole = 0
+    if path.exists():
+        for line in path.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                index, text = json.loads(line)
+            except (ValueError, TypeError):
+                break
+            done[index] = text
+            whole += len(line)
+    return done, whole
 
 
 def summaries_key(model: Any, tokenizers: Any, *about: Any) -> str:

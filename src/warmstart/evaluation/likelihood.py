@@ -15,25 +15,47 @@ import torch
 
 from warmstart.evaluation.controls import derangement
 
+Likelihoods = dict[str, dict[int, float]]  # by what was given, then by example
 OWN, SHUFFLED, ALONE = "own", "shuffled_document", "decoder_alone"
 
 
-def likelihoods(model: Any, data: Any, split: str, *, seed: int) -> dict[str, np.ndarray]:
-    """Nats a token of each reference of ``split``, by what the model was given.
+def likelihoods(model: Any, data: Any, split: str, *, seed: int, rank: int = 0, world_size: int = 1) -> Likelihoods:
+    """Nats a token of each reference of this rank's share of ``split``, by what the model was given and by example.
 
     ``data`` is a ``SummarizationDataModule``. A split of one example has no other document to give.
     """
-    found = {OWN: nats_per_token(model, data.eval_dataloader(split))}
-    n = len(found[OWN])
-    if n > 1:
+    share: dict[str, Any] = {"rank": rank, "world_size": world_size}
+    found = {OWN: nats_per_token(model, data.eval_dataloader(split, **share))}
+    if (n := len(data.tokenized(split))) > 1:
         order = derangement(n, seed)
-        found[SHUFFLED] = nats_per_token(model, data.eval_dataloader(split, documents=order))
-    return found | {ALONE: nats_per_token(model, data.eval_dataloader(split), read_source=False)}
+        found[SHUFFLED] = nats_per_token(model, data.eval_dataloader(split, documents=order, **share))
+    return found | {ALONE: nats_per_token(model, data.eval_dataloader(split, **share), read_source=False)}
+
+
+def in_order(shares: Iterable[Likelihoods]) -> dict[str, np.ndarray]:
+    """The shares of all ranks as columns in the examples' order.
+
+    Raises:
+        ValueError: an example is missing, or one was judged twice.
+    """
+    merged: Likelihoods = {}
+    for share in shares:
+        for name, by_index in share.items():
+            column = merged.setdefault(name, {})
+            if twice := column.keys() & by_index.keys():
+                raise ValueError(f"Examples {sorted(twice)} were judged on two ranks.")
+            column.update(by_index)
+    for column in merged.values():
+        if sorted(column) != list(range(len(column))):
+            raise ValueError("Some examples were judged on no rank.")
+    return {name: np.array([column[i] for i in range(len(column))]) for name, column in merged.items()}
 
 
 @torch.inference_mode()
-def nats_per_token(model: Any, loader: Iterable[dict[str, torch.Tensor]], *, read_source: bool = True) -> np.ndarray:
-    """Mean negative log-likelihood of each reference, in the order of each batch's ``index``."""
+def nats_per_token(
+    model: Any, loader: Iterable[dict[str, torch.Tensor]], *, read_source: bool = True
+) -> dict[int, float]:
+    """Mean negative log-likelihood of each reference, by the batches' ``index``."""
     was_training = model.training
     model.eval()
     by_index: dict[int, float] = {}
@@ -44,4 +66,4 @@ def nats_per_token(model: Any, loader: Iterable[dict[str, torch.Tensor]], *, rea
             by_index.update(zip(batch["index"].tolist(), (nll_B / tokens_B).tolist(), strict=True))
     finally:
         model.train(was_training)
-    return np.array([by_index[index] for index in sorted(by_index)])
+    return by_index

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from warmstart import __version__
 from warmstart.errors import UserError
@@ -157,9 +158,10 @@ class SummarizationModule(L.LightningModule):
         self._step_sums = None
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        # DDP averaged the gradients over ranks; the sum is wanted.
-        torch._foreach_mul_(gradients, self.trainer.world_size / (SUM_SCALE * tokens.clamp(min=1)))
+        # DDP and FSDP averaged the gradients over ranks; the sum is wanted.
+        torch._foreach_mul_(_local(gradients), self.trainer.world_size / (SUM_SCALE * tokens.clamp(min=1)))
         norm = torch.nn.utils.get_total_norm(gradients)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         if gradient_clip_val:
             torch.nn.utils.clip_grads_with_norm_(parameters, float(gradient_clip_val), norm)
         loss = nll / tokens.clamp(min=1)
@@ -267,6 +269,11 @@ def require_plain(value: Any, where: str = "hparams") -> None:
             require_plain(inner, f"{where}[{i}]")
     elif type(value) not in (str, int, float, bool, type(None)):  # an enum is a str by isinstance, and pickles as code
         raise TypeError(f"{where} is {value!r} of type {type(value).__name__}; a checkpoint holds plain values only.")
+
+
+def _local(gradients: list[Tensor]) -> list[Tensor]:
+    """The same memory; of a sharded gradient this rank's part."""
+    return [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
 
 
 def _summed_over_ranks(sums: Tensor) -> Tensor:

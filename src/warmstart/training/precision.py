@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+SHARDED_PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")  # of FSDP: those without a loss scale
+
 
 def resolve_precision(name: str, accelerator: str) -> str:
     """``auto``: bf16 mixed where the device computes it natively, else fp32.

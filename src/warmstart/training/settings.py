@@ -61,7 +61,7 @@ class TrainerSettings:
     nodes: int = 1
     """Machines of a cluster, each with so many devices."""
     strategy: str = "auto"
-    """Lightning strategy: auto, ddp."""
+    """auto, ddp (each device holds the model), fsdp (devices hold shards of it), or another Lightning strategy."""
     validations_per_epoch: int = 1
     """Validation runs in each epoch."""
     validation_samples: int = 64

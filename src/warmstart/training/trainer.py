@@ -91,11 +91,12 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "num_nodes": settings.nodes,
-        "strategy": settings.strategy,
+        "strategy": _strategy(settings),
         "val_check_interval": 1 / settings.validations_per_epoch,
         "log_every_n_steps": settings.log_every,
         "enable_progress_bar": settings.progress_bar,
         "enable_model_summary": False,
+        "inference_mode": settings.strategy != "fsdp",  # what is gathered in it could not be trained on
         "use_distributed_sampler": False,  # our sampler plans for all ranks
         "num_sanity_val_steps": 0,
         "default_root_dir": run_dir,
@@ -113,6 +114,14 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
             f"precision={settings.precision} cannot be had on this machine: {str(error).splitlines()[0]} "
             "Set trainer.accelerator=auto trainer.devices=1, or what the machine has."
         ) from error
+
+
+def _strategy(settings: TrainerSettings) -> Any:
+    if settings.strategy != "fsdp":
+        return settings.strategy
+    from warmstart.training.sharding import ShardedStrategy
+
+    return ShardedStrategy(settings.devices * settings.nodes)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from warmstart.ranks import of_all_ranks
+
 ROWS = 16  # of one call of generate
 
 
@@ -45,6 +47,7 @@ class ValidationSample:
             ids = model.generate(
                 pad_sequence(sources, batch_first=True, padding_value=self.source_pad_id),
                 attention_mask=pad_sequence([torch.ones_like(source) for source in sources], batch_first=True),
+                synced_gpus=False,  # transformers sees shards; ranks have unequal samples, and parameters are gathered
                 **generation,
             )
             # Without the start token: where start = end, decoding would stop before the first word.
@@ -57,9 +60,5 @@ class ValidationSample:
 
 def gathered(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The samples of all ranks, on every rank, by index."""
-    everywhere = samples
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        parts: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, samples)
-        everywhere = [sample for part in parts for sample in part]
+    everywhere = [sample for part in of_all_ranks(samples) for sample in part]
     return sorted(everywhere, key=lambda sample: sample["index"])
