@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from warmstart.atomic import write_text
 from warmstart.training.metrics_csv import MetricsCsv
 from warmstart.training.settings import LoggerSettings
 
@@ -127,6 +128,5 @@ def _answers(server: str) -> bool:
 def _run_id(run_dir: Path) -> str:
     path = run_dir / "wandb_id.txt"
     if not path.exists():
-        run_dir.mkdir(parents=True, exist_ok=True)
-        path.write_text(uuid.uuid4().hex[:12])
+        write_text(path, uuid.uuid4().hex[:12])
     return path.read_text().strip()
