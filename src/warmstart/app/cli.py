@@ -24,7 +24,7 @@ from warmstart.app.schema import register, to_settings
 from warmstart.app.sweep import JobFailed, Sweep, job_folder, run_job, summary, sweep_folder
 from warmstart.errors import Left, UserError
 
-OF_A_RUN = ("evaluate", "summarize", "export", "replay")
+OF_A_RUN = ("evaluate", "summarize", "export", "replay", "demo")
 TASKS = ("fit", *OF_A_RUN, "report", "sbatch", "check")
 
 

@@ -11,7 +11,7 @@ from warmstart.errors import UserError
 
 # Keys of a config that name something, or say where a run lies, logs or shows itself, and change no number.
 CHANGES_NO_NUMBER = (
-    *("task", "name", "output_root", "ckpt", "input", "output", "runs", "texts", "logger"),
+    *("task", "name", "output_root", "ckpt", "input", "output", "runs", "texts", "logger", "host", "port"),
     *("encoder.name", "decoder.name", "data.name"),
     *("trainer.progress_bar", "trainer.log_every", "trainer.save_every", "trainer.keep_last", "trainer.skip_limit"),
     *("data.cache_dir", "data.processes", "data.batch.workers"),
