@@ -48,3 +48,12 @@ def test_a_fit_leaves_its_curves(tmp_path):
     rows = read(tmp_path)
     assert [row["step"] for row in rows if row["train/loss"]] == ["0", "1", "2", "3"]
     assert [row["step"] for row in rows if row["validation/loss"]] == ["3"]
+
+
+def test_the_test_of_a_fit_that_is_resumed_stands_once(tmp_path):
+    for _ in range(2):
+        log = MetricsCsv(tmp_path)
+        log.log_metrics({"a": 1}, 0)
+        log.log_metrics({"test/c": 3.0})
+    MetricsCsv(tmp_path).log_metrics({"test/c": 3.0})
+    assert [(row["step"], row["test/c"]) for row in read(tmp_path)] == [("0", ""), ("", "3.0")]

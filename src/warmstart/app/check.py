@@ -6,9 +6,11 @@
 its parameters in the checkpoint.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
+from warmstart.app.bounds import faults_of_ids, faults_of_numbers
 from warmstart.app.schema import Config
 from warmstart.data.settings import DataKind
 from warmstart.errors import UserError
@@ -20,19 +22,10 @@ def faults(settings: Config) -> list[str]:
     from warmstart.model.decoders import NO_GRADIENT_CHECKPOINTING
     from warmstart.model.halves import maximum_positions
 
-    found: list[str] = []
-    for name in ("encoder_rate", "decoder_rate", "new_rate"):
-        if (rate := getattr(settings.optim, name)) < 0:
-            found.append(f"optim.{name}={rate}: a learning rate cannot be negative.")
-    if not 0 <= settings.optim.label_smoothing < 1:
-        found.append(f"optim.label_smoothing={settings.optim.label_smoothing}: it lies from 0 to below 1.")
-    if len(settings.optim.betas) != 2:
-        found.append(f"optim.betas={settings.optim.betas}: AdamW takes two.")
+    found = faults_of_numbers(settings)
     batch = settings.data.batch
     if batch.max_tokens is None and batch.size is None:
         found.append("data.batch: set max_tokens (a token budget) or size (examples in a batch).")
-    if settings.data.max_source_length < 2 or settings.data.max_target_length < 2:
-        found.append("data.max_source_length and data.max_target_length: at least 2 tokens.")
     if settings.trainer.extra:  # else Lightning need not be imported, which takes longer than all the rest
         from warmstart.training.trainer import check_extra
 
@@ -49,7 +42,7 @@ def faults(settings: Config) -> list[str]:
             found.append("data=files: set data.path or data.train_path to your file or folder.")
         found += [f"data: {path} does not exist." for path in named if path and not Path(path).exists()]
     lengths = {"encoder": settings.data.max_source_length, "decoder": settings.data.max_target_length}
-    sound = not contradictions
+    sound = not contradictions and not any(fault.startswith("bridge.") for fault in found)
     for role, half in (("encoder", settings.encoder), ("decoder", settings.decoder)):
         try:
             if half.scale is Scale.tiny and half.weights is Weights.pretrained:
@@ -69,6 +62,19 @@ def faults(settings: Config) -> list[str]:
             found.append(
                 f"{option}={length}, but {role}={half.name} has {positions} positions. Set at most {positions}."
             )
+        vocabulary = getattr(config, "vocab_size", None) or math.inf
+        if ids := faults_of_ids(role, half, vocabulary):
+            found += ids
+            sound = False
+        if role == "decoder":
+            generation = settings.generation
+            if positions is not None and generation.max_new_tokens > positions:
+                found.append(
+                    f"generation.max_new_tokens={generation.max_new_tokens}, but decoder={half.name} has {positions} "
+                    f"positions. Set at most {positions}."
+                )
+            if generation.num_beams > vocabulary:
+                found.append(f"generation.num_beams={generation.num_beams}: there are {vocabulary} tokens.")
     if sound:
         try:
             pair_without_values(settings)
@@ -204,10 +210,6 @@ def _faults_of_bridge(settings: Config) -> list[str]:
                     f"its parameters are new, and what is new trains. Set {role}.weights=pretrained, or another "
                     f"bridge.{option}."
                 )
-    if bridge.lora_rank < 1:
-        found.append(f"bridge.lora_rank={bridge.lora_rank} was asked for: it is at least 1.")
-    if bridge.warmup_steps < 0:
-        found.append(f"bridge.warmup_steps={bridge.warmup_steps} was asked for: it is at least 0.")
     return found
 
 

@@ -25,7 +25,7 @@ from warmstart.app.schema import register, to_settings
 from warmstart.app.sweep import JobFailed, Sweep, job_folder, ranks_of_this_job, run_job, summary, sweep_folder
 from warmstart.errors import Left, RankDied, UserError
 
-OF_A_RUN = ("evaluate", "summarize", "export", "replay")
+OF_A_RUN = ("evaluate", "summarize", "export", "replay", "demo")
 OF_RANKS = ("fit", "evaluate")
 TASKS = ("fit", *OF_A_RUN, "report", "sbatch", "check")
 

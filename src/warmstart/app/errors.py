@@ -1,12 +1,25 @@
 """Which exceptions are a user's mistake, and the one message each of them ends in."""
 
 import errno
+import os
 import re
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from warmstart.errors import RankDied, UserError
+
+_NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"
+_ROOM = "Free some, or have it written elsewhere: output_root is the folder of runs, $WARMSTART_CACHE that of caches."
+_RIGHTS = "Change its permissions, or name another place."
+_DEVICE = "The disk or its connection fails; the same command goes on with what it holds."
+_OF_THE_MACHINE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV), _DEVICE),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Raise the limit (ulimit -n), or lower data.batch.workers."),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "Name another place."),
+}
 
 
 def explain(error: BaseException) -> str | None:
@@ -17,9 +30,19 @@ def explain(error: BaseException) -> str | None:
     for cause in causes:
         if isinstance(cause, UserError | RankDied):
             return str(cause)
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(cause, OSError) and cause.errno in _OF_THE_MACHINE:
+            name = cause.filename2 or cause.filename  # of a rename, where it leads
+            place = "" if name is None else f" ({name})"
+            return f"{os.strerror(cause.errno)}{place}. {_OF_THE_MACHINE[cause.errno]}"
+        if "database or disk is full" in str(cause) or "disk I/O error" in str(cause):  # SQLite's, in Optuna's
+            return f"The study of the search cannot be written ({_first_line(cause)}). {_ROOM}"
+    for cause in causes:
+        if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(cause):
             return (
-                f"No space is left on the device ({cause.filename or 'while writing'}). Free some, or set output_root."
+                f"Out of memory: {_first_line(cause) if str(cause) else 'Python could allocate no more'}. Lower "
+                "data.batch.max_tokens (or data.batch.size) and raise trainer.accumulate by as much: the steps stay "
+                "what they are. In an evaluation, lower data.evaluation_max_tokens or generation.num_beams. The same "
+                "command goes on from the last checkpoint; task=check says what a fit needs."
             )
     for cause in causes:
         if isinstance(cause, OmegaConfBaseException):

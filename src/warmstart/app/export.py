@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from warmstart.app.loading import load_trained
 from warmstart.app.recorded import OF_EXPORT
 from warmstart.app.schema import Config, plain
+from warmstart.atomic import replacing_folder
 from warmstart.errors import UserError
 
 
@@ -32,21 +33,16 @@ def run(settings: Config, run_dir: Path) -> None:
 
 
 def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, Any], settings: Config) -> None:
-    """Write the folder under a temporary name and rename it into place, replacing an earlier export."""
-    import shutil
-
+    """Write the folder whole, replacing an earlier export."""
     from warmstart.evaluation.model_card import model_card
     from warmstart.model.lora import merge_lora
 
     merge_lora(model)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    tokenizers.save(partial)
     # What summarizes as the run did; no paths, which are a machine's own.
     kept = {"max_source_length": settings.data.max_source_length, "max_target_length": settings.data.max_target_length}
     record = {"generation": plain(settings)["generation"], "data": kept}
-    (partial / OF_EXPORT).write_text(OmegaConf.to_yaml(OmegaConf.create(record)), encoding="utf-8")
-    (partial / "README.md").write_text(model_card(result), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with replacing_folder(folder) as partial:
+        model.save_pretrained(partial)
+        tokenizers.save(partial)
+        (partial / OF_EXPORT).write_text(OmegaConf.to_yaml(OmegaConf.create(record)), encoding="utf-8")
+        (partial / "README.md").write_text(model_card(result), encoding="utf-8")

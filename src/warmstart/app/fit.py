@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from warmstart.app.bounds import fault_of_warm_up
 from warmstart.app.check import validate
 from warmstart.app.identity import config_hash
 from warmstart.app.schema import Config, plain
+from warmstart.atomic import write_text
 from warmstart.errors import Left, UserError
 from warmstart.model.settings import Weights
 
@@ -88,7 +90,6 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
         model.gradient_checkpointing_enable()
     if settings.trainer.compile:
         compile_layers(model)
-    tokenizers.save(run_dir / "checkpoints" / "tokenizers")
 
     total_steps = math.ceil(batches / settings.trainer.accumulate) * settings.trainer.max_epochs
     if settings.trainer.max_steps > 0:
@@ -98,6 +99,8 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
             f"bridge.warmup_steps={settings.bridge.warmup_steps}, but the fit takes {total_steps} optimizer steps: the "
             "halves would never train. Set fewer, or bridge.freeze=both to mean that."
         )
+    if fault := fault_of_warm_up(settings, total_steps):
+        raise UserError(fault)
 
     def score(predictions: list[str], references: list[str]) -> dict[str, float]:
         return {kind: float(values.mean()) for kind, values in rouge_scores(predictions, references).items()}
@@ -126,6 +129,7 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
         trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
         if trainer.is_global_zero:
             _begin(run_dir / "checkpoints", digest, anew=resume is None)
+            tokenizers.keep(run_dir / "checkpoints" / "tokenizers")
         model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
         try:
             trainer.fit(module, datamodule=data, ckpt_path=resume)
@@ -167,11 +171,12 @@ def _begin(folder: Path, digest: str, *, anew: bool) -> None:
     from warmstart.training.checkpoint_io import SUMS
     from warmstart.training.loss_watch import NOTES
 
-    folder.mkdir(parents=True, exist_ok=True)
     if anew:
         for old in (*folder.glob("*.ckpt"), folder / SUMS, folder.parent / NOTES):
             old.unlink(missing_ok=True)
-    (folder / UNFINISHED).write_text(digest + "\n")
+    for left in folder.glob(".*.tmp"):  # a process that was killed while it saved
+        left.unlink(missing_ok=True)
+    write_text(folder / UNFINISHED, digest + "\n")
 
 
 def _checkpoint_to_resume(settings: Config, run_dir: Path, digest: str) -> str | None:

@@ -7,6 +7,7 @@ python run.py task=report 'runs=[runs/demo,runs/other]' output=compared.html
 from pathlib import Path
 
 from warmstart.app.schema import Config
+from warmstart.atomic import write_text
 from warmstart.errors import UserError
 
 
@@ -21,8 +22,7 @@ def run(settings: Config, run_dir: Path) -> None:
     runs = collect(folders)
     output = Path(settings.output) if settings.output else folders[0] / "report.html"
     page = render(runs, title=", ".join(folder.name for folder in folders), texts=settings.texts)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page, encoding="utf-8", errors="backslashreplace")
+    write_text(output, page)
     counts = {status: sum(run.status == status for run in runs) for status in {run.status: 0 for run in runs}}
     said = ", ".join(f"{count} {status}" for status, count in counts.items())
     print(f"{output}: {len(runs)} runs ({said}), {len(page) / 1e6:.1f} MB")

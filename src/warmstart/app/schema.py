@@ -30,7 +30,7 @@ class Config:
     """One run."""
 
     task: str = "fit"
-    """fit, evaluate, summarize, export, replay, report, sbatch or check."""
+    """fit, evaluate, summarize, export, replay, demo, report, sbatch or check."""
     seed: int = 1
     """Seed of weights that no checkpoint gave, data order, dropout and bootstrap."""
     name: str | None = None
@@ -58,6 +58,10 @@ class Config:
     """
     texts: bool = True
     """report: whether documents, references and summaries are in the page."""
+    host: str = "127.0.0.1"
+    """demo: the address to listen on; the default serves this machine alone, 0.0.0.0 every one that reaches it."""
+    port: int = 7860
+    """demo: the port to listen on; 0 takes any that is free."""
     encoder: HalfSettings = field(default_factory=HalfSettings)
     decoder: HalfSettings = field(default_factory=HalfSettings)
     bridge: BridgeSettings = field(default_factory=BridgeSettings)

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from warmstart.atomic import write_text
 from warmstart.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def search(sweeper: Any, arguments: list[str]) -> float:
     space, fixed = _space(sweeper, arguments)
     folder = Path(str(sweeper.config.hydra.sweep.dir))
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(sweeper.config, folder / "multirun.yaml")
+    write_text(folder / "multirun.yaml", OmegaConf.to_yaml(sweeper.config))
     lock = FileLock(folder / ".search.lock")
     try:
         lock.acquire(timeout=0)
@@ -214,6 +215,6 @@ def _leave_best(study: optuna.Study, folder: Path) -> float:
         return math.nan
     best = study.best_trial
     said = {"value": best.value, "params": best.params, "monitor": study.user_attrs["searched"]["trainer.monitor"]}
-    OmegaConf.save(OmegaConf.create(said), folder / "search.yaml")
+    write_text(folder / "search.yaml", OmegaConf.to_yaml(OmegaConf.create(said)))
     print(f"Best of {len(_known(study))} points: {best.value:.4f} at {' '.join(_words([], best.params))}")
     return study.best_value

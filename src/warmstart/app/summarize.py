@@ -10,6 +10,7 @@ from pathlib import Path
 
 from warmstart.app.loading import load_trained
 from warmstart.app.schema import Config
+from warmstart.atomic import write_text
 from warmstart.data.bad_rows import BadText, text_of
 from warmstart.errors import UserError
 
@@ -82,8 +83,7 @@ def _write(summaries: dict[str, str], output: str | None) -> None:
         for name, summary in summaries.items():
             print(summary if len(summaries) == 1 else f"{name}\t{summary}")
     elif len(summaries) == 1 and not Path(output).is_dir():
-        Path(output).write_text(next(iter(summaries.values())) + "\n", encoding="utf-8")
+        write_text(Path(output), next(iter(summaries.values())) + "\n")
     else:
-        Path(output).mkdir(parents=True, exist_ok=True)
         for name, summary in summaries.items():
-            (Path(output) / name).write_text(summary + "\n", encoding="utf-8")
+            write_text(Path(output) / name, summary + "\n")

@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from warmstart.app.errors import explain
 from warmstart.app.identity import config_hash
 from warmstart.app.schema import Config, to_settings
+from warmstart.atomic import write_text
 from warmstart.errors import UserError
 from warmstart.evaluation.result import read_result
 
@@ -170,7 +171,7 @@ def _name_wandb_run(run_dir: Path) -> None:
     path = run_dir / "wandb_id.txt"
     if not path.exists():
         place = f"{run_dir.parent.name}/{run_dir.name}"
-        path.write_text(hashlib.sha256(place.encode()).hexdigest()[:12])
+        write_text(path, hashlib.sha256(place.encode()).hexdigest()[:12])
 
 
 @contextmanager

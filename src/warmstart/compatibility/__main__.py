@@ -8,6 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
+from warmstart.atomic import write_text
 from warmstart.compatibility.matrix import cells, run
 from warmstart.compatibility.page import page, result, summary
 from warmstart.compatibility.tiny_configs import decoder_types, encoder_types
@@ -33,9 +34,9 @@ def main() -> None:
     for side in ("decoders", "encoders"):
         print(f"{side} clean: " + ", ".join(f"{by} {len(kinds)}" for by, kinds in found[side].items()))
     if given.page:
-        given.page.write_text(page(done), encoding="utf-8")
+        write_text(given.page, page(done))
     if given.json:
-        given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_text(given.json, json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Folders that are built once and then only read: whole or absent, however many processes ask at the same time."""
 
 import os
-import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
+
+from warmstart.atomic import replacing_folder
 
 
 def cache_root(cache_dir: str | None = None) -> Path:
@@ -27,14 +27,6 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     with FileLock(folder.parent / f"{folder.name}.lock"):
         if folder.is_dir():
             return folder
-        for left in folder.parent.glob(f"{folder.name}.partial-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        partial = folder.parent / f"{folder.name}.partial-{uuid.uuid4().hex[:8]}"
-        partial.mkdir()
-        try:
+        with replacing_folder(folder) as partial:
             build(partial)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        partial.rename(folder)
     return folder

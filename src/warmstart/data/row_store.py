@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from warmstart.atomic import save_array
 from warmstart.data.bad_rows import BadRows
 from warmstart.data.sources import Example, LazyRows
 
@@ -73,8 +74,8 @@ def write_rows(folder: Path, rows: Iterable[tuple[str, Example | None]], bad: Ba
             if unique_ids:
                 hashes.append(_hash64(example.id))
                 positions.append(int(place.split()[1]))
-    np.save(folder / "offsets.npy", np.frombuffer(offsets, dtype=np.int64))
-    np.save(folder / "places.npy", np.frombuffer(places, dtype=np.uint64).reshape(-1, 2))
+    save_array(folder / "offsets.npy", np.frombuffer(offsets, dtype=np.int64))
+    save_array(folder / "places.npy", np.frombuffer(places, dtype=np.uint64).reshape(-1, 2))
     kept = np.arange(len(offsets) - 1)
     if unique_ids:
         twice = _repeated(StoredRows(folder), np.frombuffer(hashes, dtype=np.uint64))
@@ -86,7 +87,7 @@ def write_rows(folder: Path, rows: Iterable[tuple[str, Example | None]], bad: Ba
                 f"has an id that stands in {unit} {positions[first]} already",
             )
         kept = np.delete(kept, list(twice))
-    np.save(folder / "kept.npy", kept)
+    save_array(folder / "kept.npy", kept)
     about = {"read": read, "counts": dict(bad.counts), "examples": bad.examples}
     (folder / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 

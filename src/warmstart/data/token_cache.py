@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from warmstart.atomic import naming, save_array
 from warmstart.data.build_once import build_once, cache_root
 from warmstart.data.sources import Example
 from warmstart.data.tokenizers import TokenizerPair
@@ -148,14 +149,15 @@ class _RowsWriter:
     def append(self, rows: list[list[int]]) -> None:
         for row in rows:
             self._offsets.append(self._offsets[-1] + len(row))
-        self._file.write(np.fromiter((token for row in rows for token in row), dtype="<i4").tobytes())
+        with naming(self._path):
+            self._file.write(np.fromiter((token for row in rows for token in row), dtype="<i4").tobytes())
 
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: TracebackType | None) -> None:
         self._file.seek(0)
         # numpy leaves room in the header for a growing length.
         assert self._write_header() == self._header_size
         self._file.close()
-        np.save(self._offsets_path, np.frombuffer(self._offsets, dtype=np.int64))
+        save_array(self._offsets_path, np.frombuffer(self._offsets, dtype=np.int64))
 
     def _write_header(self) -> int:
         header = {"descr": "<i4", "fortran_order": False, "shape": (self._offsets[-1],)}

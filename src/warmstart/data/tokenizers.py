@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from warmstart.atomic import replacing_folder
 from warmstart.data.hub import Unreachable, hub_reachable
 from warmstart.data.trained_tokenizer import trained_tokenizer
 from warmstart.errors import UserError
@@ -95,6 +96,16 @@ class TokenizerPair:
             if token in (self._end, -100):
                 return row[:i]
         return row
+
+    def keep(self, folder: Path) -> None:
+        """Save into ``folder``, in which another pair may lie; what lies there whole and is this pair is left alone."""
+        try:
+            same = TokenizerPair.load(folder).fingerprint() == self.fingerprint()
+        except UserError:  # none, or a damaged one
+            same = False
+        if not same:
+            with replacing_folder(folder) as partial:
+                self.save(partial)
 
     def save(self, folder: str | Path) -> None:
         """Write both tokenizers and the pair's own file."""

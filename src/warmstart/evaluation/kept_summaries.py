@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from warmstart.atomic import naming
+
 FORMAT_VERSION = 1
 
 _log = logging.getLogger(__name__)
@@ -53,9 +55,10 @@ class KeptSummaries:
         """Keep the summaries of a batch."""
         if self._lock.is_locked:
             lines = (json.dumps([i, text]) + "\n" for i, text in zip(indices, summaries, strict=True))
-            self._file.write("".join(lines).encode())
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            with naming(self.path):
+                self._file.write("".join(lines).encode())
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
     def close(self, *, complete: bool) -> None:
         """Let others have it; ``complete`` removes it, and what other ranks have left."""

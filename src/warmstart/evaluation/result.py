@@ -2,16 +2,16 @@
 
 import json
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from warmstart.atomic import replacing
 from warmstart.errors import UserError
 
 # Keys of a config that name something, or say where a run lies, logs or shows itself, and change no number.
 CHANGES_NO_NUMBER = (
-    *("task", "name", "output_root", "ckpt", "input", "output", "runs", "texts", "device", "logger"),
+    *("task", "name", "output_root", "ckpt", "input", "output", "runs", "texts", "device", "logger", "host", "port"),
     *("encoder.name", "decoder.name", "data.name"),
     *("trainer.progress_bar", "trainer.log_every", "trainer.save_every", "trainer.keep_last", "trainer.skip_limit"),
     *("data.cache_dir", "data.processes", "data.batch.workers"),
@@ -20,7 +20,10 @@ CHANGES_NO_NUMBER = (
 
 def write_result(run_dir: Path, result: dict[str, Any]) -> Path:
     """Write ``result.json`` under a temporary name, sync it and rename it into place; NaN and infinity become null."""
-    return _write(run_dir / "result.json", json.dumps(_finite(result), indent=2, sort_keys=True) + "\n")
+    path = run_dir / "result.json"
+    with replacing(path) as file:
+        file.write(json.dumps(_finite(result), indent=2, sort_keys=True) + "\n")
+    return path
 
 
 def set_result_aside(run_dir: Path) -> None:
@@ -41,8 +44,10 @@ def set_result_aside(run_dir: Path) -> None:
 
 def write_predictions(run_dir: Path, rows: Iterable[dict[str, Any]]) -> Path:
     """One JSON object a line: id, document, reference, prediction and its ROUGE scores."""
-    lines = (json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in rows)
-    return _write(run_dir / "predictions.jsonl", "".join(lines))
+    path = run_dir / "predictions.jsonl"
+    with replacing(path) as file:
+        file.writelines(json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in rows)
+    return path
 
 
 def read_result(run_dir: Path) -> dict[str, Any]:
@@ -67,17 +72,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

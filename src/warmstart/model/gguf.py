@@ -8,10 +8,11 @@ nothing that four bits kept) and the tokenizer.
 import hashlib
 import logging
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
+from filelock import FileLock
+
+from warmstart.atomic import replacing_folder
 from warmstart.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -29,17 +30,11 @@ def converted(file: Path) -> Path:
     if (folder / "config.json").exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{file.stem}-", dir=folder.parent))
-    try:
-        _log.warning("Converting %s once (about half a minute) into %s", file.name, folder)
-        _convert(file, part)
-        os.replace(part, folder)
-    except OSError:
-        # Another process was first: a folder that is not empty cannot be replaced.
-        if not (folder / "config.json").exists():
-            raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "config.json").exists():  # another process may have been first
+            _log.warning("Converting %s once (about half a minute) into %s", file.name, folder)
+            with replacing_folder(folder) as partial:
+                _convert(file, partial)
     return folder
 
 

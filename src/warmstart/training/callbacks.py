@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
+from warmstart.atomic import naming, write_text
 from warmstart.training.checkpoint_io import is_sound
 from warmstart.training.settings import TrainerSettings
 
@@ -111,7 +112,7 @@ class SampleTable(Callback):
         rows = [self._row(sample, trainer, pl_module) for sample in samples]
         self._keep_only_before(trainer.global_step)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -135,10 +136,11 @@ class SampleTable(Callback):
             self._resumed = True
             return
         self._resumed = True
-        *lines, half = self.path.read_text(encoding="utf-8").split("\n")  # a killed run can leave half a line
-        kept = [line for line in lines if json.loads(line)["step"] < step]
+        # A killed run can leave half a line.
+        *lines, half = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
+        kept = [line for line in lines if _step_of(line) < step]
         if half or len(kept) < len(lines):
-            self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            write_text(self.path, "".join(line + "\n" for line in kept))
 
     def _log_to_wandb(self, logger: WandbLogger, rows: list[dict[str, Any]], step: int) -> None:
         import wandb
@@ -150,3 +152,11 @@ class SampleTable(Callback):
             self._table.add_data(*(row.get(column) for column in self._table.columns))
         # Curves count the step that was just taken from 0, the table and checkpoints the steps that are done.
         logger.experiment.log({"validation/samples": self._table, "trainer/global_step": step - 1})
+
+
+def _step_of(line: str) -> float:
+    """The step that a line of samples is of; infinity, which no fit reaches, where the line is damaged."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from warmstart.atomic import replacing, write_text
 from warmstart.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -36,27 +37,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                hashing: Any = _Hashing(file)
-                torch.save(checkpoint, hashing)
-                file.flush()
-                os.fsync(file.fileno())
+        with replacing(target, "wb") as file:
+            hashing: Any = _Hashing(file)
+            torch.save(checkpoint, hashing)
             before = read_sums(target.parent)
             names = [target.name]
             if target.name == "last.ckpt":
                 names += [_older(i) for i in range(1, self.keep)]
             after = before | {new: before[old] for old, new in pairwise(names) if old in before}
             after[target.name] = [hashing.digest.hexdigest()]
-            # A kill between two of the next lines leaves files of which each still has its digest here.
+            file.flush()
+            os.fsync(file.fileno())
+            # A kill after any of the next lines leaves files of which each still has its digest here.
             _write_sums(target.parent, {name: before.get(name, []) + after.get(name, []) for name in before | after})
             _move_on([target.with_name(name) for name in names])
-            temporary.replace(target)
-            _write_sums(target.parent, after)
-        finally:
-            temporary.unlink(missing_ok=True)
+        _write_sums(target.parent, after)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint.
@@ -138,15 +133,7 @@ class _Hashing:
 
 def _write_sums(folder: Path, sums: Sums) -> None:
     lines = [f"{digest}  {name}\n" for name, digests in sorted(sums.items()) for digest in dict.fromkeys(digests)]
-    temporary = folder / f".{SUMS}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / SUMS)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(folder / SUMS, "".join(lines))
 
 
 def _older(age: int) -> str:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from warmstart.atomic import write_text
 from warmstart.training.metrics_csv import MetricsCsv
 from warmstart.training.settings import LoggerSettings
 
@@ -164,9 +165,7 @@ def _run_id(run_dir: Path) -> str:
     """The run directory's own; of an agent of W&B Sweeps the one that it set, which wandb takes in any case."""
     path = run_dir / "wandb_id.txt"
     if (given := os.environ.get("WANDB_RUN_ID")) and os.environ.get("WANDB_SWEEP_ID"):
-        run_dir.mkdir(parents=True, exist_ok=True)
-        path.write_text(given)
+        write_text(path, given)
     elif not path.exists():
-        run_dir.mkdir(parents=True, exist_ok=True)
-        path.write_text(uuid.uuid4().hex[:12])
+        write_text(path, uuid.uuid4().hex[:12])
     return path.read_text().strip()

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from warmstart.atomic import naming
 from warmstart.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class LossWatch:
                 ids = [int(i) for part in examples for i in part]
                 _log.warning("Step %d was skipped: its loss or gradient is not finite. Examples: %s", step, ids)
                 if write:
-                    with (run_dir / NOTES).open("a", encoding="utf-8") as file:
+                    with naming(run_dir / NOTES), (run_dir / NOTES).open("a", encoding="utf-8") as file:
                         file.write(json.dumps({"step": step, "epoch": epoch, "examples": ids}) + "\n")
         self._unread = []
         return self.skipped > self.limit

@@ -14,6 +14,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from warmstart.atomic import naming, write_text
+
 FILE = "metrics.csv"
 
 
@@ -57,7 +59,7 @@ class MetricsCsv(Logger):
         if new := [name for name in row if name not in self._columns]:
             self._columns += sorted(new)
             self._rewrite(self._rows())
-        with self.path.open("a", newline="", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns, restval="").writerow(row)
 
     def _open(self, step: int | None) -> list[str]:
@@ -67,11 +69,11 @@ class MetricsCsv(Logger):
         if not earlier:
             return []
         columns = list(earlier[0])
-        if step is not None:
-            kept = [row for row in earlier if not row.get("step") or int(row["step"]) < step]
-            if len(kept) < len(earlier):
-                self._columns = columns
-                self._rewrite(kept)
+        # Rows without a step are of a test of the fit's last weights, which is made again.
+        kept = [row for row in earlier if row.get("step") and (step is None or int(row["step"]) < step)]
+        if len(kept) < len(earlier):
+            self._columns = columns
+            self._rewrite(kept)
         return columns
 
     def _rows(self) -> list[dict[str, str]]:
@@ -92,6 +94,4 @@ class MetricsCsv(Logger):
         writer = csv.DictWriter(text, self._columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
-        temporary = self.path.with_name(f".{FILE}.{os.getpid()}.tmp")
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-        temporary.replace(self.path)
+        write_text(self.path, text.getvalue())

@@ -1,0 +1,248 @@
+"""A page to paste a text into and read its summary by a trained run or an export.
+
+    python run.py task=demo ckpt=runs/demo
+    python run.py task=demo ckpt=my-model port=8000
+
+It listens on this machine alone unless ``host=`` says otherwise, keeps nothing, and asks no other machine for anything.
+Texts are limited, one summary is made at a time, and a few may wait for it.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingTCPServer
+from typing import Any
+from urllib.parse import parse_qs
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from warmstart.app.loading import load_trained
+from warmstart.app.schema import Config
+from warmstart.data.bad_rows import BadText, text_of
+from warmstart.errors import UserError
+
+LARGEST = 2**20  # bytes of a request: a text of 100,000 words and its escapes
+WAITING = 4  # summaries in the making or waited for; one more is turned away
+CONNECTIONS = 32
+SECONDS = 10.0  # for a request to arrive
+LOOPBACK = ("127.0.0.1", "localhost")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+_log = logging.getLogger(__name__)
+Summarize = Callable[[str], tuple[str, str]]
+
+
+def run(settings: Config, run_dir: Path) -> None:
+    """Serve until Ctrl-C."""
+    import torch
+    import transformers
+
+    from warmstart.evaluation.generation import generation_kwargs
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if settings.ckpt is None:
+        raise UserError("task=demo needs ckpt=: a run directory, a .ckpt file or an exported folder.")
+    model, tokenizers, _ = load_trained(settings.ckpt)
+    if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
+        model.cuda()
+    search = ", ".join(f"{name}={value}" for name, value in generation_kwargs(settings.generation).items())
+    try:
+        server = DemoServer(
+            (settings.host, settings.port), summarizer(model, tokenizers, settings), settings.ckpt, search
+        )
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"host={settings.host} port={settings.port} cannot be listened on ({error}). Set another port=, or port=0 "
+            "for any that is free."
+        ) from error
+    if settings.host not in LOOPBACK:
+        _log.warning(
+            "host=%s: every machine that reaches this one can use the page; it asks for no password.", server.host
+        )
+    print(f"http://{server.host}:{server.server_port}/ (Ctrl-C ends it)", flush=True)
+    with server:
+        server.serve_forever()
+
+
+def summarizer(model: Any, tokenizers: Any, settings: Config) -> Summarize:
+    """What makes of a text its summary and a line on how much of it was read."""
+    import torch
+
+    from warmstart.evaluation.generation import generation_kwargs
+    from warmstart.model.halves import maximum_positions
+
+    length = min(settings.data.max_source_length, maximum_positions(model.config.encoder) or 10**9)
+    kwargs = generation_kwargs(settings.generation)
+
+    def summarize(document: str) -> tuple[str, str]:
+        (row,) = tokenizers.encode_sources([document], length)
+        ids = torch.tensor([row], device=model.device)
+        with torch.inference_mode():
+            found = model.generate(ids, attention_mask=torch.ones_like(ids), **kwargs)
+        (summary,) = tokenizers.decode(found[:, 1:])
+        cut = " (the longest that it takes: what follows was not read)" if len(row) >= length else ""
+        return summary, f"The model read {len(row)} tokens{cut}."
+
+    return summarize
+
+
+class DemoServer(ThreadingTCPServer):
+    """The page's server; ``summarize`` runs once at a time. No HTTPServer, which asks the network for its own name."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, address: tuple[str, int], summarize: Summarize, model: str, search: str) -> None:
+        self.summarize, self.model, self.search = summarize, model, search
+        self.host = address[0]
+        self.one = threading.Lock()
+        self.waiting = threading.BoundedSemaphore(WAITING)
+        self.connections = threading.BoundedSemaphore(CONNECTIONS)
+        environment = Environment(
+            loader=PackageLoader("warmstart.app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        )
+        self.template = environment.get_template("demo.html.j2")
+        super().__init__(address, Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self.connections.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.connections.release()
+
+    @property
+    def server_port(self) -> int:
+        """The port that it has, also where any was asked for."""
+        return int(self.server_address[1])
+
+    def hosts(self) -> set[str] | None:
+        """Names that a browser may call this server by; any, where it was told to serve other machines."""
+        if self.host not in LOOPBACK:
+            return None
+        return {f"{name}:{self.server_port}" for name in LOOPBACK}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The page (GET), and a summary in it (POST)."""
+
+    server: DemoServer
+    timeout = SECONDS
+    server_version, sys_version = "warmstart", ""
+
+    def do_GET(self) -> None:
+        """The empty page."""
+        if self._trusted():
+            self._page(200 if self.path == "/" else 404, error=None if self.path == "/" else "There is one page: /")
+
+    def do_POST(self) -> None:
+        """The page with the summary of the text in the form."""
+        if not self._trusted():
+            return
+        size = self.headers.get("Content-Length", "")
+        if not (size.isascii() and size.isdigit()):
+            return self._page(411, error="The request does not say its length.")
+        if len(size) > 9 or int(size) > LARGEST:
+            return self._page(413, error=f"The text is too long: at most {LARGEST:,} bytes are taken.")
+        if self.headers.get_content_type() != "application/x-www-form-urlencoded":
+            return self._page(415, error="Only the form's own way of sending a text is taken.")
+        try:
+            body = self.rfile.read(int(size)).decode("ascii")
+            form = parse_qs(body, errors="surrogateescape", max_num_fields=4)
+            document = text_of(form.get("document", [""])[0].replace("\r\n", "\n"), "text")
+            reference = form.get("reference", [""])[0].replace("\r\n", "\n")
+            reference = text_of(reference, "reference") if reference.strip() else ""
+        except (UnicodeDecodeError, ValueError):
+            return self._page(400, error="The request is none that the form sends.")
+        except BadText as error:
+            return self._page(400, error=f"The form {error}.")
+        if not self.server.waiting.acquire(blocking=False):
+            return self._page(
+                503, document, reference, error="Others wait for a summary already. Try again in a moment."
+            )
+        try:
+            with self.server.one:
+                summary, read = self.server.summarize(document)
+                rows = compared(document, summary, reference)
+        except Exception:
+            _log.exception("A summary failed.")
+            return self._page(500, document, reference, error="The summary failed; the reason is in the demo's log.")
+        finally:
+            self.server.waiting.release()
+        self._page(200, document, reference, rows=rows, read=read)
+
+    def _trusted(self) -> bool:
+        """Whether our own page asks; a foreign name is another site's that points here, a foreign origin its form's."""
+        host, allowed = self.headers.get("Host", ""), self.server.hosts()
+        origin = self.headers.get("Origin")
+        foreign = (origin is not None and origin != f"http://{host}") or self.headers.get(
+            "Sec-Fetch-Site", "same-origin"
+        ) not in ("same-origin", "none")
+        if (allowed is not None and host not in allowed) or (self.command == "POST" and foreign):
+            self._page(403, error="This page answers no other site.")
+            return False
+        return True
+
+    def _page(
+        self,
+        status: int,
+        document: str = "",
+        reference: str = "",
+        *,
+        error: str | None = None,
+        rows: Any = (),
+        read: str = "",
+    ) -> None:
+        page = self.server.template.render(
+            model=self.server.model,
+            search=self.server.search,
+            document=document,
+            reference=reference,
+            error=error,
+            rows=rows,
+            read=read,
+        ).encode("utf-8", "backslashreplace")
+        self.send_response(status)
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(page)
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are nobody's business."""
+
+
+def compared(document: str, summary: str, reference: str) -> list[dict[str, str]]:
+    """The summary beside the document's first sentence and first three, each with ROUGE where there is a reference."""
+    from warmstart.evaluation.baselines import lead
+    from warmstart.evaluation.rouge import rouge_scores
+
+    texts = {"Summary": summary}
+    texts |= {name: lead([document], n)[0] for name, n in (("First sentence (lead-1)", 1), ("First three (lead-3)", 3))}
+    scores = rouge_scores(list(texts.values()), [reference] * len(texts)) if reference else {}
+    return [
+        {
+            "name": name,
+            "text": text,
+            "rouge": ", ".join(f"{kind} {values[i]:.1f}" for kind, values in scores.items()),
+        }
+        for i, (name, text) in enumerate(texts.items())
+    ]

@@ -1,0 +1,130 @@
+"""Files and folders that are whole or not there, however a process ends: written beside their place, synced, renamed.
+
+    with replacing(run_dir / "result.json") as file:
+        file.write(text)
+
+An error of the system while they are written names the file it was for: Python's own names none where a write fails,
+and safetensors' and tokenizers' are of types of their own.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+_OF_RUST = re.compile(r"\(os error (\d+)\)")
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """A file to write (mode ``w``, in UTF-8, or ``wb``) that takes the place of ``path`` when the block ends well.
+
+    Raises:
+        OSError: it cannot be written; what was at ``path`` still is.
+    """
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    if path.exists() and not path.is_file():  # /dev/stdout and the like are written to, never replaced
+        with naming(path), path.open(mode, **text) as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path))  # the file that a link leads to, not the link
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open(mode, **text) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """``text`` in UTF-8 at ``path``, whole or as it was before."""
+    with replacing(path) as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of ``folder`` when the block ends well.
+
+    Two folders cannot change places at once: a process that is killed between two renames leaves the earlier one
+    beside its place, where the next call finds it. Two processes at once need a lock of their own.
+
+    Raises:
+        OSError: it cannot be written; what was at ``folder`` still is.
+    """
+    partial, before = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "before"))
+    with naming(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if before.exists() and not folder.exists():
+            before.rename(folder)
+        for left in (partial, before):
+            shutil.rmtree(left, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            _sync_all(partial)
+            if folder.exists():
+                folder.rename(before)
+            try:
+                partial.rename(folder)
+            except OSError:
+                if before.exists():
+                    before.rename(folder)
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        sync_folder(folder.parent)
+        shutil.rmtree(before, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an error of the system that names no file name ``path``, whichever library passes it on."""
+    try:
+        yield
+    except Exception as error:
+        if number := _OF_RUST.search(str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None and cause.errno is not None and cause.filename is None:
+            cause.filename = str(path)
+        raise
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """What ``numpy.save`` writes, but with the system's reason where that fails, which numpy loses."""
+    with naming(path), path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(np.ascontiguousarray(array).data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a rename in ``folder`` outlive a loss of power, where the file system syncs folders."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_all(folder: Path) -> None:
+    for where, _, files in os.walk(folder):
+        for name in files:
+            file = Path(where) / name
+            with naming(file), file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        sync_folder(Path(where))
