@@ -20,6 +20,7 @@ from transformers.generation import logits_process, stopping_criteria
 from transformers.generation.configuration_utils import GenerationMode
 from transformers.modeling_outputs import BaseModelOutput
 
+from warmstart.model.beam_cache import use_beam_layers
 from warmstart.model.no_repeat import NoRepeatedNGrams
 from warmstart.model.shared_source import SourceCache
 
@@ -56,7 +57,7 @@ def by_row(processors: LogitsProcessorList) -> LogitsProcessorList:
 def can_drop(model: Any, config: GenerationConfig, processors: Any, ends: Any, model_kwargs: dict[str, Any]) -> bool:
     """Whether leaving sources out changes nothing for those that stay."""
     cache: Any = model_kwargs.get("past_key_values")
-    own = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+    own = _of_target(cache)
     tensors = {name for name, value in model_kwargs.items() if isinstance(value, Tensor) and value.dim()}
     return (
         not config.do_sample
@@ -70,6 +71,10 @@ def can_drop(model: Any, config: GenerationConfig, processors: Any, ends: Any, m
         and (own is cache or isinstance(cache.cross_attention_cache, SourceCache))
         and tensors <= {*_ROWS}
     )
+
+
+def _of_target(cache: Any) -> Any:
+    return cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
 
 
 @dataclass
@@ -117,6 +122,7 @@ def beam_search(
     results = _begin(input_ids, beams, config.max_length, fill)
     rows: Any = input_ids
     outputs = model._prefill(input_ids, config, model_kwargs)
+    use_beam_layers(_of_target(model_kwargs["past_key_values"]))
     while True:
         model_kwargs = model._update_model_kwargs_for_generation(
             outputs, model_kwargs, is_encoder_decoder=model.config.is_encoder_decoder
