@@ -66,7 +66,8 @@ def limit(model: Any, source: torch.Tensor, dtype: torch.dtype) -> tuple[float, 
     step_flops = 2 * rows * (read + layers * 2 * width * (SOURCE_TOKENS + NEW_TOKENS / 2)) / rate
     said = f"encoder {encoder:.2f} s, {rate / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.0f} GB/s, a step "
     said += f"{1e3 * step_bytes:.0f} ms of reading and {1e3 * step_flops:.0f} ms of multiplying"
-    return encoder + NEW_TOKENS * max(step_bytes, step_flops), said
+    source_flops = 2 * source.numel() * 2 * layers * width * width / rate  # its keys and values, made once
+    return encoder + source_flops + NEW_TOKENS * max(step_bytes, step_flops), said
 
 
 def cross_bytes(model: Any, source: torch.Tensor) -> int:
@@ -101,9 +102,7 @@ def main() -> None:
             seconds[name].append(time.perf_counter() - began)
     least, made_of = limit(ours, source, dtype)
     medians = [statistics.median(values) for values in seconds.values()]
-    print(
-        f"BERT-base x {chosen.decoder}, {chosen.sources} sources of {SOURCE_TOKENS} tokens, {NEW_TOKENS} new, ", end=""
-    )
+    print(f"BERT-base x {chosen.decoder}, {chosen.sources} sources of {SOURCE_TOKENS} tokens, ", end="")
     print(f"{NEW_TOKENS} new, {BEAMS} beams, {chosen.dtype}, medians of {chosen.repeats}:")
     print(", ".join(f"{name} {median:.2f} s" for name, median in zip(models, medians, strict=True)), end=", ")
     print(f"ratio {medians[0] / medians[1]:.2f}, ids equal: {torch.equal(*ids.values())}")

@@ -8,6 +8,7 @@ import torch
 
 from warmstart.evaluation.kept_summaries import KeptSummaries
 from warmstart.evaluation.settings import GenerationSettings
+from warmstart.model.packed import packed_matrices
 
 
 def generation_kwargs(settings: GenerationSettings) -> dict[str, Any]:
@@ -44,19 +45,20 @@ def summarize_batches(
     kwargs = generation_kwargs(generation)
     by_index: dict[int, str] = {}
     try:
-        for batch in loader:
-            if generation.do_sample:
-                torch.manual_seed(seed + int(batch["index"].min()))
-            ids = model.generate(
-                batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device), **kwargs
-            )
-            # Without the start token: where start = end, decoding would stop before the first word.
-            texts = tokenizers.decode(ids[:, 1:])
-            by_index.update(zip(batch["index"].tolist(), texts, strict=True))
-            if kept is not None:
-                kept.add(batch["index"].tolist(), texts)
-            if progress is not None:
-                progress(len(texts))
+        with packed_matrices(model.decoder):  # one layout for all batches
+            for batch in loader:
+                if generation.do_sample:
+                    torch.manual_seed(seed + int(batch["index"].min()))
+                ids = model.generate(
+                    batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device), **kwargs
+                )
+                # Without the start token: where start = end, decoding would stop before the first word.
+                texts = tokenizers.decode(ids[:, 1:])
+                by_index.update(zip(batch["index"].tolist(), texts, strict=True))
+                if kept is not None:
+                    kept.add(batch["index"].tolist(), texts)
+                if progress is not None:
+                    progress(len(texts))
     finally:
         model.train(was_training)
     return by_index

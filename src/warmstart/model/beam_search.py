@@ -20,15 +20,14 @@ from transformers.generation import logits_process, stopping_criteria
 from transformers.generation.configuration_utils import GenerationMode
 from transformers.modeling_outputs import BaseModelOutput
 
+from warmstart.model.bans import NoEarlyEnd, NoRepeatedNGrams, in_place
 from warmstart.model.beam_cache import use_beam_layers
-from warmstart.model.no_repeat import NoRepeatedNGrams
 from warmstart.model.shared_source import SourceCache
 
 NEVER = -1.0e9  # transformers' score of what must not be chosen: sums with it decide ties, so it has to be the same
 _BY_ROW = (  # processors that see a row and nothing of its place in the batch
     NoRepeatedNGrams,
-    logits_process.MinLengthLogitsProcessor,
-    logits_process.MinNewTokensLengthLogitsProcessor,
+    NoEarlyEnd,
     logits_process.ForcedBOSTokenLogitsProcessor,
     logits_process.ForcedEOSTokenLogitsProcessor,
     logits_process.NoBadWordsLogitsProcessor,
@@ -44,14 +43,6 @@ _MORE_THAN_IDS = ("output_scores", "output_logits", "output_attentions", "output
 
 DropSources = Callable[[Tensor], None]
 """Told which sources (of those that are left) stay, so that what the decoder reads has a row for each."""
-
-
-def by_row(processors: LogitsProcessorList) -> LogitsProcessorList:
-    """The same processors, with n-grams banned for all rows at one time."""
-    size = {logits_process.NoRepeatNGramLogitsProcessor: "ngram_size"}
-    return LogitsProcessorList(
-        NoRepeatedNGrams(getattr(one, size[type(one)])) if type(one) in size else one for one in processors
-    )
 
 
 def can_drop(model: Any, config: GenerationConfig, processors: Any, ends: Any, model_kwargs: dict[str, Any]) -> bool:
@@ -127,11 +118,11 @@ def beam_search(
         model_kwargs = model._update_model_kwargs_for_generation(
             outputs, model_kwargs, is_encoder_decoder=model.config.is_encoder_decoder
         )
-        logits_RV = outputs.logits[:, -1, :].to(copy=True, dtype=torch.float32, device=input_ids.device)
+        logits_RV = outputs.logits[:, -1, :].to(input_ids.device)
         del outputs
-        scores_RV = logits_processor(rows, torch.log_softmax(logits_RV, dim=-1))
+        scores_RV = logits_processor(rows, torch.log_softmax(logits_RV, dim=-1, dtype=torch.float32))
         sources, vocabulary = len(state.place), scores_RV.shape[-1]
-        scores_BKV = scores_RV.view(sources, beams, vocabulary) + state.scores[:, :, None]
+        scores_BKV = scores_RV.view(sources, beams, vocabulary).add_(state.scores[:, :, None])
         scores_BC, chosen_BC = scores_BKV.flatten(1).topk(candidates)
         from_BC = chosen_BC // vocabulary
         ids_BCL = _take(state.ids, from_BC)
@@ -254,7 +245,8 @@ def decode(
     mode = generation_config.get_generation_mode()
     if mode not in _SEARCHES:
         raise ValueError(f"A pair does not generate by {mode.value}. Take that option out of the generation config.")
-    processors = by_row(logits_processor)
+    # Raw logits that are to be returned must not be changed.
+    processors = logits_processor if generation_config.output_logits else in_place(logits_processor)
     if generation_config.num_beams == 1:
         how: Any = GenerationMixin._sample
     elif not synced_gpus and can_drop(model, generation_config, processors, stopping_criteria, model_kwargs):
