@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
 
 
@@ -104,8 +102,10 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def save_array(path: Path, array: np.ndarray) -> None:
+def save_array(path: Path, array: Any) -> None:
     """What ``numpy.save`` writes, but with the system's reason where that fails, which numpy loses."""
+    import numpy as np  # not before the config is composed: results are read for that
+
     with naming(path), path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(np.ascontiguousarray(array).data)

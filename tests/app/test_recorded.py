@@ -83,7 +83,6 @@ def test_an_export_remembers_how_it_decodes(tmp_path):
         config = EncoderDecoderConfig()
 
         def save_pretrained(self, folder):
-            folder.mkdir(parents=True)
             (folder / "config.json").write_text("{}")
 
         def save(self, folder):
