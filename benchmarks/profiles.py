@@ -2,7 +2,7 @@
 
     python benchmarks/profiles.py                       # a training step of 8 rows, bf16 autocast, dropout 0.1
     python benchmarks/profiles.py --attention sdpa      # the same with transformers' own attention
-    python benchmarks/profiles.py --dropout 0
+    python benchmarks/profiles.py --dropout 0 --compile
     python benchmarks/profiles.py --decode --sources 4 --dtype float32
 
 Random weights, 512 source and 128 target tokens. A decoding step is the mean of 16 steps of a beam search with four
@@ -10,6 +10,7 @@ beams; the encoder, which runs once, is left out.
 """
 
 import argparse
+import statistics
 import time
 from collections import defaultdict
 from typing import Any
@@ -22,7 +23,10 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.model.attention import use_lean_dropout
+from warmstart.model.compiling import compile_layers
+from warmstart.model.flops import training_flops
 from warmstart.training.allocator import keep_freed_memory
+from warmstart.training.matrix_peak import matrix_peak
 
 SOURCE, TARGET, NEW, END = 512, 128, 16, 50256
 
@@ -44,6 +48,8 @@ def pair(dropout: float, lean: bool) -> EncoderDecoderModel:
 def training_step(chosen: argparse.Namespace) -> Any:
     """A function that does one step."""
     model = pair(chosen.dropout, chosen.attention == "lean").train()
+    if chosen.compile:
+        compile_layers(model)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     source, labels = (
         torch.randint(1000, 30000, (chosen.rows, SOURCE)),
@@ -80,6 +86,7 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--attention", choices=["lean", "sdpa"], default="lean")
     parser.add_argument("--decode", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="the layers of a training step, as trainer.compile has")
     parser.add_argument("--lines", type=int, default=16)
     chosen = parser.parse_args()
     transformers.logging.set_verbosity_error()
@@ -87,9 +94,12 @@ def main() -> None:
     torch.manual_seed(0)
     work, steps = (decoding(chosen), NEW) if chosen.decode else (training_step(chosen), 1)
     work()
-    began = time.perf_counter()
-    work()
-    seconds = (time.perf_counter() - began) / steps
+    measured = []
+    for _ in range(3):
+        began = time.perf_counter()
+        work()
+        measured.append((time.perf_counter() - began) / steps)
+    seconds = statistics.median(measured)
     with profile(activities=[ProfilerActivity.CPU]) as watched:
         work()
     share: dict[str, float] = defaultdict(float)
@@ -99,6 +109,11 @@ def main() -> None:
         calls[event.key] += event.count
     total = sum(share.values())
     print(f"{'a decoding' if chosen.decode else 'a training'} step: {seconds:.3f} s; {chosen}")
+    if not chosen.decode:
+        precision = "bf16-mixed" if chosen.dtype == "bfloat16" else "32-true"
+        peak = matrix_peak(torch.device("cpu"), precision).flops_per_second
+        rate = chosen.rows * training_flops(pair(0.0, False), SOURCE, TARGET) / seconds
+        print(f"{rate / 1e9:.0f} GFLOP/s of the model's own work, {rate / peak:.2f} of {peak / 1e9:.0f} GFLOP/s (MFU)")
     for name in sorted(share, key=lambda name: -share[name])[: chosen.lines]:
         print(f"{share[name] / total:6.1%}  {calls[name] / steps:8.1f} calls  {name}")
 

@@ -8,6 +8,7 @@ python killed_sweep.py in_a_fit -m encoder=bert seed=1,2,3
 import os
 import signal
 import sys
+from contextlib import contextmanager
 
 from warmstart.app.cli import main
 from warmstart.evaluation import result
@@ -29,17 +30,20 @@ def dies_at(call: int, function, when=lambda *args: True):
     return wrapped
 
 
-def writes_half(write):
-    """``write``, but of the second result only half reaches the disk."""
+def writes_half(replacing):
+    """``replacing``, but of the second result only half reaches the disk."""
     results = 0
 
-    def wrapped(path, text):
+    @contextmanager
+    def wrapped(path, *mode):
         nonlocal results
         results += path.name == "result.json"
-        if results == 2:
-            os.fsync = dies_at(1, os.fsync)
-            text = text[: len(text) // 2]
-        return write(path, text)
+        with replacing(path, *mode) as file:
+            if results == 2 and path.name == "result.json":
+                os.fsync = dies_at(1, os.fsync)
+                write = file.write
+                file.write = lambda text: write(text[: len(text) // 2])
+            yield file
 
     return wrapped
 
@@ -55,5 +59,5 @@ if __name__ == "__main__":
     elif moment == "in_a_fit":
         AtomicCheckpointIO.save_checkpoint = dies_at(5, AtomicCheckpointIO.save_checkpoint, is_last)
     elif moment == "writing_the_result":
-        result._write = writes_half(result._write)
+        result.replacing = writes_half(result.replacing)
     main()

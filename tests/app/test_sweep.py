@@ -152,7 +152,7 @@ def test_every_rank_of_a_job_has_the_configuration_of_that_job(launcher, run_py,
 @pytest.mark.slow
 def test_a_job_whose_ranks_fail_lets_the_next_one_run(run_py, tmp_path):
     ranks = ("debug=tiny", "trainer.devices=2", "trainer.strategy=ddp")
-    outcome = run_py("-m", *ranks, "optim.new_rate=1e30,0.001", "name=s", cwd=tmp_path)
+    outcome = run_py("-m", *ranks, "optim.weight_decay=1e30,0.01", "name=s", cwd=tmp_path)
     assert outcome.returncode == 1
     assert "2 jobs, 1 failed" in outcome.stdout
     assert sorted(result["status"] for result in results(tmp_path).values()) == ["complete", "failed"]
@@ -161,7 +161,7 @@ def test_a_job_whose_ranks_fail_lets_the_next_one_run(run_py, tmp_path):
 @pytest.mark.slow
 def test_in_wandb_a_sweep_is_a_group_and_each_job_one_run_of_it_however_it_ended(run_py, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    words = ("-m", "debug=tiny", "logger=wandb", "name=s", "optim.new_rate=0.001,1e30")
+    words = ("-m", "debug=tiny", "logger=wandb", "name=s", "optim.weight_decay=0.01,1e30")
     for _ in range(2):  # the failed job goes on in its own run
         outcome = run_py(*words, cwd=tmp_path)
         assert outcome.returncode == 1

@@ -64,7 +64,8 @@ class PairGeneration(GenerationMixin):
                     kwargs.setdefault(name, getattr(self.generation_config, name))
         kwargs = self._accepted_by_encoder(kwargs)
         if self.config.graft is not None:
-            return self._generate_grafted(inputs, generation_config, kwargs)
+            with self._made_fast():
+                return self._generate_grafted(inputs, generation_config, kwargs)
         chosen = _option("cache_implementation", None, self, generation_config, kwargs)
         self._shares_source = chosen in (None, "dynamic")
         if not self._shares_source:
@@ -115,7 +116,7 @@ class PairGeneration(GenerationMixin):
         if kwargs.get("assistant_model") is None and kwargs.get("custom_generate") is None:
             given = {name: kwargs[name] for name in ("synced_gpus", "streamer") if kwargs.get(name) is not None}
             kwargs["custom_generate"] = partial(decode, drop_sources=self._reader.drop, **given)
-        with self._reader.reading(source), self._made_fast():
+        with self._reader.reading(source):
             return self.decoder.generate(
                 ids,
                 attention_mask=torch.ones_like(ids) if mask is None else mask,
