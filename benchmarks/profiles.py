@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--attention", choices=["lean", "sdpa"], default="lean")
     parser.add_argument("--decode", action="store_true")
     parser.add_argument("--compile", action="store_true", help="the layers of a training step, as trainer.compile has")
+    parser.add_argument("--shapes", action="store_true", help="tell operations apart by what they are given")
     parser.add_argument("--lines", type=int, default=16)
     chosen = parser.parse_args()
     transformers.logging.set_verbosity_error()
@@ -100,13 +101,14 @@ def main() -> None:
         work()
         measured.append((time.perf_counter() - began) / steps)
     seconds = statistics.median(measured)
-    with profile(activities=[ProfilerActivity.CPU]) as watched:
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=chosen.shapes) as watched:
         work()
     share: dict[str, float] = defaultdict(float)
     calls: dict[str, int] = defaultdict(int)
-    for event in watched.key_averages():
-        share[event.key] += event.self_cpu_time_total
-        calls[event.key] += event.count
+    for event in watched.key_averages(group_by_input_shape=chosen.shapes):
+        name = f"{event.key} {event.input_shapes}" if chosen.shapes else event.key
+        share[name] += event.self_cpu_time_total
+        calls[name] += event.count
     total = sum(share.values())
     print(f"{'a decoding' if chosen.decode else 'a training'} step: {seconds:.3f} s; {chosen}")
     if not chosen.decode:
@@ -115,7 +117,9 @@ def main() -> None:
         rate = chosen.rows * training_flops(pair(0.0, False), SOURCE, TARGET) / seconds
         print(f"{rate / 1e9:.0f} GFLOP/s of the model's own work, {rate / peak:.2f} of {peak / 1e9:.0f} GFLOP/s (MFU)")
     for name in sorted(share, key=lambda name: -share[name])[: chosen.lines]:
-        print(f"{share[name] / total:6.1%}  {calls[name] / steps:8.1f} calls  {name}")
+        print(
+            f"{share[name] / 1e3 / steps:8.2f} ms  {share[name] / total:6.1%}  {calls[name] / steps:8.1f} calls  {name}"
+        )
 
 
 if __name__ == "__main__":
