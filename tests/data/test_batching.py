@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warmstart.data.batching import TokenBudgetBatchSampler, evaluation_batches, pack, padded_tokens
+from warmstart.data.batching import TokenBudgetBatchSampler, evaluation_batches
 
 pairs_of_lengths = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 20)), min_size=1, max_size=150)
 ranks = st.integers(1, 5)
@@ -166,13 +166,3 @@ def test_evaluation_batches(lengths, max_tokens, world_size):
         assert len({len(some) for some in slices}) == 1
     longest = [max(source[i] for i in batch) for batch in slices[0]]
     assert longest == sorted(longest, reverse=True)
-
-
-def test_targets_that_have_nothing_to_do_with_their_sources_are_hardly_padded():
-    rng = np.random.default_rng(0)
-    source, target = rng.integers(8, 500, 2000).tolist(), rng.integers(10, 60, 2000).tolist()
-    sampler = TokenBudgetBatchSampler(source, target, max_tokens=4352, bucket=1000)
-    by_source = pack(sorted(range(2000), key=source.__getitem__), source, target, 4352, None)
-    alone = 1 - (sum(source) + sum(target)) / padded_tokens(by_source, source, target)
-    assert alone > 0.07
-    assert sampler.padding_fraction() < 0.8 * alone

@@ -1,8 +1,7 @@
 """Which examples form which batch: planned for a whole epoch from seed and epoch alone.
 
-An epoch's plan: shuffle all examples; cut the order into chunks of ``bucket`` batches; sort each chunk by the source's
-length, and bands of it by the target's; cut it into batches under the token budget; shuffle the batches. Every rank
-makes the same plan and takes its slice.
+An epoch's plan: shuffle all examples; cut the order into chunks of ``bucket`` batches; sort each chunk by length and
+cut it into batches under the token budget; shuffle the batches. Every rank makes the same plan and takes its slice.
 
 Each epoch has the same number of batches, and each rank the same share of it, without dropping or repeating an example:
 where the plan has too few batches, the largest are halved. So the number of optimizer steps is known beforehand, and no
@@ -22,7 +21,6 @@ from torch.utils.data import Sampler
 _log = logging.getLogger(__name__)
 
 Batches = list[list[int]]
-_BANDS = (2, 3, 4, 6, 8, 12)  # batches' worth of rows that are sorted by target among themselves; the best is taken
 
 
 def pack(
@@ -47,20 +45,6 @@ def pack(
     if batch:
         batches.append(batch)
     return batches
-
-
-def _in_bands(rows: list[int], batches: Batches, width: int, target: list[int]) -> list[int]:
-    """``rows``, sorted by source, in bands of so many ``batches``, each sorted by target: up, then down, then up.
-
-    Documents and summaries are hardly of one length together: sorted by one alone, batches pad the other.
-    """
-    ordered: list[int] = []
-    start = 0
-    for number, first in enumerate(range(0, len(batches), width)):
-        stop = start + sum(map(len, batches[first : first + width]))
-        ordered += sorted(rows[start:stop], key=lambda i: target[i], reverse=bool(number % 2))
-        start = stop
-    return ordered
 
 
 def brought_to(batches: Batches, count: int, *, repeat: bool = True) -> Batches:
@@ -214,11 +198,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         source, target = self.source, self.target
         for start in range(0, len(order), chunk):
             rows = sorted(order[start : start + chunk].tolist(), key=lambda i: (source[i], target[i]))
-            plans: list[Batches] = [pack(rows, source, target, self.max_tokens, self.size)]
-            for width in _BANDS:
-                banded = _in_bands(rows, plans[0], width, target)
-                plans.append(pack(banded, source, target, self.max_tokens, self.size))
-            batches += plans[int(np.argmin([padded_tokens(plan, source, target) for plan in plans]))]
+            batches += pack(rows, source, target, self.max_tokens, self.size)
         return batches
 
     def _plan_key(self) -> str:
