@@ -6,7 +6,9 @@ import json
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
+from warmstart import EncoderDecoderModel
 from warmstart.app import evaluate, export, fit, summarize
 from warmstart.app.check import faults
 from warmstart.app.loading import load_trained
@@ -86,6 +88,33 @@ def test_evaluate_and_export_of_a_run(settings_of, tmp_path):
     assert "| lead1 |" in (tmp_path / "model" / "README.md").read_text()
     with pytest.raises(UserError, match="not empty"):
         export.run(settings_of("debug=tiny", f"ckpt={run}", f"output={tmp_path / 'model'}"), tmp_path)
+
+
+def test_summaries_in_bfloat16_leave_likelihoods_and_the_export_in_float32(settings_of, tmp_path, monkeypatch):
+    run, types, generate = tmp_path / "run", [], EncoderDecoderModel.generate
+
+    def watched(model, *args, **kwargs):
+        types.append(model.dtype)
+        return generate(model, *args, **kwargs)
+
+    fit.run(settings_of("debug=tiny", "decoder=smollm2"), run)
+    monkeypatch.setattr(EncoderDecoderModel, "generate", watched)
+    rounded = ("debug=tiny", f"ckpt={run}", "generation.dtype=bfloat16")
+    evaluate.run(settings_of(*rounded), tmp_path / "again")
+    assert set(types) == {torch.bfloat16}
+    assert read_result(tmp_path / "again")["generation"]["dtype"] == "bfloat16"
+    rows = [
+        [json.loads(line)["nll"] for line in (folder / "predictions.jsonl").read_text().splitlines()]
+        for folder in (run, tmp_path / "again")
+    ]
+    assert rows[0] == rows[1]
+    weights = [load_file(folder / "export" / "model.safetensors") for folder in (run, tmp_path / "again")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    article = tmp_path / "article.txt"
+    article.write_text("The river rose.")
+    del types[:]
+    summarize.run(settings_of(*rounded, f"input={article}", f"output={tmp_path / 'summary.txt'}"), tmp_path)
+    assert types == [torch.bfloat16]
 
 
 def test_check_reports_every_fault_at_once(settings_of):

@@ -9,6 +9,7 @@ from tiny import IDS, TARGET_VOCABULARY, decoder_half, gap, half, source, target
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.model.copying import copy_cross_attention
+from warmstart.model.cross_attention import Source
 from warmstart.model.loss import Head
 
 HEADS = {"num_key_value_heads": 2, "head_dim": 8}
@@ -142,6 +143,15 @@ def test_keys_and_values_exist_once_for_each_source():
         cross.k_proj.register_forward_hook(lambda module, args, output: rows.append(output.shape[0]))
     model.generate(**source(), num_beams=4, num_return_sequences=4, max_new_tokens=6, do_sample=False)
     assert rows == [3, 3]  # two layers, three sources: neither beams nor steps
+
+
+def test_keys_and_values_that_are_kept_lie_in_one_piece():
+    model = build()
+    held = Source(torch.randn(3, 9, 32), None, kept={})
+    with torch.no_grad(), model._reader.reading(held):
+        model.decoder(target().clamp(min=5))
+    assert held.kept
+    assert all(tensor.is_contiguous() for pair in held.kept.values() for tensor in pair)
 
 
 def test_saved_and_loaded(model, tmp_path):

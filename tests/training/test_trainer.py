@@ -2,8 +2,10 @@
 
 import pytest
 import torch
-from tiny_training import Letters, Recorder, Rows, fit, tiny_model
+from tiny_training import SIZE, Letters, Recorder, Rows, fit, tiny_model
+from transformers import BertConfig, LlamaConfig
 
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.errors import UserError
 from warmstart.training.callbacks import SampleTable
 from warmstart.training.precision import cpu_computes_bf16, resolve_precision
@@ -72,6 +74,16 @@ def nothing():
 def test_steps_and_epochs_bound_the_fit_whichever_comes_first(tmp_path):
     assert fit(tmp_path / "a", 2, 1, max_steps=3, max_epochs=5)[1].global_step == 3
     assert fit(tmp_path / "b", 2, 1, max_steps=30, max_epochs=1)[1].global_step == 4
+
+
+def test_bf16_true_leaves_rotary_frequencies_exact(tmp_path):
+    ids = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    model = EncoderDecoderModel(EncoderDecoderConfig(encoder=BertConfig(**SIZE), decoder=LlamaConfig(**SIZE), **ids))
+    frequencies = model.decoder.model.rotary_emb.inv_freq.clone()
+    module = Recorder(model, Letters(), OptimSettings(warmup_steps=0), {}, total_steps=1, hparams={}, log_every=1)
+    fit(tmp_path, 2, 1, module=module, precision="bf16-true", max_steps=1)
+    assert model.decoder.lm_head.weight.dtype == torch.bfloat16
+    assert torch.equal(model.decoder.model.rotary_emb.inv_freq, frequencies)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true", "64-true"])

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from warmstart.app.loading import load_trained
+from warmstart.app.loading import load_writer
 from warmstart.app.schema import Config
 from warmstart.data.bad_rows import BadText, text_of
 from warmstart.errors import UserError
@@ -42,22 +42,13 @@ Summarize = Callable[[str], tuple[str, str]]
 
 def run(settings: Config, run_dir: Path) -> None:
     """Serve until Ctrl-C."""
-    import torch
-    import transformers
-
     from warmstart.evaluation.generation import generation_kwargs
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    if settings.ckpt is None:
-        raise UserError("task=demo needs ckpt=: a run directory, a .ckpt file or an exported folder.")
-    model, tokenizers, _ = load_trained(settings.ckpt)
-    if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
-        model.cuda()
+    model, tokenizers = load_writer(settings)
     search = ", ".join(f"{name}={value}" for name, value in generation_kwargs(settings.generation).items())
     try:
         server = DemoServer(
-            (settings.host, settings.port), summarizer(model, tokenizers, settings), settings.ckpt, search
+            (settings.host, settings.port), summarizer(model, tokenizers, settings), str(settings.ckpt), search
         )
     except (OSError, OverflowError) as error:
         raise UserError(

@@ -100,6 +100,7 @@ def test(
     from warmstart.evaluation.result import write_predictions, write_result
     from warmstart.evaluation.scores import judge
     from warmstart.evaluation.table import score_table, verdict
+    from warmstart.model.dtypes import computing_in
     from warmstart.model.halves import parameter_counts
     from warmstart.ranks import failing_together, of_all_ranks, rank_and_world_size
     from warmstart.training.loggers import log_result
@@ -112,6 +113,7 @@ def test(
         key = summaries_key(model, tokenizers, texts, search)
         if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
             model.cuda()
+        dtype = getattr(torch, settings.generation.dtype)
         kept = KeptSummaries(cache_root(data.settings.cache_dir) / "summaries" / f"{key}.jsonl", rank)
         examples = data.examples("test")
     tested = time.perf_counter()
@@ -124,15 +126,16 @@ def test(
     shown = settings.trainer.progress_bar and rank == 0
     with failing_together(), Progress(console=console, transient=True, disable=not shown) as progress:
         bar = progress.add_task("summarizing the test split", total=math.ceil((len(examples) - earlier) / ranks))
-        summaries = summarize_batches(
-            model,
-            data.eval_dataloader("test", done=done, rank=rank, world_size=ranks),
-            tokenizers,
-            settings.generation,
-            progress=lambda n: progress.advance(bar, n),
-            kept=kept,
-            seed=settings.seed,
-        )
+        with computing_in(model, dtype):
+            summaries = summarize_batches(
+                model,
+                data.eval_dataloader("test", done=done, rank=rank, world_size=ranks),
+                tokenizers,
+                settings.generation,
+                progress=lambda n: progress.advance(bar, n),
+                kept=kept,
+                seed=settings.seed,
+            )
         judged: dict[str, Any] = {}
         if settings.evaluation.control_samples != 0:
             judged = likelihoods(model, data, "test", seed=settings.seed, rank=rank, world_size=ranks)
@@ -151,7 +154,7 @@ def test(
     if settings.evaluation.control_samples != 0:
         likely = in_order(of_rank for _, of_rank, _ in shares)
         torch.manual_seed(settings.seed)  # a search that samples; not what the batches before have left
-        with torch.inference_mode():
+        with computing_in(model, dtype), torch.inference_mode():
             (alone,) = tokenizers.decode(model.generate_alone(**generation_kwargs(settings.generation))[:, 1:])
     judgement = judge(
         predictions,

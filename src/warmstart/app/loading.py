@@ -3,7 +3,30 @@
 from pathlib import Path
 from typing import Any
 
+from warmstart.app.schema import Config
 from warmstart.errors import UserError
+
+
+def load_writer(settings: Config) -> tuple[Any, Any]:
+    """The model of ``ckpt`` on its device, in the type that ``generation`` names, and its tokenizers; for texts alone.
+
+    Raises:
+        UserError: there is no ``ckpt``, or it cannot be loaded.
+    """
+    import torch
+    import transformers
+
+    from warmstart.model.dtypes import to_dtype
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if settings.ckpt is None:
+        raise UserError(f"task={settings.task} needs ckpt=: a run directory, a .ckpt file or an exported folder.")
+    model, tokenizers, _ = load_trained(settings.ckpt)
+    if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
+        model.cuda()
+    to_dtype(model, getattr(torch, settings.generation.dtype))
+    return model, tokenizers
 
 
 def load_trained(path: str) -> tuple[Any, Any, Path]:

@@ -8,7 +8,7 @@ cat article.txt | python run.py task=summarize ckpt=runs/demo input=-
 import sys
 from pathlib import Path
 
-from warmstart.app.loading import load_trained
+from warmstart.app.loading import load_writer
 from warmstart.app.schema import Config
 from warmstart.atomic import write_text
 from warmstart.data.bad_rows import BadText, text_of
@@ -21,7 +21,6 @@ def run(settings: Config, run_dir: Path) -> None:
     """Read ``input``, summarise with ``generation``'s search, write to ``output`` or standard output."""
     import numpy as np
     import torch
-    import transformers
     from rich.console import Console
     from rich.progress import track
 
@@ -29,14 +28,8 @@ def run(settings: Config, run_dir: Path) -> None:
     from warmstart.evaluation.generation import generation_kwargs
     from warmstart.model.halves import maximum_positions
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    if settings.ckpt is None:
-        raise UserError("task=summarize needs ckpt=: a run directory, a .ckpt file or an exported folder.")
     texts = _read(settings.input)
-    model, tokenizers, _ = load_trained(settings.ckpt)
-    if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
-        model.cuda()
+    model, tokenizers = load_writer(settings)
     length = min(settings.data.max_source_length, maximum_positions(model.config.encoder) or 10**9)
     ids = tokenizers.encode_sources(list(texts.values()), length)
     names = list(texts)

@@ -14,6 +14,7 @@ from warmstart.model.packed import packed_matrices
 def generation_kwargs(settings: GenerationSettings) -> dict[str, Any]:
     """Arguments for ``generate``; those that only sampling knows are left out of a search."""
     kwargs = asdict(settings)
+    del kwargs["dtype"]
     if not settings.do_sample:
         del kwargs["temperature"], kwargs["top_p"]
     if settings.num_beams == 1:

@@ -1,11 +1,17 @@
 """What a researcher chooses about decoding and scoring (conf/generation, conf/evaluation)."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class GenerationDtype(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 @dataclass
 class GenerationSettings:
-    """Arguments of ``EncoderDecoderModel.generate``, by transformers' names and definitions."""
+    """Arguments of ``EncoderDecoderModel.generate``, by transformers' names and definitions, and their arithmetic."""
 
     num_beams: int = 4
     """Beams; 1 is greedy."""
@@ -25,6 +31,10 @@ class GenerationSettings:
     """Sampling temperature."""
     top_p: float = 1.0
     """Sample from the smallest set of tokens with this probability."""
+    dtype: GenerationDtype = GenerationDtype.float32
+    """What summaries of the test split, of ``task=summarize`` and of the demo are computed in. bfloat16 is faster where
+    the device multiplies it natively, and chooses other words where two are about as probable.
+    """
 
 
 @dataclass

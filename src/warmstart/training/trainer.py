@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from warmstart.errors import UserError
 from warmstart.training.callbacks import SampleTable, ValidateAtEnd, checkpoint_callbacks
 from warmstart.training.checkpoint_io import AtomicCheckpointIO
+from warmstart.training.half_weights import half_weights
 from warmstart.training.leaving import Leave
 from warmstart.training.precision import resolve_precision
 from warmstart.training.settings import TrainerSettings
@@ -81,13 +82,16 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
     plugins = [AtomicCheckpointIO(settings.keep_last), *_listed(extra.pop("plugins", None))]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # what Leave does
+    precision = resolve_precision(settings.precision, settings.accelerator)
+    if not any(isinstance(plugin, Precision) for plugin in plugins):
+        plugins += half_weights(precision)
     given = any(isinstance(plugin, Precision) for plugin in plugins)  # Lightning takes that or a name, not both
     chosen: dict[str, Any] = {
         "max_epochs": settings.max_epochs,
         "max_steps": settings.max_steps,
         "accumulate_grad_batches": settings.accumulate,
         "gradient_clip_val": settings.clip_norm or None,
-        "precision": None if given else resolve_precision(settings.precision, settings.accelerator),
+        "precision": None if given else precision,
         "accelerator": settings.accelerator,
         "devices": settings.devices,
         "num_nodes": settings.nodes,
