@@ -1,7 +1,7 @@
 """One epoch of training, MiniLM x MiniLM on real news, against Seq2SeqTrainer: same weights, examples and precision.
 
-    python benchmarks/training.py --examples 200 --repeats 5
-    python benchmarks/training.py --examples 200 --repeats 5 --mixed
+    python benchmarks/training.py --examples 40
+    python benchmarks/training.py --examples 120 --mixed --peers dynamic
 
 The peers are transformers' own class and trainer, with batches padded to their longest row (dynamic) and with every row
 padded to 512 and 128 tokens (maximum), as its examples do. ``--mixed`` cuts each document to a random length. The time
@@ -136,6 +136,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--precision", default="bf16-mixed")
     parser.add_argument("--mixed", action="store_true")
+    parser.add_argument("--peers", nargs="+", choices=["maximum", "dynamic"], default=["maximum", "dynamic"])
     parser.add_argument("--only", help="one epoch of maximum, dynamic or warmstart, and its seconds")
     chosen = parser.parse_args()
     transformers.logging.set_verbosity_error()
@@ -187,9 +188,9 @@ def main() -> None:
         return
     # A process for each epoch: the allocator's settings of one must not reach another.
     command = [sys.executable, *sys.argv, "--only"]
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[str, list[float]] = {name: [] for name in (*chosen.peers, "warmstart")}
     for _ in range(chosen.repeats):
-        for name in runs:
+        for name in seconds:
             said = subprocess.run([*command, name], check=True, capture_output=True, text=True).stdout
             seconds[name].append(float(said.split()[-1]))
     medians = {name: statistics.median(values) for name, values in seconds.items()}

@@ -1,0 +1,82 @@
+"""Padding of the training batches, by what they are sorted by, and what that does to the weight of a token.
+
+    python benchmarks/padding.py
+
+All articles of the real news, and again with each document cut to a random length. A batch's loss is the mean over its
+label tokens, so a token of a batch with few of them weighs more: batches of short summaries change what is learnt.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from training import MINILM, NEWS, ROWS, SOURCE, TARGET, Articles
+
+from warmstart.data.batching import Batches, TokenBudgetBatchSampler, pack, padded_tokens
+from warmstart.data.datamodule import SummarizationDataModule
+from warmstart.data.settings import BatchSettings, DataKind, DataSettings
+from warmstart.data.tokenizers import TokenizerPair, load_tokenizer
+
+BUDGET = ROWS * (SOURCE + 32)
+
+
+def lengths(mixed: bool) -> tuple[list[int], list[int]]:
+    """Source and target tokens of every training article."""
+    settings = DataSettings(
+        kind=DataKind.news,
+        path=NEWS,
+        document_column="text",
+        summary_column="subtitle",
+        id_column="article_id",
+        max_source_length=SOURCE,
+        max_target_length=TARGET,
+        batch=BatchSettings(max_tokens=BUDGET),
+        cache_dir=str(Path(tempfile.gettempdir()) / "warmstart-benchmark"),
+    )
+    tokenizers = TokenizerPair(*(load_tokenizer(MINILM, role, list) for role in ("encoder", "decoder")))
+    source = Articles(settings, 10**9, mixed)
+    data = SummarizationDataModule(settings, tokenizers, seed=0, source=source)  # type: ignore[arg-type]
+    data.prepare_data()
+    data.setup("fit")
+    split = data.tokenized("train")
+    return [int(x) for x in split.source_lengths], [int(x) for x in split.target_lengths]
+
+
+def in_bands(source: list[int], target: list[int], batches: int) -> Batches:
+    """Sorted by source into bands of so many batches, each band by target, to and fro."""
+    order = sorted(range(len(source)), key=lambda i: (source[i], target[i]))
+    rows = batches * round(BUDGET * len(source) / (sum(source) + sum(target)))
+    planned: Batches = []
+    for band, start in enumerate(range(0, len(order), rows)):
+        by_target = sorted(order[start : start + rows], key=lambda i: (target[i], source[i]), reverse=band % 2 == 1)
+        planned += pack(by_target, source, target, BUDGET, None)
+    return planned
+
+
+def token_weights(batches: Batches, target: list[int]) -> tuple[float, float]:
+    """Mean weight of a label token in the quarter of shortest and of longest summaries; 1 is the mean of all tokens."""
+    weight = np.zeros(len(target))
+    for batch in batches:
+        weight[batch] = 1 / sum(target[i] for i in batch)
+    tokens = np.array(target)
+    weight /= np.average(weight, weights=tokens)
+    short, long = (tokens <= np.percentile(tokens, 25)), (tokens >= np.percentile(tokens, 75))
+    return tuple(float(np.average(weight[part], weights=tokens[part])) for part in (short, long))  # type: ignore[return-value]
+
+
+def main() -> None:
+    """Print a line for each order of batches."""
+    for mixed in (False, True):
+        source, target = lengths(mixed)
+        print(f"{'mixed lengths' if mixed else 'real news'}, {len(source)} articles, {BUDGET} tokens a batch:")
+        plans = {"by the document": TokenBudgetBatchSampler(source, target, max_tokens=BUDGET).plan(0)}
+        plans |= {f"bands of {count} batches": in_bands(source, target, count) for count in (2, 3, 4, 6, 8)}
+        for name, plan in plans.items():
+            padding = 1 - (sum(source) + sum(target)) / padded_tokens(plan, source, target)
+            short, long = token_weights(plan, target)
+            print(f"{name:20} {len(plan)} batches, {padding:.1%} padding, ", end="")
+            print(f"weight of a token {short:.2f} in short and {long:.2f} in long summaries")
+
+
+if __name__ == "__main__":
+    main()
