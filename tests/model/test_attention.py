@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import OURS, decoder_half, half
-from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertModel
+from tiny import OURS, SOURCE_VOCABULARY, TARGET_VOCABULARY, decoder_half, half, source, target
+from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertModel, GPT2LMHeadModel
 
 from warmstart.model import attention
 from warmstart.model.attention import NAME, attention_with_dropout, dropped_share, use_lean_dropout
@@ -182,14 +182,23 @@ def test_a_saved_model_does_not_name_it(tmp_path):
     assert NAME not in (tmp_path / "config.json").read_text()
 
 
-def test_what_a_run_trains_has_it():
-    random = {"weights": Weights.random, "scale": Scale.tiny}
+@pytest.mark.parametrize("weights", Weights)
+def test_every_layer_of_what_a_run_trains_has_it(weights, tmp_path, monkeypatch):
+    if weights is Weights.pretrained:
+        BertModel(half("bert", **BERT)).save_pretrained(tmp_path / "bert")
+        GPT2LMHeadModel(decoder_half("gpt2", **GPT2)).save_pretrained(tmp_path / "gpt2")
+    chosen = {"weights": weights, "scale": Scale.tiny if weights is Weights.random else Scale.full}
     model = build_model(
-        HalfSettings("bert", "none", "bert", **random),
-        HalfSettings("gpt2", "none", "gpt2", **random),
+        HalfSettings("bert", str(tmp_path / "bert"), "bert", **chosen),
+        HalfSettings("gpt2", str(tmp_path / "gpt2"), "gpt2", **chosen),
         BridgeSettings(),
         special_ids={"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
-        encoder_vocab_size=50,
-        decoder_vocab_size=60,
+        encoder_vocab_size=SOURCE_VOCABULARY,
+        decoder_vocab_size=TARGET_VOCABULARY,
     )
+    calls = []
+    monkeypatch.setattr(attention, "attention_with_dropout", lambda query, *_: calls.append(1) or query)
+    model.train()(**source(), labels=target())
+    layers = model.config.encoder.num_hidden_layers + 2 * model.config.decoder.num_hidden_layers
+    assert len(calls) == layers
     assert model.encoder.config._attn_implementation == model.decoder.config._attn_implementation == NAME

@@ -11,7 +11,7 @@ import copy
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
 from warmstart.model.decoders import has_own_cross_attention, make_decoder, text_part
@@ -99,3 +99,15 @@ def refuse_kernels(*configs: Any) -> None:
 
 
 AutoConfig.register(EncoderDecoderConfig.model_type, EncoderDecoderConfig, exist_ok=True)
+
+
+def use_config(half: PreTrainedModel, config: PreTrainedConfig) -> None:
+    """Let ``config`` be the half's, so that a later change reaches the joint config, the half and its layers alike.
+
+    A half that was loaded brings a config of its own, which its layers hold, too: they would go on with that.
+    """
+    own = half.config
+    modules: Any = half.modules()
+    for module in modules:
+        if getattr(module, "config", None) is own:
+            module.config = config

@@ -17,7 +17,7 @@ from transformers import AutoModelForSeq2SeqLM, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
-from warmstart.model.config import EncoderDecoderConfig
+from warmstart.model.config import EncoderDecoderConfig, use_config
 from warmstart.model.cross_attention import CrossAttention, Reader, Source
 from warmstart.model.decoders import (
     NO_GRADIENT_CHECKPOINTING,
@@ -97,10 +97,9 @@ class EncoderDecoderModel(PreTrainedModel, LabelLosses, PairGeneration, Generati
         if decoder is None:
             decoder = decoder_class(config.decoder)._from_config(config.decoder)
         self.encoder, self.decoder = encoder, decoder
-        # One config object for each half, so that a later change reaches both the half and the joint config.
-        config.encoder._attn_implementation = encoder.config._attn_implementation
-        config.decoder._attn_implementation = decoder.config._attn_implementation
-        encoder.config, decoder.config = config.encoder, config.decoder
+        for half, its_config in ((encoder, config.encoder), (decoder, config.decoder)):
+            its_config._attn_implementation = half.config._attn_implementation
+            use_config(half, its_config)
 
         # Halves of two precisions would meet in one matrix product; both go to the wider.
         dtype = torch.promote_types(encoder.dtype, decoder.dtype)
