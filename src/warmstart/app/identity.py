@@ -43,7 +43,12 @@ def config_hash(settings: Config) -> str:
 
 
 def write_failure(settings: Config, run_dir: Path, error: BaseException, status: str = "failed") -> None:
-    """Leave a ``result.json`` that says how the run ended instead; a full disk must not hide the error itself."""
+    """Leave a ``result.json`` that says how the run ended instead; a full disk must not hide the error itself.
+
+    Of several ranks the first to fail has said it: where a result lies already, it stands.
+    """
+    if (run_dir / "result.json").exists():
+        return
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     failure = {"status": status, "error": f"{type(error).__name__}: {reason}"}
     try:
