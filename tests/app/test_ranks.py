@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
-from offline_wandb import records
 from omegaconf import OmegaConf
 
 from warmstart.app import evaluate
@@ -72,18 +71,6 @@ def test_torchrun_starts_the_same_fit(run_py, tmp_path):
     nameless = by_torchrun(*FIT, *RANKS, cwd=tmp_path)
     assert nameless.returncode != 0
     assert "name= is needed" in nameless.stderr
-
-
-def test_ranks_that_fail_before_the_model_is_built_have_one_run_and_one_result(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    (tmp_path / "rows.jsonl").write_text('{"story": "A.", "gist": "B."}\n')
-    outcome = by_torchrun(*FIT, *RANKS, "logger=wandb", "data=files", "data.path=rows.jsonl", "name=r", cwd=tmp_path)
-    assert outcome.returncode != 0
-    assert result_in(tmp_path / "runs" / "r")["status"] == "failed"
-    (folder,) = tmp_path.glob("runs/r/wandb/offline-run-*")
-    ran = list(records(folder))
-    (began,) = (record.run for record in ran if record.HasField("run"))
-    assert began.run_id == (tmp_path / "runs" / "r" / "wandb_id.txt").read_text()
 
 
 def test_evaluation_over_ranks_is_that_of_one_process(run_py, tmp_path):

@@ -105,6 +105,23 @@ def test_a_job_that_fails_before_its_model_is_built_is_one_run_too_and_goes_on_i
             assert found["exit_code"] == 2  # the user's mistake, as of a run of its own
 
 
+def test_a_further_rank_that_fails_has_no_run_and_leaves_what_the_first_to_fail_has_said(run_py, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (tmp_path / "rows.jsonl").write_text(ROWS)
+    folder = tmp_path / "runs" / "r"
+    assert run_py(*OF_ROWS, "name=r", cwd=tmp_path).returncode == 2
+    said = (folder / "result.json").stat().st_mtime_ns
+    read_back(folder)
+    for name, value in {"LOCAL_RANK": "1", "NODE_RANK": "0", "WORLD_SIZE": "2"}.items():  # as Lightning starts it
+        monkeypatch.setenv(name, value)
+    assert run_py(*OF_ROWS, "name=r", cwd=tmp_path).returncode == 2
+    assert (folder / "result.json").stat().st_mtime_ns == said
+    read_back(folder)  # still one
+    (folder / "wandb_id.txt").unlink()
+    assert run_py(*OF_ROWS, "name=r", cwd=tmp_path).returncode == 2
+    assert not (folder / "wandb_id.txt").exists()
+
+
 def test_a_config_that_is_refused_before_anything_starts_has_no_run(run_py, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     outcome = run_py("debug=tiny", "logger=wandb", "name=r", "optim.new_rate=-1", cwd=tmp_path)
