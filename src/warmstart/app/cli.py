@@ -111,6 +111,9 @@ def as_report(words: list[str]) -> list[str]:
 
 def as_array(words: list[str]) -> list[str]:
     """The words of a sweep whose jobs are printed, not run: by a launcher, which alone knows them all."""
+    if "hydra/launcher=submitit_slurm" in words:  # its settings, but not it
+        kept = [word for word in words if word != "task=sbatch"]
+        return [*kept, "hydra.launcher._target_=hydra_plugins.warmstart_sbatch.SbatchLauncher"]
     kept = [word for word in words if word != "task=sbatch" and not word.startswith("hydra/launcher=")]
     return [*kept, "hydra/launcher=sbatch"]
 
