@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from warmstart.app.schema import Config, plain
+from warmstart.errors import UserError
 from warmstart.evaluation.result import CHANGES_NO_NUMBER, write_result
 
 VERSIONS = ("torch", "lightning", "transformers", "hydra-core", "warmstart")
@@ -49,7 +50,9 @@ def write_failure(settings: Config, run_dir: Path, error: BaseException, status:
     """
     if (run_dir / "result.json").exists():
         return
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    # Ours is written for a person to the last line; of another's the first one has to do.
+    reason = " ".join(line.strip() for line in lines) if isinstance(error, UserError) else lines[0]
     failure = {"status": status, "error": f"{type(error).__name__}: {reason}"}
     try:
         write_result(run_dir, identity(settings) | failure)
