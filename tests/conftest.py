@@ -28,6 +28,19 @@ def _same_seed():
         sys.modules["torch"].manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _no_rank_of_an_earlier_test():
+    """What Lightning leaves in the environment of a process; one that a later test starts would join a group by it."""
+    names = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    before = {name: os.environ.get(name) for name in names}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
 @pytest.fixture
 def settings_of(tmp_path):
     """``settings_of("debug=tiny", ...)``: the typed config of those overrides, its cache in a temporary folder."""

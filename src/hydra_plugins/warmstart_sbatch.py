@@ -5,6 +5,7 @@ Hydra imports this file at every start, so that it imports nothing heavy.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
@@ -26,7 +27,11 @@ ConfigStore.instance().store(group="hydra/launcher", name="sbatch", node=SbatchC
 
 
 class SbatchLauncher(Launcher):
-    """Runs nothing: prints one batch script for all jobs."""
+    """Runs nothing: prints one batch script for all jobs; of submitit's launcher, submitit's own."""
+
+    def __init__(self, **queue: Any) -> None:
+        self.queue = queue
+        """The settings of ``hydra/launcher=submitit_slurm``, where that was to be printed."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep the sweep's config.
@@ -43,8 +48,12 @@ class SbatchLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Print the script; there is nothing that a job returned."""
-        from warmstart.app.sbatch import print_array
+        from warmstart.app.sbatch import print_array, print_submitit
 
         load = self.hydra_context.config_loader.load_sweep_config
-        print_array([load(self.config, list(words)) for words in job_overrides])
+        configs = [load(self.config, list(words)) for words in job_overrides]
+        if self.queue:
+            print_submitit(configs, self.queue)
+        else:
+            print_array(configs)
         return []

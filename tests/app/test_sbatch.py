@@ -66,6 +66,32 @@ def test_the_script_of_a_sweep_is_an_array_whose_task_runs_its_job_on_every_rank
         assert result["config"]["optim"]["betas"] == [0.9, 0.98]
 
 
+def test_of_submitit_it_prints_what_submitit_submits(run_py, tmp_path, monkeypatch):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "srun").write_text("#!/bin/sh\n")
+    (tools / "sbatch").write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/part && mv {tmp_path}/part {tmp_path}/submitted\n')
+    words = ["-m", "debug=tiny", "name=s", "seed=1,2", "hydra/launcher=submitit_slurm", "trainer.devices=2"]
+    words += ["hydra.launcher.tasks_per_node=2", "hydra.launcher.mem_gb=8", "hydra.launcher.setup=[module load cuda]"]
+    words += ["hydra.launcher.gpus_per_node=2", "+hydra.launcher.additional_parameters={requeue: true}"]
+    printed = run_py(*words, "task=sbatch", cwd=tmp_path)
+    assert printed.returncode == 0, printed.stderr
+    assert not list(tmp_path.glob("runs/**/.submitit"))
+    for option in ("array=0-1%2", "ntasks-per-node=2", "gpus-per-node=2", "requeue", "signal=USR2@120"):
+        assert f"#SBATCH --{option}\n" in printed.stdout
+
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    run_py(*words, cwd=tmp_path)  # ends at once: the stand-in for sbatch says no job's number
+    assert printed.stdout == (tmp_path / "submitted").read_text() + "\n"
+
+    words[6] = "hydra.launcher.tasks_per_node=1"
+    refused = run_py(*words, "task=sbatch", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "Set hydra.launcher.tasks_per_node=2" in refused.stderr
+
+
 def test_the_jobs_of_an_array_are_sound_and_have_the_same_machines(run_py, tmp_path):
     for words, said in (
         (("name=s", "optim.new_rate=0.1,-1"), "optim.new_rate=-1"),

@@ -178,7 +178,7 @@ def test_in_wandb_a_sweep_is_a_group_and_each_job_one_run_of_it_however_it_ended
             assert began.run_group == "s"
             assert {"encoder=bert", "decoder=gpt2"} <= set(began.tags)
             codes = [record.exit.exit_code for record in written if record.HasField("exit")]
-            assert codes == [0 if result["status"] == "complete" else 1]
+            assert codes == [0 if result["status"] == "complete" else 2]
             names = {item.nested_key[0] if item.nested_key else item.key for r in written for item in r.history.item}
             assert "train/loss" in names
         ids |= known

@@ -1,5 +1,6 @@
 """W&B from the first step to the last, read back from what a run wrote offline; and an agent of W&B Sweeps."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -21,6 +22,11 @@ def values(items) -> dict[str, object]:
 def read_back(folder: Path) -> dict:
     """Everything that a person sees on the page of the one run in ``folder``, which was started once."""
     (run,) = folder.glob("wandb/offline-run-*")
+    return read_run(run)
+
+
+def read_run(run: Path) -> dict:
+    """The same of what one start of a run wrote."""
     written = list(records(run))
     (began,) = (record.run for record in written if record.HasField("run"))
     history = [values(record.history.item) for record in written if record.HasField("history")]
@@ -29,7 +35,8 @@ def read_back(folder: Path) -> dict:
         if record.HasField("summary"):
             summary |= values(record.summary.update)
     (code,) = (record.exit.exit_code for record in written if record.HasField("exit"))
-    config = {item.key: json.loads(item.value_json) for item in began.config.update}
+    told = [began.config, *(record.config for record in written if record.HasField("config"))]
+    config = {item.key: json.loads(item.value_json) for part in told for item in part.update}
     return {"run": began, "config": config, "history": history, "summary": summary, "exit_code": code}
 
 
@@ -71,6 +78,55 @@ def test_a_run_that_is_asked_to_end_ends_in_wandb_with_that_status(tmp_path, mon
     run.terminate()
     assert run.wait(timeout=100) == 143
     assert read_back(folder)["exit_code"] == 143
+
+
+# A file that is there, whose rows are found to be of no use only once the job has begun.
+ROWS = '{"story": "A.", "gist": "B."}\n'
+OF_ROWS = ("debug=tiny", "logger=wandb", "data=files", "data.path=rows.jsonl")
+
+
+def test_a_job_that_fails_before_its_model_is_built_is_one_run_too_and_goes_on_in_it(run_py, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (tmp_path / "rows.jsonl").write_text(ROWS)
+    for times in (1, 2):
+        outcome = run_py("-m", *OF_ROWS, "name=s", "seed=7", "logger.tags=[mine]", cwd=tmp_path)
+        assert outcome.returncode == 1, outcome.stderr
+        (path,) = tmp_path.glob("runs/multirun/s/*/result.json")
+        assert json.loads(path.read_text())["status"] == "failed"
+        starts = list(path.parent.glob("wandb/offline-run-*"))
+        assert len(starts) == times
+        for found in map(read_run, starts):
+            began = found["run"]
+            place = f"s/{path.parent.name}"
+            assert began.run_id == hashlib.sha256(place.encode()).hexdigest()[:12]
+            assert (began.run_group, began.job_type, began.display_name) == ("s", "fit", path.parent.name)
+            assert set(began.tags) >= {"mine", "encoder=bert", "data=files"}
+            assert found["config"]["seed"] == 7
+            assert found["exit_code"] == 2  # the user's mistake, as of a run of its own
+
+
+def test_a_further_rank_that_fails_has_no_run_and_leaves_what_the_first_to_fail_has_said(run_py, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (tmp_path / "rows.jsonl").write_text(ROWS)
+    folder = tmp_path / "runs" / "r"
+    assert run_py(*OF_ROWS, "name=r", cwd=tmp_path).returncode == 2
+    said = (folder / "result.json").stat().st_mtime_ns
+    read_back(folder)
+    for name, value in {"LOCAL_RANK": "1", "NODE_RANK": "0", "WORLD_SIZE": "2"}.items():  # as Lightning starts it
+        monkeypatch.setenv(name, value)
+    assert run_py(*OF_ROWS, "name=r", cwd=tmp_path).returncode == 2
+    assert (folder / "result.json").stat().st_mtime_ns == said
+    read_back(folder)  # still one
+    (folder / "wandb_id.txt").unlink()
+    assert run_py(*OF_ROWS, "name=r", cwd=tmp_path).returncode == 2
+    assert not (folder / "wandb_id.txt").exists()
+
+
+def test_a_config_that_is_refused_before_anything_starts_has_no_run(run_py, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    outcome = run_py("debug=tiny", "logger=wandb", "name=r", "optim.new_rate=-1", cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert not list(tmp_path.rglob("*wandb*"))
 
 
 @pytest.mark.slow

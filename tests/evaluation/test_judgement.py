@@ -83,6 +83,8 @@ def test_controls_by_likelihood_and_by_the_decoder_alone(judged, references):
     judgement = judge(references, references, references, SETTINGS, 0, likelihoods=nats, alone="A text of its own.")
     assert judgement.metrics["test/nll"] == pytest.approx(2.05)
     assert judgement.per_example["nll"] is nats["own"]
+    for kind in ("rouge1", "rougeLsum"):
+        assert judgement.per_example[f"lead1/{kind}"].mean() == judgement.baselines["lead1"][kind]
     shuffled, alone = (judgement.controls[name] for name in ("shuffled_document", "decoder_alone"))
     assert shuffled["nll_difference"] == pytest.approx(-0.5)
     assert alone["text"] == "A text of its own."

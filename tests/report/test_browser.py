@@ -40,6 +40,12 @@ def page(write_run, attack, tmp_path):
         browser.close()
 
 
+def test_on_a_narrow_screen_no_text_stands_one_letter_a_line(page):
+    page.set_viewport_size({"width": 420, "height": 900})
+    for cell in ("#others td.text", "#difference td.text", "#samples td.text"):
+        assert page.locator(cell).first.bounding_box()["width"] > 150, cell
+
+
 def test_a_person_can_sort_filter_and_compare(page, tmp_path):
     def names():
         return page.locator("#leaderboard tbody tr:visible td:first-child").all_inner_texts()
@@ -67,6 +73,8 @@ def test_a_person_can_sort_filter_and_compare(page, tmp_path):
     assert gaps == [-70.0, 9.0, 48.0]
     assert page.locator("#samples mark.pair").count() > 0
     assert page.locator("#heat .heatmaplayer").count() == 1
+    low, high = page.evaluate("(({zmin, zmax}) => [zmin, zmax])(document.getElementById('heat').data[0])")
+    assert (low, high) == (pytest.approx(85 / 3), pytest.approx(31.0))
     assert "given another document" in page.inner_text("#heat")
     lines = page.locator("#curves .scatterlayer .trace path.js-line").all()
     assert len({line.evaluate("e => e.style.stroke") for line in lines}) == 2 < len(lines) == 4  # d is as a and b

@@ -1,5 +1,7 @@
 """Rows are configurations, and what is said of two of them is the paired bootstrap over their examples."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -53,9 +55,17 @@ def test_examples_of_two_test_sets_are_no_pair_because_their_ids_are_the_same(wr
 def test_a_baseline_is_paired_with_a_row_example_by_example(write_run, tmp_path):
     write_run("a", scores=(10.0, 30.0), text="a b", lead=50.0)
     rows = rows_of(collect([tmp_path]))
-    rival = baseline_row(rows[0], "lead1", "lead1 (baseline)")
+    rival = baseline_row(rows[0], "lead1", "lead1 (baseline)", 9)
     # The first sentence is "a b one." and the reference "a b": F1 is 2 * 2 / (3 + 2).
     assert rival.scores("rouge1") == pytest.approx({"0": 80.0, "1": 80.0})
     (found,) = differences([*rows, rival])
     assert found.scores["rouge1"][0] == pytest.approx(20.0 - 80.0)
     assert "nll" not in found.scores
+
+    # What the run has scored itself is taken as it is, and only texts that are shown are split again.
+    file = rows[0].runs[0].folder / "predictions.jsonl"
+    own = [json.loads(line) | {"lead1/rouge1": 81.5 + i} for i, line in enumerate(file.read_text().splitlines())]
+    file.write_text("".join(json.dumps(row) + "\n" for row in own))
+    rival = baseline_row(rows_of(collect([tmp_path]))[0], "lead1", "lead1 (baseline)", 1)
+    assert rival.scores("rouge1") == {"0": 81.5, "1": 82.5}
+    assert [row.get("prediction") for row in rival.runs[0].examples.values()] == ["a b one.", None]

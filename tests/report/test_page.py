@@ -53,6 +53,10 @@ def test_the_task_writes_a_page_and_no_run_folder(write_run, tmp_path):
     outcome = subprocess.run([*command[:-1], "sweep=no"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert outcome.returncode == 2
     assert "no such folder" in outcome.stderr
+    (tmp_path / "multirun").mkdir()
+    (tmp_path / "sweep").rename(tmp_path / "multirun" / "sweep")  # where a sweep of this name lies, beside runs
+    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert outcome.stdout.startswith("multirun/sweep/report.html: 2 runs"), outcome.stderr
 
 
 def test_a_report_imports_neither_torch_nor_transformers():

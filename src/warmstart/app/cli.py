@@ -18,12 +18,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from warmstart.app.errors import explain
+from warmstart.app.errors import explain, status_of
 from warmstart.app.no_code import refuse_code
 from warmstart.app.recorded import with_recorded
 from warmstart.app.schema import register, to_settings
 from warmstart.app.sweep import JobFailed, Sweep, job_folder, ranks_of_this_job, run_job, summary, sweep_folder
-from warmstart.errors import Left, RankDied, UserError
+from warmstart.errors import Left, UserError
 
 OF_A_RUN = ("evaluate", "summarize", "export", "replay", "demo")
 OF_RANKS = ("fit", "evaluate")
@@ -89,11 +89,11 @@ def main() -> None:
 
     try:
         hydra.main(version_base="1.3", config_path=config_dir(), config_name="config")(task)()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        sys.exit(status_of(error))
     except Left as left:
         print(f"warmstart: {left}", file=sys.stderr)
-        sys.exit(left.status)
+        sys.exit(status_of(left))
     except JobFailed:
         list_jobs()
         sys.exit(1)
@@ -111,6 +111,9 @@ def as_report(words: list[str]) -> list[str]:
 
 def as_array(words: list[str]) -> list[str]:
     """The words of a sweep whose jobs are printed, not run: by a launcher, which alone knows them all."""
+    if "hydra/launcher=submitit_slurm" in words:  # its settings, but not it
+        kept = [word for word in words if word != "task=sbatch"]
+        return [*kept, "hydra.launcher._target_=hydra_plugins.warmstart_sbatch.SbatchLauncher"]
     kept = [word for word in words if word != "task=sbatch" and not word.startswith("hydra/launcher=")]
     return [*kept, "hydra/launcher=sbatch"]
 
@@ -128,7 +131,7 @@ def end_of_user_error(error: Exception, debug: bool) -> None:
     message = explain(error)
     if message is not None and not debug:
         print(f"warmstart: {message}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, RankDied) else 2)
+        sys.exit(status_of(error))
 
 
 if __name__ == "__main__":  # the further ranks of a sweep's job

@@ -1,13 +1,14 @@
-"""Which exceptions are a user's mistake, and the one message each of them ends in."""
+"""Which exceptions are a user's mistake, the one message each of them ends in, and the exit status of all."""
 
 import errno
 import os
 import re
+import signal
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from warmstart.errors import RankDied, UserError
+from warmstart.errors import Left, RankDied, UserError
 
 _NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 _ROOM = "Free some, or have it written elsewhere: output_root is the folder of runs, $WARMSTART_CACHE that of caches."
@@ -20,6 +21,15 @@ _OF_THE_MACHINE = {
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Raise the limit (ulimit -n), or lower data.batch.workers."),
     **dict.fromkeys((errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "Name another place."),
 }
+
+
+def status_of(error: BaseException) -> int:
+    """The exit status of a process that this ends: 2 for a user's mistake, 1 for a defect or a killed rank."""
+    if isinstance(error, Left):
+        return error.status
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    return 1 if isinstance(error, RankDied) or explain(error) is None else 2
 
 
 def explain(error: BaseException) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from warmstart.app.bounds import fault_of_warm_up
 from warmstart.app.check import validate
+from warmstart.app.errors import status_of
 from warmstart.app.identity import config_hash
 from warmstart.app.schema import Config, plain
 from warmstart.atomic import write_text
@@ -27,14 +28,16 @@ def run(settings: Config, run_dir: Path) -> float:
 
     A failure leaves its own ``result.json``.
     """
+    from lightning.pytorch.utilities import rank_zero_only
+
     from warmstart.app.identity import write_failure
     from warmstart.evaluation.result import set_result_aside
     from warmstart.training.rank_watch import watched_ranks
 
-    set_result_aside(run_dir)
+    rank_zero_only(set_result_aside)(run_dir)  # a rank that starts late would take away what another has said
     try:
         with watched_ranks():
-            return _fit_and_test(settings, run_dir)
+            return _logged_fit(settings, run_dir)
     except Left as left:
         write_failure(settings, run_dir, left, "interrupted")
         raise
@@ -43,7 +46,26 @@ def run(settings: Config, run_dir: Path) -> float:
         raise
 
 
-def _fit_and_test(settings: Config, run_dir: Path) -> float:
+def _logged_fit(settings: Config, run_dir: Path) -> float:
+    """The fit within its W&B run, which is there before anything that takes long or may fail is begun."""
+    from warmstart.training.loggers import build_loggers, close_loggers
+
+    validate(settings)
+    digest = config_hash(settings)
+    resume = _checkpoint_to_resume(settings, run_dir, digest)
+    tags = [f"encoder={settings.encoder.name}", f"decoder={settings.decoder.name}", f"data={settings.data.name}"]
+    exit_code = 0
+    loggers = build_loggers(settings.logger, run_dir, run_name=run_dir.name, config=plain(settings), tags=tags)
+    try:
+        return _fit_and_test(settings, run_dir, digest, resume, loggers)
+    except BaseException as error:
+        exit_code = status_of(error)
+        raise
+    finally:
+        close_loggers(exit_code)
+
+
+def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | None, loggers: list[Any]) -> float:
     """The whole recipe."""
     import lightning as L
     import transformers
@@ -57,18 +79,15 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     from warmstart.training.allocator import keep_freed_memory
     from warmstart.training.callbacks import SampleTable, best_validation
     from warmstart.training.leaving import asked_to_leave
-    from warmstart.training.loggers import build_loggers, close_loggers
+    from warmstart.training.loggers import log_parameters
     from warmstart.training.module import SummarizationModule
     from warmstart.training.ranks import OneConfig
     from warmstart.training.trainer import build_trainer, check_validations
 
-    validate(settings)
     if settings.trainer.keep_freed_memory:
         keep_freed_memory()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    digest = config_hash(settings)
-    resume = _checkpoint_to_resume(settings, run_dir, digest)
     began = time.perf_counter()
     L.seed_everything(settings.seed, workers=True, verbose=False)
 
@@ -105,14 +124,13 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     def score(predictions: list[str], references: list[str]) -> dict[str, float]:
         return {kind: float(values.mean()) for kind, values in rouge_scores(predictions, references).items()}
 
-    config = plain(settings)
     module = SummarizationModule(
         model,
         tokenizers,
         settings.optim,
         generation_kwargs(settings.generation),
         total_steps=total_steps,
-        hparams={"model_config": model.config.to_dict(), "config": config},
+        hparams={"model_config": model.config.to_dict(), "config": plain(settings)},
         validation_samples=settings.trainer.validation_samples,
         score=score,
         log_every=settings.trainer.log_every,
@@ -120,50 +138,40 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
         seed=settings.seed,
         skip_limit=settings.trainer.skip_limit,
     )
-    tags = [f"encoder={settings.encoder.name}", f"decoder={settings.decoder.name}", f"data={settings.data.name}"]
-    exit_code = 1
-    known = config | {"parameters": parameter_counts(model)}
-    loggers = build_loggers(settings.logger, run_dir, run_name=run_dir.name, config=known, tags=tags)
+    log_parameters(loggers, parameter_counts(model))
+    callbacks = [OneConfig(digest), SampleTable(run_dir, settings.logger.samples)]
+    trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
+    if trainer.is_global_zero:
+        _begin(run_dir / "checkpoints", digest, anew=resume is None)
+        tokenizers.keep(run_dir / "checkpoints" / "tokenizers")
+    model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
     try:
-        callbacks = [OneConfig(digest), SampleTable(run_dir, settings.logger.samples)]
-        trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
-        if trainer.is_global_zero:
-            _begin(run_dir / "checkpoints", digest, anew=resume is None)
-            tokenizers.keep(run_dir / "checkpoints" / "tokenizers")
-        model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
-        try:
-            trainer.fit(module, datamodule=data, ckpt_path=resume)
-        except SystemExit as end:  # what Lightning makes of the second Ctrl-C
-            raise KeyboardInterrupt from end
-        except Exception as error:
-            if (asked_by := asked_to_leave(trainer)) is not None:
-                raise Left(asked_by, None) from error
-            raise
-        best = run_dir / "checkpoints" / "best.ckpt"
-        # Stopped before the first validation: the last weights are all there is. Every rank takes part in saving.
-        if trainer.strategy.broadcast(not best.exists()):
-            trainer.save_checkpoint(best)
-        seconds = {"fit": time.perf_counter() - began}
-        validation = best_validation(trainer)
-        facts: dict[str, Any] = {
-            "throughput": module.throughput(),
-            "parameters": parameter_counts(model),
-            "seconds": seconds,
-            "steps": trainer.global_step,
-            "resumed": resume is not None,
-            "rows": data.row_counts(),
-            "validation": validation,
-        }
-        test(settings, run_dir, str(best), data, facts, began, loggers)
-        if trainer.is_global_zero:
-            (run_dir / "checkpoints" / UNFINISHED).unlink()
-        exit_code = 0
-        return validation["best"]
-    except Left as left:
-        exit_code = left.status
+        trainer.fit(module, datamodule=data, ckpt_path=resume)
+    except SystemExit as end:  # what Lightning makes of the second Ctrl-C
+        raise KeyboardInterrupt from end
+    except Exception as error:
+        if (asked_by := asked_to_leave(trainer)) is not None:
+            raise Left(asked_by, None) from error
         raise
-    finally:
-        close_loggers(exit_code)
+    best = run_dir / "checkpoints" / "best.ckpt"
+    # Stopped before the first validation: the last weights are all there is. Every rank takes part in saving.
+    if trainer.strategy.broadcast(not best.exists()):
+        trainer.save_checkpoint(best)
+    seconds = {"fit": time.perf_counter() - began}
+    validation = best_validation(trainer)
+    facts: dict[str, Any] = {
+        "throughput": module.throughput(),
+        "parameters": parameter_counts(model),
+        "seconds": seconds,
+        "steps": trainer.global_step,
+        "resumed": resume is not None,
+        "rows": data.row_counts(),
+        "validation": validation,
+    }
+    test(settings, run_dir, str(best), data, facts, began, loggers)
+    if trainer.is_global_zero:
+        (run_dir / "checkpoints" / UNFINISHED).unlink()
+    return validation["best"]
 
 
 def _begin(folder: Path, digest: str, *, anew: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from warmstart.app.schema import Config, plain
+from warmstart.errors import UserError
 from warmstart.evaluation.result import CHANGES_NO_NUMBER, write_result
 
 VERSIONS = ("torch", "lightning", "transformers", "hydra-core", "warmstart")
@@ -43,8 +44,15 @@ def config_hash(settings: Config) -> str:
 
 
 def write_failure(settings: Config, run_dir: Path, error: BaseException, status: str = "failed") -> None:
-    """Leave a ``result.json`` that says how the run ended instead; a full disk must not hide the error itself."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Leave a ``result.json`` that says how the run ended instead; a full disk must not hide the error itself.
+
+    Of several ranks the first to fail has said it: where a result lies already, it stands.
+    """
+    if (run_dir / "result.json").exists():
+        return
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    # Ours is written for a person to the last line; of another's the first one has to do.
+    reason = " ".join(line.strip() for line in lines) if isinstance(error, UserError) else lines[0]
     failure = {"status": status, "error": f"{type(error).__name__}: {reason}"}
     try:
         write_result(run_dir, identity(settings) | failure)

@@ -1,6 +1,6 @@
 """One HTML page that compares runs.
 
-python run.py task=report sweep=runs/multirun/matrix
+python run.py task=report sweep=runs/matrix           # or, whole, runs/multirun/matrix
 python run.py task=report 'runs=[runs/demo,runs/other]' output=compared.html
 """
 
@@ -18,7 +18,7 @@ def run(settings: Config, run_dir: Path) -> None:
 
     if not settings.runs:
         raise UserError("task=report needs sweep=FOLDER or runs=[FOLDER,...]: a sweep's folder, or runs' folders.")
-    folders = [Path(folder) for folder in settings.runs]
+    folders = [_sweep_or_run(Path(folder)) for folder in settings.runs]
     runs = collect(folders)
     output = Path(settings.output) if settings.output else folders[0] / "report.html"
     page = render(runs, title=", ".join(folder.name for folder in folders), texts=settings.texts)
@@ -26,3 +26,9 @@ def run(settings: Config, run_dir: Path) -> None:
     counts = {status: sum(run.status == status for run in runs) for status in {run.status: 0 for run in runs}}
     said = ", ".join(f"{count} {status}" for status, count in counts.items())
     print(f"{output}: {len(runs)} runs ({said}), {len(page) / 1e6:.1f} MB")
+
+
+def _sweep_or_run(folder: Path) -> Path:
+    """The folder, or that of the sweep of this name: a sweep lies in ``multirun`` beside the runs."""
+    sweep = folder.parent / "multirun" / folder.name
+    return sweep if sweep.is_dir() and not folder.is_dir() else folder

@@ -3,8 +3,11 @@
     python run.py task=sbatch name=mine trainer=ddp trainer.devices=8 encoder=bert decoder=gpt2 | sbatch
     python run.py -m task=sbatch name=matrix encoder=bert,roberta decoder=bert,gpt2 seed=1,2,3 | sbatch
 
+    python run.py -m task=sbatch hydra/launcher=submitit_slurm encoder=bert,roberta
+
 A sweep becomes one array with a task for each job. Its jobs lie where the sweep's own command would put them: either
-command goes on with what the other left.
+command goes on with what the other left. The last one prints what submitit would submit, to be read alone: its jobs
+are in files that submitit writes when it does.
 """
 
 import shlex
@@ -13,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from warmstart.app.check import validate
 from warmstart.app.schema import Config
@@ -40,17 +43,10 @@ def print_array(configs: list[DictConfig]) -> None:
     Raises:
         UserError: a job is unsound, they have no name to find them again by, or need different machines.
     """
-    Sweep.folder = None  # nothing ran: no list of jobs at the end
-    jobs = [without_hydra(config) for config in configs]
+    jobs = _sound(configs)
     words = [_words(config.hydra.overrides) for config in configs]
     name = _name(jobs[0])
-    heads = []
-    for job, of_job in zip(jobs, words, strict=True):
-        try:
-            validate(job)
-        except UserError as error:
-            raise UserError(f"{' '.join(of_job)}: {error}") from error
-        heads.append(_head(job, name))
+    heads = [_head(job, name) for job in jobs]
     if any(head != heads[0] for head in heads):
         raise UserError(
             "The jobs of an array have the same machines, but these differ in trainer.nodes, trainer.devices or "
@@ -66,6 +62,49 @@ def print_array(configs: list[DictConfig]) -> None:
         "esac",
     ]
     print(*lines, _srun(["-m", *common]) + ' "${job[@]}"', sep="\n")
+
+
+def print_submitit(configs: list[DictConfig], queue: dict[str, Any]) -> None:
+    """Print the script that ``hydra/launcher=submitit_slurm``, whose settings are ``queue``, would submit.
+
+    Raises:
+        UserError: a job is unsound, or wants other machines than the launcher would ask for.
+    """
+    from submitit.slurm.slurm import SlurmExecutor
+
+    for job in _sound(configs):
+        for option, key in (("tasks_per_node", "devices"), ("nodes", "nodes")):
+            wanted = getattr(job.trainer, key)
+            if queue[option] != wanted:
+                raise UserError(
+                    f"hydra.launcher.{option}={queue[option]}, but the jobs have trainer.{key}={wanted}: SLURM starts "
+                    f"a task for each device. Set hydra.launcher.{option}={wanted}."
+                )
+
+    class Anywhere(SlurmExecutor):
+        """Submitit's own asks for srun on this machine; a script can be written without."""
+
+        @classmethod
+        def affinity(cls) -> int:
+            return 1
+
+    queue = {name: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value for name, value in queue.items()}
+    executor = Anywhere(queue.pop("submitit_folder"), max_num_timeout=queue.pop("max_num_timeout"))
+    executor.update_parameters(**executor._convert_parameters({k: v for k, v in queue.items() if v is not None}))
+    if len(configs) > 1:
+        executor.parameters["map_count"] = len(configs)
+    print(executor._make_submission_file_text(executor._submitit_command_str, ""))
+
+
+def _sound(configs: list[DictConfig]) -> list[Config]:
+    Sweep.folder = None  # nothing ran: no list of jobs at the end
+    jobs = [without_hydra(config) for config in configs]
+    for job, config in zip(jobs, configs, strict=True):
+        try:
+            validate(job)
+        except UserError as error:
+            raise UserError(f"{' '.join(_words(config.hydra.overrides))}: {error}") from error
+    return jobs
 
 
 def _name(settings: Config) -> str:

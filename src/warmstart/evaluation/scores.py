@@ -25,7 +25,10 @@ Columns = dict[str, np.ndarray]  # one value for each example, by name
 
 @dataclass
 class Judgement:
-    """``metrics``, ``baselines`` and ``controls`` as result.json holds them, and each example's scores."""
+    """``metrics``, ``baselines`` and ``controls`` as result.json holds them, and each example's scores.
+
+    Those of a baseline are under ``lead1/rouge1`` and so on: a report need not split every document again.
+    """
 
     metrics: dict[str, Any]
     baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -58,7 +61,7 @@ def judge(
     if not len(predictions) == len(references) == len(documents):
         raise ValueError(f"{len(predictions)} predictions, {len(references)} references, {len(documents)} documents.")
     scores = rouge_scores(predictions, references)
-    judgement = Judgement(_with_intervals(scores, settings, seed, "test/"), per_example=scores)
+    judgement = Judgement(_with_intervals(scores, settings, seed, "test/"), per_example=dict(scores))
     judgement.metrics |= {f"test/{name}": value for name, value in about_texts(predictions, documents).items()}
     judgement.metrics["test/reference_words"] = _words(references)
     judgement.metrics["test/examples"] = len(predictions)
@@ -66,6 +69,7 @@ def judge(
     for n in sorted({1, settings.lead_sentences}):
         rival = rouge_scores(lead(documents, n), references)
         judgement.baselines[f"lead{n}"] = _beside(scores, rival, settings, seed)
+        judgement.per_example |= {f"lead{n}/{kind}": values for kind, values in rival.items()}
     rows = _control_rows(len(predictions), settings, seed)
     if len(rows):
         rival = shuffled_document(predictions, references, shuffles=settings.control_shuffles, seed=seed, rows=rows)
@@ -79,7 +83,7 @@ def judge(
     if likelihoods:
         own = {"nll": likelihoods[OWN]}
         judgement.metrics |= _with_intervals(own, settings, seed, "test/")
-        judgement.per_example = scores | own
+        judgement.per_example |= own
         for name, control in judgement.controls.items():
             control |= _beside(own, {"nll": likelihoods[name]}, settings, seed)
     return judgement

@@ -85,16 +85,24 @@ def rows_of(runs: list[Run]) -> list[Row]:
     return sorted(rows, key=lambda row: -(row.mean("metrics", "test/rouge1") or 0.0))
 
 
-def baseline_row(beside: Row, name: str, label: str) -> Row:
-    """The baseline ``lead<n>`` as a row, on the examples of ``beside``: to be paired with others like any row."""
-    examples = beside.runs[0].examples
-    texts = lead([row["document"] for row in examples.values()], int(name.removeprefix("lead")))
-    scored = rouge_scores(texts, [row["reference"] for row in examples.values()])
+def baseline_row(beside: Row, name: str, label: str, shown: int) -> Row:
+    """The baseline ``lead<n>`` as a row, on the examples of ``beside``: to be paired with others like any row.
+
+    Its texts are those of the first ``shown`` examples. Its scores are the run's own, and made here of all the texts
+    where an earlier version has left none.
+    """
+    examples, n = beside.runs[0].examples, int(name.removeprefix("lead"))
+    documents = [row["document"] for row in examples.values()]
+    kinds = [kind for kind in SCORES if all(f"{name}/{kind}" in row for row in examples.values())]
+    scored: dict[str, Any] = {k: [row[f"{name}/{k}"] for row in examples.values()] for k in kinds}
+    texts = lead(documents[:shown] if kinds else documents, n)
+    if not kinds:
+        scored = dict(rouge_scores(texts, [row["reference"] for row in examples.values()]))
     rows = {
         i: {part: row[part] for part in ("document", "reference")}
-        | {"prediction": text}
-        | {kind: float(values[n]) for kind, values in scored.items()}
-        for n, ((i, row), text) in enumerate(zip(examples.items(), texts, strict=True))
+        | ({"prediction": texts[place]} if place < len(texts) else {})
+        | {kind: float(values[place]) for kind, values in scored.items()}
+        for place, (i, row) in enumerate(examples.items())
     }
     return Row(label, [Run(beside.runs[0].folder, "complete", examples=rows)])
 

@@ -37,7 +37,7 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
     rivals = _rivals(rows, leads)
     keys = telling_keys([run.choices for run in runs])
     # Baselines can be compared with a row as any other row can: example by example.
-    compared = [*rows, *(baseline_row(r["row"], r["kind"], f"{r['name']} (baseline)") for r in rivals)]
+    compared = [*rows, *(baseline_row(r["row"], r["kind"], f"{r['name']} (baseline)", SAMPLES) for r in rivals)]
     pairs = differences(compared)
     data = {
         "rows": [_row(row, leads) for row in rows],

@@ -50,6 +50,15 @@ def build_loggers(
     return loggers
 
 
+@rank_zero_only
+def log_parameters(loggers: list[Logger], counts: dict[str, int]) -> None:
+    """Add the parameter counts to W&B's config, by which its tables group and filter; known once a model is built."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            # A run that goes on has them already.
+            logger.experiment.config.update({"parameters": counts}, allow_val_change=True)
+
+
 def log_result(loggers: list[Logger], result: Mapping[str, Any]) -> None:
     """Log the test scores; W&B's summary has the rest of ``result.json``'s numbers, too, an interval as two of them.
 
@@ -161,8 +170,12 @@ def _answers(server: str) -> bool:
     return True
 
 
+@rank_zero_only
 def _run_id(run_dir: Path) -> str:
-    """The run directory's own; of an agent of W&B Sweeps the one that it set, which wandb takes in any case."""
+    """The run directory's own; of an agent of W&B Sweeps the one that it set, which wandb takes in any case.
+
+    Rank 0 alone keeps it: ranks that start together would each write another.
+    """
     path = run_dir / "wandb_id.txt"
     if (given := os.environ.get("WANDB_RUN_ID")) and os.environ.get("WANDB_SWEEP_ID"):
         write_text(path, given)
