@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from warmstart.errors import UserError
 
-TARGETS = frozenset({"warmstart.app.sweep.Sweep"})
+TARGETS = frozenset({"warmstart.app.sweep.Sweep", "warmstart.app.run_lock.RunLock"})
 PLUGINS = ("hydra._internal.core_plugins.", "hydra_plugins.")
 """Launchers and sweepers of installed packages: Hydra refuses those that are none."""
 PLUGIN_PLACES = ("hydra.launcher._target_", "hydra.sweeper._target_", "hydra.sweeper.sampler._target_")
