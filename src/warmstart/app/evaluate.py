@@ -102,7 +102,7 @@ def test(
     from warmstart.evaluation.table import score_table, verdict
     from warmstart.model.halves import parameter_counts
     from warmstart.ranks import failing_together, of_all_ranks, rank_and_world_size
-    from warmstart.training.loggers import log_result
+    from warmstart.training.dashboard import log_result_of
 
     rank, ranks = rank_and_world_size()
     with failing_together():
@@ -190,7 +190,7 @@ def test(
         **facts,
     }
     export_model(model, tokenizers, run_dir / "export", result, settings)
-    log_result(loggers, result)
+    log_result_of(loggers, result)
     write_result(run_dir, result)
     kept.close(complete=True)
     out = Console()

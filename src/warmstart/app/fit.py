@@ -56,6 +56,7 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     from warmstart.model.halves import build_model, parameter_counts
     from warmstart.training.allocator import keep_freed_memory
     from warmstart.training.callbacks import SampleTable, best_validation
+    from warmstart.training.dashboard import failing_alone, let_fail_alone
     from warmstart.training.leaving import asked_to_leave
     from warmstart.training.loggers import build_loggers, close_loggers
     from warmstart.training.module import SummarizationModule
@@ -124,6 +125,7 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
     exit_code = 1
     known = config | {"parameters": parameter_counts(model)}
     loggers = build_loggers(settings.logger, run_dir, run_name=run_dir.name, config=known, tags=tags)
+    let_fail_alone(loggers)
     try:
         callbacks = [OneConfig(digest), SampleTable(run_dir, settings.logger.samples)]
         trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
@@ -163,7 +165,8 @@ def _fit_and_test(settings: Config, run_dir: Path) -> float:
         exit_code = left.status
         raise
     finally:
-        close_loggers(exit_code)
+        with failing_alone():
+            close_loggers(exit_code)
 
 
 def _begin(folder: Path, digest: str, *, anew: bool) -> None:

@@ -21,7 +21,7 @@ SAMPLERS = "optuna.samplers."
 LOGGING = frozenset(
     {
         *("logging.Formatter", "logging.StreamHandler", "logging.FileHandler", "logging.NullHandler"),
-        *("logging.handlers.RotatingFileHandler", "colorlog.ColoredFormatter"),
+        *("logging.handlers.RotatingFileHandler", "colorlog.ColoredFormatter", "warmstart.app.hydra_files.LogFile"),
     }
 )
 STREAMS = frozenset({"ext://sys.stdout", "ext://sys.stderr"})
