@@ -63,6 +63,7 @@ def test_composing_any_pair_imports_nothing_heavy():
         (["bridge.lora=both", "bridge.lora_rank=0"], "bridge.lora_rank=0"),
         (["bridge.warmup_steps=-1"], "bridge.warmup_steps=-1"),
         (["trainer=fsdp", "trainer.precision=16-mixed"], "16-mixed cannot be had with trainer.strategy=fsdp"),
+        (["trainer=cpu", "trainer.precision=16-mixed"], "on a CPU Lightning takes bf16-mixed instead"),
     ],
 )
 def test_choices_that_contradict_are_found_before_anything_loads(words, said, settings_of):

@@ -4,10 +4,13 @@ A line of standard input is ``{"words": [...], "folder": ..., "environment": {..
 exit status. Forks spare the seconds in which torch is imported.
 """
 
+import contextlib
 import json
 import os
+import signal
 import sys
 import traceback
+from pathlib import Path
 
 import lightning  # noqa: F401
 import torch
@@ -15,6 +18,33 @@ import transformers  # noqa: F401
 
 from warmstart.app import evaluate, export, fit, search, summarize  # noqa: F401
 from warmstart.app.cli import main
+from warmstart.training.loss_watch import LossWatch
+from warmstart.training.module import SummarizationModule
+
+
+def make_infinite(step):
+    """Let the loss of one step be judged as one that is not finite: it is skipped and noted."""
+    judge = LossWatch.judge
+
+    def judge_another(self, optimizer, loss, norm, **place):
+        judge(self, optimizer, loss * torch.inf if place["step"] == step else loss, norm, **place)
+
+    LossWatch.judge = judge_another
+
+
+def kill_wandb():
+    """Kill the process that W&B has started, as the first step begins."""
+
+    def on_train_epoch_start(module):
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):
+                facts = dict(line.partition(":\t")[::2] for line in status.read_text().splitlines())
+                if facts["PPid"] == str(os.getpid()) and facts["Name"].startswith("wandb-core"):
+                    os.kill(int(facts["Pid"]), signal.SIGKILL)
+                    print("W&B's process was killed", flush=True)
+        module._step_sums = None
+
+    SummarizationModule.on_train_epoch_start = on_train_epoch_start
 
 
 def run(words, folder, environment, log):
@@ -23,6 +53,10 @@ def run(words, folder, environment, log):
     os.chdir(folder)
     sys.argv = ["run.py", *words]
     os.environ.update(environment)
+    if "INFINITE_STEP" in environment:
+        make_infinite(int(environment["INFINITE_STEP"]))
+    if "KILL_WANDB" in environment:
+        kill_wandb()
     try:
         main()
         status = 0

@@ -2,6 +2,7 @@
  *
  * FAULT_AT is a pattern for the path that is hit (fnmatch), FAULT is what happens there:
  *   full    half of a write arrives, then the disk is full: every later write below FAULT_ROOT fails, too (ENOSPC)
+ *   broken  writing to such a file or renaming to it fails (EIO), and nothing else does
  *   short   no write takes more than half of what it is given, and none fails: a whole file must come of it
  *   rename  renaming to such a path fails (EIO)
  *   fsync   syncing such a file fails (EIO)
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -37,23 +39,32 @@ static const char *path_of(int fd, char *path) {
     return path;
 }
 
-/* How many of `size` bytes a write may take; -1 where it fails. */
+/* How many of `size` bytes a write may take; -1 where it fails, with errno. */
 static ssize_t allowed(int fd, size_t size) {
     char path[PATH_MAX];
     if (!getenv("FAULT")) return size;
     path_of(fd, path);
     const char *root = getenv("FAULT_ROOT");
-    if (disk_is_full && root && !strncmp(path, root, strlen(root))) return -1;
-    if (matches("full", path)) {
+    int full = disk_is_full && root && !strncmp(path, root, strlen(root));
+    if (!full && matches("full", path)) {
         disk_is_full = 1;
-        return size > 1 ? (ssize_t)(size / 2) : -1;
+        if (size > 1) return size / 2;
+        full = 1;
+    }
+    if (full) {
+        errno = ENOSPC;
+        return -1;
+    }
+    if (matches("broken", path)) {
+        errno = EIO;
+        return -1;
     }
     if (size > 1 && matches("short", path)) return size / 2;
     return size;
 }
 
 #define REAL(result, name, ...) static result (*real)(__VA_ARGS__); if (!real) real = dlsym(RTLD_NEXT, name)
-#define LIMITED(fd, size) ssize_t n = allowed(fd, size); if (n < 0) { errno = ENOSPC; return -1; }
+#define LIMITED(fd, size) ssize_t n = allowed(fd, size); if (n < 0) return -1;
 
 ssize_t write(int fd, const void *data, size_t size) {
     REAL(ssize_t, "write", int, const void *, size_t);
@@ -81,13 +92,23 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
     return (size_t)n == size ? real(fd, parts, count) : write(fd, parts[0].iov_base, parts[0].iov_len);
 }
 
+ssize_t sendfile64(int to, int from, off64_t *at, size_t size) {
+    REAL(ssize_t, "sendfile64", int, int, off64_t *, size_t);
+    LIMITED(to, size);
+    return real(to, from, at, n);
+}
+
+ssize_t sendfile(int to, int from, off_t *at, size_t size) {
+    REAL(ssize_t, "sendfile", int, int, off_t *, size_t);
+    LIMITED(to, size);
+    return real(to, from, at, n);
+}
+
 /* glibc's own writing of a FILE cannot be reached from here. */
 size_t fwrite(const void *data, size_t size, size_t count, FILE *file) {
     REAL(size_t, "fwrite", const void *, size_t, size_t, FILE *);
-    if (file != stdout && file != stderr && getenv("FAULT") && allowed(fileno(file), size * count) < 0) {
-        errno = ENOSPC;
+    if (file != stdout && file != stderr && getenv("FAULT") && allowed(fileno(file), size * count) < 0)
         return 0;
-    }
     return real(data, size, count, file);
 }
 
@@ -112,7 +133,7 @@ static int full_path(const char *path, char *whole) {
 
 #define RENAMING(to)                                                            \
     char whole[PATH_MAX];                                                       \
-    if (getenv("FAULT") && full_path(to, whole) && matches("rename", whole)) {  \
+    if (getenv("FAULT") && full_path(to, whole) && (matches("rename", whole) || matches("broken", whole))) {  \
         errno = EIO;                                                            \
         return -1;                                                              \
     }

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
+from tiny_gguf import write_tiny_gguf
 
 from warmstart.training.checkpoint_io import is_sound
 
@@ -37,6 +39,10 @@ EVALUATE = ("task=evaluate", "ckpt=runs/run", "name=again", "evaluation.control_
 EXPORT = ("task=export", "ckpt=runs/run", "output=model")
 REPORT = ("task=report", "runs=[runs/run]")
 SWEEP = ("-m", "seed=1", *FIT)
+# Its second step is judged as one that is not finite, see faulty_runs.py.
+INFINITE = (*FIT, "name=infinite", "trainer.skip_limit=1", "trainer.max_epochs=2")
+GGUF = (*FIT, "name=gguf", "decoder=smollm2", "decoder.path=tiny.gguf", "decoder.weights=pretrained")
+GGUF = (*GGUF, "decoder.scale=full")
 SEARCH = ("-m", "hydra/sweeper=search", "hydra.sweeper.trials=1", "optim.new_rate=interval(0.1,0.2)", *FIT)
 # What is hit: the command that writes it, and the pattern of its path. A file that only grows is not renamed.
 FILES = {
@@ -61,17 +67,23 @@ FILES = {
     "multirun.yaml": (SEARCH, "*/multirun/run/*multirun.yaml*"),
     "search.yaml": (SEARCH, "*search.yaml*"),
     "search.db": (SEARCH, "*search.db*"),
+    "nonfinite.jsonl": (INFINITE, "*nonfinite.jsonl"),
+    "converted GGUF": (GGUF, "*/cache/gguf/*"),
+    "config.yaml": (FIT, "*/run/.hydra/*config.yaml*"),
+    "hydra.yaml": (FIT, "*/run/.hydra/*hydra.yaml*"),
+    "overrides.yaml": (FIT, "*/run/.hydra/*overrides.yaml*"),
 }
-NEVER = {"metrics.csv": ("rename", "fsync"), "validation_samples.jsonl": ("rename", "fsync")}
+NEVER = dict.fromkeys(("metrics.csv", "validation_samples.jsonl", "nonfinite.jsonl"), ("rename", "fsync"))
 NEVER |= {"kept summaries": ("rename",), "search.db": ("rename",)}
-COMMANDS = (FIT, EVALUATE, EXPORT, REPORT, SUMMARIZE, SWEEP, SEARCH)
+COMMANDS = (FIT, EVALUATE, EXPORT, REPORT, SUMMARIZE, SWEEP, SEARCH, INFINITE, GGUF)
 # What a message calls it, where that is not its own name.
 NAMED = {"tokenizers of the run": "tokenizers", "token cache": "cache/tokens/", "export": "model"}
 NAMED |= {"store of rows": "cache/texts/", "trained tokenizer": "cache/tokenizers/", "export of a run": "export"}
 NAMED |= {"kept summaries": "cache/summaries/", "report": "report.html", "summary": "summary.txt"}
-NAMED |= {"W&B's id": "wandb_id.txt"}
+NAMED |= {"W&B's id": "wandb_id.txt", "converted GGUF": "cache/gguf/"}
 COMPLETE = ("kept summaries", "export", "report", "summary")  # of a run that was complete before
-TEXTS = ("predictions.jsonl", "validation_samples.jsonl", "rows.jsonl", "summary.txt")
+TEXTS = ("predictions.jsonl", "validation_samples.jsonl", "nonfinite.jsonl", "rows.jsonl", "summary.txt")
+TEXTS = (*TEXTS, "config.yaml", "overrides.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +102,16 @@ def run_py(tmp_path_factory):
     assert server.stdout.readline() == "ready\n"
     numbers = itertools.count()
 
-    def run(words, folder, fault=None, pattern=""):
+    def run(words, folder, fault=None, pattern="", kill_wandb=False):
         log, seen = place / f"{next(numbers)}.log", place / "seen"
         seen.unlink(missing_ok=True)
         given = {"WARMSTART_CACHE": str(folder / "cache")}
+        if "name=infinite" in words:
+            given["INFINITE_STEP"] = "1"
+        if "logger=wandb" in words:
+            given["WANDB_MODE"] = "offline"
+        if kill_wandb:
+            given["KILL_WANDB"] = "1"
         if fault:
             given |= {"FAULT": fault, "FAULT_AT": pattern, "FAULT_ROOT": str(folder), "FAULT_SEEN": str(seen)}
         asked = {"words": words, "folder": str(folder), "environment": given, "log": str(log)}
@@ -124,6 +142,7 @@ def inputs(folder):
     ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "article.txt").write_text("The river rose and the bridge was closed on Monday.")
+    write_tiny_gguf(folder / "tiny.gguf")
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -163,6 +182,29 @@ def test_short_writes_make_whole_files(run_py, whole, tmp_path):
     same_as(whole, tmp_path)
 
 
+@pytest.mark.parametrize("what", ["log", "table of W&B", "process of W&B"])
+def test_what_only_tells_of_a_run_does_not_end_it(what, run_py, whole, tmp_path):
+    inputs(tmp_path)
+    if what == "log":
+        status, said, hit = run_py(FIT, tmp_path, "broken", "*cli.log")
+        assert said.count("warmstart: the log cannot be written: Input/output error") == 1
+    elif what == "table of W&B":
+        status, said, hit = run_py((*FIT, "logger=wandb"), tmp_path, "broken", "*/media/table/*")
+        assert "W&B: [Errno 5] Input/output error" in said
+    else:
+        status, said, _ = run_py((*FIT, "logger=wandb"), tmp_path, kill_wandb=True)
+        hit = "W&B's process was killed" in said
+        assert "the run goes on" in said
+    assert hit
+    assert status == 0, said[-3000:]
+    assert "Traceback" not in said, said[-3000:]
+    if what != "log":  # W&B's files are not ours, and the words are others
+        shutil.rmtree(tmp_path / "runs" / "run" / "wandb")
+        shutil.rmtree(tmp_path / "runs" / "run" / ".hydra")
+    nothing_that_looks_whole_is_broken(tmp_path)
+    same_as(whole, tmp_path)
+
+
 def nothing_that_looks_whole_is_broken(folder):
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") and part.endswith((".partial", ".before", ".tmp")) for part in path.parts)
@@ -178,6 +220,8 @@ def nothing_that_looks_whole_is_broken(folder):
             [json.loads(line) for line in path.read_text().splitlines()]
         elif path.name == "report.html":
             assert path.read_text().rstrip().endswith("</html>")
+        elif path.name == "config.yaml":
+            assert {"encoder", "seed", "trainer"} <= OmegaConf.load(path).keys(), path
         elif path.name in ("unfinished", "wandb_id.txt", "summary.txt"):
             assert path.read_text().strip(), path
 

@@ -4,7 +4,9 @@ import os
 import signal
 
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins import MixedPrecision
 from tiny_training import Rows, assert_same
 from written_training import TOTAL, run, weights
 
@@ -71,3 +73,31 @@ def test_a_fit_that_cannot_be_put_back_into_the_queue_leaves_all_the_same(tmp_pa
     with pytest.raises(Left):
         run(tmp_path / "run", tmp_path, callbacks=[Asks(signal.SIGUSR1, 2)])
     assert "scontrol requeue 7" in caplog.text
+
+
+class Half(Callback):
+    """fp16 with a loss scale, and gradients of two steps that overflow; on a CPU Lightning alone would take bf16."""
+
+    def setup(self, trainer, pl_module, stage):
+        trainer.strategy._precision_plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+
+    def on_after_backward(self, trainer, pl_module):
+        if trainer.global_step in (1, 4):
+            next(p for p in pl_module.parameters() if p.grad is not None).grad.fill_(torch.inf)
+
+
+@pytest.mark.parametrize("batch", [2, 4, 6])
+def test_the_loss_scale_of_fp16_goes_on_where_it_was(batch, tmp_path):
+    whole, trainer = run(tmp_path / "whole", tmp_path, callbacks=[Half()])
+    scale = trainer.precision_plugin.scaler.state_dict()
+    assert scale["scale"] == 2.0**14  # 2^16, halved twice
+    folder = tmp_path / "left"
+    with pytest.raises(Left):
+        run(folder, tmp_path, callbacks=[Half(), Asks(signal.SIGTERM, batch)])
+    last = folder / "checkpoints" / "last.ckpt"
+    steps = torch.load(last, weights_only=True)["global_step"]
+    saved = torch.load(last, weights_only=True)["MixedPrecision"]["scale"]
+    assert saved == 2.0 ** (16 - (steps > 1) - (steps > 4))
+    resumed, trainer = run(folder, tmp_path, ckpt=last, callbacks=[Half()])
+    assert trainer.precision_plugin.scaler.state_dict() == scale
+    assert_same(weights(resumed), weights(whole), atol=0, rtol=0)

@@ -33,6 +33,8 @@ def faults(settings: Config) -> list[str]:
             check_extra(settings.trainer.extra)
         except UserError as error:
             found.append(str(error))
+    if settings.trainer.precision == "16-mixed" and settings.trainer.accelerator == "cpu":
+        found.append("trainer.precision=16-mixed: on a CPU Lightning takes bf16-mixed instead. Set that, or 32-true.")
     found += _faults_of_shards(settings)
     contradictions = _faults_of_bridge(settings)
     found += contradictions

@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from warmstart.app.errors import explain, status_of
+from warmstart.app.hydra_files import write_configs_whole
 from warmstart.app.no_code import refuse_code
 from warmstart.app.recorded import with_recorded
 from warmstart.app.schema import register, to_settings
@@ -62,6 +63,7 @@ def main() -> None:
     """Entry point of ``run.py`` and of the ``warmstart`` command."""
     register()
     refuse_code()
+    write_configs_whole()
     # oc.select gives a null that is there, not its default: every run without a name went to runs/None.
     OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value, replace=True)
     OmegaConf.register_new_resolver("run_id", lambda: uuid.uuid4().hex[:4], use_cache=True, replace=True)

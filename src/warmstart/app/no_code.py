@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from warmstart.errors import UserError
 
-TARGETS = frozenset({"warmstart.app.sweep.Sweep"})
+TARGETS = frozenset({"warmstart.app.sweep.Sweep", "warmstart.app.run_lock.RunLock"})
 PLUGINS = ("hydra._internal.core_plugins.", "hydra_plugins.")
 """Launchers and sweepers of installed packages: Hydra refuses those that are none."""
 PLUGIN_PLACES = ("hydra.launcher._target_", "hydra.sweeper._target_", "hydra.sweeper.sampler._target_")
@@ -21,7 +21,7 @@ SAMPLERS = "optuna.samplers."
 LOGGING = frozenset(
     {
         *("logging.Formatter", "logging.StreamHandler", "logging.FileHandler", "logging.NullHandler"),
-        *("logging.handlers.RotatingFileHandler", "colorlog.ColoredFormatter"),
+        *("logging.handlers.RotatingFileHandler", "colorlog.ColoredFormatter", "warmstart.app.hydra_files.LogFile"),
     }
 )
 STREAMS = frozenset({"ext://sys.stdout", "ext://sys.stderr"})

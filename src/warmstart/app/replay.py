@@ -34,7 +34,8 @@ def run(settings: Config, run_dir: Path) -> None:
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
     rows, collate = data.tokenized("train"), Collator(tokenizers.source_pad_id)
     trained_in = resolve_precision(settings.trainer.precision, settings.trainer.accelerator)
-    for note in map(json.loads, notes.read_text(encoding="utf-8").splitlines()):
+    *lines, _ = notes.read_text(encoding="utf-8").split("\n")  # behind the last end of a line, what a kill left of one
+    for note in map(json.loads, lines):
         batch = collate([rows[i] for i in note["examples"]])
         print(f"step {note['step']}, {len(note['examples'])} examples: {note['examples']}")
         for name, low in ((trained_in, "bf16" in trained_in or "16-" in trained_in), ("fp32", False)):

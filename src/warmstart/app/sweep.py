@@ -19,13 +19,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from warmstart.app.errors import explain
 from warmstart.app.identity import config_hash
+from warmstart.app.run_lock import held
 from warmstart.app.schema import Config, to_settings
 from warmstart.atomic import write_text
 from warmstart.errors import UserError
@@ -86,7 +86,9 @@ def run_job(settings: Config, run_dir: Path) -> float:
     """
     from warmstart.app import fit
 
-    with _held(run_dir):
+    # Where srun or torchrun started the ranks, the others would be in the fit by the time that this one has waited.
+    ranks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("WORLD_SIZE") or 1)
+    with held(run_dir, wait=ranks == 1):
         earlier = _result(run_dir)
         if earlier.get("status") == "complete":
             _log.info("Complete already, not run again: %s", run_dir)
@@ -130,40 +132,6 @@ def _result(run_dir: Path) -> dict[str, Any]:
         return read_result(run_dir)
     except UserError:  # none, or a damaged one
         return {}
-
-
-@contextmanager
-def _held(run_dir: Path) -> Iterator[None]:
-    """Two sweeps in one folder never run one job at the same time; a lock ends with the process that has it.
-
-    Further ranks that srun or torchrun started go along with rank 0, which has the lock for all. It does not wait for
-    another sweep's: the others would be in the fit by then.
-
-    Raises:
-        UserError: another process runs this job, and this one has ranks.
-    """
-    rank, ranks = (
-        int(os.environ.get(slurm, os.environ.get(torchrun, default)))
-        for slurm, torchrun, default in (("SLURM_PROCID", "RANK", "0"), ("SLURM_STEP_NUM_TASKS", "WORLD_SIZE", "1"))
-    )
-    if rank > 0:
-        yield
-        return
-    run_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run_dir / ".job.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if ranks > 1:
-            raise UserError(
-                f"Another process runs this job: {run_dir}. The same command goes on when it is done."
-            ) from None
-        _log.info("Another process runs this job; waiting for it: %s", run_dir)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _name_wandb_run(run_dir: Path) -> None:

@@ -95,10 +95,9 @@ def half_config(settings: HalfSettings, role: Role, vocab_size: int | None = Non
         UserError: the type is unknown, cannot serve in this role, or has no such ``architecture`` key.
     """
     if settings.weights is Weights.pretrained:
+        path = resolve_path(settings.path)  # which may have to write: a full disk is no fault of the file
         try:
-            config = AutoConfig.from_pretrained(
-                resolve_path(settings.path), revision=settings.revision, trust_remote_code=False
-            )
+            config = AutoConfig.from_pretrained(path, revision=settings.revision, trust_remote_code=False)
             refuse_kernels(config)
         except UserError:
             raise
@@ -168,10 +167,9 @@ def build_model(
         kwargs["decoder_model"] = AutoModelForCausalLM.from_config(configs["decoder"])
     else:
         kwargs |= {"decoder_config": configs["decoder"], "decoder_revision": decoder.revision}
+    encoder_path, decoder_path = resolve_path(encoder.path), resolve_path(decoder.path)
     try:
-        model = EncoderDecoderModel.from_encoder_decoder_pretrained(
-            resolve_path(encoder.path), resolve_path(decoder.path), **kwargs, **joint
-        )
+        model = EncoderDecoderModel.from_encoder_decoder_pretrained(encoder_path, decoder_path, **kwargs, **joint)
         if encoder.attention is Attention.bidirectional:
             check_sees_both_ways(model.encoder)
         if bridge.init is CrossAttentionInit.copy:
@@ -185,10 +183,10 @@ def build_model(
         ) from None
     # A weights file that is damaged, of other shapes, or that holds code beside data.
     except (OSError, RuntimeError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        paths = [half.path for half in (encoder, decoder) if half.weights is Weights.pretrained]
-        if not paths or isinstance(error, torch.OutOfMemoryError):
+        given = [half.path for half in (encoder, decoder) if half.weights is Weights.pretrained]
+        if not given or isinstance(error, torch.OutOfMemoryError):
             raise
-        raise UserError(f"The weights of {' or '.join(paths)} cannot be read: {_said(error)}") from error
+        raise UserError(f"The weights of {' or '.join(given)} cannot be read: {_said(error)}") from error
     for role, settings in (("encoder", encoder), ("decoder", decoder)):
         if settings.weights is Weights.random:
             model.mark_new(f"{role}.")

@@ -10,9 +10,11 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
-from warmstart.atomic import naming, write_text
+from warmstart.atomic import naming
 from warmstart.training.checkpoint_io import is_sound
+from warmstart.training.dashboard import failing_alone
 from warmstart.training.settings import TrainerSettings
+from warmstart.training.step_lines import keep_only_before
 
 SAMPLES = "validation_samples.jsonl"
 
@@ -110,13 +112,16 @@ class SampleTable(Callback):
         if not samples or trainer.sanity_checking or not trainer.is_global_zero:
             return
         rows = [self._row(sample, trainer, pl_module) for sample in samples]
-        self._keep_only_before(trainer.global_step)
+        if not self._resumed:  # from an earlier step, perhaps, whose later samples are written again
+            keep_only_before(self.path, trainer.global_step)
+            self._resumed = True
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with naming(self.path), self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                self._log_to_wandb(logger, rows, trainer.global_step)
+                with failing_alone():
+                    self._log_to_wandb(logger, rows, trainer.global_step)
 
     def _row(self, sample: dict[str, Any], trainer: L.Trainer, module: Any) -> dict[str, Any]:
         row: dict[str, Any] = {"step": trainer.global_step, "epoch": trainer.current_epoch, "index": sample["index"]}
@@ -130,18 +135,6 @@ class SampleTable(Callback):
             row |= {name: round(float(value), 4) for name, value in scores.items()}
         return row
 
-    def _keep_only_before(self, step: int) -> None:
-        """Once in a fit: a run that was resumed from an earlier step writes its later samples again."""
-        if self._resumed or not self.path.exists():
-            self._resumed = True
-            return
-        self._resumed = True
-        # A killed run can leave half a line.
-        *lines, half = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
-        kept = [line for line in lines if _step_of(line) < step]
-        if half or len(kept) < len(lines):
-            write_text(self.path, "".join(line + "\n" for line in kept))
-
     def _log_to_wandb(self, logger: WandbLogger, rows: list[dict[str, Any]], step: int) -> None:
         import wandb
 
@@ -152,11 +145,3 @@ class SampleTable(Callback):
             self._table.add_data(*(row.get(column) for column in self._table.columns))
         # Curves count the step that was just taken from 0, the table and checkpoints the steps that are done.
         logger.experiment.log({"validation/samples": self._table, "trainer/global_step": step - 1})
-
-
-def _step_of(line: str) -> float:
-    """The step that a line of samples is of; infinity, which no fit reaches, where the line is damaged."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf

@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from warmstart.atomic import write_text
+from warmstart.training.dashboard import failing_alone, let_fail_alone
 from warmstart.training.metrics_csv import MetricsCsv
 from warmstart.training.settings import LoggerSettings
 
@@ -46,7 +47,7 @@ def build_loggers(
             "tags": [*tags, *settings.tags],
             "config": json.loads(json.dumps(config, default=str)),
         }
-        loggers.append(_started(options, run_dir))
+        loggers.append(let_fail_alone(_started(options, run_dir)))
     return loggers
 
 
@@ -55,8 +56,8 @@ def log_parameters(loggers: list[Logger], counts: dict[str, int]) -> None:
     """Add the parameter counts to W&B's config, by which its tables group and filter; known once a model is built."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            # A run that goes on has them already.
-            logger.experiment.config.update({"parameters": counts}, allow_val_change=True)
+            with failing_alone():  # a run that goes on has them already
+                logger.experiment.config.update({"parameters": counts}, allow_val_change=True)
 
 
 def log_result(loggers: list[Logger], result: Mapping[str, Any]) -> None:
@@ -79,7 +80,8 @@ def log_result(loggers: list[Logger], result: Mapping[str, Any]) -> None:
     for logger in loggers:
         logger.log_metrics(metrics)
         if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update(summary)
+            with failing_alone():
+                logger.experiment.summary.update(summary)
         logger.save()
 
 
@@ -97,7 +99,8 @@ def close_loggers(exit_code: int) -> None:
     """End the W&B run of this job, also after a failure: two jobs of one process must not share it."""
     wandb = sys.modules.get("wandb")  # never imported where W&B is off
     if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=exit_code)
+        with failing_alone():
+            wandb.finish(exit_code=exit_code)
 
 
 def wandb_mode() -> tuple[str, str]:

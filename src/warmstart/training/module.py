@@ -20,11 +20,12 @@ from torch.distributed.tensor import DTensor
 from warmstart import __version__
 from warmstart.errors import UserError
 from warmstart.model.flops import TrainingFlops, count_flops
-from warmstart.training.loss_watch import REMEDY, LossWatch
+from warmstart.training.loss_watch import NOTES, REMEDY, LossWatch
 from warmstart.training.matrix_peak import MatrixPeak, matrix_peak
 from warmstart.training.optimizer import build_optimizer
 from warmstart.training.schedule import build_schedule
 from warmstart.training.settings import OptimSettings
+from warmstart.training.step_lines import keep_only_before
 from warmstart.training.thaw import Thaw
 from warmstart.training.throughput import ThroughputMeter, peak_memory_bytes
 from warmstart.training.validation_sample import ValidationSample, gathered
@@ -119,6 +120,10 @@ class SummarizationModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         self._peak = matrix_peak(self.device, str(self.trainer.precision))
+
+    def on_train_start(self) -> None:
+        if self.trainer.is_global_zero:
+            keep_only_before(Path(self.trainer.default_root_dir) / NOTES, self.global_step)
 
     def on_train_epoch_start(self) -> None:
         self._step_sums = None

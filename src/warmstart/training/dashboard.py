@@ -1,0 +1,44 @@
+"""W&B shows a run, it does not make one: where it fails (a full disk, its process killed), the run goes on without it.
+
+Everything that it shows is in ``metrics.csv``, ``validation_samples.jsonl`` and ``result.json`` as well.
+"""
+
+import functools
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lightning.pytorch.loggers import WandbLogger
+
+_log = logging.getLogger(__name__)
+_CALLED = ("log_metrics", "log_hyperparams", "log_graph", "after_save_checkpoint", "save", "finalize")  # by Lightning
+_said: set[str] = set()
+
+
+@contextmanager
+def failing_alone() -> Iterator[None]:
+    """In this block W&B is called and nothing else: its errors are said, each of them once, and end nothing."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if reason not in _said:
+            _said.add(reason)
+            _log.error("W&B: %s. What it shows of this run is not whole; the run goes on, its own files are.", reason)
+
+
+def let_fail_alone(logger: WandbLogger) -> WandbLogger:
+    """Have what Lightning calls of W&B's logger end no fit."""
+    for name in _CALLED:
+        setattr(logger, name, _alone(getattr(logger, name)))
+    return logger
+
+
+def _alone(call: Any) -> Any:
+    @functools.wraps(call)
+    def alone(*args: Any, **kwargs: Any) -> None:
+        with failing_alone():
+            call(*args, **kwargs)
+
+    return alone
