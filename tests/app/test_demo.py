@@ -85,7 +85,8 @@ def test_foreign_names_and_forms_are_refused():
 
 def test_only_forms_of_a_bounded_size_are_read():
     with serving(echo) as server:
-        assert ask(server, {"document": "a" * demo.LARGEST})[0].status == 413
+        for times in (1, 4):  # it is heard out: else the browser shows a broken connection, not the page
+            assert ask(server, {"document": "a" * demo.LARGEST * times})[0].status == 413
         assert ask(server, method="POST", Content_Length="9" * 40)[0].status == 413
         assert ask(server, method="POST", Content_Length="-1")[0].status == 411
         assert ask(server, method="POST", body="document=a", Content_Type="text/plain")[0].status == 415

@@ -24,6 +24,7 @@ from warmstart.data.bad_rows import BadText, text_of
 from warmstart.errors import UserError
 
 LARGEST = 2**20  # bytes of a request: a text of 100,000 words and its escapes
+HEARD = 8 * LARGEST  # bytes of a longer one that are read before it is refused
 WAITING = 4  # summaries in the making or waited for; one more is turned away
 CONNECTIONS = 32
 SECONDS = 10.0  # for a request to arrive
@@ -148,6 +149,9 @@ class Handler(BaseHTTPRequestHandler):
         if not (size.isascii() and size.isdigit()):
             return self._page(411, error="The request does not say its length.")
         if len(size) > 9 or int(size) > LARGEST:
+            # A browser that is not heard out shows a broken connection instead of the page.
+            if len(size) <= 9:
+                self.rfile.read(min(int(size), HEARD))
             return self._page(413, error=f"The text is too long: at most {LARGEST:,} bytes are taken.")
         if self.headers.get_content_type() != "application/x-www-form-urlencoded":
             return self._page(415, error="Only the form's own way of sending a text is taken.")
