@@ -37,6 +37,7 @@ def dropped_share(dropout: float) -> float:
     return min(round(dropout * _STEPS), _STEPS - 1) / _STEPS
 
 
+@torch.compiler.disable  # its mask is drawn from a number, which a graph would have to wait for
 def lean_dropout_attention(
     module: nn.Module,
     query: Tensor,

@@ -7,7 +7,6 @@ of the source is repeated, or reordered when beams change places.
 Shapes: B sources, K beams, R = B x K rows of the decoder, T target length, S source length, H width.
 """
 
-import functools
 import inspect
 from typing import Any
 
@@ -38,12 +37,13 @@ class FoldBeams:
 
     def __init__(self, module: nn.Module) -> None:
         self.beams = 1
+        self.names = tuple(inspect.signature(type(module).forward).parameters)[1:]  # without self
         module.register_forward_pre_hook(self.fold, with_kwargs=True)
         module.register_forward_hook(self.unfold)
 
     def fold(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Raises ValueError where the rows are no multiple of the sources."""
-        given = dict(zip(_names(module.__class__.forward), args, strict=False)) | kwargs
+        given = dict(zip(self.names, args, strict=False)) | kwargs
         source = next((given[name] for name in _SOURCES if given.get(name) is not None), None)
         hidden = given["hidden_states"]
         self.beams = 1
@@ -73,9 +73,3 @@ class FoldBeams:
     def _rows(self, weights: Tensor) -> Tensor:
         sources, heads, _, length = weights.shape
         return weights.view(sources, heads, self.beams, -1, length).transpose(1, 2).flatten(0, 1)
-
-
-@functools.cache
-def _names(forward: Any) -> tuple[str, ...]:
-    """Parameters of a class' ``forward``, without self."""
-    return tuple(inspect.signature(forward).parameters)[1:]
