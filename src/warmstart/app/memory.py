@@ -20,7 +20,6 @@ from warmstart.model.flops import attention_width, layers_of
 from warmstart.model.loss import CHUNK
 
 _GATES = ("gate_proj", "gate_up_proj", "wi_0", "Wi")  # a module of such a name makes the feed-forward part a gated one
-_COMPOSED = {"gelu_new": 3, "gelu_fast": 3}  # activations of several operations, and what these keep besides
 
 
 @dataclass(frozen=True)
@@ -108,10 +107,9 @@ def _layers(half: nn.Module, config: Any, widths: Widths, dropout: bool) -> floa
     )
     names = [name.rpartition(".")[2] for name, _ in half.named_modules()]
     gated = any(name in _GATES for name in names)
-    composed = _COMPOSED.get(str(getattr(config, "hidden_act", None) or getattr(config, "activation_function", "")), 0)
     # Autocast gives each matrix a copy of its input; else those that read the same tensor share it.
     reads_input = (3 + (2 if gated else 1)) if widths.mixed else 2
-    matrices = reads_input * hidden + 2 * heads + 2 * key_width(config) + (4 if gated else 2 + composed) * inner
+    matrices = reads_input * hidden + 2 * heads + 2 * key_width(config) + (4 if gated else 2) * inner
     composed_norms = 2 if any("RMSNorm" in type(module).__name__ for module in half.modules()) else 1
     norms = widths.residual * 2 * hidden * composed_norms
     masks = widths.matrix * 2 * hidden * dropout

@@ -17,6 +17,7 @@ from transformers import AutoModelForSeq2SeqLM, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
+from warmstart.model.activations import fuse_activations
 from warmstart.model.config import EncoderDecoderConfig, use_config
 from warmstart.model.cross_attention import CrossAttention, Reader, Source
 from warmstart.model.decoders import (
@@ -100,6 +101,7 @@ class EncoderDecoderModel(PreTrainedModel, LabelLosses, PairGeneration, Generati
         for half, its_config in ((encoder, config.encoder), (decoder, config.decoder)):
             its_config._attn_implementation = half.config._attn_implementation
             use_config(half, its_config)
+            fuse_activations(half)
 
         # Halves of two precisions would meet in one matrix product; both go to the wider.
         dtype = torch.promote_types(encoder.dtype, decoder.dtype)
