@@ -145,7 +145,7 @@ def main() -> None:
             with attention(model, "eager"):
                 line(f"{size} FLOPs {name}", shape[0] * training_flops(model, *shape[1:]), flops(model, given))
             memory = fit_memory(model, *shape, precision="bf16-mixed")
-            logits = 4 * shape[0] * shape[2] * decoder.vocab_size  # as float32, kept; their gradient comes later
+            logits = 2 * shape[0] * shape[2] * decoder.vocab_size  # their gradient in bf16
             predicted = memory["activations"] + memory["their 16-bit copies"] + logits
             line(f"{size} kept bytes {name}", predicted, kept_bytes(model, given))
         gradients = fit_memory(model, 1, 1, 1, precision="bf16-mixed")["gradients"]

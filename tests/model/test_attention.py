@@ -7,7 +7,8 @@ from tiny import OURS, SOURCE_VOCABULARY, TARGET_VOCABULARY, decoder_half, half,
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertModel, GPT2LMHeadModel
 
 from warmstart.model import attention
-from warmstart.model.attention import NAME, attention_with_dropout, dropped_share, use_lean_dropout
+from warmstart.model.attention import NAME, attention_with_dropout, use_lean_dropout
+from warmstart.model.dropout import LeanDropout, dropped_share
 from warmstart.model.halves import build_model
 from warmstart.model.settings import BridgeSettings, HalfSettings, Scale, Weights
 
@@ -44,8 +45,8 @@ def masks():
 def drawn(query, key, dropout, seed):
     """Where the mask of this seed drops."""
     drop = torch.empty(ROWS, HEADS, QUERIES, KEYS, dtype=torch.bool)
-    for place, part in attention._chunks(query, key, dropped_share(dropout), seed):
-        drop[place] = part
+    for place, kept in attention._chunks(query, key, dropped_share(dropout), seed):
+        drop[place] = kept == 0
     return drop
 
 
@@ -92,18 +93,6 @@ def test_the_mean_over_masks_is_attention_without_dropout():
     torch.manual_seed(0)
     mean = torch.stack([attention_with_dropout(query, key, value, None, 0.1) for _ in range(3000)]).mean(0)
     torch.testing.assert_close(mean, F.scaled_dot_product_attention(query, key, value), rtol=0, atol=0.03)
-
-
-@pytest.mark.parametrize("dropout", [0.02, 0.1, 0.5, 0.9])
-def test_the_share_that_is_dropped_is_the_one_asked_for(dropout):
-    assert abs(dropped_share(dropout) - dropout) <= 2**-17
-    query = torch.zeros(1, 8, 512, 4)
-    drop = torch.cat([part.flatten() for _, part in attention._chunks(query, query, dropped_share(dropout), 3)])
-    assert drop.numel() == 8 * 512 * 512
-    assert abs(drop.double().mean() - dropout) < 5 * (dropout * (1 - dropout) / drop.numel()) ** 0.5
-    # neighbours, of which four come from one draw, are independent
-    both = (drop[:-1] & drop[1:]).double().mean()
-    assert abs(both - dropout**2) < 6 * (dropout**2 / drop.numel()) ** 0.5
 
 
 def test_the_mask_follows_torchs_seed():
@@ -201,4 +190,6 @@ def test_every_layer_of_what_a_run_trains_has_it(weights, tmp_path, monkeypatch)
     model.train()(**source(), labels=target())
     layers = model.config.encoder.num_hidden_layers + 2 * model.config.decoder.num_hidden_layers
     assert len(calls) == layers
+    assert [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    assert all(type(module) is LeanDropout for module in model.modules() if isinstance(module, torch.nn.Dropout))
     assert model.encoder.config._attn_implementation == model.decoder.config._attn_implementation == NAME

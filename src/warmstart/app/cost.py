@@ -13,7 +13,7 @@ import numpy as np
 
 from warmstart.app.devices import devices_of, precision_on
 from warmstart.app.memory import Widths, fit_memory, generation_memory
-from warmstart.app.schema import Config
+from warmstart.app.schema import Config, Device
 from warmstart.data.settings import DataKind, DataSettings
 from warmstart.data.sources import load_source
 from warmstart.model.flops import training_flops
@@ -66,14 +66,14 @@ def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
     per_step = min(rows * ranks * trainer.accumulate, examples)
     shards = ranks if trainer.strategy == "fsdp" else 1
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    precision = precision_on(devices_of(settings)[0], settings)
+    device = devices_of(settings)[0]
+    precision = precision_on(device, settings)
+    mask_bytes = int(settings.bridge.dropout != 0 and device is not Device.cpu)
     generated_rows = max(1, int(settings.data.evaluation_max_tokens / (source + target)))
     return Cost(
         parameters=parameter_counts(model)
         | {"shared": sum(parameters[name].numel() for name in shared_across_halves(model))},
-        memory=fit_memory(
-            model, rows, source, target, precision, dropout=settings.bridge.dropout != 0, ranks=ranks, shards=shards
-        ),
+        memory=fit_memory(model, rows, source, target, precision, mask_bytes=mask_bytes, ranks=ranks, shards=shards),
         precision=precision,
         generation_memory=generation_memory(
             model,

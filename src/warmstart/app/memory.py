@@ -49,13 +49,14 @@ def fit_memory(
     target: float,
     precision: str,
     *,
-    dropout: bool = True,
+    mask_bytes: int = 0,
     ranks: int = 1,
     shards: int = 1,
 ) -> dict[str, float]:
     """Bytes of a training step on each device, by kind, for a batch of ``rows`` of so many tokens, padding included.
 
-    Together they are an upper bound: activations shrink while gradients grow. With ``shards`` (fsdp) a device holds a
+    Together they are an upper bound: activations shrink while gradients grow. ``mask_bytes`` is what dropout keeps of a
+    number: 1 on a GPU, nothing on a CPU (model/dropout.py) or without dropout. With ``shards`` (fsdp) a device holds a
     share of weights, gradients and moments; a step gathers a layer at a time, a validation all weights.
     """
     widths = Widths.of(precision)
@@ -70,6 +71,7 @@ def fit_memory(
         if weight.dim() > 1
     }
     labels = min(rows * target, CHUNK)
+    rounded = widths.matrix if widths.matrix < 4 else 0
     weights = widths.parameter * sum(p.numel() for p in parameters.values())
     return {
         "weights": weights / shards,
@@ -78,27 +80,27 @@ def fit_memory(
         "gradients": widths.parameter * trained / shards,
         "their buckets (ddp)": widths.parameter * trained * (ranks > 1 and shards == 1),
         "AdamW": 2 * widths.parameter * trained / shards,
-        "activations": rows * activation_bytes(model, source, target, widths, dropout),
-        # In float32, and again for their gradient, once more in the matrix' own precision.
-        "logits": labels * model.config.decoder.vocab_size * (8 + widths.matrix),
+        "activations": rows * activation_bytes(model, source, target, widths, mask_bytes),
+        # As the matrix gives them, as float32 probabilities, and rounded again (model/loss.py).
+        "logits": labels * model.config.decoder.vocab_size * (widths.matrix + max(4, widths.matrix) + rounded),
     }
 
 
-def activation_bytes(model: Any, source: float, target: float, widths: Widths, dropout: bool = True) -> float:
+def activation_bytes(model: Any, source: float, target: float, widths: Widths, mask_bytes: int = 0) -> float:
     """Bytes that one example's forward pass keeps for the backward pass, logits left out."""
     encoder, decoder = encoder_part(model.config.encoder), model.config.decoder
     trains = any(p.requires_grad for p in model.encoder.parameters())
-    kept = source * _layers(model.encoder, encoder, widths, dropout) * trains
-    kept += target * _layers(model.decoder, decoder, widths, dropout)
+    kept = source * _layers(model.encoder, encoder, widths, mask_bytes) * trains
+    kept += target * _layers(model.decoder, decoder, widths, mask_bytes)
     for queries, keys in cross_attention_sizes(model):
         hidden = decoder.hidden_size
-        norm_and_masks = widths.residual * hidden + widths.matrix * hidden * dropout
+        norm_and_masks = (widths.residual + mask_bytes) * hidden
         kept += target * (widths.matrix * (hidden + 2 * queries) + norm_and_masks)
         kept += source * widths.matrix * (2 * keys + 2 * states_width(model.config.encoder) * widths.mixed)
     return kept
 
 
-def _layers(half: nn.Module, config: Any, widths: Widths, dropout: bool) -> float:
+def _layers(half: nn.Module, config: Any, widths: Widths, mask_bytes: int) -> float:
     """Bytes a token of a half's layers, cross-attention left out, and of its embeddings and last norm."""
     hidden, heads = config.hidden_size, attention_width(config)
     inner = next(
@@ -112,7 +114,7 @@ def _layers(half: nn.Module, config: Any, widths: Widths, dropout: bool) -> floa
     matrices = reads_input * hidden + 2 * heads + 2 * key_width(config) + (4 if gated else 2) * inner
     composed_norms = 2 if any("RMSNorm" in type(module).__name__ for module in half.modules()) else 1
     norms = widths.residual * 2 * hidden * composed_norms
-    masks = widths.matrix * 2 * hidden * dropout
+    masks = mask_bytes * 2 * hidden
     return layers_of(config) * (widths.matrix * matrices + norms + masks) + 2 * widths.residual * hidden
 
 

@@ -25,16 +25,12 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from warmstart.model.dropout import dropped_share, exchange_dropout, keep_, kept_bits
+
 NAME = "sdpa_lean_dropout"
 # Elements of queries x keys at a time, 32 MB in bf16. Smaller pieces would fit a cache, but each is a dozen operations
 # whose threads wait for one another: on a busy machine 2**20 took seven times as long (docs/performance.md).
 CHUNK = 2**24
-_STEPS = 2**16  # 16 random bits an element: the share that is dropped is a multiple of 1/65536
-
-
-def dropped_share(dropout: float) -> float:
-    """``dropout`` as it is realised: the nearest multiple of 1/65536; what is kept is scaled by that share."""
-    return min(round(dropout * _STEPS), _STEPS - 1) / _STEPS
 
 
 @torch.compiler.disable  # its mask is drawn from a number, which a graph would have to wait for
@@ -82,7 +78,7 @@ def attention_with_dropout(
     if groups > 1:
         key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     if mask is not None:
-        mask = mask.expand(query.shape[0], mask.shape[1] if mask.dim() == 4 else 1, query.shape[2], key.shape[2])
+        mask = mask.expand(query.shape[0], mask.shape[1] if mask.dim() == 4 else 1, -1, -1)
     seed = int(torch.randint(2**62, ()))
     scale = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
     read: Tensor = _Attention.apply(query, key, value, mask, dropped_share(dropout), scale, seed)
@@ -98,9 +94,9 @@ class _Attention(torch.autograd.Function):
         ctx.chosen = share, scale, seed
         read = torch.empty_like(query, memory_format=torch.contiguous_format)
         read = read if value.shape[-1] == query.shape[-1] else query.new_empty(*query.shape[:-1], value.shape[-1])
-        for place, drop in _chunks(query, key, share, seed):
+        for place, kept in _chunks(query, key, share, seed):
             probabilities = attention_probabilities(query[place], key[place], _part(mask, place), scale)
-            read[place] = probabilities.masked_fill_(drop, 0) @ value[place]
+            read[place] = keep_(probabilities, kept) @ value[place]
         return read.mul_(1 / (1 - share))
 
     @staticmethod
@@ -111,11 +107,11 @@ class _Attention(torch.autograd.Function):
         grad_read = grad_read * (1 / (1 - share))
         grads = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (query, key, value)]
         grad_query, grad_key, grad_value = grads
-        for place, drop in _chunks(query, key, share, seed):
+        for place, kept in _chunks(query, key, share, seed):
             probabilities = attention_probabilities(query[place], key[place], _part(mask, place), scale)
-            grad = (grad_read[place] @ value[place].transpose(-1, -2)).masked_fill_(drop, 0)
+            grad = keep_(grad_read[place] @ value[place].transpose(-1, -2), kept)
             grad = torch._softmax_backward_data(grad, probabilities, -1, probabilities.dtype)
-            grad_value[place] = probabilities.masked_fill_(drop, 0).transpose(-1, -2) @ grad_read[place]
+            grad_value[place] = keep_(probabilities, kept).transpose(-1, -2) @ grad_read[place]
             grad_query[place] = grad @ key[place]
             grad_key[place] = grad.transpose(-1, -2) @ query[place]
         return grad_query.mul_(scale), grad_key.mul_(scale), grad_value, None, None, None, None
@@ -125,20 +121,17 @@ Place = tuple[slice, slice]  # rows and heads
 
 
 def _chunks(query: Tensor, key: Tensor, share: float, seed: int) -> Iterator[tuple[Place, Tensor]]:
-    """Rows and heads that are computed at one time, and where their probabilities are dropped: the same for a seed."""
+    """Rows and heads that are computed at one time, and the mask of their probabilities: the same for a seed."""
     batch, heads, queries, _ = query.shape
     keys = key.shape[2]
     some_heads = min(heads, max(1, CHUNK // (queries * keys)))
     rows = max(1, CHUNK // (heads * queries * keys)) if some_heads == heads else 1
     generator = torch.Generator().manual_seed(seed)
-    threshold = round(share * _STEPS) - _STEPS // 2
     for row in range(0, batch, rows):
         for head in range(0, heads, some_heads):
             place = slice(row, min(row + rows, batch)), slice(head, min(head + some_heads, heads))
             shape = [place[0].stop - row, place[1].stop - head, queries, keys]
-            bits = torch.empty(-(-math.prod(shape) // 4), dtype=torch.int64)
-            bits.random_(-(2**63), None, generator=generator)  # one draw makes four elements
-            yield place, (bits.view(torch.int16) < threshold)[: math.prod(shape)].view(shape)
+            yield place, kept_bits(math.prod(shape), share, generator, query.dtype).view(shape)
 
 
 def _part(mask: Tensor | None, place: Place) -> Tensor | None:
@@ -154,17 +147,19 @@ def attention_probabilities(query: Tensor, key: Tensor, mask: Tensor | None, sca
         return torch.softmax(scores, dim=-1)
     if mask.dtype != torch.bool:
         return torch._safe_softmax(scores.add_(mask), dim=-1)
-    probabilities = torch.softmax(scores.masked_fill_(~mask, float("-inf")), dim=-1)
+    barred = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, float("-inf"))
+    probabilities = torch.softmax(scores.add_(barred), dim=-1)  # a third of masked_fill_'s time
     reads = mask.any(dim=-1, keepdim=True)
     return probabilities if reads.all() else probabilities.masked_fill_(~reads, 0)
 
 
 def use_lean_dropout(half: PreTrainedModel) -> bool:
-    """Let a half that runs transformers' ``sdpa`` run this instead; ``set_attn_implementation("sdpa")`` goes back.
+    """Let a half's dropout be a :class:`LeanDropout`, and its attention this one where it runs transformers' ``sdpa``.
 
-    False, and nothing is changed, where another implementation was chosen, the half does not go through transformers'
-    attention functions, or its code asks for ``sdpa`` by name.
+    False where another attention was chosen, the half does not go through transformers' attention functions, or its
+    code asks for ``sdpa`` by name: then its attention stays. ``set_attn_implementation("sdpa")`` goes back to it.
     """
+    exchange_dropout(half)
     if half.config._attn_implementation != "sdpa" or not can_exchange_sdpa(half):
         return False
     half.config._attn_implementation = NAME

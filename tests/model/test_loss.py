@@ -1,0 +1,59 @@
+"""The summed loss: torch's cross-entropy in value and gradient, and one tensor of labels x vocabulary kept for it."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from warmstart.model.loss import _chunk_loss
+
+ROWS, VOCABULARY = 7, 41
+SCALE = 2.0**-12  # a training step scales its sum of losses
+
+
+def logits_and_labels(dtype):
+    torch.manual_seed(0)
+    logits = (4 * torch.randn(ROWS, VOCABULARY, dtype=torch.float64)).to(dtype).requires_grad_()
+    return logits, torch.randint(VOCABULARY, (ROWS,))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_value_and_gradient_are_those_of_torchs_cross_entropy(dtype, smoothing):
+    logits, labels = logits_and_labels(dtype)
+    loss, nll = _chunk_loss(logits, labels, smoothing)
+    (loss * SCALE).backward()
+    wide = logits.detach().double().requires_grad_()
+    expected = F.cross_entropy(wide, labels, reduction="sum", label_smoothing=smoothing)
+    (expected * SCALE).backward()
+    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    tolerance = {"rtol": 1e-12 if dtype == torch.float64 else 1e-6, "atol": 0}
+    torch.testing.assert_close(loss.detach().double(), expected.detach(), **tolerance)
+    torch.testing.assert_close(
+        nll.double(), F.cross_entropy(wide, labels, reduction="none"), rtol=1e-6, atol=1e-6, check_dtype=False
+    )
+    assert logits.grad.dtype == dtype
+    torch.testing.assert_close(logits.grad, wide.grad.to(dtype), rtol=2**-7, atol=1e-7)
+
+
+def test_small_gradients_outlive_float16_once_the_loss_is_scaled():
+    logits = torch.tensor([[0.0, -18.0]], dtype=torch.float16, requires_grad=True)  # the second's probability is 1.5e-8
+    loss, _ = _chunk_loss(logits, torch.tensor([0]), 0.0)
+    (loss * 2.0**16).backward()
+    torch.testing.assert_close(logits.grad[0, 1].item(), 2.0**16 * torch.tensor(-18.0).exp().item(), rtol=1e-2, atol=0)
+
+
+def test_only_the_gradient_in_the_logits_own_precision_is_kept():
+    logits, labels = logits_and_labels(torch.bfloat16)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append((x.shape, x.dtype)) or x, lambda x: x):
+        _chunk_loss(logits, labels, 0.1)
+    assert [found for found in kept if found[0].numel() >= ROWS * VOCABULARY] == [(logits.shape, torch.bfloat16)]
+
+
+def test_without_a_gradient_to_come_nothing_is_made_for_it():
+    logits, labels = logits_and_labels(torch.float32)
+    with torch.no_grad():
+        loss, nll = _chunk_loss(logits, labels, 0.0)
+    assert not loss.requires_grad
+    torch.testing.assert_close(nll, F.cross_entropy(logits.detach(), labels, reduction="none"))
+    assert not _chunk_loss(logits, labels, 0.0)[1].requires_grad
