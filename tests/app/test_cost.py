@@ -63,7 +63,7 @@ def test_activations_are_what_autograd_keeps(decoder, precision, frozen):
     # Of the logits their gradient is kept, in their own precision.
     logits = (2 if precision == "bf16-mixed" else 4) * ROWS * TARGET * model.config.decoder.vocab_size
     predicted = memory["activations"] + memory["their 16-bit copies"] + logits
-    assert predicted == pytest.approx(kept_bytes(model, precision), rel=0.15 if frozen else 0.08)
+    assert predicted == pytest.approx(kept_bytes(model, precision), rel=0.12 if frozen else 0.08)
 
 
 @pytest.mark.parametrize("decoder", [BERT, GPT2, LLAMA])

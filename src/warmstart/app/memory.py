@@ -20,6 +20,7 @@ from warmstart.model.flops import attention_width, layers_of
 from warmstart.model.loss import CHUNK
 
 _GATES = ("gate_proj", "gate_up_proj", "wi_0", "Wi")  # a module of such a name makes the feed-forward part a gated one
+_FUSED = ("c_attn", "Wqkv", "qkv_proj", "qkv", "query_key_value", "att_proj")  # one matrix for what three would read
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def fit_memory(
         if weight.dim() > 1
     }
     labels = min(rows * target, CHUNK)
-    rounded = widths.matrix if widths.matrix < 4 else 0
+    # As the matrix gives them, as float32 probabilities, and rounded; float16's are scaled first (model/loss.py).
+    logit = {"16": 10, "bf16": 8, "32": 8, "64": 16}[precision.split("-")[0]]
     weights = widths.parameter * sum(p.numel() for p in parameters.values())
     return {
         "weights": weights / shards,
@@ -81,8 +83,7 @@ def fit_memory(
         "their buckets (ddp)": widths.parameter * trained * (ranks > 1 and shards == 1),
         "AdamW": 2 * widths.parameter * trained / shards,
         "activations": rows * activation_bytes(model, source, target, widths, mask_bytes),
-        # As the matrix gives them, as float32 probabilities, and rounded again (model/loss.py).
-        "logits": labels * model.config.decoder.vocab_size * (widths.matrix + max(4, widths.matrix) + rounded),
+        "logits": float(labels * model.config.decoder.vocab_size * logit),
     }
 
 
@@ -92,11 +93,12 @@ def activation_bytes(model: Any, source: float, target: float, widths: Widths, m
     trains = any(p.requires_grad for p in model.encoder.parameters())
     kept = source * _layers(model.encoder, encoder, widths, mask_bytes) * trains
     kept += target * _layers(model.decoder, decoder, widths, mask_bytes)
+    copies = 1 if any(_has(cross, _FUSED) for cross in cross_attention_modules(model.decoder).values()) else 2
     for queries, keys in cross_attention_sizes(model):
         hidden = decoder.hidden_size
         norm_and_masks = (widths.residual + mask_bytes) * hidden
         kept += target * (widths.matrix * (hidden + 2 * queries) + norm_and_masks)
-        kept += source * widths.matrix * (2 * keys + 2 * states_width(model.config.encoder) * widths.mixed)
+        kept += source * widths.matrix * (2 * keys + copies * states_width(model.config.encoder) * widths.mixed)
     return kept
 
 
@@ -107,15 +109,18 @@ def _layers(half: nn.Module, config: Any, widths: Widths, mask_bytes: int) -> fl
         (size for name in ("intermediate_size", "n_inner", "ffn_dim", "d_ff") if (size := getattr(config, name, None))),
         4 * hidden,
     )
-    names = [name.rpartition(".")[2] for name, _ in half.named_modules()]
-    gated = any(name in _GATES for name in names)
+    gated = _has(half, _GATES)
     # Autocast gives each matrix a copy of its input; else those that read the same tensor share it.
-    reads_input = (3 + (2 if gated else 1)) if widths.mixed else 2
+    reads_input = ((1 if _has(half, _FUSED) else 3) + (2 if gated else 1)) if widths.mixed else 2
     matrices = reads_input * hidden + 2 * heads + 2 * key_width(config) + (4 if gated else 2) * inner
     composed_norms = 2 if any("RMSNorm" in type(module).__name__ for module in half.modules()) else 1
     norms = widths.residual * 2 * hidden * composed_norms
     masks = mask_bytes * 2 * hidden
     return layers_of(config) * (widths.matrix * matrices + norms + masks) + 2 * widths.residual * hidden
+
+
+def _has(part: nn.Module, names: tuple[str, ...]) -> bool:
+    return any(name.rpartition(".")[2] in names for name, _ in part.named_modules())
 
 
 def generation_memory(model: Any, rows: float, beams: int, source: float, new: float, width: int) -> dict[str, float]:
