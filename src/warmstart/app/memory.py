@@ -73,7 +73,7 @@ def fit_memory(
     }
     labels = min(rows * target, CHUNK)
     # As the matrix gives them, as float32 probabilities, and rounded; float16's are scaled first (model/loss.py).
-    logit = {"16": 10, "bf16": 8, "32": 8, "64": 16}[precision.split("-")[0]]
+    logit = {"16": 10, "bf16": 8, "64": 16}.get(precision.split("-")[0], 8)
     weights = widths.parameter * sum(p.numel() for p in parameters.values())
     return {
         "weights": weights / shards,
