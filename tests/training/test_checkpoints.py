@@ -176,3 +176,16 @@ def test_best_is_not_replaced_by_a_worse_one_after_a_resume(tmp_path):
     assert torch.load(first, weights_only=True)["global_step"] < best
     run(tmp_path, tmp_path, ckpt=first, max_steps=9, score=scores(4.0, 4.0, 4.0, 4.0), **by_score)
     assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["global_step"] == best
+
+
+def test_a_damaged_directory_of_a_checkpoint_without_checksum_is_no_crash(tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save({"weight": torch.zeros(3)}, path)
+    content = path.read_bytes()
+    directory = content.index(b"PK\x01\x02")
+    judged = set()
+    for place in range(directory, len(content)):
+        for value in (0x80, 0xFF):
+            path.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+            judged.add(is_sound(path))
+    assert False in judged

@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import zipfile
+import zlib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,8 @@ def is_sound(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError):
-        return False
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError, OverflowError):
+        return False  # zipfile raises all of these for one byte of its directory that changed
 
 
 def read_sums(folder: Path) -> Sums:
