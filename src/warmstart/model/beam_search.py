@@ -22,6 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from warmstart.model.bans import NoEarlyEnd, NoRepeatedNGrams, in_place
 from warmstart.model.beam_cache import use_beam_layers
+from warmstart.model.best_candidates import best_candidates
 from warmstart.model.shared_source import SourceCache
 
 NEVER = -1.0e9  # transformers' score of what must not be chosen: sums with it decide ties, so it has to be the same
@@ -123,7 +124,7 @@ def beam_search(
         scores_RV = logits_processor(rows, torch.log_softmax(logits_RV, dim=-1, dtype=torch.float32))
         sources, vocabulary = len(state.place), scores_RV.shape[-1]
         scores_BKV = scores_RV.view(sources, beams, vocabulary).add_(state.scores[:, :, None])
-        scores_BC, chosen_BC = scores_BKV.flatten(1).topk(candidates)
+        scores_BC, chosen_BC = best_candidates(scores_BKV.flatten(1), candidates)
         from_BC = chosen_BC // vocabulary
         ids_BCL = _take(state.ids, from_BC)
         ids_BCL[:, :, length] = chosen_BC % vocabulary
