@@ -4,8 +4,9 @@
         model.generate(...)
 
 torch's fused attention for a CPU is made for many queries: with one query in 64 rows and 64 keys it took 5.5 ms in
-bfloat16 where the two products and a softmax take 0.6 (docs/performance.md). Scores are in the precision of the
-queries, as in transformers' eager attention. For more queries, and on any other device, this is transformers' ``sdpa``.
+bfloat16 where two products and a softmax take 0.6 (docs/performance.md). A kernel of our own reads keys and values at
+the memory's speed where the machine can have it (``cpu_kernels``; scores in float32); else they are two products, with
+scores in the precision of the queries. For more queries, and on any other device, this is transformers' ``sdpa``.
 
 Shapes: B batch, N heads, G heads of keys and values, T queries, S keys, D width of a head.
 """
@@ -23,6 +24,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from warmstart.model.attention import NAME as LEAN_DROPOUT
 from warmstart.model.attention import attention_probabilities, can_exchange_sdpa
+from warmstart.model.cpu_kernels import cpu_kernels
 
 NAME = "sdpa_few_queries"
 FEW = 16  # beams of one source are so many queries of its cross-attention
@@ -62,6 +64,7 @@ def serves(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
         and query.dtype == key.dtype
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
         and (mask is None or (mask.dim() == 4 and mask.shape[1] == 1))
     )
 
@@ -74,8 +77,12 @@ def read_by_few(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, 
     if groups > 1:  # heads that share keys are so many more queries
         query = query.reshape(batch, key.shape[1], groups * length, width)
         mask = mask if mask is None or mask.shape[2] == 1 else mask.repeat(1, 1, groups, 1)
-    read = attention_probabilities(query, key, mask, scale) @ value
-    return read.view(batch, heads, length, -1)
+    kernels = cpu_kernels()
+    if kernels is not None and kernels.can_attend(query, key, value, mask):
+        read = kernels.attend(query, key, value, mask, scale)
+    else:
+        read = attention_probabilities(query, key, mask, scale) @ value
+    return read.reshape(batch, heads, length, -1)
 
 
 @contextmanager

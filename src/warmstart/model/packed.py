@@ -1,12 +1,14 @@
-"""Matrices of a decoder in oneDNN's own layout while it generates on a CPU, as torch.compile's freezing has them.
+"""Matrices of a decoder laid out for few rows while it generates on a CPU.
 
     with packed_matrices(model.decoder):
         model.generate(...)
 
 A product of a matrix with a few rows is over before the library has laid the matrix out for itself, and it does so
 again at every step: 16 rows through GPT-2's output matrix took 38 ms in float32, 15 with the layout kept
-(docs/performance.md). The layout is a second copy of what a step reads, so it lives no longer than one ``generate`` and
-is made for ``LARGEST`` bytes at most. Values are those of ``F.linear`` but for the order of sums.
+(docs/performance.md). It is that of our own kernel for float32 and up to 32 rows where the machine can have it
+(``cpu_kernels``), else oneDNN's, which torch.compile's freezing uses. The layout is a second copy of what a step reads,
+so it lives no longer than one ``generate`` and is made for ``LARGEST`` bytes at most. Values are those of ``F.linear``
+but for the order of sums.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +20,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from warmstart.model.cpu_kernels import are_plain, cpu_kernels
+
 FEWEST, MOST = 2, 512  # rows for which a kept layout is worth its copy
+FEW = 32  # rows for which our kernel is the faster: 28 ms to 36 at 16 rows, 83 to 76 at 64 (all of GPT-2's)
 LARGEST = 2 * 2**30
 _DTYPES = (torch.float32, torch.bfloat16)
 
@@ -29,13 +34,36 @@ def can_pack() -> bool:
     return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
+Product = Callable[[Tensor], Tensor]
+
+
+class Layouts(dict[str, Product]):
+    """Products of laid out matrices by the layer's name, and the bytes that they hold."""
+
+    bytes = 0
+
+    def has_room(self, weight: Tensor) -> bool:
+        return self.bytes + weight.numel() * weight.element_size() <= LARGEST
+
+    def add(self, name: str, weight_CK: Tensor, bias: Tensor | None, rows: int) -> None:
+        """Lay ``weight`` out for about so many rows."""
+        self.bytes += weight_CK.numel() * weight_CK.element_size()
+        kernels = cpu_kernels()
+        if kernels is not None and weight_CK.dtype == torch.float32 and rows <= FEW and are_plain(weight_CK):
+            ours = kernels.laid_out(weight_CK)
+            self[name] = lambda input: kernels.product(input, ours, bias, len(weight_CK))
+        else:
+            theirs = torch.ops.mkldnn._reorder_linear_weight(weight_CK, rows)
+            self[name] = lambda input: torch.ops.mkldnn._linear_pointwise(input, theirs, bias, "none", [], "")
+
+
 @contextmanager
-def packed_matrices(decoder: PreTrainedModel) -> Iterator[dict[str, Tensor]]:
+def packed_matrices(decoder: PreTrainedModel) -> Iterator[Layouts]:
     """Inside, linear layers of ``decoder`` keep their layout from their second call with few rows on.
 
-    Yields the layouts that were made, by the layer's name.
+    Yields the layouts that were made.
     """
-    packed: dict[str, Tensor] = {}
+    packed = Layouts()
     changed: list[nn.Module] = []
     if decoder.device.type == "cpu" and can_pack():
         for name, module in decoder.named_modules():
@@ -49,8 +77,8 @@ def packed_matrices(decoder: PreTrainedModel) -> Iterator[dict[str, Tensor]]:
             del module.forward
 
 
-def _packing(name: str, module: Any, packed: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    plain: Callable[[Tensor], Tensor] = module.forward
+def _packing(name: str, module: Any, packed: Layouts) -> Product:
+    plain: Product = module.forward
     calls = 0
 
     def forward(input: Tensor) -> Tensor:
@@ -67,13 +95,9 @@ def _packing(name: str, module: Any, packed: dict[str, Tensor]) -> Callable[[Ten
         if name not in packed:
             calls += 1
             weight = module.weight.t() if isinstance(module, Conv1D) else module.weight
-            if calls == 1 or _bytes(*packed.values(), weight) > LARGEST:
+            if calls == 1 or not packed.has_room(weight):
                 return plain(input)  # keys and values of the source are made once: no layout is worth it
-            packed[name] = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
-        return torch.ops.mkldnn._linear_pointwise(input, packed[name], module.bias, "none", [], "")
+            packed.add(name, weight.detach(), module.bias, rows)
+        return packed[name](input)
 
     return forward
-
-
-def _bytes(*tensors: Tensor) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

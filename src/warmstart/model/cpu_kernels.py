@@ -1,0 +1,151 @@
+"""A decoding step's kernels for a CPU with AVX-512, compiled by the machine's own GCC when they are first asked for.
+
+    kernels = cpu_kernels()  # None: this machine cannot have them, and torch's operations serve
+
+A decoding step reads all weights and caches for a few rows, and torch's products reach half of the memory's bandwidth
+at that (docs/performance.md). The compiled library lies in ``~/.cache/warmstart/kernels-<user id>`` (or below
+``$WARMSTART_CACHE``), named by source, compiler and processor. ``WARMSTART_KERNELS=0`` goes without.
+
+Shapes: B batch, N heads, T queries, S keys, D width of a head; M rows, K inner width, C columns of the product.
+"""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+WIDTHS = (32, 64, 96, 128, 256)  # of a head
+_SOURCE = Path(__file__).with_name("cpu_kernels.cpp")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
+_LANES = 16
+_log = logging.getLogger(__name__)
+
+
+class CpuKernels:
+    """The compiled functions, for tensors that were checked."""
+
+    def __init__(self, library: Path) -> None:
+        loaded = ctypes.CDLL(str(library))
+        pointer, sizes = ctypes.c_void_p, ctypes.POINTER(ctypes.c_int64)
+        self._attend = loaded.warmstart_attend
+        self._attend.argtypes = [ctypes.c_int, *[pointer] * 5, sizes, sizes, ctypes.c_float]
+        self._product = loaded.warmstart_product
+        self._product.argtypes = [*[pointer] * 4, *[ctypes.c_long] * 3]
+        self._product.restype = None
+
+    @staticmethod
+    def can_attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
+        """Whether :meth:`attend` is made for these: plain CPU tensors of one type, a known width, rows in one piece."""
+        tensors = (query, key, value)
+        return (
+            query.dtype in (torch.float32, torch.bfloat16)
+            and all(x.dtype == query.dtype and x.stride(-1) == 1 for x in tensors)
+            and query.shape[-1] == value.shape[-1]
+            and query.shape[-1] in WIDTHS
+            and key.shape[2] > 0
+            and (mask is None or (mask.dtype == torch.bool and mask.stride(-1) == 1))
+            and are_plain(*tensors, *([] if mask is None else [mask]))
+        )
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+        """What (B, N, T, D) read from (B, N, S, D); ``mask`` (B, 1, T, S) is bool, True is read.
+
+        The result lies in memory as (B, T, N, D), as a decoder wants it next.
+        """
+        batch, heads, queries, width = query.shape
+        read = query.new_empty(batch, queries, heads, width).transpose(1, 2)
+        mask = mask if mask is None else mask.expand(batch, 1, queries, -1)
+        steps = [step for x in (query, key, value) for step in x.stride()[:3]]
+        steps += [0, 0, 0] if mask is None else [mask.stride(0), 0, mask.stride(2)]
+        size = (ctypes.c_int64 * 5)(batch, heads, queries, key.shape[2], width)
+        step = (ctypes.c_int64 * 15)(*steps, *read.stride()[:3])
+        pointers = (query.data_ptr(), key.data_ptr(), value.data_ptr(), None if mask is None else mask.data_ptr())
+        unknown = self._attend(query.dtype == torch.bfloat16, *pointers, read.data_ptr(), size, step, scale)
+        assert not unknown, f"no kernel for heads of width {width}"
+        return read
+
+    @staticmethod
+    def laid_out(weight: Tensor) -> Tensor:
+        """A float32 matrix (C, K) with its columns in groups of 16: (C / 16, K, 16), filled up with zeros."""
+        columns, inner = weight.shape
+        whole, rest = divmod(columns, _LANES)
+        laid_out = weight.new_empty(whole + (rest > 0), inner, _LANES)
+        laid_out[:whole] = weight[: whole * _LANES].unflatten(0, (whole, _LANES)).transpose(1, 2)
+        if rest:
+            laid_out[whole].zero_()[:, :rest] = weight[whole * _LANES :].t()
+        return laid_out
+
+    def product(self, rows: Tensor, laid_out: Tensor, bias: Tensor | None, columns: int) -> Tensor:
+        """``F.linear`` of rows (..., K) with a matrix of so many ``columns`` from :meth:`laid_out`, in float32."""
+        inner = rows.shape[-1]
+        rows = rows.contiguous()
+        result = rows.new_empty(*rows.shape[:-1], columns)
+        pointers = rows.data_ptr(), laid_out.data_ptr(), None if bias is None else bias.data_ptr(), result.data_ptr()
+        self._product(*pointers, rows.numel() // inner, columns, inner)
+        return result
+
+
+def are_plain(*tensors: Tensor) -> bool:
+    """Whether all have memory of their own on a CPU: no subclass (fake, sharded), no negative view."""
+    return all(
+        type(x) in (Tensor, torch.nn.Parameter)
+        and x.device.type == "cpu"
+        and x.layout == torch.strided
+        and not x.is_neg()
+        for x in tensors
+    )
+
+
+@functools.cache
+def cpu_kernels() -> CpuKernels | None:
+    """The kernels, compiled now (some seconds) if no earlier process did; None where they cannot be had."""
+    if os.environ.get("WARMSTART_KERNELS") == "0":
+        return None
+    if sys.platform != "linux" or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return None
+    compiler = shutil.which("g++")
+    if compiler is None:
+        _log.info("No g++ here: summaries are written with torch's operations, which are slower on a CPU.")
+        return None
+    try:
+        return CpuKernels(_compiled(compiler))
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or error
+        _log.warning("The kernels for a CPU cannot be had, torch's operations serve (slower): %s", said)
+        return None
+
+
+def _compiled(compiler: str) -> Path:
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    if "Free Software Foundation" not in version:
+        raise OSError(f"{compiler} is not GCC, whose OpenMP torch uses too.")
+    processor = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags")), "")
+    about = (_SOURCE.read_text(), " ".join(_FLAGS), version, processor)
+    name = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
+    root = Path(os.environ.get("WARMSTART_CACHE") or "~/.cache/warmstart").expanduser()
+    folder = root / f"kernels-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    owner = folder.stat()
+    if owner.st_uid != os.getuid() or owner.st_mode & 0o022:
+        raise OSError(f"{folder} can be written by others, so what lies there is not loaded. Remove it.")
+    library = folder / f"{name}.so"
+    if not library.is_file():
+        began = time.perf_counter()
+        partial = folder / f".{name}.{os.getpid()}.so"
+        try:
+            command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(partial)]
+            subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+            partial.replace(library)
+        finally:
+            partial.unlink(missing_ok=True)
+        _log.info("Kernels for this CPU compiled in %.0f s: %s", time.perf_counter() - began, library)
+    return library
