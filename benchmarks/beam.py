@@ -20,6 +20,7 @@ import transformers
 from transformers import BertConfig, GPT2Config
 
 import warmstart
+from warmstart.training.allocator import keep_freed_memory
 
 SOURCE_TOKENS, NEW_TOKENS, BEAMS = 512, 64, 4
 SEARCH = {
@@ -87,6 +88,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     chosen = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    keep_freed_memory()  # for both, as an evaluation here does
     torch.manual_seed(0)
     dtype = getattr(torch, chosen.dtype)
     models = {library.__name__: pair(library, chosen.decoder, dtype) for library in (transformers, warmstart)}

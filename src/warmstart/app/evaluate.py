@@ -103,8 +103,11 @@ def test(
     from warmstart.model.dtypes import computing_in
     from warmstart.model.halves import parameter_counts
     from warmstart.ranks import failing_together, of_all_ranks, rank_and_world_size
+    from warmstart.training.allocator import keep_freed_memory
     from warmstart.training.loggers import log_result
 
+    if settings.trainer.keep_freed_memory:
+        keep_freed_memory()
     rank, ranks = rank_and_world_size()
     with failing_together():
         model, tokenizers, _ = load_trained(checkpoint)
