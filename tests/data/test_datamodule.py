@@ -31,7 +31,7 @@ def indices(loader):
 def test_batches_hold_the_examples_they_say(datamodule, pair):
     seen = []
     for batch in datamodule.train_dataloader():
-        assert set(batch) == {"input_ids", "attention_mask", "labels", "index"}
+        assert set(batch) == {"input_ids", "attention_mask", "labels", "index", "parts"}
         rows, width = batch["input_ids"].shape
         assert rows * (width + batch["labels"].shape[1]) <= 700
         some = [datamodule.examples("train")[i] for i in batch["index"].tolist()]
@@ -44,15 +44,27 @@ def test_batches_hold_the_examples_they_say(datamodule, pair):
 
 
 def test_number_of_batches_and_padding(datamodule):
+    datamodule.settings.max_target_length = 40  # at 24 nearly all summaries fill it
     assert (
         datamodule.batches_in_epoch() == len(datamodule.train_dataloader()) == len(list(datamodule.train_dataloader()))
     )
     assert datamodule.batches_in_epoch(world_size=3) == -(-datamodule.batches_in_epoch() // 3)
-    padded = real = 0
+    padded = real = cut = 0
     for batch in datamodule.train_dataloader():
-        padded += batch["input_ids"].numel() + batch["labels"].numel()
+        padded += batch["input_ids"].numel() + sum(rows * longest for rows, longest in batch["parts"])
+        cut += len(batch["parts"]) > 1
         real += int(batch["attention_mask"].sum()) + int((batch["labels"] != -100).sum())
     assert datamodule.padding_fraction() == pytest.approx(1 - real / padded)
+    assert cut
+
+
+def test_evaluation_batches_are_neither_sorted_by_their_labels_nor_cut(datamodule):
+    source = datamodule.tokenized("train").source_lengths
+    for loader in (datamodule.eval_dataloader("train"), datamodule.val_dataloader(), datamodule.test_dataloader()):
+        assert all("parts" not in batch for batch in loader)
+    for batch in datamodule.eval_dataloader("train"):
+        lengths = source[batch["index"].numpy()].tolist()
+        assert lengths == sorted(lengths, reverse=True)
 
 
 def test_evaluation_loaders(datamodule):

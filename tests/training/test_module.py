@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
-from tiny_training import STILL, Letters, Recorder, Rows, assert_same, batches, fit, rows, tiny_model, weights_of
+from tiny_training import (
+    STILL,
+    Letters,
+    Recorder,
+    Rows,
+    assert_same,
+    batches,
+    fit,
+    in_parts,
+    rows,
+    tiny_model,
+    weights_of,
+)
 
 from warmstart.errors import UserError
 from warmstart.training.module import SummarizationModule, require_plain
@@ -28,6 +40,17 @@ def test_gradients_of_accumulated_batches_are_those_of_one(size, accumulate, tmp
     module, _ = fit(tmp_path, size, accumulate, clip_norm=0.0)
     (found,) = module.gradients
     assert_same(found, reference_gradients(rows()))
+
+
+@pytest.mark.parametrize(("size", "accumulate"), [(8, 1), (4, 2)])
+def test_gradients_of_batches_in_parts_are_those_of_one(size, accumulate, tmp_path):
+    log, data = Rows(), [in_parts(batch) for batch in batches(size)]
+    assert all(len(batch["parts"]) == 2 for batch in data)
+    optim = OptimSettings(encoder_rate=0.0, decoder_rate=0.0, new_rate=0.0, label_smoothing=0.2)
+    module, _ = fit(tmp_path, size, accumulate, train=data, clip_norm=0.0, optim=optim, loggers=[log])
+    (found,) = module.gradients
+    assert_same(found, reference_gradients(rows(), 0.2))
+    assert log.of("train/loss") == pytest.approx(log.of("validation/loss"), rel=1e-6)  # which is never cut
 
 
 def test_a_window_that_the_epoch_cuts_short_is_divided_by_its_own_tokens(tmp_path):

@@ -2,9 +2,11 @@
 
 import time
 
+import lightning as L
 import pytest
 import torch
-from tiny_training import Letters, Recorder, Rows, fit, rows, tiny_model
+from tiny_training import Letters, Recorder, Rows, batches, fit, in_parts, rows, tiny_model
+from written_training import run
 
 from warmstart.model.flops import count_flops
 from warmstart.training.matrix_peak import MatrixPeak, matrix_peak
@@ -28,6 +30,43 @@ def test_padding_is_no_token_and_ranks_add_up():
     assert one["padding_fraction"] == pytest.approx(1 - real_tokens(batch) / places)
     assert one["tokens_per_second"] / one["examples_per_second"] == pytest.approx(real_tokens(batch) / 8)
     assert two["tokens_per_second"] == pytest.approx(2 * one["tokens_per_second"])
+
+
+class Read(L.Callback):
+    """Counts the places of what either half is given in training: padding, too."""
+
+    def __init__(self):
+        self.places = self.tokens = self.cut = 0
+
+    def on_train_start(self, trainer, module):
+        data = rows()
+        module.model.training_loss(data["input_ids"], data["attention_mask"], data["labels"])  # tries the head
+        for half in (module.model.encoder, module.model.decoder):
+            half.get_input_embeddings().register_forward_hook(self.read)
+
+    def read(self, embeddings, args, output):
+        self.places += args[0].numel() if embeddings.training else 0
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.tokens += real_tokens(batch)
+        self.cut += len(batch["parts"]) > 1
+
+
+@pytest.mark.parametrize("of", ["tiny rows", "written texts"])
+def test_padding_is_what_the_halves_are_given_beside_tokens(of, tmp_path):
+    read = Read()
+    if of == "tiny rows":
+        train = [in_parts(batch) for batch in batches(4)]
+        module, _ = fit(tmp_path, 4, 1, callbacks=[read], train=train)
+        assert read.places == 8 * 6 + sum(a * b for batch in train for a, b in batch["parts"]) < 8 * (6 + 8)
+    else:
+        module, trainer = run(
+            tmp_path / "run", tmp_path / "cache", callbacks=[read], max_tokens=384, max_epochs=1, max_steps=-1
+        )
+        sampler = trainer.train_dataloader.batch_sampler
+        assert sampler.padding_fraction() == pytest.approx(1 - read.tokens / read.places)
+    assert read.cut
+    assert module.throughput()["padding_fraction"] == pytest.approx(1 - read.tokens / read.places)
 
 
 def test_pauses_are_left_out_and_readings_start_anew():

@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader
 from transformers import BertConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.data.parts import parts_of
 from warmstart.training.module import SummarizationModule
 from warmstart.training.settings import OptimSettings, TrainerSettings
 from warmstart.training.trainer import build_trainer
@@ -65,8 +66,26 @@ def batches(size, data=None):
     return [{k: v[i : i + size] for k, v in data.items()} for i in range(0, len(data["index"]), size)]
 
 
-def fit(run_dir, size, accumulate, *, optim=STILL, loggers=(), callbacks=(), module=None, ckpt_path=None, **settings):
-    """A recorded fit of the tiny pair on batches of ``size`` rows, validated on all rows at once.
+def in_parts(batch):
+    """The batch as the training loader gives it: its rows are in the order of their labels' lengths already."""
+    lengths = (batch["labels"] != -100).sum(1).tolist()
+    return batch | {"parts": parts_of(batch["input_ids"].shape[1], lengths)}
+
+
+def fit(
+    run_dir,
+    size,
+    accumulate,
+    *,
+    optim=STILL,
+    loggers=(),
+    callbacks=(),
+    module=None,
+    ckpt_path=None,
+    train=None,
+    **settings,
+):
+    """A recorded fit of the tiny pair on batches of ``size`` rows (or ``train``), validated on all rows at once.
 
     In double precision where none is asked for: how a sum is cut moves fp32 by more than some machines' tolerance.
     """
@@ -74,7 +93,7 @@ def fit(run_dir, size, accumulate, *, optim=STILL, loggers=(), callbacks=(), mod
     module = module or Recorder(model, Letters(), optim, {"max_new_tokens": 4}, total_steps=4, hparams={})
     chosen = {"max_epochs": 1, "accelerator": "cpu", "progress_bar": False, "log_every": 1} | settings
     trainer = build_trainer(TrainerSettings(accumulate=accumulate, **chosen), run_dir, list(loggers), list(callbacks))
-    train, validation = (DataLoader(part, batch_size=None) for part in (batches(size), batches(8)))
+    train, validation = (DataLoader(part, batch_size=None) for part in (train or batches(size), batches(8)))
     trainer.fit(module, train, validation, ckpt_path=ckpt_path)
     return module, trainer
 

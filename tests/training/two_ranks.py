@@ -1,11 +1,14 @@
-"""Run by test_module.py: one optimizer step over two processes of unequal batches; rank 0 leaves its gradients."""
+"""Run by test_module.py: one optimizer step over two processes of unequal batches; rank 0 leaves its gradients.
+
+Rank 0 decodes its batches in parts, rank 1 does not.
+"""
 
 import sys
 from pathlib import Path
 
 import lightning as L
 import torch
-from tiny_training import STILL, Letters, Recorder, batches, tiny_model
+from tiny_training import STILL, Letters, Recorder, batches, in_parts, tiny_model
 from torch.utils.data import DataLoader
 
 from warmstart.training.settings import TrainerSettings
@@ -14,7 +17,12 @@ from warmstart.training.trainer import build_trainer
 
 class Data(L.LightningDataModule):
     def train_dataloader(self):
-        return DataLoader(batches(2)[self.trainer.global_rank :: 2], batch_size=None)
+        rank = self.trainer.global_rank
+        own = batches(2)[rank::2]
+        if rank == 0:
+            own = [in_parts(batch) for batch in own]
+            assert all(len(batch["parts"]) == 2 for batch in own)
+        return DataLoader(own, batch_size=None)
 
     def val_dataloader(self):
         return DataLoader(batches(4)[self.trainer.global_rank :: 2], batch_size=None)

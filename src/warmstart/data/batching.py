@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler
 
+from warmstart.data.parts import WORTH, parts_of
+
 _log = logging.getLogger(__name__)
 
 Batches = list[list[int]]
@@ -67,9 +69,14 @@ def brought_to(batches: Batches, count: int, *, repeat: bool = True) -> Batches:
     return result
 
 
-def padded_tokens(batches: Batches, source: list[int], target: list[int]) -> int:
-    """Tokens of all batches, padding included."""
-    return sum(len(b) * (max(source[i] for i in b) + max(target[i] for i in b)) for b in batches)
+def padded_tokens(batches: Batches, source: list[int], target: list[int], worth: float = WORTH) -> int:
+    """Tokens of all batches, padding included, as they are encoded together and decoded in parts."""
+    tokens = 0
+    for batch in batches:
+        longest = max(source[i] for i in batch)
+        parts = parts_of(longest, [target[i] for i in batch], worth)
+        tokens += len(batch) * longest + sum(rows * length for rows, length in parts)
+    return tokens
 
 
 def evaluation_batches(

@@ -117,7 +117,10 @@ class SummarizationDataModule(L.LightningDataModule):
             sampler.set_epoch(self.trainer.current_epoch)
         self._train_sampler = sampler
         return ResumableLoader(
-            self.tokenized("train"), batch_sampler=sampler, state=self.state_dict, **self._loader_options()
+            self.tokenized("train"),
+            batch_sampler=sampler,
+            state=self.state_dict,
+            **self._loader_options(in_parts=True),
         )
 
     def val_dataloader(self) -> DataLoader:
@@ -219,10 +222,10 @@ class SummarizationDataModule(L.LightningDataModule):
         budget = self.settings.evaluation_max_tokens
         return evaluation_batches(*lengths, budget, rank=rank, world_size=world_size)
 
-    def _loader_options(self) -> dict[str, Any]:
+    def _loader_options(self, *, in_parts: bool = False) -> dict[str, Any]:
         workers = self.settings.batch.workers
         return {
-            "collate_fn": Collator(self.tokenizers.source_pad_id),
+            "collate_fn": Collator(self.tokenizers.source_pad_id, in_parts=in_parts),
             "num_workers": workers,
             "persistent_workers": workers > 0,
             "pin_memory": torch.cuda.is_available(),

@@ -5,6 +5,7 @@
 Shapes: B batch, S source length, T target length, N label positions.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -28,19 +29,27 @@ class LabelLosses:
     _head: Head | None
 
     def training_loss(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, label_smoothing: float = 0.0
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        *,
+        label_smoothing: float = 0.0,
+        parts: Sequence[Sequence[int]] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The loss summed over label positions, without the full logits: only those positions reach the output matrix.
 
         Args:
             input_ids, attention_mask: (B, S). labels: (B, T) with -100 past each row's length.
             label_smoothing: share of the target distribution spread evenly over the vocabulary.
+            parts: rows and longest target of each part of the batch, in the order of its rows. Each is decoded by
+                itself, without the padding that another part needs; left out, all rows are decoded at once.
 
         Returns:
             Summed loss (with gradient), summed negative log-likelihood without smoothing (detached), both float32
             scalars, and the number of label positions. Divide by the positions of the whole optimizer step.
         """
-        loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing)
+        loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing, parts=parts)
         return loss, nll_N.sum(), (labels != IGNORED).sum()
 
     @torch.no_grad()
@@ -51,7 +60,7 @@ class LabelLosses:
 
         With ``read_source=False`` the decoder stands alone: its cross-attention is skipped, as if there were none.
         """
-        _, nll_N = self._label_losses(input_ids, attention_mask, labels, 0.0, read_source)
+        _, nll_N = self._label_losses(input_ids, attention_mask, labels, 0.0, read_source=read_source)
         is_label_BT = labels != IGNORED
         row_N = is_label_BT.nonzero()[:, 0]
         return nll_N.new_zeros(len(labels)).index_add(0, row_N, nll_N), is_label_BT.sum(dim=1)
@@ -62,21 +71,31 @@ class LabelLosses:
         attention_mask: Tensor,
         labels: Tensor,
         label_smoothing: float,
+        *,
         read_source: bool = True,
+        parts: Sequence[Sequence[int]] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        ids_BT, mask_BT = self.prepare_decoder_input_ids_from_labels(labels), mask_of_shifted(labels)
-        decode = partial(
-            self._decode,
-            self._project(self._encode(input_ids, attention_mask)[0]) if read_source else None,
-            attention_mask if read_source else None,
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            use_cache=False,
-            **decoder_positions(self.config, ids_BT, mask_BT),
-        )
+        rows, lengths = zip(*(parts or [labels.shape]), strict=True)
+        sources: Any = [(None, None)] * len(rows)
+        if read_source:
+            states_BSH = self._project(self._encode(input_ids, attention_mask)[0])
+            sources = zip(states_BSH.split(rows), attention_mask.split(rows), strict=True)
+        decoded = []
+        for source, labels_BT, length in zip(sources, labels.split(rows), lengths, strict=True):
+            labels_BT = labels_BT[:, :length]
+            ids_BT, mask_BT = self.prepare_decoder_input_ids_from_labels(labels_BT), mask_of_shifted(labels_BT)
+            decode = partial(
+                self._decode,
+                *source,
+                input_ids=ids_BT,
+                attention_mask=mask_BT,
+                use_cache=False,
+                **decoder_positions(self.config, ids_BT, mask_BT),
+            )
+            decoded.append((decode, labels_BT))
         if self._head is None:
-            self._head = self._judge_head(ids_BT[:1, :1])
-        return summed_loss(decode, self.get_output_embeddings(), self._head, labels != IGNORED, labels, label_smoothing)
+            self._head = self._judge_head(self.prepare_decoder_input_ids_from_labels(labels[:1, :1]))
+        return summed_loss(decoded, self.get_output_embeddings(), self._head, label_smoothing)
 
     @torch.no_grad()
     def _judge_head(self, ids_BT: Tensor) -> Head:

@@ -6,7 +6,7 @@ The documented ``forward(labels=...)`` returns logits of B x T x V. Training doe
 to 128 tokens over BERT's vocabulary they are 250 MB in fp32, and as much again for their gradient.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
@@ -74,40 +74,43 @@ def _entering(output: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator
 
 
 def summed_loss(
-    decode: Callable[[], Any],
-    output: nn.Module,
-    head: Head,
-    is_label_BT: Tensor,
-    labels_BT: Tensor,
-    label_smoothing: float,
+    parts: Sequence[tuple[Callable[[], Any], Tensor]], output: nn.Module, head: Head, label_smoothing: float
 ) -> tuple[Tensor, Tensor]:
     """The summed smoothed loss (with gradient) and each label's negative log-likelihood (N, detached), in float32.
 
-    ``decode()`` runs the decoder; ``output`` is its output matrix. Behind a plain head positions are taken ``CHUNK`` at
-    a time; with more than one chunk the logits are recomputed in the backward pass instead of kept.
+    ``parts`` are some rows each: ``decode()`` runs the decoder on them, and their labels (B, T). ``output`` is the
+    decoder's output matrix. Behind a plain head the positions of all parts are taken ``CHUNK`` at a time; with more
+    than one chunk the logits are recomputed in the backward pass instead of kept.
     """
-    labels_N = labels_BT[is_label_BT]
+    # As indices and before the first decoder runs: a device is waited for to know how many there are.
+    found = [(decode, (labels != IGNORED).nonzero(as_tuple=True), labels) for decode, labels in parts]
     if head is Head.hidden:
-        return _chunk_loss(decode().logits[is_label_BT], labels_N, label_smoothing)
+        return _summed(_chunk_loss(decode().logits[at], labels[at], label_smoothing) for decode, at, labels in found)
     if head is Head.scaled:
-        with _entering(output, lambda hidden: hidden[is_label_BT][None]):
-            return _chunk_loss(decode().logits[0], labels_N, label_smoothing)
+        losses = []
+        for decode, at, labels in found:
+            with _entering(output, lambda hidden, at=at: hidden[at][None]):  # type: ignore[misc]
+                losses.append(_chunk_loss(decode().logits[0], labels[at], label_smoothing))
+        return _summed(losses)
     with _entering(output, lambda hidden: hidden[:, :0]) as entered:
-        decode()
-    hidden_NH = entered[0][is_label_BT]
+        for decode, _, _ in found:
+            decode()
+    hidden_NH = torch.cat([hidden[at] for hidden, (_, at, _) in zip(entered, found, strict=True)])
+    labels_N = torch.cat([labels[at] for _, at, labels in found])
 
     def chunk_loss(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return _chunk_loss(output(hidden), labels, label_smoothing)
 
     if hidden_NH.shape[0] <= CHUNK:
         return chunk_loss(hidden_NH, labels_N)
-    losses, nlls = zip(
-        *(
-            checkpoint(chunk_loss, hidden, labels, use_reentrant=False)
-            for hidden, labels in zip(hidden_NH.split(CHUNK), labels_N.split(CHUNK), strict=True)
-        ),
-        strict=True,
+    return _summed(
+        checkpoint(chunk_loss, hidden, labels, use_reentrant=False)
+        for hidden, labels in zip(hidden_NH.split(CHUNK), labels_N.split(CHUNK), strict=True)
     )
+
+
+def _summed(found: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    losses, nlls = zip(*found, strict=True)
     return torch.stack(losses).sum(), torch.cat(nlls)
 
 

@@ -14,6 +14,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
@@ -128,7 +129,7 @@ class SummarizationModule(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         self._step_sums = None
 
-    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         # What dropout draws is a matter of the seed, the rank and the batch, not of what was drawn before: a resumed
         # fit repeats it, whatever validations, loaders and earlier jobs have drawn meanwhile.
         place = [self.seed, self.global_rank, self.current_epoch, batch_idx]
@@ -136,13 +137,15 @@ class SummarizationModule(L.LightningModule):
         # Lightning counts the step that loggers see apart from global_step, and is one ahead of it after a resume.
         self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss, nll, tokens = self.model.training_loss(
-            batch["input_ids"], batch["attention_mask"], batch["labels"], label_smoothing=self.optim.label_smoothing
-        )
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        # Ranks have unequal numbers of parts; shards are gathered at every pass of the decoder, by all ranks or none.
+        whole = isinstance(self.trainer.strategy, DDPStrategy | SingleDeviceStrategy)
+        parts = batch.get("parts") if whole else None
+        ids = batch["input_ids"], batch["attention_mask"], batch["labels"]
+        loss, nll, tokens = self.model.training_loss(*ids, label_smoothing=self.optim.label_smoothing, parts=parts)
         sums = torch.stack([nll.detach().float(), tokens.float()])
         self._step_sums = sums if self._step_sums is None else self._step_sums + sums
-        self._meter.count(batch, self._flops_now())
+        self._meter.count(batch, self._flops_now(), parts)
         self._watch.take(batch)
         # Lightning divides by the number of accumulated batches; the division that counts comes before clipping.
         return loss * (self.trainer.accumulate_grad_batches * SUM_SCALE)

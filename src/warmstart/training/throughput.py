@@ -5,7 +5,8 @@ Time spent in validation is left out. Counts stay on the device until they are r
 
 import sys
 import time
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,8 +37,8 @@ class ThroughputMeter:
         self._model_flops: TrainingFlops | None = None
         self._seen: Tensor | None = None  # of the batches that were not read yet
 
-    def count(self, batch: dict[str, Tensor], flops: TrainingFlops) -> None:
-        """Add a batch; the clock starts at the first.
+    def count(self, batch: dict[str, Any], flops: TrainingFlops, parts: Sequence[Sequence[int]] | None = None) -> None:
+        """Add a batch, decoded in these ``parts``; the clock starts at the first.
 
         ``flops`` is what the model costs as it is now. Where that changes (a thaw), the device is waited for, once.
         """
@@ -48,9 +49,10 @@ class ThroughputMeter:
             self._model_flops = flops
         seen = lengths_seen(batch, flops.window)
         self._seen = seen if self._seen is None else self._seen + seen
+        decoded = sum(rows * longest for rows, longest in parts or [batch["labels"].shape])
         self._now = self._now._replace(
             examples=self._now.examples + len(batch["input_ids"]),
-            places=self._now.places + batch["input_ids"].numel() + batch["labels"].numel(),
+            places=self._now.places + batch["input_ids"].numel() + decoded,
         )
 
     def pause(self) -> None:

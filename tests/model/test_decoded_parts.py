@@ -1,0 +1,90 @@
+"""A batch that is decoded in parts has the loss and the gradient that it has as a whole, and less padding."""
+
+import pytest
+import torch
+from test_grafting import build
+from tiny import OURS, decoder_half, half, source
+
+from warmstart.model import loss as loss_module
+
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+GPT2 = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+PAIRS = {
+    "native": lambda: OURS.join(half("bert", **NO_DROPOUT), decoder_half("gpt2", 24, **GPT2)),  # with a projection
+    # Positions behind the pad id, read off the mask of each part.
+    "positions": lambda: OURS.join(
+        half("bert", **NO_DROPOUT), decoder_half("roberta", **NO_DROPOUT), decoder_start_token_id=1
+    ),
+    "grafted": lambda: build("llama"),
+    "scaled head": lambda: build("gemma2"),
+    "state space": lambda: build("mamba"),
+}
+LENGTHS = [2, 2, 3, 3, 8]
+PARTS = [(4, 3), (1, 8)]
+
+
+@pytest.fixture(params=PAIRS)
+def model(request):
+    torch.manual_seed(0)
+    return PAIRS[request.param]().double()
+
+
+def batch():
+    labels = torch.randint(5, 60, (5, 8), generator=torch.Generator().manual_seed(2))
+    for row, length in enumerate(LENGTHS):
+        labels[row, length:] = -100
+    return source(5) | {"labels": labels}
+
+
+def trained(model, **options):
+    model.zero_grad()
+    loss, nll, tokens = model.training_loss(**batch(), **options)
+    loss.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return loss.detach(), nll, tokens, gradients
+
+
+def assert_same(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)  # RMS norms and scans are in float32 all the same
+
+
+@pytest.mark.parametrize("chunk", [4096, 5])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_and_every_gradient_are_those_of_the_whole_batch(model, smoothing, chunk, monkeypatch):
+    monkeypatch.setattr(loss_module, "CHUNK", chunk)
+    whole = trained(model, label_smoothing=smoothing)
+    assert whole[2] == sum(LENGTHS)
+    assert len(whole[3]) > 10
+    assert_same(trained(model, label_smoothing=smoothing, parts=PARTS), whole)
+
+
+def test_checkpointed_activations_are_those_of_the_part_that_they_belong_to(model):
+    whole = trained(model.train())
+    model.activation_checkpointing_enable()
+    assert_same(trained(model, parts=PARTS), whole)
+
+
+def test_the_decoder_reads_no_more_than_the_parts_and_the_encoder_reads_once(model):
+    read = {"encoder": [], "decoder": []}
+    for name, shapes in read.items():
+        embeddings = getattr(model, name).get_input_embeddings()
+        embeddings.register_forward_hook(lambda _, args, output, shapes=shapes: shapes.append(tuple(args[0].shape)))
+    model.training_loss(**batch())  # tries the head on one token
+    for shapes in read.values():
+        shapes.clear()
+    model.training_loss(**batch(), parts=PARTS)
+    assert read == {"encoder": [(5, 9)], "decoder": PARTS}
+
+
+def test_logits_of_more_than_a_chunk_are_not_kept_though_each_part_has_fewer(monkeypatch):
+    monkeypatch.setattr(loss_module, "CHUNK", 12)
+    model, made = PAIRS["native"](), []
+    loss, _, _ = model.training_loss(**batch(), parts=PARTS)
+    model.get_output_embeddings().register_forward_hook(lambda _, args, output: made.append(len(output)))
+    loss.backward()
+    assert sorted(made) == [6, 12]  # again, a chunk at a time
+
+
+def test_parts_that_are_not_the_batch_are_refused():
+    with pytest.raises(RuntimeError, match="split"):
+        PAIRS["native"]().training_loss(**batch(), parts=[(4, 3)])
