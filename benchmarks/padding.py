@@ -49,14 +49,14 @@ def main() -> None:
             short, long = token_weights(plan, target)
             print(f"{name:20} {len(plan)} batches, {padding:.1%} padding, ", end="")
             print(f"weight of a token {short:.2f} in short and {long:.2f} in long summaries")
-        print(f"by the document, cut in two parts that save (as it is done: {WORTH}):")
+        print(f"by the document and decoded in two parts, where that saves at least ({WORTH:.2%} is what is done)")
         plan = plans["by the document"]
         for worth in (0, 1 / 64, 1 / 32, 1 / 16):
             padding = 1 - (sum(source) + sum(target)) / padded_tokens(plan, source, target, worth)
             cut = sum(
                 len(parts_of(max(source[i] for i in batch), [target[i] for i in batch], worth)) > 1 for batch in plan
             )
-            print(f"{worth:<20} {cut} of {len(plan)} batches cut, {padding:.1%} padding")
+            print(f"{worth:<20.2%} {cut} of {len(plan)} batches cut, {padding:.1%} padding")
 
 
 if __name__ == "__main__":

@@ -211,9 +211,11 @@ def save(pair: Pair) -> None:
 
 @torch.no_grad()
 def short_loss(pair: Pair) -> None:
-    """The loss that never builds the logits is the loss."""
-    total, _, count = pair.model.training_loss(**pair.padded, labels=pair.labels)
-    same(total / count, pair.model(**pair.padded, labels=pair.labels).loss, "training_loss is another loss")
+    """The loss that never builds the logits is the loss, of a batch that is decoded in parts, too."""
+    expected = pair.model(**pair.padded, labels=pair.labels).loss
+    for parts in (None, [(ROWS - 1, TARGET), (1, TARGET - 2)]):
+        total, _, count = pair.model.training_loss(**pair.padded, labels=pair.labels, parts=parts)
+        same(total / count, expected, f"training_loss is another loss{' in parts' if parts else ''}")
 
 
 CHECKS: dict[str, Callable[[Pair], None]] = {
