@@ -53,6 +53,22 @@ def test_gradients_of_batches_in_parts_are_those_of_one(size, accumulate, tmp_pa
     assert log.of("train/loss") == pytest.approx(log.of("validation/loss"), rel=1e-6)  # which is never cut
 
 
+def test_compiled_layers_decode_whole_batches(tmp_path):
+    data = [in_parts(batch) for batch in batches(4)]
+    found = []
+    for compiled in (False, True):
+        module = Recorder(tiny_model().double(), Letters(), STILL, {"max_new_tokens": 4}, total_steps=4, hparams={})
+        if compiled:
+            for layer in (*module.model.encoder.encoder.layer, *module.model.decoder.bert.encoder.layer):
+                layer.compile(backend="eager", dynamic=True)
+        fit(tmp_path / str(compiled), 4, 2, train=data, module=module, clip_norm=0.0)
+        found.append(module.throughput()["padding_fraction"])
+        assert_same(module.gradients[0], reference_gradients(rows()))
+    real = sum(int(batch["attention_mask"].sum() + (batch["labels"] != -100).sum()) for batch in data)
+    places = [8 * 6 + sum(a * b for batch in data for a, b in batch["parts"]), 8 * (6 + 9)]
+    assert found == pytest.approx([1 - real / count for count in places])
+
+
 def test_a_window_that_the_epoch_cuts_short_is_divided_by_its_own_tokens(tmp_path):
     module, trainer = fit(tmp_path, 3, 2, clip_norm=0.0)  # batches of 3, 3 and 2 rows, two accumulated
     assert trainer.global_step == 2

@@ -28,10 +28,15 @@ def compile_layers(model: Any) -> list[nn.Module]:
     return layers
 
 
+def compiled_layers(model: Any) -> list[nn.Module]:
+    """What :func:`compile_layers` has compiled; nothing inside :func:`uncompiled`."""
+    return [module for module in model.modules() if module._compiled_call_impl is not None]
+
+
 @contextmanager
 def uncompiled(model: Any) -> Iterator[None]:
     """Inside, compiled layers run as they were written: a cache that grows at each step would compile at each step."""
-    layers = [module for module in model.modules() if module._compiled_call_impl is not None]
+    layers = compiled_layers(model)
     kept = [layer._compiled_call_impl for layer in layers]
     for layer in layers:
         layer._compiled_call_impl = None

@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from warmstart import __version__
 from warmstart.errors import UserError
+from warmstart.model.compiling import compiled_layers
 from warmstart.model.flops import TrainingFlops, count_flops
 from warmstart.training.loss_watch import NOTES, REMEDY, LossWatch
 from warmstart.training.matrix_peak import MatrixPeak, matrix_peak
@@ -93,6 +94,7 @@ class SummarizationModule(L.LightningModule):
         self.samples: list[dict[str, Any]] = []  # the last validation's: index, prediction, reference
         self._sample = ValidationSample(validation_samples, getattr(tokenizers, "source_pad_id", 0))
         self._step_sums: Tensor | None = None  # likelihood and label tokens of the optimizer step so far
+        self._in_parts = False  # whether batches are decoded in the parts that they name
         self._meter = ThroughputMeter()
         self._flops: tuple[bool, TrainingFlops] | None = None  # whether the halves train already, and a step's FLOPs
         self._peak: MatrixPeak | None = None
@@ -120,6 +122,10 @@ class SummarizationModule(L.LightningModule):
     # --- training --------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
+        # Ranks have unequal numbers of parts; shards are gathered at every pass of the decoder, by all ranks or none.
+        holds_all = isinstance(self.trainer.strategy, DDPStrategy | SingleDeviceStrategy)
+        # Parts of one row or without a padded source would double the graphs, past the limit of what torch compiles.
+        self._in_parts = holds_all and not compiled_layers(self.model)
         self._peak = matrix_peak(self.device, str(self.trainer.precision))
 
     def on_train_start(self) -> None:
@@ -138,9 +144,7 @@ class SummarizationModule(L.LightningModule):
         self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        # Ranks have unequal numbers of parts; shards are gathered at every pass of the decoder, by all ranks or none.
-        whole = isinstance(self.trainer.strategy, DDPStrategy | SingleDeviceStrategy)
-        parts = batch.get("parts") if whole else None
+        parts = batch.get("parts") if self._in_parts else None
         ids = batch["input_ids"], batch["attention_mask"], batch["labels"]
         loss, nll, tokens = self.model.training_loss(*ids, label_smoothing=self.optim.label_smoothing, parts=parts)
         sums = torch.stack([nll.detach().float(), tokens.float()])
