@@ -144,6 +144,8 @@ def _compiled(compiler: str) -> Path:
         try:
             command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(partial)]
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
             partial.replace(library)
         finally:
             partial.unlink(missing_ok=True)
