@@ -2,9 +2,9 @@
 
     kernels = cpu_kernels()  # None: this machine cannot have them, and torch's operations serve
 
-A decoding step reads all weights and caches for a few rows, and torch's products reach half of the memory's bandwidth
-at that (docs/performance.md). The compiled library lies in ``~/.cache/warmstart/kernels-<user id>`` (or below
-``$WARMSTART_CACHE``), named by source, compiler and processor. ``WARMSTART_KERNELS=0`` goes without.
+A decoding step reads all weights and caches for a few rows, and torch's products reach half to two thirds of the
+memory's bandwidth at that (docs/performance.md). The compiled library lies in ``~/.cache/warmstart/kernels-<user id>``
+(or below ``$WARMSTART_CACHE``), named by source, compiler and processor. ``WARMSTART_KERNELS=0`` goes without.
 
 Shapes: B batch, N heads, T queries, S keys, D width of a head; M rows, K inner width, C columns of the product.
 """

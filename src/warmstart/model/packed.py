@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 from warmstart.model.cpu_kernels import are_plain, cpu_kernels
 
 FEWEST, MOST = 2, 512  # rows for which a kept layout is worth its copy
-FEW = 32  # rows for which our kernel is the faster: 28 ms to 36 at 16 rows, 83 to 76 at 64 (all of GPT-2's)
+FEW = 32  # rows for which our kernel is the faster: 31 ms to 38 at 16 rows, 92 to 81 at 64 (all of GPT-2's)
 LARGEST = 2 * 2**30
 _DTYPES = (torch.float32, torch.bfloat16)
 

@@ -1,6 +1,6 @@
 """The compiled kernels of a decoding step against torch's operations, alternately in one process.
 
-    python benchmarks/kernels.py
+    python benchmarks/decoding_kernels.py
 
 Attention as GPT-2's and wider decoders have it at a step, and GPT-2's matrices for some numbers of rows in float32.
 Everything 12 layers read is more than a cache holds, so memory is read each time; its reading alone is the limit.
