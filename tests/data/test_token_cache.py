@@ -10,7 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from warmstart.data.build_once import build_once, cache_root
+from warmstart.cache import cache_root
+from warmstart.data.build_once import build_once
 from warmstart.data.sources import Example
 from warmstart.data.token_cache import tokenized_split
 from warmstart.data.written import read_written

@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from warmstart.app.loading import load_trained
 from warmstart.app.schema import Config
-from warmstart.data.build_once import cache_root
+from warmstart.cache import cache_root
 from warmstart.errors import UserError
 
 _log = logging.getLogger(__name__)

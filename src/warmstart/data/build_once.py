@@ -1,18 +1,11 @@
 """Folders that are built once and then only read: whole or absent, however many processes ask at the same time."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
 from warmstart.atomic import replacing_folder
-
-
-def cache_root(cache_dir: str | None = None) -> Path:
-    """Where built folders live: ``cache_dir``, else ``$WARMSTART_CACHE``, else ``~/.cache/warmstart``."""
-    chosen = cache_dir or os.environ.get("WARMSTART_CACHE") or "~/.cache/warmstart"
-    return Path(chosen).expanduser()
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:

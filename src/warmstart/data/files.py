@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+from warmstart.cache import cache_root
 from warmstart.data.bad_rows import BadRows, BadText, text_of
-from warmstart.data.build_once import build_once, cache_root
+from warmstart.data.build_once import build_once
 from warmstart.data.row_store import FORMAT_VERSION, SPLIT_OFF, StoredRows, open_rows, write_rows
 from warmstart.data.settings import DataSettings, OnBadRow
 from warmstart.data.sources import SPLITS, Example

@@ -23,7 +23,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from warmstart.atomic import naming, save_array
-from warmstart.data.build_once import build_once, cache_root
+from warmstart.cache import cache_root
+from warmstart.data.build_once import build_once
 from warmstart.data.sources import Example
 from warmstart.data.tokenizers import TokenizerPair
 

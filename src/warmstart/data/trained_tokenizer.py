@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from warmstart.data.build_once import build_once, cache_root
+from warmstart.cache import cache_root
+from warmstart.data.build_once import build_once
 from warmstart.errors import UserError
 from warmstart.model.settings import HalfSettings, Scale
 

@@ -229,6 +229,11 @@ void columns(const float* rows, const float* weight, long K, floats bias, float*
     }
 }
 
+constexpr struct {
+    int rows;
+    decltype(&columns<1>) run;
+} BY_ROWS[] = {{16, columns<16>}, {12, columns<12>}, {8, columns<8>}, {4, columns<4>}, {2, columns<2>}, {1, columns<1>}};
+
 }  // namespace
 
 extern "C" {
@@ -253,12 +258,11 @@ void warmstart_product(const float* rows, const float* weight, const float* bias
         floats added{};
         if (bias) std::memcpy(&added, bias + c, kept * sizeof(float));
         for (long m = 0; m < M;) {
-            long left = M - m;
-            auto some = left >= 16 ? columns<16> : left >= 12 ? columns<12> : left >= 8 ? columns<8>
-                      : left >= 4 ? columns<4> : left >= 2 ? columns<2> : columns<1>;
-            some(turned.data() + m / MOST_ROWS * K * MOST_ROWS + m % MOST_ROWS, weight + c * K, K, added,
-                 result + m * C + c, C, kept);
-            m += left >= 16 ? 16 : left >= 12 ? 12 : left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+            const auto* some = BY_ROWS;
+            while (some->rows > M - m) some++;
+            some->run(turned.data() + m / MOST_ROWS * K * MOST_ROWS + m % MOST_ROWS, weight + c * K, K, added,
+                      result + m * C + c, C, kept);
+            m += some->rows;
         }
     }
 }

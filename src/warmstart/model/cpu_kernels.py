@@ -17,11 +17,15 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from warmstart.atomic import replacing
+from warmstart.cache import cache_root
 
 WIDTHS = (32, 64, 96, 128, 256)  # of a head
 _SOURCE = Path(__file__).with_name("cpu_kernels.cpp")
@@ -44,15 +48,21 @@ class CpuKernels:
 
     @staticmethod
     def can_attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
-        """Whether :meth:`attend` is made for these: plain CPU tensors of one type, a known width, rows in one piece."""
+        """Whether :meth:`attend` is made for these, and their sizes agree: it reads memory and checks nothing itself.
+
+        Plain CPU tensors of one type, heads of a known width whose elements lie together, keys for each head and query.
+        """
         tensors = (query, key, value)
         return (
-            query.dtype in (torch.float32, torch.bfloat16)
+            query.shape[:2] == key.shape[:2]
+            and query.shape[-1] == key.shape[-1]
+            and key.shape == value.shape
+            and query.dtype in (torch.float32, torch.bfloat16)
             and all(x.dtype == query.dtype and x.stride(-1) == 1 for x in tensors)
-            and query.shape[-1] == value.shape[-1]
             and query.shape[-1] in WIDTHS
             and key.shape[2] > 0
             and (mask is None or (mask.dtype == torch.bool and mask.stride(-1) == 1))
+            and (mask is None or (mask.shape[1] == 1 and mask.shape[-1] == key.shape[2]))
             and are_plain(*tensors, *([] if mask is None else [mask]))
         )
 
@@ -87,6 +97,7 @@ class CpuKernels:
     def product(self, rows: Tensor, laid_out: Tensor, bias: Tensor | None, columns: int) -> Tensor:
         """``F.linear`` of rows (..., K) with a matrix of so many ``columns`` from :meth:`laid_out`, in float32."""
         inner = rows.shape[-1]
+        assert inner == laid_out.shape[1], f"rows of {inner} and a matrix of {laid_out.shape[1]}"
         rows = rows.contiguous()
         result = rows.new_empty(*rows.shape[:-1], columns)
         pointers = rows.data_ptr(), laid_out.data_ptr(), None if bias is None else bias.data_ptr(), result.data_ptr()
@@ -131,8 +142,7 @@ def _compiled(compiler: str) -> Path:
     processor = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags")), "")
     about = (_SOURCE.read_text(), " ".join(_FLAGS), version, processor)
     name = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
-    root = Path(os.environ.get("WARMSTART_CACHE") or "~/.cache/warmstart").expanduser()
-    folder = root / f"kernels-{os.getuid()}"
+    folder = cache_root() / f"kernels-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     owner = folder.stat()
     if owner.st_uid != os.getuid() or owner.st_mode & 0o022:
@@ -140,14 +150,11 @@ def _compiled(compiler: str) -> Path:
     library = folder / f"{name}.so"
     if not library.is_file():
         began = time.perf_counter()
-        partial = folder / f".{name}.{os.getpid()}.so"
-        try:
-            command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(partial)]
+        with tempfile.TemporaryDirectory() as place:
+            made = Path(place) / library.name
+            command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(made)]
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            partial.replace(library)
-        finally:
-            partial.unlink(missing_ok=True)
+            with replacing(library, "wb") as file:
+                file.write(made.read_bytes())
         _log.info("Kernels for this CPU compiled in %.0f s: %s", time.perf_counter() - began, library)
     return library

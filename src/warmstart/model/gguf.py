@@ -7,12 +7,12 @@ nothing that four bits kept) and the tokenizer.
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 from filelock import FileLock
 
 from warmstart.atomic import replacing_folder
+from warmstart.cache import cache_root
 from warmstart.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def converted(file: Path) -> Path:
     """
     if not file.is_file():
         raise UserError(f"{file} was asked for, but it does not exist.")
-    folder = _cache_root() / f"{file.stem}-{_hash(file)}"
+    folder = cache_root() / "gguf" / f"{file.stem}-{_hash(file)}"
     if (folder / "config.json").exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -57,10 +57,6 @@ def _convert(file: Path, folder: Path) -> None:
     model.load_state_dict(loaded.state_dict())
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def _cache_root() -> Path:
-    return Path(os.environ.get("WARMSTART_CACHE", Path.home() / ".cache" / "warmstart")) / "gguf"
 
 
 def _hash(file: Path) -> str:

@@ -49,7 +49,8 @@ class Layouts(dict[str, Product]):
         """Lay ``weight`` out for about so many rows."""
         self.bytes += weight_CK.numel() * weight_CK.element_size()
         kernels = cpu_kernels()
-        if kernels is not None and weight_CK.dtype == torch.float32 and rows <= FEW and are_plain(weight_CK):
+        given = [weight_CK] if bias is None else [weight_CK, bias]
+        if kernels and rows <= FEW and are_plain(*given) and all(x.dtype == torch.float32 for x in given):
             ours = kernels.laid_out(weight_CK)
             self[name] = lambda input: kernels.product(input, ours, bias, len(weight_CK))
         else:
