@@ -41,6 +41,17 @@ def test_ties_are_torchs():
     same(scores, 8)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_other_ties_are_as_good(seed):
+    scores = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(seed)).bfloat16().float()
+    wanted = scores.topk(40)[0]
+    assert (wanted[:, :-1] == wanted[:, 1:]).any()
+    values, places = best_candidates(scores, 40, ties_as_topk=False)
+    assert torch.equal(values, wanted)
+    assert torch.equal(scores.gather(1, places), wanted)
+    assert all(len(set(row)) == 40 for row in places.tolist())
+
+
 def test_what_is_no_number_is_not_lost():
     scores = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(0))
     scores[0, 70] = float("nan")

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from warmstart.model.placed import PlacedLayer, Places
+
 
 class Spare:
     """Memory that a layer has left, one piece for keys and values each, since layers grow one after the other."""
@@ -71,13 +73,22 @@ class BeamLayer(DynamicLayer):
         return grown
 
 
-def use_beam_layers(cache: DynamicCache) -> None:
-    """Let each plain layer of ``cache`` be one of these; what it holds already stays. Sliding windows stay theirs."""
-    spare = Spare()
-    for place, layer in enumerate(cache.layers):
-        if type(layer) is DynamicLayer:
-            mine = BeamLayer(spare)
-            if layer.keys is not None and layer.values is not None:
-                mine.lazy_initialization(layer.keys, layer.values)
-                mine.keys, mine.values = layer.keys, layer.values
-            cache.layers[place] = mine
+def use_beam_layers(cache: DynamicCache, by_place: bool) -> None:
+    """Let each plain layer of ``cache`` be one that beams can share; what it holds already stays.
+
+    Sliding windows stay theirs. ``by_place``: the decoder's attention reads rows where they stand (``placed``).
+    """
+    spare, places = Spare(), None
+    for number, layer in enumerate(cache.layers):
+        if type(layer) is not DynamicLayer:
+            continue
+        keys, values = layer.keys, layer.values
+        if keys is not None and values is not None and by_place and PlacedLayer.serves(keys, values):
+            places = places or Places(keys.shape[0], keys.shape[2])
+            if places.fit(keys):
+                cache.layers[number] = PlacedLayer(keys, values, places)
+                continue
+        cache.layers[number] = mine = BeamLayer(spare)
+        if keys is not None and values is not None:
+            mine.lazy_initialization(keys, values)
+            mine.keys, mine.values = keys, values

@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from warmstart.model.bans import NoEarlyEnd, NoRepeatedNGrams, in_place
 from warmstart.model.beam_cache import use_beam_layers
 from warmstart.model.best_candidates import best_candidates
+from warmstart.model.few_queries import NAME as FEW_QUERIES
 from warmstart.model.shared_source import SourceCache
 
 NEVER = -1.0e9  # transformers' score of what must not be chosen: sums with it decide ties, so it has to be the same
@@ -114,7 +115,9 @@ def beam_search(
     results = _begin(input_ids, beams, config.max_length, fill)
     rows: Any = input_ids
     outputs = model._prefill(input_ids, config, model_kwargs)
-    use_beam_layers(_of_target(model_kwargs["past_key_values"]))
+    of_decoder = getattr(model.config, "decoder", model.config)
+    by_place = getattr(of_decoder, "_attn_implementation", None) == FEW_QUERIES
+    use_beam_layers(_of_target(model_kwargs["past_key_values"]), by_place)
     while True:
         model_kwargs = model._update_model_kwargs_for_generation(
             outputs, model_kwargs, is_encoder_decoder=model.config.is_encoder_decoder
@@ -124,7 +127,8 @@ def beam_search(
         scores_RV = logits_processor(rows, torch.log_softmax(logits_RV, dim=-1, dtype=torch.float32))
         sources, vocabulary = len(state.place), scores_RV.shape[-1]
         scores_BKV = scores_RV.view(sources, beams, vocabulary).add_(state.scores[:, :, None])
-        scores_BC, chosen_BC = best_candidates(scores_BKV.flatten(1), candidates)
+        exact = logits_RV.dtype == torch.float32
+        scores_BC, chosen_BC = best_candidates(scores_BKV.flatten(1), candidates, ties_as_topk=exact)
         from_BC = chosen_BC // vocabulary
         ids_BCL = _take(state.ids, from_BC)
         ids_BCL[:, :, length] = chosen_BC % vocabulary

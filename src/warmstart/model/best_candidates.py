@@ -12,10 +12,11 @@ BLOCK = 128
 _FEW = 64 * BLOCK  # scores of which torch's own is as fast
 
 
-def best_candidates(scores_BX: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def best_candidates(scores_BX: Tensor, count: int, *, ties_as_topk: bool = True) -> tuple[Tensor, Tensor]:
     """The ``count`` best scores of each row and their places, both (B, count), as ``topk`` gives them.
 
-    Equal scores among them are left to torch, so that ties are decided as transformers decides them.
+    Equal scores among them are left to torch's ``topk`` of all, so that ties are decided as transformers decides them.
+    Without ``ties_as_topk`` any of them may stand for another: scores from bfloat16 have some in most rows.
     """
     rows, width = scores_BX.shape
     blocks = width // BLOCK
@@ -27,7 +28,7 @@ def best_candidates(scores_BX: Tensor, count: int) -> tuple[Tensor, Tensor]:
     chosen_BC = blocks_BNX.amax(dim=-1).topk(count)[1]
     of_chosen = blocks_BNX.gather(1, chosen_BC[:, :, None].expand(-1, -1, BLOCK))
     values, found = torch.cat([of_chosen.flatten(1), scores_BX[:, inside:]], dim=1).topk(count + 1)
-    if not (values[:, :-1] > values[:, 1:]).all():
+    if ties_as_topk and not (values[:, :-1] > values[:, 1:]).all():
         values, places = scores_BX.topk(count)
         return values, places
     block = chosen_BC.gather(1, (found // BLOCK).clamp(max=count - 1))

@@ -1,9 +1,10 @@
-// A decoding step's two kernels for a CPU with AVX-512: attention of few queries, and few rows times a matrix.
+// A decoding step's kernels for a CPU with AVX-512: attention of few queries, and few rows times a matrix.
 //
 // Both read far more than they compute, so what counts is that memory is read once, in order, and asked for ahead.
 // Compiled and called by cpu_kernels.py, which checks every argument.
 //
-// B batch, N heads, T queries, S keys, D width of a head; M rows, K inner width, C columns of the product.
+// B batch, N heads, T queries, S keys, D width of a head; M rows, K inner width, C columns of the product. Where there
+// are places (B, S), the key and value at a position stand in that row of their memory, and not all in row b.
 
 #include <cmath>
 #include <cstdint>
@@ -92,11 +93,20 @@ inline void fetch(const T* row) {
         __builtin_prefetch(reinterpret_cast<const char*>(row) + line);
 }
 
+struct Steps {
+    long batch, head, row;
+};
+
 // One head: Q queries at a time, a width of V vectors. Lane c x Q + q of the scores is key c's with query q.
 template <typename T, int Q, int V>
-void read_keys(const T* query, long query_step, const T* key, long key_step, const T* value, long value_step,
-               const uint8_t* mask, long mask_step, long keys, float scale, float* scores, T* read, long read_step) {
+void read_keys(const T* query, long query_step, const T* key, Steps key_step, const T* value, Steps value_step,
+               const int64_t* places, const uint8_t* mask, long mask_step, long keys, float scale, float* scores, T* read,
+               long read_step) {
     constexpr int KEYS = LANES / Q;
+    auto row_of = [&](const T* all, const Steps& step, long s) {
+        s = s < keys ? s : keys - 1;
+        return all + s * step.row + (places ? places[s] * step.batch : 0);
+    };
     floats queries[Q * V];
     for (int q = 0; q < Q; q++)
         for (int v = 0; v < V; v += 2) {
@@ -108,8 +118,8 @@ void read_keys(const T* query, long query_step, const T* key, long key_step, con
     for (long s = 0; s < keys; s += KEYS) {
         floats products[LANES];
         for (int c = 0; c < KEYS; c++) {
-            const T* row = key + (s + c < keys ? s + c : keys - 1) * key_step;
-            fetch<T, V>(row + ROWS_AHEAD * key_step);
+            const T* row = row_of(key, key_step, s + c);
+            fetch<T, V>(row_of(key, key_step, s + c + ROWS_AHEAD));
             for (int v = 0; v < V; v += 2) {
                 Two two = load_two(row + v * LANES);
                 for (int q = 0; q < Q; q++) {
@@ -141,8 +151,8 @@ void read_keys(const T* query, long query_step, const T* key, long key_step, con
     }
     floats reads[Q * V] = {};
     for (long s = 0; s < keys; s++) {
-        const T* row = value + s * value_step;
-        fetch<T, V>(row + ROWS_AHEAD * value_step);
+        const T* row = row_of(value, value_step, s);
+        fetch<T, V>(row_of(value, value_step, s + ROWS_AHEAD));
         for (int v = 0; v < V; v += 2) {
             Two two = load_two(row + v * LANES);
             for (int q = 0; q < Q; q++) {
@@ -160,13 +170,9 @@ void read_keys(const T* query, long query_step, const T* key, long key_step, con
     }
 }
 
-struct Steps {
-    long batch, head, row;
-};
-
 template <typename T, int V>
-void attend(const T* query, Steps q, const T* key, Steps k, const T* value, Steps v, const uint8_t* mask, Steps m,
-            T* read, Steps r, long B, long N, long T_, long S, float scale) {
+void attend(const T* query, Steps q, const T* key, Steps k, const T* value, Steps v, const int64_t* places,
+            const uint8_t* mask, Steps m, T* read, Steps r, long B, long N, long T_, long S, float scale) {
 #pragma omp parallel
     {
         std::vector<float> scores(4 * (S + LANES));
@@ -179,14 +185,15 @@ void attend(const T* query, Steps q, const T* key, Steps k, const T* value, Step
                     while (keys > 1 && !row[keys - 1]) keys--;
                 for (long t = 0; t < T_;) {
                     const T* at = query + b * q.batch + n * q.head + t * q.row;
-                    const T* of_key = key + b * k.batch + n * k.head;
-                    const T* of_value = value + b * v.batch + n * v.head;
+                    const T* of_key = key + (places ? 0 : b * k.batch) + n * k.head;
+                    const T* of_value = value + (places ? 0 : b * v.batch) + n * v.head;
+                    const int64_t* of_places = places ? places + b * S : nullptr;
                     const uint8_t* of_mask = row ? row + t * m.row : nullptr;
                     T* to = read + b * r.batch + n * r.head + t * r.row;
                     long some = T_ - t >= 4 ? 4 : T_ - t >= 2 ? 2 : 1;
                     auto one_head = some == 4 ? read_keys<T, 4, V> : some == 2 ? read_keys<T, 2, V> : read_keys<T, 1, V>;
-                    one_head(at, q.row, of_key, k.row, of_value, v.row, of_mask, m.row, keys, scale, scores.data(), to,
-                             r.row);
+                    one_head(at, q.row, of_key, k, of_value, v, of_places, of_mask, m.row, keys, scale, scores.data(),
+                             to, r.row);
                     t += some;
                 }
             }
@@ -194,13 +201,13 @@ void attend(const T* query, Steps q, const T* key, Steps k, const T* value, Step
 }
 
 template <typename T>
-int attend_by_width(const void* query, const void* key, const void* value, const uint8_t* mask, void* read,
-                    const int64_t* size, const int64_t* step, float scale) {
+int attend_by_width(const void* query, const void* key, const void* value, const int64_t* places, const uint8_t* mask,
+                    void* read, const int64_t* size, const int64_t* step, float scale) {
     auto run = [&](auto kernel) {
         Steps s[5];
         for (int i = 0; i < 5; i++) s[i] = {step[3 * i], step[3 * i + 1], step[3 * i + 2]};
         kernel(static_cast<const T*>(query), s[0], static_cast<const T*>(key), s[1], static_cast<const T*>(value), s[2],
-               mask, s[3], static_cast<T*>(read), s[4], size[0], size[1], size[2], size[3], scale);
+               places, mask, s[3], static_cast<T*>(read), s[4], size[0], size[1], size[2], size[3], scale);
         return 0;
     };
     switch (size[4]) {
@@ -239,11 +246,24 @@ constexpr struct {
 extern "C" {
 
 // What (B, N, T, D) read from keys and values (B, N, S, D). size: B, N, T, S, D. step: of batch, head and row for
-// query, key, value, mask (bool, no heads) and read. bfloat: 1 for bfloat16, 0 for float32. Not 0: no such width.
-int warmstart_attend(int bfloat, const void* query, const void* key, const void* value, const uint8_t* mask, void* read,
-                     const int64_t* size, const int64_t* step, float scale) {
+// query, key, value, mask (bool, no heads) and read. places: none, or (B, S). bfloat: 1 for bfloat16, 0 for float32.
+// Not 0: no such width.
+int warmstart_attend(int bfloat, const void* query, const void* key, const void* value, const int64_t* places,
+                     const uint8_t* mask, void* read, const int64_t* size, const int64_t* step, float scale) {
     auto chosen = bfloat ? attend_by_width<bfloat16> : attend_by_width<float>;
-    return chosen(query, key, value, mask, read, size, step, scale);
+    return chosen(query, key, value, places, mask, read, size, step, scale);
+}
+
+// Rows (B, N, S, D) of so many bytes each, from the places (B, S) of memory whose steps, in bytes, are given.
+void warmstart_in_order(const char* memory, const int64_t* places, char* rows, long B, long N, long S, long bytes,
+                        const int64_t* step) {
+#pragma omp parallel for collapse(2) schedule(static)
+    for (long b = 0; b < B; b++)
+        for (long n = 0; n < N; n++)
+            for (long s = 0; s < S; s++) {
+                const char* from = memory + places[b * S + s] * step[0] + n * step[1] + s * step[2];
+                std::memcpy(rows + ((b * N + n) * S + s) * bytes, from, bytes);
+            }
 }
 
 // (M, K) times the transpose of (C, K), whose columns lie in groups of 16: (C / 16, K, 16), filled up with zeros.

@@ -41,21 +41,29 @@ class CpuKernels:
         loaded = ctypes.CDLL(str(library))
         pointer, sizes = ctypes.c_void_p, ctypes.POINTER(ctypes.c_int64)
         self._attend = loaded.warmstart_attend
-        self._attend.argtypes = [ctypes.c_int, *[pointer] * 5, sizes, sizes, ctypes.c_float]
+        self._attend.argtypes = [ctypes.c_int, *[pointer] * 6, sizes, sizes, ctypes.c_float]
+        self._in_order = loaded.warmstart_in_order
+        self._in_order.argtypes = [*[pointer] * 3, *[ctypes.c_long] * 4, sizes]
+        self._in_order.restype = None
         self._product = loaded.warmstart_product
         self._product.argtypes = [*[pointer] * 4, *[ctypes.c_long] * 3]
         self._product.restype = None
 
     @staticmethod
-    def can_attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
+    def can_attend(
+        query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, places: Tensor | None = None
+    ) -> bool:
         """Whether :meth:`attend` is made for these, and their sizes agree: it reads memory and checks nothing itself.
 
         Plain CPU tensors of one type, heads of a known width whose elements lie together, keys for each head and query.
+        That each place is a row of the memory is for the caller to know.
         """
         tensors = (query, key, value)
+        rows, keys = (key.shape[0], key.shape[2]) if places is None else places.shape
         return (
-            query.shape[:2] == key.shape[:2]
+            query.shape[:2] == (rows, key.shape[1])
             and query.shape[-1] == key.shape[-1]
+            and keys == key.shape[2]
             and key.shape == value.shape
             and query.dtype in (torch.float32, torch.bfloat16)
             and all(x.dtype == query.dtype and x.stride(-1) == 1 for x in tensors)
@@ -66,9 +74,18 @@ class CpuKernels:
             and are_plain(*tensors, *([] if mask is None else [mask]))
         )
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scale: float,
+        places: Tensor | None = None,
+    ) -> Tensor:
         """What (B, N, T, D) read from (B, N, S, D); ``mask`` (B, 1, T, S) is bool, True is read.
 
+        With ``places`` (B, S) row b's key and value at position s stand in row ``places[b, s]`` of (any, N, S, D).
         The result lies in memory as (B, T, N, D), as a decoder wants it next.
         """
         batch, heads, queries, width = query.shape
@@ -78,10 +95,22 @@ class CpuKernels:
         steps += [0, 0, 0] if mask is None else [mask.stride(0), 0, mask.stride(2)]
         size = (ctypes.c_int64 * 5)(batch, heads, queries, key.shape[2], width)
         step = (ctypes.c_int64 * 15)(*steps, *read.stride()[:3])
-        pointers = (query.data_ptr(), key.data_ptr(), value.data_ptr(), None if mask is None else mask.data_ptr())
-        unknown = self._attend(query.dtype == torch.bfloat16, *pointers, read.data_ptr(), size, step, scale)
+        places = places if places is None else places.contiguous()
+        given = (x if x is None else x.data_ptr() for x in (query, key, value, places, mask))
+        unknown = self._attend(query.dtype == torch.bfloat16, *given, read.data_ptr(), size, step, scale)
         assert not unknown, f"no kernel for heads of width {width}"
         return read
+
+    def in_order(self, memory: Tensor, places: Tensor) -> Tensor:
+        """Rows (B, N, S, D) of which position s stands in row ``places[b, s]`` of ``memory`` (any, N, S or more, D)."""
+        (rows, length), (_, heads, _, width) = places.shape, memory.shape
+        assert memory.stride(-1) == 1
+        assert length <= memory.shape[2]
+        places, result = places.contiguous(), memory.new_empty(rows, heads, length, width)
+        steps = (ctypes.c_int64 * 3)(*(step * memory.element_size() for step in memory.stride()[:3]))
+        pointers = memory.data_ptr(), places.data_ptr(), result.data_ptr()
+        self._in_order(*pointers, rows, heads, length, width * memory.element_size(), steps)
+        return result
 
     @staticmethod
     def laid_out(weight: Tensor) -> Tensor:

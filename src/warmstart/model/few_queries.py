@@ -25,6 +25,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from warmstart.model.attention import NAME as LEAN_DROPOUT
 from warmstart.model.attention import attention_probabilities, can_exchange_sdpa
 from warmstart.model.cpu_kernels import cpu_kernels
+from warmstart.model.placed import Placed
 
 NAME = "sdpa_few_queries"
 FEW = 16  # beams of one source are so many queries of its cross-attention
@@ -77,9 +78,11 @@ def read_by_few(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, 
     if groups > 1:  # heads that share keys are so many more queries
         query = query.reshape(batch, key.shape[1], groups * length, width)
         mask = mask if mask is None or mask.shape[2] == 1 else mask.repeat(1, 1, groups, 1)
-    kernels = cpu_kernels()
-    if kernels is not None and kernels.can_attend(query, key, value, mask):
-        read = kernels.attend(query, key, value, mask, scale)
+    kernels, memory, places = cpu_kernels(), (key, value), None
+    if isinstance(key, Placed) and isinstance(value, Placed):
+        memory, places = (key.memory_MNTD, value.memory_MNTD), key.places_RT
+    if kernels is not None and kernels.can_attend(query, *memory, mask, places):
+        read = kernels.attend(query, *memory, mask, scale, places)
     else:
         read = attention_probabilities(query, key, mask, scale) @ value
     return read.reshape(batch, heads, length, -1)
