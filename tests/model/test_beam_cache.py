@@ -7,9 +7,9 @@ from transformers.cache_utils import DynamicCache
 from warmstart.model.beam_cache import BeamLayer, use_beam_layers
 
 
-def token(rows, seed, dtype=torch.float32):
+def token(rows, seed, dtype=torch.float32, width=4):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, 2, 1, 4, generator=generator).to(dtype)
+    return torch.randn(rows, 2, 1, width, generator=generator).to(dtype)
 
 
 def both(rows, dtype=torch.float32, layers=3):

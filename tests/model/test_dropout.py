@@ -28,6 +28,18 @@ def test_the_share_that_is_dropped_is_the_one_asked_for(dropout):
     assert abs(both - dropout**2) < 6 * (dropout**2 / count) ** 0.5
 
 
+def test_the_number_of_threads_changes_no_mask_and_pieces_differ():
+    count, before, masks = 4 * (2**19 + 5), torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        masks.append(kept_bits(count, 0.5, generator(), torch.bfloat16))
+    torch.set_num_threads(before)
+    assert torch.equal(masks[0], masks[1])
+    assert torch.equal(masks[0], masks[2])
+    one, two = masks[0][: 4 * 2**18], masks[0][4 * 2**18 : 4 * 2**19]
+    assert abs((one == two).double().mean() - 0.5) < 0.01
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_seed_drops_the_same_elements_in_every_precision(dtype):
     masks = [kept_bits(1001, 0.25, generator(), each) for each in (torch.float16, dtype)]

@@ -4,10 +4,12 @@
     keep_(values, kept.view(values.shape))      # zero where the mask drops
 
 torch draws a number for each element, one after the other: 6 ms for a million. Here one draw of 64 bits makes four, a
-mask is bits, all set or none, as wide as the number they belong to, and dropping is a bitwise "and". ``LeanDropout``
-draws its mask again in the backward pass, from the seed, instead of keeping it.
+mask is bits, all set or none, as wide as the number they belong to, and dropping is a bitwise "and". Large masks are
+drawn in pieces by all threads. ``LeanDropout`` draws its mask again in the backward pass, from the seed, instead of
+keeping it.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 _STEPS = 2**16  # 16 random bits an element: the share that is dropped is a multiple of 1/65536
+_PIECE = 2**18  # draws by one generator; a mask follows from its seed, however many threads there are
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
 
 
@@ -26,11 +29,31 @@ def dropped_share(dropout: float) -> float:
 def kept_bits(count: int, share: float, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
     """A mask for ``count`` numbers of ``dtype``: integers of its width, -1 for a number that is kept, else 0."""
     threshold = round(share * _STEPS) - _STEPS // 2
-    bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    kept = bits.view(torch.int16)
+    kept = _random_bits(-(-count // 4), generator).view(torch.int16)
     # A comparison would make bools, which take seven times as long to apply; these operations are in place and fast.
     kept.clamp_(threshold - 1, threshold).sub_(threshold).bitwise_not_()
     return kept[:count].to(_BITS[dtype.itemsize])
+
+
+def _random_bits(count: int, generator: torch.Generator) -> Tensor:
+    """So many random int64."""
+    bits = torch.empty(count, dtype=torch.int64)
+    if count <= _PIECE:
+        return bits.random_(-(2**63), None, generator=generator)
+    pieces = bits.split(_PIECE)
+    seeds = torch.randint(2**62, (len(pieces),), generator=generator).tolist()
+
+    def draw(piece: Tensor, seed: int) -> None:
+        piece.random_(-(2**63), None, generator=torch.Generator().manual_seed(seed))
+
+    threads = min(torch.get_num_threads(), len(pieces))
+    if threads == 1:
+        for piece, seed in zip(pieces, seeds, strict=True):
+            draw(piece, seed)
+    else:
+        with ThreadPoolExecutor(threads) as pool:  # for this mask alone: one that is kept would not live through a fork
+            list(pool.map(draw, pieces, seeds))
+    return bits
 
 
 def keep_(values: Tensor, kept: Tensor) -> Tensor:

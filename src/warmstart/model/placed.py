@@ -5,7 +5,7 @@ whole. Here a token's keys and values stay in the row that wrote them; what a ro
 each position, and the order moves the lists. The kernel of few queries reads by such a list (``cpu_kernels``). To
 everything else ``Placed`` is an ordinary tensor: any operation on it gets the rows in order, in memory of their own.
 
-Shapes: M rows of memory, R rows of the batch, N heads of keys, L room for positions, T target length, D width of a head.
+Shapes: M rows of memory, R rows of the batch, N heads of keys, T target length, D width of a head.
 """
 
 from typing import Any
@@ -30,15 +30,17 @@ class Placed(Tensor):
     def __new__(cls, memory_MNTD: Tensor, places_RT: Tensor) -> "Placed":
         rows, length = places_RT.shape
         _, heads, _, width = memory_MNTD.shape
-        shape, about = (rows, heads, length, width), {"dtype": memory_MNTD.dtype, "device": memory_MNTD.device}
-        made: Placed = Tensor._make_wrapper_subclass(cls, shape, **about)  # type: ignore[attr-defined]
+        shape = (rows, heads, length, width)
+        made: Placed = Tensor._make_wrapper_subclass(cls, shape, dtype=memory_MNTD.dtype, device=memory_MNTD.device)
         made.memory_MNTD, made.places_RT = memory_MNTD, places_RT
         return made
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         args, kwargs = tree_map_only(cls, cls.in_order, (args, kwargs or {}))
         return func(*args, **kwargs)
 
@@ -61,7 +63,7 @@ class Places:
         return (keys_RNTD.shape[0], keys_RNTD.shape[2]) == self.of_RT.shape
 
     def reorder(self, beam_idx: Tensor) -> None:
-        """Rows become those at ``beam_idx``, which may leave rows out. Each layer is told, with one and the same tensor."""
+        """Rows become those at ``beam_idx``, and some may go. Every layer says so, with one and the same tensor."""
         if beam_idx is not self._last:
             self.of_RT = self.of_RT.index_select(0, beam_idx)
             self._last = beam_idx
