@@ -46,13 +46,8 @@ def _random_bits(count: int, generator: torch.Generator) -> Tensor:
     def draw(piece: Tensor, seed: int) -> None:
         piece.random_(-(2**63), None, generator=torch.Generator().manual_seed(seed))
 
-    threads = min(torch.get_num_threads(), len(pieces))
-    if threads == 1:
-        for piece, seed in zip(pieces, seeds, strict=True):
-            draw(piece, seed)
-    else:
-        with ThreadPoolExecutor(threads) as pool:  # for this mask alone: one that is kept would not live through a fork
-            list(pool.map(draw, pieces, seeds))
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # one that is kept would not live through a fork
+        list(pool.map(draw, pieces, seeds))
     return bits
 
 
