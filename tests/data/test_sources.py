@@ -1,13 +1,14 @@
 """What is done to every source alike, the written texts, and the hub data set without a hub."""
 
+import tempfile
 import time
 
 import pytest
 
 from warmstart.data.bad_rows import BadRows
-from warmstart.data.cnn_dailymail import rows_of
+from warmstart.data.cnn_dailymail import HubRows, rows_of
 from warmstart.data.settings import DataKind, DataSettings, OnBadRow
-from warmstart.data.sources import Example, load_source
+from warmstart.data.sources import Example, LazyRows, Source, load_source
 from warmstart.errors import UserError
 
 
@@ -87,6 +88,63 @@ def test_fingerprint_of_hub_rows_follows_the_cleaning(hub_like, monkeypatch):
     plain = cnn(monkeypatch, hub_like)
     assert plain.fingerprint() == cnn(monkeypatch, hub_like).fingerprint()
     assert plain.fingerprint() != cnn(monkeypatch, hub_like, clean=["strip_new_marker"]).fingerprint()
+
+
+MANY = 60_000
+
+
+def many_rows(**changed):
+    """More rows than are read for a fingerprint; ``changed`` gives other texts to row 7."""
+    row = {
+        "id": "row",
+        "article": "One ferry is late, and nobody knows why, so all wait at the pier.",
+        "highlights": "Late.",
+    }
+    columns = {name: [f"{text} {i}" for i in range(MANY)] for name, text in row.items()}
+    for name, text in changed.items():
+        columns[name][7] = text
+    return columns
+
+
+@pytest.mark.parametrize("column", ["article", "highlights", "id"])
+def test_one_changed_row_of_a_large_hub_split_changes_its_fingerprint(column, hub_like, monkeypatch, tmp_path):
+    import datasets
+
+    def fingerprint(rows, **kwargs):
+        """As in a run of its own: from Arrow files."""
+        folder = tempfile.mkdtemp(dir=tmp_path)
+        datasets.Dataset.from_dict(rows).save_to_disk(folder)
+        hub_like["train"] = datasets.load_from_disk(folder)
+        return cnn(monkeypatch, hub_like, **kwargs).split_fingerprint("train")
+
+    plain = fingerprint(many_rows())
+    assert fingerprint(many_rows(**{column: "other"})) != plain
+    assert fingerprint(many_rows(), clean=["strip_new_marker"]) != plain
+    assert fingerprint(many_rows(), limit_train=MANY - 1) != plain
+    monkeypatch.setattr(HubRows, "_read", lambda *_: pytest.fail("a row was read, which takes minutes for all"))
+    assert fingerprint(many_rows()) == plain
+
+
+class Counted(LazyRows):
+    """Rows that know nothing of their contents."""
+
+    def __init__(self, changed=None):
+        self.changed = changed
+
+    def __len__(self):
+        return MANY
+
+    def _read(self, index):
+        return Example(str(index), f"Document {index}.", "Other." if index == self.changed else "Summary.")
+
+
+def test_large_split_that_does_not_know_its_contents_is_read_whole():
+    plain, same, other = (
+        Source({"train": Counted(changed)}, name="x", report={}).split_fingerprint("train")
+        for changed in (None, None, 7)
+    )
+    assert plain == same
+    assert plain != other
 
 
 def test_hub_columns(hub_like):

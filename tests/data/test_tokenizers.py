@@ -1,6 +1,9 @@
 """The pair of tokenizers: ends, special ids, round trips, saving, and what happens without a hub."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -112,6 +115,61 @@ def test_fingerprint_is_untouched_by_use_and_tells_tokenizers_apart(pair, family
     pair.encode_sources(["a text"], 3)
     assert pair.fingerprint() == before
     assert family_pair.fingerprint() != before
+
+
+def ctrl(folder, merges):
+    """A tokenizer that is Python alone; its ids for "the cat" depend on the merges."""
+    from transformers import CTRLTokenizer
+
+    folder.mkdir()
+    tokens = ("<unk>", "t@@", "h@@", "e", "th@@", "the", "c@@", "a@@", "t", "ca@@", "cat", "</s>")
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    return CTRLTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), eos_token="</s>")
+
+
+def ctrl_pairs(folder):
+    merges = ["t h", "th e</w>", "c a", "ca t</w>"]
+    some, other = ctrl(folder / "some", merges), ctrl(folder / "other", merges[::2])
+    return TokenizerPair(some, some), TokenizerPair(other, other)
+
+
+def test_python_tokenizers_are_told_apart_by_their_merges(tmp_path):
+    some, other = ctrl_pairs(tmp_path)
+    assert some.encode_sources(["the cat"], 9) != other.encode_sources(["the cat"], 9)
+    assert some.fingerprint() != other.fingerprint()
+
+
+def test_python_tokenizers_are_told_apart_by_their_options(tmp_path):
+    from transformers import ProphetNetTokenizer
+
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "The"]))
+    both = [ProphetNetTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=lower) for lower in (True, False)]
+    lower, cased = (TokenizerPair(tokenizer, tokenizer) for tokenizer in both)
+    assert lower.encode_sources(["The"], 9) != cased.encode_sources(["The"], 9)
+    assert lower.fingerprint() != cased.fingerprint()
+
+
+def test_another_python_tokenizer_takes_a_kept_one_s_place(tmp_path):
+    some, other = ctrl_pairs(tmp_path)
+    some.keep(tmp_path / "kept")
+    other.keep(tmp_path / "kept")
+    text = ["the cat"]
+    assert TokenizerPair.load(tmp_path / "kept").encode_sources(text, 9) == other.encode_sources(text, 9)
+    written = (tmp_path / "kept").stat().st_ino
+    other.keep(tmp_path / "kept")
+    assert (tmp_path / "kept").stat().st_ino == written
+
+
+def test_python_tokenizer_has_the_same_fingerprint_wherever_it_is_loaded(tmp_path):
+    pair, _ = ctrl_pairs(tmp_path)
+    pair.save(tmp_path / "pair")
+    script = f"""if True:
+        from warmstart.data.tokenizers import TokenizerPair
+        print(TokenizerPair.load({str(tmp_path / "pair")!r}).fingerprint())"""
+    environment = os.environ | {"PYTHONHASHSEED": "1", "TMPDIR": str(tmp_path)}
+    elsewhere = subprocess.check_output([sys.executable, "-c", script], cwd=tmp_path, env=environment, text=True)
+    assert elsewhere.strip() == TokenizerPair.load(tmp_path / "pair").fingerprint() == pair.fingerprint()
 
 
 def test_changed_special_ids_are_refused(pair, tmp_path):

@@ -3,6 +3,7 @@
 The rows stay in the Arrow files that ``datasets`` memory-maps; each is turned into an example when it is read.
 """
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,6 +38,15 @@ class HubRows(LazyRows):
         row = self._rows[number]
         name = str(row[self._identifier]) if self._identifier else str(number)
         return Example(name, row[self._document], row[self._summary])
+
+    @property
+    def content(self) -> str:
+        """The same only when the rows are: a hash of the columns as they lie in the Arrow files, 2 s for 1.4 GB."""
+        columns = [self._document, self._summary, *([self._identifier] if self._identifier else [])]
+        digest = hashlib.sha256(self._kept.tobytes())
+        for batch in self._rows.data.select(columns).to_batches():
+            digest.update(batch.serialize())
+        return digest.hexdigest()
 
 
 def read_cnn_dailymail(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:

@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -148,7 +149,7 @@ class TokenizerPair:
         return pair
 
     def fingerprint(self) -> str:
-        """The same for two pairs exactly when they turn the same text into the same ids."""
+        """The same only for pairs that turn the same text into the same ids; it is the same on every machine."""
         digest = hashlib.sha256(json.dumps([self.special_ids(), self.source_pad_id]).encode())
         for tokenizer in (self.source, self.target):
             digest.update(_contents(tokenizer))
@@ -263,11 +264,24 @@ def _joins_word_pieces(tokenizer: Any) -> bool:
 
 def _contents(tokenizer: Any) -> bytes:
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:  # a Python tokenizer has no serialised form
-        about = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
-        return json.dumps(about).encode()
+    if backend is None:
+        return _saved(tokenizer)
     state = json.loads(backend.to_str())
     # Each call leaves its own truncation and padding behind in the backend: no part of what the tokenizer is.
     state.pop("truncation", None)
     state.pop("padding", None)
     return json.dumps(state, sort_keys=True).encode()
+
+
+def _saved(tokenizer: Any) -> bytes:
+    """A Python tokenizer, by what it saves: its ids depend on its merges and options as well as on the vocabulary."""
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+    options = json.loads(files.pop("tokenizer_config.json", b"{}"))
+    # How it was reached, which differs between two runs: no part of what the tokenizer is.
+    for name in ("is_local", "local_files_only"):
+        options.pop(name, None)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    # Some copy their files as they lie on disk now: the vocabulary is the one that is used.
+    return json.dumps([type(tokenizer).__name__, tokenizer.get_vocab(), options, hashes], sort_keys=True).encode()
