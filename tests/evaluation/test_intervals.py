@@ -46,8 +46,18 @@ def test_blocks_bound_memory_without_changing_what_is_estimated(monkeypatch):
     assert bootstrap_interval(values, 500, 0) == pytest.approx(whole, abs=0.03)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_column_that_is_not_finite_has_no_interval_and_spoils_no_other():
+    values = np.random.default_rng(4).normal(0, 1, (40, 3))
+    values[3, 0], values[5, 2] = np.inf, np.nan
+    found = bootstrap_intervals(values, 100, 0)
+    assert np.isnan(found[[0, 2]]).all()
+    assert bootstrap_interval(values[:, 1], 100, 0) == pytest.approx(tuple(found[1]))
+
+
 def test_edges():
-    assert bootstrap_interval(np.array([3.0]), 10, 0) == (3.0, 3.0)
+    assert np.isnan(bootstrap_interval(np.array([3.0]), 10, 0)).all()  # one example does not say how others lie
+    assert bootstrap_interval(np.array([3.0, 3.0]), 10, 0) == (3.0, 3.0)
     with pytest.raises(ValueError, match="examples"):
         bootstrap_interval(np.array([]), 10, 0)
     with pytest.raises(ValueError, match="same examples"):

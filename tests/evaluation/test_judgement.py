@@ -100,6 +100,54 @@ def test_controls_by_likelihood_and_by_the_decoder_alone(judged, references):
     assert "References are less likely with its own: -2.000 nats a token" in verdict(worse)
 
 
+@pytest.mark.filterwarnings("error")
+def test_likelihoods_that_are_not_finite_are_said_and_no_number(references, documents):
+    n = len(references)
+    nats = {"own": np.full(n, 2.0), "shuffled_document": np.full(n, 3.0), "decoder_alone": np.full(n, np.inf)}
+    nats["own"][1] = np.inf
+    said = verdict(judge(references, references, documents, SETTINGS, 0, likelihoods=nats, alone="A text."))
+    assert said.count("Likelihoods of references are not finite, so they are not compared.") == 2
+    assert "nan" not in said
+    assert "inf" not in said
+    assert "It reads its document: +" in said
+    few = {name: values[:4] for name, values in nats.items()}
+    said = verdict(judge(references[:4], references[:4], documents[:4], SETTINGS, 0, likelihoods=few, alone="A text."))
+    assert said.count("Likelihoods of references are not finite, so they are not compared.") == 2
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 10])
+def test_a_few_examples_give_no_verdict(references, documents, n):
+    judgement = judge(references[:n], references[:n], documents[:n], SETTINGS, 0, alone="A text.")
+    said = statements(judgement.metrics, judgement.baselines, judgement.controls)
+    if n == 10:
+        assert any(sentence.startswith("It beats lead1: +") for sentence in said)
+        return
+    difference = f"{judgement.baselines['lead1']['rouge1_difference']:+.2f} ROUGE-1."
+    count = "1 example is" if n == 1 else f"{n} examples are"
+    assert f"{count} too few to tell whether it beats lead1, 10 are needed: {difference}" in said
+    assert any(f"{count} too few to tell whether the source counts" in sentence for sentence in said)
+    assert any("whether it reads its document" in sentence for sentence in said) == (n > 1)
+    assert all("too few" in sentence for sentence in said)
+    shown = Console(file=io.StringIO(), width=80)
+    shown.print(score_table(judgement, "model"))
+    assert ("[" in shown.file.getvalue()) == (n > 1)
+    assert "nan" not in shown.file.getvalue()
+
+
+def test_the_smaller_control_is_of_the_same_examples_by_likelihood(references):
+    n = len(references)
+    nats = {"own": np.arange(n) ** 2.0, "shuffled_document": np.arange(n) ** 3.0, "decoder_alone": np.arange(n) ** 0.5}
+    chosen = EvaluationSettings(bootstrap_samples=50, control_samples=3)
+    judgement = judge(references, references, references, chosen, 0, likelihoods=nats, alone="A text.")
+    control = judgement.controls["shuffled_document"]
+    rows = np.sort(np.random.default_rng(0).choice(n, 3, replace=False))
+    assert control["examples"] == 3
+    assert control["nll"] == pytest.approx((rows**3.0).mean())
+    assert control["nll_difference"] == pytest.approx((rows**2.0 - rows**3.0).mean())
+    assert judgement.metrics["test/nll"] == pytest.approx(nats["own"].mean())
+    assert judgement.controls["decoder_alone"]["nll"] == pytest.approx(nats["decoder_alone"].mean())
+
+
 def test_empty_summaries_are_said():
     assert statements({"test/empty_fraction": 0.25}, {}, {}) == ["25.0% of its summaries are empty."]
 

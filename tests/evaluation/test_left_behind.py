@@ -1,7 +1,9 @@
 """What a run leaves for others: whole files or none, JSON that every reader takes, a card that says it all."""
 
 import json
+import shlex
 
+import numpy as np
 import pytest
 
 from warmstart.errors import UserError
@@ -89,6 +91,27 @@ def test_the_card_names_halves_data_scores_rivals_command_and_licence(documents,
         "## Licence",
     ):
         assert part in card, part
+
+
+@pytest.mark.parametrize("n", [1, 12])
+def test_a_card_from_a_result_with_nulls_says_what_they_mean(documents, references, tmp_path, n):
+    nats = {name: np.full(n, np.nan) for name in ("own", "shuffled_document", "decoder_alone")}
+    settings = EvaluationSettings(bootstrap_samples=50)
+    judgement = judge(references[:n], references[:n], documents[:n], settings, 0, likelihoods=nats, alone="A text.")
+    parts = {name: getattr(judgement, name) for name in ("metrics", "baselines", "controls")}
+    write_result(tmp_path, parts)
+    result = read_result(tmp_path)
+    assert len(result["metrics"]["test/rouge1_ci"]) == 2
+    card = model_card(result)
+    assert sorted(card.splitlines()) == sorted(model_card(parts).splitlines())  # as the run itself writes it
+    assert "Likelihoods of references are not finite" in card
+    assert "| this model | 100.00 |" in card if n == 1 else "| this model | 100.00 (100.00 to 100.00) |" in card
+
+
+def test_the_cards_command_can_be_pasted():
+    words = ['data.path="/my data/x.jsonl"', "optim.betas=[0.9,0.98]", "name=it's"]
+    (command,) = [line for line in model_card({"overrides": words}).splitlines() if line.startswith("python run.py")]
+    assert shlex.split(command) == ["python", "run.py", *words]
 
 
 def test_the_card_of_a_model_that_was_never_scored_says_so():

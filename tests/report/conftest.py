@@ -1,6 +1,7 @@
 """Runs as they lie on disk, written by hand: known numbers, and texts that try to be HTML."""
 
 import json
+import os
 
 import pytest
 from omegaconf import OmegaConf
@@ -15,7 +16,10 @@ def attack():
 
 @pytest.fixture
 def write_run(tmp_path):
-    """``write_run(name, seed=.., encoder=.., scores=(10, 20), status=..)``: the folder of a run."""
+    """``write_run(name, seed=.., encoder=.., scores=(10, 20), status=..)``: the folder of a run.
+
+    ``data`` is of its config, ``result`` of its result; ``finished`` is when that was written.
+    """
 
     def write(
         name,
@@ -27,6 +31,11 @@ def write_run(tmp_path):
         status="complete",
         text="a b",
         lead=30.0,
+        nll=None,
+        decoder="gpt2",
+        data=None,
+        result=None,
+        finished=None,
     ):
         folder = tmp_path / "sweep" / name
         (folder / ".hydra").mkdir(parents=True)
@@ -35,14 +44,15 @@ def write_run(tmp_path):
             "seed": seed,
             "name": name,
             "encoder": {"name": encoder, "path": f"hub/{encoder}", "weights": weights},
-            "decoder": {"name": "gpt2", "weights": "pretrained"},
+            "decoder": {"name": decoder, "weights": "pretrained"},
             "bridge": {"share": "none"},
-        }
+        } | ({"data": data} if data else {})
         OmegaConf.save(OmegaConf.create(config), folder / ".hydra" / "config.yaml")
         mean = sum(scores) / len(scores)
         rows = [
             {"id": str(i), "document": f"{text} one. Two.", "reference": text, "prediction": text}
             | dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum"), score)
+            | ({"nll": nll[i]} if nll else {})
             for i, score in enumerate(scores)
         ]
         (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -53,19 +63,24 @@ def write_run(tmp_path):
             "rouge1_difference": mean - lead,
             "rouge1_difference_ci": [mean - lead - 1, mean - lead + 1],
         }
-        result = {
+        metrics = {f"test/{kind}": mean for kind in kinds}
+        if nll:
+            metrics["test/nll"] = None if None in nll else sum(nll) / len(nll)
+        whole = {
             "status": status,
             "seed": seed,
-            "metrics": {f"test/{kind}": mean for kind in kinds},
+            "metrics": metrics,
             "baselines": {"lead1": dict.fromkeys(kinds, lead) | over},
             "controls": {"shuffled_document": over, "decoder_alone": over},
             "parameters": {"total": 1000, "trainable": 900, "pretrained": 800, "new": 200},
             "seconds": {"fit": 10.0 * seed, "test": 1.0},
         }
         if status == "failed":
-            result = {"status": "failed", "error": f"UserError: {text}", "seed": seed}
+            whole = {"status": "failed", "error": f"UserError: {text}", "seed": seed}
         if status != "partial":
-            (folder / "result.json").write_text(json.dumps(result))
+            (folder / "result.json").write_text(json.dumps(whole | (result or {})))
+            if finished is not None:
+                os.utime(folder / "result.json", (finished, finished))
         return folder
 
     return write

@@ -20,9 +20,9 @@ pytestmark = [
 def page(write_run, attack, tmp_path):
     from playwright.sync_api import sync_playwright
 
-    write_run("a", seed=1, scores=(10.0, 20.0, 50.0), text=attack)
-    write_run("b", seed=2, scores=(20.0, 40.0, 30.0), text=attack)
-    write_run("c", encoder="roberta", scores=(1.0, 90.0, 2.0), text=attack)
+    write_run("a", seed=1, scores=(10.0, 20.0, 50.0), nll=(2.0, 3.0, 4.0), text=attack)
+    write_run("b", seed=2, scores=(20.0, 40.0, 30.0), nll=(2.0, 3.0, 4.0), text=attack)
+    write_run("c", encoder="roberta", scores=(1.0, 90.0, 2.0), nll=(2.0, None, 4.0), text=attack)
     write_run("d", status="failed", text=attack)
     file = tmp_path / "report.html"
     file.write_text(render(collect([tmp_path]), title=attack), encoding="utf-8")
@@ -62,9 +62,14 @@ def test_a_person_can_sort_filter_and_compare(page, tmp_path):
     page.select_option("#a", label="encoder=bert")
     page.select_option("#b", label="encoder=roberta")
     assert "A minus B on 3 examples" in page.inner_text("#difference")
+    assert (
+        page.locator("#difference tbody td.text").all_inner_texts() == ["too few examples to tell (fewer than 10)"] * 4
+    )
+    assert page.inner_text("#difference .note").endswith("not all likelihoods of encoder=roberta are finite.")
     gaps = [float(text) for text in page.locator("#samples tbody tr td:last-child").all_inner_texts()]
     assert gaps == [48.0, 9.0, -70.0]
     page.select_option("#b", label="lead1 (baseline)")
+    assert page.locator("#difference tbody tr").count() == 4
     assert page.locator("#difference thead th").all_inner_texts() == ["score", "A minus B", "95 % interval", "verdict"]
     assert "first seed" in page.inner_text("body")
     page.select_option("#b", label="encoder=roberta")

@@ -25,6 +25,14 @@ def test_complete_failed_partial_and_damaged_runs_are_told_apart(write_run, tmp_
     assert runs["a"].choices["encoder.name"] == "bert"
     assert runs["a"].curves == {"train/loss": [(1, 3.0), (3, 2.0), (4, 1.0)], "validation/loss": [(2, 2.5)]}
     assert set(runs["a"].examples) == {"0", "1"}
+    assert runs["a"].finished == (runs["a"].folder / "result.json").stat().st_mtime
+
+
+def test_the_checkpoint_that_was_judged_is_known_or_the_best(write_run, tmp_path):
+    write_run("a", result={"checkpoint": {"name": "last.ckpt", "sha256": "0f"}})
+    write_run("b")
+    of = {run.folder.name: (run.checkpoint, run.checkpoint_sha256) for run in collect([tmp_path])}
+    assert of == {"a": ("last.ckpt", "0f"), "b": ("best.ckpt", None)}
 
 
 def test_a_run_counts_once_and_what_is_not_there_is_said(write_run, tmp_path):

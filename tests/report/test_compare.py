@@ -1,12 +1,13 @@
 """Rows are configurations, and what is said of two of them is the paired bootstrap over their examples."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from warmstart.report.collect import collect
-from warmstart.report.compare import RESAMPLES, SEED, baseline_row, differences, interval, rows_of
+from warmstart.report.collect import Run, collect
+from warmstart.report.compare import RESAMPLES, SEED, Row, baseline_row, differences, interval, rows_of
 
 
 def test_seeds_make_one_row_and_one_seed_shows_no_deviation(write_run, tmp_path):
@@ -69,3 +70,110 @@ def test_a_baseline_is_paired_with_a_row_example_by_example(write_run, tmp_path)
     rival = baseline_row(rows_of(collect([tmp_path]))[0], "lead1", "lead1 (baseline)", 1)
     assert rival.scores("rouge1") == {"0": 81.5, "1": 82.5}
     assert [row.get("prediction") for row in rival.runs[0].examples.values()] == ["a b one.", None]
+
+
+def of(name, sha256):
+    return {"checkpoint": {"name": name, "sha256": sha256}}
+
+
+def test_a_row_is_of_one_checkpoint_and_says_which_if_it_is_not_the_best(write_run, tmp_path):
+    write_run("fit", scores=(10.0, 20.0), nll=(3.0, 3.0))  # of an earlier version, that did not say
+    write_run("last", scores=(30.0, 40.0), nll=(2.0, 2.0), result=of("last.ckpt", "b"))
+    write_run("other", seed=2, scores=(20.0, 30.0), nll=(3.0, 3.0), result=of("best.ckpt", "c"))
+    last, best = rows = rows_of(collect([tmp_path]))
+    assert (last.label, best.label) == ("bert x gpt2 checkpoint=last.ckpt", "bert x gpt2")
+    assert [run.folder.name for run in best.runs] == ["fit", "other"]
+    assert last.deviation("metrics", "test/rouge1") is None
+    (found,) = differences(rows)
+    assert found.scores["nll"][0] == -1.0  # one decoder, one vocabulary
+
+
+def test_one_seed_counts_once_by_its_newest_run(write_run, tmp_path):
+    write_run("a", seed=1, scores=(10.0, 20.0), finished=1)
+    write_run("b", seed=1, scores=(30.0, 40.0), finished=3, result={"seconds": {"test": 2.0}})
+    write_run("c", seed=1, scores=(50.0, 60.0), finished=2)
+    write_run("d", seed=2, scores=(70.0, 80.0), finished=1)
+    (row,) = rows_of(collect([tmp_path]))
+    assert [run.folder.name for run in row.runs] == ["b", "d"]
+    assert [run.folder.name for run in row.left_out] == ["c", "a"]
+    assert row.mean("metrics", "test/rouge1") == 55.0
+    assert row.scores("rouge1") == {"0": 50.0, "1": 60.0}
+    # What the fit took is known still, though the newest is an evaluation, which has none to say.
+    assert row.mean("seconds", "fit") is None
+    assert row.cost("seconds", "fit") == 15.0
+    assert row.cost("seconds", "nothing") is None
+
+
+def test_a_checkpoint_judged_with_another_seed_is_no_other_seed(write_run, tmp_path):
+    write_run("fit", seed=1, finished=1, result=of("best.ckpt", "a"))
+    write_run("again", seed=2, finished=2, result=of("best.ckpt", "a"))
+    write_run("other", seed=3, finished=2, result=of("best.ckpt", "b"))
+    (row,) = rows_of(collect([tmp_path]))
+    assert [run.folder.name for run in row.runs] == ["again", "other"]
+    assert [run.folder.name for run in row.left_out] == ["fit"]
+
+
+def decoded_by(decoder, *, cut=48, **choices):
+    recorded = {"decoder.name": decoder, "data.max_target_length": str(cut)} | choices
+    example = {"document": "d", "reference": "r", "rouge1": 1.0, "nll": 3.0}
+    return Row(decoder, [Run(Path(decoder), "complete", choices=recorded, examples={"0": example, "1": example})])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "differ"),
+    [
+        (decoded_by("gpt2"), decoded_by("gpt2"), None),
+        (decoded_by("gpt2"), decoded_by("llama"), "decoder"),
+        (decoded_by("gpt2"), decoded_by("gpt2", cut=64), "data.max_target_length"),
+        # One name can be changed to stand for something else, two names for the same.
+        (decoded_by("gpt2", **{"decoder.path": "x"}), decoded_by("gpt2", **{"decoder.path": "y"}), "decoder.path"),
+        (decoded_by("gpt2", **{"decoder.path": "x"}), decoded_by("mine", **{"decoder.path": "x"}), None),
+        (
+            decoded_by("gpt2", **{"decoder.path": "x", "decoder.tokenizer": "z"}),
+            decoded_by("llama", **{"decoder.path": "y", "decoder.tokenizer": "z"}),
+            None,
+        ),
+        # An untrained decoder may have a tokenizer of the training texts.
+        *(
+            (
+                decoded_by("gpt2", **{"decoder.weights": weights, "data.limit_train": "100"}),
+                decoded_by("gpt2", **{"decoder.weights": "random", "data.limit_train": "200"}),
+                differ,
+            )
+            for weights, differ in (("random", "data.limit_train"), ("pretrained", None))
+        ),
+    ],
+)
+def test_likelihoods_are_compared_only_in_the_same_tokens(a, b, differ):
+    (found,) = differences([a, b])
+    assert ("nll" in found.scores) == (differ is None)
+    assert "rouge1" in found.scores
+    if differ is None:
+        assert found.left_out is None
+    else:
+        assert found.left_out.startswith("nats/token is left out")
+        assert found.left_out.endswith(f"these rows differ in {differ}.")
+
+
+def test_likelihoods_that_are_not_finite_are_left_out_not_taken_for_zero(write_run, tmp_path):
+    write_run("a", scores=(30.0, 40.0), nll=(None, 4.0))
+    write_run("b", encoder="roberta", nll=(4.0, 4.1))
+    broken, sound = rows = rows_of(collect([tmp_path]))
+    assert broken.scores("nll") == {}
+    assert interval(broken, "nll") is None
+    assert not sound.not_finite("nll")
+    (found,) = differences(rows)
+    assert "nll" not in found.scores
+    assert found.scores["rouge1"][0] == pytest.approx(20.0)
+    assert found.left_out == "nats/token is left out: not all likelihoods of encoder=bert are finite."
+    (beside_baseline,) = differences([broken, baseline_row(sound, "lead1", "lead1 (baseline)", 0)])
+    assert beside_baseline.left_out is None
+
+
+def test_one_example_has_no_interval(write_run, tmp_path):
+    write_run("a", scores=(30.0,))
+    write_run("b", encoder="roberta", scores=(10.0,))
+    rows = rows_of(collect([tmp_path]))
+    assert interval(rows[0], "rouge1") is None
+    (found,) = differences(rows)
+    assert found.scores["rouge1"] == (20.0, None, None)

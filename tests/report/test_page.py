@@ -1,6 +1,10 @@
 """The page holds what it shows, no more than it may, and nothing that a text in it could do."""
 
+import base64
+import gzip
 import json
+import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +13,11 @@ from warmstart.report.collect import collect
 from warmstart.report.page import render
 
 RUN = Path(__file__).parents[2] / "run.py"
+
+
+def data_of(page):
+    packed = re.search(r'id="data">([^<]*)<', page).group(1)
+    return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
 def test_texts_are_escaped_and_can_be_left_out(write_run, attack, tmp_path):
@@ -70,8 +79,48 @@ def test_rows_of_different_test_examples_are_not_set_beside_one_baseline(write_r
     page = render(collect([tmp_path]), title="t")
     assert "judged on different test examples" not in page
     assert page.count("(baseline)") == 1
-    write_run("c", encoder="electra", lead=12.0)
+    write_run("c", encoder="electra", text="c d")  # by chance with the same scores
     page = render(collect([tmp_path]), title="t")
     assert "judged on different test examples" in page
     assert page.count("(baseline)") == 2
     assert "lead1 beside encoder=electra (baseline)" in page
+
+
+def test_a_mean_over_seeds_that_rounds_makes_no_other_test_examples(write_run, tmp_path):
+    lead = 10.7
+    assert statistics.fmean([lead] * 3) != lead
+    for seed in (1, 2, 3):
+        write_run(f"a{seed}", seed=seed, lead=lead)
+    write_run("b", encoder="roberta", lead=lead)
+    for examples in ("with", "without"):
+        page = render(collect([tmp_path]), title="t")
+        assert "judged on different test examples" not in page, examples
+        assert page.count("(baseline)") == 1
+        for path in tmp_path.rglob("predictions.jsonl"):
+            path.unlink()
+    write_run("c", encoder="electra", lead=12.0)
+    assert "judged on different test examples" in render(collect([tmp_path]), title="t")
+
+
+def test_what_is_left_out_is_said(write_run, tmp_path):
+    write_run("fit", finished=1, nll=(3.0, 3.0))
+    write_run("again", finished=2, nll=(3.0, 3.0))
+    page = render(collect([tmp_path]), title="t")
+    assert f"Left out: {tmp_path / 'sweep' / 'fit'}. In a row one seed counts once" in page
+    assert "not all likelihoods are finite" not in page
+    write_run("broken", encoder="roberta", nll=(None, 3.0))
+    write_run("other", decoder="llama", nll=(2.0, 2.0))
+    page = render(collect([tmp_path]), title="t")
+    assert "No nats/token of decoder=gpt2 encoder=roberta: not all likelihoods are finite." in page
+    assert "<button>nats/token</button><small>only within one decoder vocabulary</small>" in page
+    assert "compare it only between rows of the same decoder vocabulary and max_target_length" in page
+    reasons = {why for *_, scores, why in data_of(page)["differences"] if "nll" not in scores}
+    assert {why.partition(":")[0] for why in reasons if why} == {"nats/token is left out"}
+
+
+def test_one_example_makes_a_page(write_run, tmp_path):
+    write_run("a", scores=(30.0,))
+    write_run("b", encoder="roberta", scores=(10.0,), result={"baselines": {}})
+    data = data_of(render(collect([tmp_path]), title="t"))
+    assert data["rows"][0]["scores"]["rouge1"]["interval"] is None
+    assert data["differences"][0][3]["rouge1"] == [20.0, None, None]

@@ -6,18 +6,24 @@ Shapes: n examples, k columns (scores of the same examples), m resamples.
 import numpy as np
 
 PERCENTILES = (2.5, 97.5)
+FEWEST = 10  # examples; resampled from fewer, an interval is far too narrow to decide anything
 BLOCK = 4_000_000  # drawn indices held at a time: 32 MB
 
 
 def bootstrap_interval(values: np.ndarray, samples: int, seed: int) -> tuple[float, float]:
-    """95 % interval of the mean of ``values`` (n,) from ``samples`` resamples with replacement."""
+    """95 % interval of the mean of ``values`` (n,) from ``samples`` resamples with replacement.
+
+    NaN at both ends for a single example: it shows nothing of how far another would lie.
+    """
     ((low, high),) = bootstrap_intervals(np.asarray(values, dtype=np.float64)[:, None], samples, seed)
     return float(low), float(high)
 
 
 def bootstrap_intervals(values_nk: np.ndarray, samples: int, seed: int) -> np.ndarray:
     """The same for k columns at once, (k, 2): every column sees the same resamples, drawn only once."""
-    return np.percentile(_resampled_means(values_nk, samples, seed), PERCENTILES, axis=0).T
+    with np.errstate(invalid="ignore"):  # a column that is not finite has no interval either
+        intervals_k2 = np.percentile(_resampled_means(values_nk, samples, seed), PERCENTILES, axis=0).T
+    return np.full_like(intervals_k2, np.nan) if len(values_nk) == 1 else intervals_k2
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, samples: int, seed: int) -> tuple[float, float, float]:

@@ -2,10 +2,11 @@
 
 import html
 import re
+import shlex
 from typing import Any
 
 from warmstart.evaluation.rouge import KINDS
-from warmstart.evaluation.table import NAMES, SAID, statements
+from warmstart.evaluation.table import NAMES, SAID, known_interval, statements
 
 FRONT_MATTER = """---
 library_name: transformers
@@ -83,17 +84,21 @@ def _scores(result: dict[str, Any]) -> str:
     ]
     lines += ["| | " + " | ".join(SAID[kind] for kind in KINDS) + " |", "|---|" + "---|" * len(KINDS)]
     for name, row in rows.items():
-        cells = [f"{row[kind]:.2f} ({row[f'{kind}_ci'][0]:.2f} to {row[f'{kind}_ci'][1]:.2f})" for kind in KINDS]
-        lines.append(f"| {plain(name)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {plain(name)} | " + " | ".join(_cell(row, kind) for kind in KINDS) + " |")
     lines += ["", "`leadN` copies the first N sentences. `another document` scores this model's summary of some other"]
     lines += ["document: what it gets without reading the right one.", ""]
     lines += [f"- {plain(sentence)}" for sentence in statements(metrics, baselines, controls)]
     return "\n".join([*lines, ""])
 
 
+def _cell(row: dict[str, Any], kind: str) -> str:
+    ends = known_interval(row, kind)
+    return f"{row[kind]:.2f}" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else "")
+
+
 def _command(result: dict[str, Any]) -> str:
     overrides = result.get("overrides", "")
-    command = overrides if isinstance(overrides, str) else " ".join(["python run.py", *overrides])
+    command = overrides if isinstance(overrides, str) else shlex.join(["python", "run.py", *overrides])
     versions = ", ".join(f"{name} {version}" for name, version in result.get("versions", {}).items())
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
     about = [f"Seed {result['seed']}"] if "seed" in result else []

@@ -85,7 +85,8 @@ def judge(
         judgement.metrics |= _with_intervals(own, settings, seed, "test/")
         judgement.per_example |= own
         for name, control in judgement.controls.items():
-            control |= _beside(own, {"nll": likelihoods[name]}, settings, seed)
+            of = rows if name == SHUFFLED else np.arange(len(predictions))  # what its ROUGE is of
+            control |= _beside({"nll": own["nll"][of]}, {"nll": likelihoods[name][of]}, settings, seed)
     return judgement
 
 
@@ -119,7 +120,8 @@ def _with_intervals(columns: Columns, settings: EvaluationSettings, seed: int, p
 
 def _beside(own: Columns, rival: Columns, settings: EvaluationSettings, seed: int) -> dict[str, Any]:
     """The rival's scores and the model's minus the rival's, example by example."""
-    lead_over = {f"{kind}_difference": own[kind] - rival[kind] for kind in rival}
+    with np.errstate(invalid="ignore"):  # likelihoods may be infinite; the verdict says so
+        lead_over = {f"{kind}_difference": own[kind] - rival[kind] for kind in rival}
     return _with_intervals(rival | lead_over, settings, seed)
 
 

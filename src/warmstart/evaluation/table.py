@@ -1,9 +1,11 @@
 """The table at the end of a run: the model between its baselines and its controls, and what that means."""
 
+import math
 from typing import Any
 
 from rich.table import Table
 
+from warmstart.evaluation.intervals import FEWEST
 from warmstart.evaluation.likelihood import ALONE, SHUFFLED
 from warmstart.evaluation.rouge import KINDS
 from warmstart.evaluation.scores import Judgement
@@ -28,9 +30,16 @@ def score_table(judgement: Judgement, model_name: str) -> Table:
     for kind in KINDS:
         table.add_column(SAID[kind], justify="right", no_wrap=True)
     for name, row in score_rows(judgement.metrics, judgement.baselines, judgement.controls, model_name).items():
-        cells = (f"{row[kind]:.2f}\n\\[{row[f'{kind}_ci'][0]:.1f}, {row[f'{kind}_ci'][1]:.1f}]" for kind in KINDS)
-        table.add_row(name.replace("[", r"\["), *cells)
+        table.add_row(name.replace("[", r"\["), *(_cell(row, kind) for kind in KINDS))
     return table
+
+
+def known_interval(row: dict[str, Any], name: str) -> tuple[float, float] | None:
+    """The interval of a score; None where there is none: of one example, or of values that are not finite."""
+    low, high = row[f"{name}_ci"]
+    if any(end is None or not math.isfinite(end) for end in (low, high)):  # null in result.json, NaN before
+        return None
+    return low, high
 
 
 def verdict(judgement: Judgement) -> str:
@@ -39,9 +48,17 @@ def verdict(judgement: Judgement) -> str:
 
 
 def statements(metrics: dict[str, Any], baselines: dict[str, Any], controls: dict[str, Any]) -> list[str]:
-    """One honest sentence for each rival from the paired interval of ROUGE-1, and where other ROUGEs say otherwise."""
+    """One honest sentence for each rival from the paired interval of ROUGE-1, and where other ROUGEs say otherwise.
+
+    Of fewer than ``FEWEST`` examples there is no verdict.
+    """
     said = []
     for name, row in (controls | baselines).items():
+        examples = row.get("examples", metrics.get("test/examples", FEWEST))
+        if examples < FEWEST:
+            few = _too_few(name, examples, f"{row['rouge1_difference']:+.2f} ROUGE-1")
+            said.append(" ".join([few, *_not_finite(row)]))
+            continue
         kinds = [kind for kind in KINDS if f"{kind}_difference_ci" in row]
         outcomes = {kind: _outcome(*row[f"{kind}_difference_ci"]) for kind in kinds}
         low, high = row["rouge1_difference_ci"]
@@ -55,6 +72,11 @@ def statements(metrics: dict[str, Any], baselines: dict[str, Any], controls: dic
     if empty := metrics.get("test/empty_fraction", 0.0):
         said.append(f"{empty:.1%} of its summaries are empty.")
     return said
+
+
+def _cell(row: dict[str, Any], kind: str) -> str:
+    ends = known_interval(row, kind)
+    return f"{row[kind]:.2f}\n" + (f"\\[{ends[0]:.1f}, {ends[1]:.1f}]" if ends else "\N{EN DASH}")
 
 
 def _outcome(low: float, high: float) -> str:
@@ -75,13 +97,31 @@ def _sentence(name: str, outcome: str, lead: str) -> str:
     return f"It is not distinguishable from {name}: {lead}."
 
 
+def _too_few(name: str, examples: int, lead: str) -> str:
+    count = "1 example is" if examples == 1 else f"{examples} examples are"
+    asked, over = {
+        SHUFFLED: ("it reads its document", " over being given another one"),
+        ALONE: ("the source counts", " over its decoder alone"),
+    }.get(name, (f"it beats {name}", ""))
+    return f"{count} too few to tell whether {asked}, {FEWEST} are needed: {lead}{over}."
+
+
 def _likelier(row: dict[str, Any]) -> list[str]:
     if "nll_difference" not in row:
         return []
+    if broken := _not_finite(row):
+        return broken
     low, high = row["nll_difference_ci"]
     word = {"better": "likelier", "worse": "less likely", "even": "neither likelier nor less likely"}
     gain = f"{-row['nll_difference']:+.3f} nats a token [{-high:+.3f}, {-low:+.3f}]"
     return [f"References are {word[_outcome(-high, -low)]} with its own: {gain}."]
+
+
+def _not_finite(row: dict[str, Any]) -> list[str]:
+    value = row.get("nll_difference", 0.0)
+    if value is not None and math.isfinite(value):
+        return []
+    return ["Likelihoods of references are not finite, so they are not compared."]
 
 
 def _otherwise(kind: str, outcome: str, row: dict[str, Any]) -> str:

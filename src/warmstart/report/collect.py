@@ -13,6 +13,7 @@ from warmstart.errors import UserError
 from warmstart.evaluation.result import CHANGES_NO_NUMBER, read_result
 
 SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll")
+BEST = "best.ckpt"  # what a fit is judged by
 
 _NAMES = ("encoder.name", "decoder.name", "data.name")  # what rows are called
 
@@ -32,11 +33,26 @@ class Run:
     """(step, value) of each logged metric."""
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Rows of predictions.jsonl by id."""
+    finished: float = 0.0
+    """When its result was written, in seconds since 1970."""
+
+    @property
+    def checkpoint(self) -> str:
+        """Name of the checkpoint that was judged; results of earlier versions do not say, and count as of the best."""
+        return str(self._judged().get("name", BEST))
+
+    @property
+    def checkpoint_sha256(self) -> str | None:
+        """Checksum of that checkpoint's file, where the result says it."""
+        return self._judged().get("sha256")
 
     @property
     def error(self) -> str:
         """Why there is no result."""
         return str(self.result.get("error") or "it has not ended: the command that began it goes on with it")
+
+    def _judged(self) -> dict[str, Any]:
+        return self.result.get("checkpoint") or {}
 
 
 def collect(folders: list[Path]) -> list[Run]:
@@ -76,6 +92,7 @@ def _read(folder: Path) -> Run | None:
     run = Run(folder, str(result.get("status", "partial")), result, choices, seed)
     run.curves = _curves(folder / "metrics.csv")
     if run.status == "complete":
+        run.finished = (folder / "result.json").stat().st_mtime
         run.examples = _examples(folder / "predictions.jsonl")
     return run
 

@@ -7,6 +7,7 @@ script, which puts texts in as texts, never as HTML.
 import base64
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import plotly
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from warmstart.evaluation.baselines import lead
+from warmstart.evaluation.intervals import FEWEST
 from warmstart.report.collect import SCORES, Run
 from warmstart.report.compare import Row, baseline_row, differences, interval, label, rows_of, telling_keys
 
@@ -42,7 +44,8 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
     data = {
         "rows": [_row(row, leads) for row in rows],
         "compared": [row.label for row in compared],
-        "differences": [[d.a, d.b, d.examples, d.scores] for d in pairs],
+        "differences": [[d.a, d.b, d.examples, d.scores, d.left_out] for d in pairs],
+        "fewest": FEWEST,
         "curves": [_curve(run, label(run, keys)) for run in runs if run.curves],
         "titles": TITLES,
         "leads": [[rival["name"], rival["scores"]["rouge1"]] for rival in rivals],
@@ -61,6 +64,8 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         leads=leads,
         rivals=rivals,
         mixed=len(rivals) > len(leads),
+        left_out=[run.folder for row in rows for run in row.left_out],
+        not_finite=[row.label for row in rows if row.not_finite("nll")],
         costs=COSTS,
         runs=runs,
         others=[(label(run, keys), run) for run in runs if run.status != "complete"],
@@ -86,8 +91,8 @@ def _row(row: Row, leads: list[str]) -> dict[str, Any]:
         "scores": scores,
         "rivals": {name: row.mean("controls", name, "rouge1") for name in CONTROLS},
         "over": [_over(row, "baselines", name) for name in leads] + [_over(row, "controls", name) for name in CONTROLS],
-        "seconds": row.mean("seconds", "fit"),
-        "parameters": row.mean("parameters", "total"),
+        "seconds": row.cost("seconds", "fit"),
+        "parameters": row.cost("parameters", "total"),
     }
 
 
@@ -98,18 +103,30 @@ def _leads(rows: list[Row]) -> list[str]:
 
 def _rivals(rows: list[Row], leads: list[str]) -> list[dict[str, Any]]:
     """Each baseline once; where rows were judged on different examples it differs, and says whose it is."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    found: list[dict[str, Any]] = []
     rival: dict[str, Any]
     for row in rows:
+        examples = frozenset((i, *row.texts(i)) for i in row.runs[0].examples)
         for name in leads:
             scores = {kind: row.mean("baselines", name, kind) for kind in SCORES}
-            if scores["rouge1"] is not None:
-                rival = {"name": name, "kind": name, "scores": scores, "row": row}
-                found.setdefault((name, *scores.values()), rival)
+            if scores["rouge1"] is None:
+                continue
+            rival = {"name": name, "kind": name, "scores": scores, "row": row, "examples": examples}
+            if not any(other["kind"] == name and _of_the_same_examples(other, rival) for other in found):
+                found.append(rival)
     if len(found) > len(leads):
-        for rival in found.values():
+        for rival in found:
             rival["name"] += f" beside {rival['row'].label}"
-    return list(found.values())
+    return found
+
+
+def _of_the_same_examples(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Whether two rows were judged on the same examples; without predictions, whether a baseline scores the same."""
+    if a["examples"] and b["examples"]:
+        return bool(a["examples"] == b["examples"])
+    pairs = [(a["scores"][kind], b["scores"][kind]) for kind in SCORES]
+    # A mean over seeds of one value need not be that value to the last bit.
+    return all(x == y if x is None or y is None else math.isclose(x, y, abs_tol=1e-6) for x, y in pairs)
 
 
 def _over(row: Row, group: str, name: str) -> dict[str, Any]:
