@@ -86,6 +86,27 @@ def test_caches_have_the_predicted_bytes(decoder):
     assert predicted["cross-attention cache"] == sum(x.nbytes for x in cross)
 
 
+def test_a_rounded_model_generates_beside_its_originals():
+    model = pair(GPT2)
+    parameters = sum(p.numel() for p in model.parameters())
+    plain, rounded = (generation_memory(model, ROWS, 4, SOURCE, 7, width) for width in (4, 2))
+    assert (plain["weights"], plain["their float32 originals"]) == (4 * parameters, 0)
+    assert (rounded["weights"], rounded["their float32 originals"]) == (2 * parameters, 4 * parameters)
+    for cache in ("cross-attention cache", "self-attention cache"):
+        assert rounded[cache] == plain[cache] / 2
+
+
+def test_generation_is_predicted_in_its_own_type_not_in_the_fits(settings_of):
+    words = ["encoder=bert", "decoder=gpt2", "device=a100"]
+    plain = settings_of(*words)
+    model = pair_without_values(plain)
+    expected = predict(plain, model).generation_memory
+    assert predict(settings_of(*words, "trainer.precision=bf16-true"), model).generation_memory == expected
+    rounded = predict(settings_of(*words, "generation.dtype=bfloat16"), model).generation_memory
+    assert rounded["self-attention cache"] == expected["self-attention cache"] / 2
+    assert rounded["their float32 originals"] == expected["weights"]
+
+
 def test_memory_by_kind_follows_precision_ranks_and_what_trains():
     model = pair(GPT2)
     weights = 4 * sum(p.numel() for p in model.parameters())
@@ -145,6 +166,25 @@ def test_check_prints_the_prediction_for_the_device_that_is_named(settings_of, t
     said = capsys.readouterr().out
     assert "more than its 22 GiB: lower data.batch.max_tokens" in said
     assert "ddp" not in said
+
+
+def sent(settings, tmp_path, capsys):
+    """Megabytes that ``task=check`` says each rank sends."""
+    check.run(settings, tmp_path)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  gradients"))
+    return float(line.split()[1])
+
+
+def test_shards_send_all_weights_twice_and_gradients_once_for_every_batch(settings_of, tmp_path, capsys):
+    words = ["encoder=bert", "decoder=gpt2", "trainer.devices=8", "device=a100"]
+    ddp = sent(settings_of(*words, "trainer=ddp"), tmp_path, capsys)
+    words += ["trainer=fsdp"]
+    assert sent(settings_of(*words), tmp_path, capsys) == pytest.approx(1.5 * ddp, abs=1)
+    assert sent(settings_of(*words, "trainer.accumulate=2"), tmp_path, capsys) == pytest.approx(3 * ddp, abs=1)
+    frozen = settings_of(*words, "bridge.freeze=encoder")
+    counts = predict(frozen, pair_without_values(frozen)).parameters
+    expected = 7 / 8 * 4 * (2 * counts["total"] + counts["trainable"]) / 1e6
+    assert sent(frozen, tmp_path, capsys) == pytest.approx(expected, abs=1)
 
 
 def test_the_named_device_is_typed_and_changes_no_number(settings_of):

@@ -44,7 +44,7 @@ def ask(server, form=None, *, method="POST", path="/", body=None, **headers):
 
 
 def echo(document):
-    return document.upper(), "The model read 3 tokens."
+    return document.upper(), "The model read 3 tokens.", document
 
 
 def test_a_trained_run_summarizes_beside_the_first_sentences(settings_of, tmp_path):
@@ -66,6 +66,30 @@ def test_a_trained_run_summarizes_beside_the_first_sentences(settings_of, tmp_pa
     assert page.count("rouge1 ") == 3
     assert "what follows was not read" in long
     assert "what follows was not read" not in page
+
+
+def test_a_text_is_cleaned_as_the_documents_of_the_run_were(settings_of, tmp_path):
+    fit.run(settings_of("debug=tiny"), tmp_path)
+    model, tokenizers, _ = load_trained(str(tmp_path))
+    plain = demo.summarizer(model, tokenizers, settings_of("debug=tiny"))
+    cleaning = demo.summarizer(model, tokenizers, settings_of("debug=tiny", "data.clean=[strip_cnn_dateline]"))
+    text = "The river rose on Monday. The bridge was closed."
+    dated = f"LONDON, England (CNN) -- {text}"
+    assert cleaning(dated) == plain(text)
+    assert plain(dated)[1:] != plain(text)[1:]
+    with serving(cleaning, str(tmp_path)) as server:
+        _, page = ask(server, {"document": dated})
+    assert "The river rose on Monday.</p>" in page  # lead-1, as the evaluation takes it
+    assert page.count("LONDON") == 1  # the form alone
+
+
+def test_numbers_and_steps_that_cannot_work_are_refused_before_the_model_is_loaded(settings_of, tmp_path):
+    chosen = ["task=demo", f"ckpt={tmp_path / 'absent'}"]
+    with pytest.raises(UserError, match=r"generation\.num_beams=0") as refused:
+        demo.run(settings_of(*chosen, "generation.num_beams=0", "generation.max_new_tokens=0"), tmp_path)
+    assert "generation.max_new_tokens=0" in str(refused.value)
+    with pytest.raises(UserError, match="no_such_step"):
+        demo.run(settings_of(*chosen, "data.clean=[no_such_step]"), tmp_path)
 
 
 def test_foreign_names_and_forms_are_refused():
@@ -153,7 +177,7 @@ def test_texts_stay_texts_in_a_browser():
     from playwright.sync_api import sync_playwright
 
     assert CHROMIUM is not None
-    with serving(lambda document: (ATTACK, ATTACK), ATTACK) as server, sync_playwright() as playwright:
+    with serving(lambda document: (ATTACK, ATTACK, ATTACK), ATTACK) as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
         said = []

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from warmstart.app.schema import Config
+from warmstart.evaluation.settings import GenerationSettings
 from warmstart.model.settings import Scale
 
 _AT_LEAST: dict[str, float] = {
@@ -66,6 +67,21 @@ def faults_of_ids(role: str, half: Any, vocabulary: float) -> list[str]:
         ids = value if isinstance(value, list | tuple) else [value]
         if name.endswith("_token_id") and any(isinstance(i, int) and not 0 <= i < vocabulary for i in ids):
             found.append(f"{role}.architecture.{name}={value}: the vocabulary has {vocabulary} entries.")
+    return found
+
+
+def faults_of_search(
+    generation: GenerationSettings, decoder: str, positions: int | None, vocabulary: float
+) -> list[str]:
+    """What a decoder of so many positions and tokens cannot do of a search."""
+    found = []
+    if positions is not None and generation.max_new_tokens > positions:
+        found.append(
+            f"generation.max_new_tokens={generation.max_new_tokens}, but decoder={decoder} has {positions} positions. "
+            f"Set at most {positions}."
+        )
+    if generation.num_beams > vocabulary:
+        found.append(f"generation.num_beams={generation.num_beams}: there are {vocabulary} tokens.")
     return found
 
 

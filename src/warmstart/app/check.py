@@ -10,15 +10,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-from warmstart.app.bounds import faults_of_ids, faults_of_numbers
+from warmstart.app.bounds import faults_of_ids, faults_of_numbers, faults_of_search
 from warmstart.app.schema import Config
 from warmstart.data.settings import DataKind
 from warmstart.errors import UserError
-from warmstart.model.settings import HalfSettings, Halves, Scale, Share, Weights
+from warmstart.model.settings import HalfSettings, Halves, Scale, Share, Weights, fault_of_sharing
 
 
 def faults(settings: Config) -> list[str]:
     """One sentence for each fault: what was asked, what is wrong, what to do."""
+    from warmstart.data.cleaning import steps_named
     from warmstart.model.decoders import NO_GRADIENT_CHECKPOINTING
     from warmstart.model.halves import maximum_positions
 
@@ -38,11 +39,15 @@ def faults(settings: Config) -> list[str]:
     found += _faults_of_shards(settings)
     contradictions = _faults_of_bridge(settings)
     found += contradictions
+    try:
+        steps_named(settings.data.clean)
+    except UserError as error:
+        found.append(str(error))
     if settings.data.kind is DataKind.files:
         named = [settings.data.path, settings.data.train_path, settings.data.validation_path, settings.data.test_path]
         if not any(named):
             found.append("data=files: set data.path or data.train_path to your file or folder.")
-        found += [f"data: {path} does not exist." for path in named if path and not Path(path).exists()]
+        found += [f"data: {path} does not exist." for path in named if path and not Path(path).expanduser().exists()]
     lengths = {"encoder": settings.data.max_source_length, "decoder": settings.data.max_target_length}
     sound = not contradictions and not any(fault.startswith("bridge.") for fault in found)
     for role, half in (("encoder", settings.encoder), ("decoder", settings.decoder)):
@@ -69,14 +74,7 @@ def faults(settings: Config) -> list[str]:
             found += ids
             sound = False
         if role == "decoder":
-            generation = settings.generation
-            if positions is not None and generation.max_new_tokens > positions:
-                found.append(
-                    f"generation.max_new_tokens={generation.max_new_tokens}, but decoder={half.name} has {positions} "
-                    f"positions. Set at most {positions}."
-                )
-            if generation.num_beams > vocabulary:
-                found.append(f"generation.num_beams={generation.num_beams}: there are {vocabulary} tokens.")
+            found += faults_of_search(settings.generation, half.name, positions, vocabulary)
     if sound:
         try:
             pair_without_values(settings)
@@ -87,7 +85,15 @@ def faults(settings: Config) -> list[str]:
 
 def validate(settings: Config) -> None:
     """Raise one :class:`UserError` that lists every fault."""
-    found = faults(settings)
+    _refuse(faults(settings))
+
+
+def validate_numbers(settings: Config) -> None:
+    """What a task on a trained run asks before it loads the model: :func:`validate` without what a fit alone needs."""
+    _refuse(faults_of_numbers(settings))
+
+
+def _refuse(found: list[str]) -> None:
     if len(found) == 1:
         raise UserError(found[0])
     if found:
@@ -112,7 +118,7 @@ def prediction(settings: Config, cost: Any) -> list[str]:
 
     counts = {name: f"{count / 1e6:.1f}M" for name, count in cost.parameters.items()}
     trainer, needed = settings.trainer, sum(cost.memory.values())
-    ranks, gradients = trainer.devices * trainer.nodes, cost.memory["gradients"]
+    ranks = trainer.devices * trainer.nodes
     lines = [
         f"  parameters  {counts['total']}: {counts['pretrained']} pretrained, {counts['new']} new, "
         f"{counts['shared']} shared by the halves; {counts['trainable']} train",
@@ -126,12 +132,16 @@ def prediction(settings: Config, cost: Any) -> list[str]:
     ]
     for device in devices_of(settings):
         if ranks > 1:
-            # FSDP gathers the weights twice and scatters gradients once: half as much again as an all-reduce.
-            exchanged = gradients * (1.5 if trainer.strategy == "fsdp" else 1)
-            name = "fsdp" if trainer.strategy == "fsdp" else "ddp"
+            exchanged, name, passes = cost.memory["gradients"], "ddp", "the backward pass"
+            if trainer.strategy == "fsdp":
+                # To gather all weights, or to scatter all gradients, is half of an all-reduce. Every batch of a step
+                # gathers twice, frozen weights too, and scatters once. What is in no layer stays gathered in between.
+                weights, gradients = cost.memory["weights"] * ranks, cost.memory["gradients"] * ranks
+                exchanged, name = trainer.accumulate * (weights + gradients / 2), "fsdp, at most"
+                passes = "both passes"
             sent = f"{all_reduce_bytes(exchanged, ranks) / 1e6:.0f} MB sent by each of {ranks} ranks a step ({name})"
             link = all_reduce_seconds(device, exchanged, trainer.devices, trainer.nodes)
-            way = "" if link is None else f": {1000 * link[1]:.1f} ms over {link[0]}, beside the backward pass"
+            way = "" if link is None else f": {1000 * link[1]:.1f} ms over {link[0]}, beside {passes}"
             lines.append(f"  gradients   {sent}{way}")
         if (rate := rate_of(device, settings)) is not None:
             hours = cost.flops / ranks / rate[1] / 3600
@@ -198,6 +208,8 @@ def pair_without_values(settings: Config) -> Any:
 
 def _faults_of_bridge(settings: Config) -> list[str]:
     bridge, found = settings.bridge, []
+    if fault := fault_of_sharing(settings.encoder, settings.decoder, bridge):
+        found.append(fault)
     for option, halves in (("freeze", bridge.freeze), ("lora", bridge.lora)):
         if halves is Halves.none:
             continue

@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from warmstart.app.devices import devices_of, precision_on
-from warmstart.app.memory import Widths, fit_memory, generation_memory
+from warmstart.app.memory import fit_memory, generation_memory
 from warmstart.app.schema import Config, Device
 from warmstart.data.settings import DataKind, DataSettings
 from warmstart.data.sources import load_source
@@ -81,7 +82,7 @@ def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
             beams=settings.generation.num_beams,
             source=source,
             new=settings.generation.max_new_tokens,
-            width=Widths.of(precision).parameter,
+            width=getattr(torch, settings.generation.dtype).itemsize,
         ),
         generated_rows=generated_rows,
         examples=examples,

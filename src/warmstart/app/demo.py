@@ -18,9 +18,11 @@ from urllib.parse import parse_qs
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from warmstart.app.check import validate_numbers
 from warmstart.app.loading import load_writer
 from warmstart.app.schema import Config
 from warmstart.data.bad_rows import BadText, text_of
+from warmstart.data.cleaning import clean_document, steps_named
 from warmstart.errors import UserError
 
 LARGEST = 2**20  # bytes of a request: a text of 100,000 words and its escapes
@@ -38,13 +40,15 @@ HEADERS = {
 }
 
 _log = logging.getLogger(__name__)
-Summarize = Callable[[str], tuple[str, str]]
+Summarize = Callable[[str], tuple[str, str, str]]
 
 
 def run(settings: Config, run_dir: Path) -> None:
     """Serve until Ctrl-C."""
     from warmstart.evaluation.generation import generation_kwargs
 
+    validate_numbers(settings)
+    steps_named(settings.data.clean)  # an unknown one is refused before the model is loaded
     model, tokenizers = load_writer(settings)
     search = ", ".join(f"{name}={value}" for name, value in generation_kwargs(settings.generation).items())
     try:
@@ -66,23 +70,24 @@ def run(settings: Config, run_dir: Path) -> None:
 
 
 def summarizer(model: Any, tokenizers: Any, settings: Config) -> Summarize:
-    """What makes of a text its summary and a line on how much of it was read."""
+    """What makes of a text its summary, a line on how much of it was read, and the text cleaned as the run's were."""
     import torch
 
     from warmstart.evaluation.generation import generation_kwargs
     from warmstart.model.halves import maximum_positions
 
     length = min(settings.data.max_source_length, maximum_positions(model.config.encoder) or 10**9)
-    kwargs = generation_kwargs(settings.generation)
+    kwargs, steps = generation_kwargs(settings.generation), steps_named(settings.data.clean)
 
-    def summarize(document: str) -> tuple[str, str]:
+    def summarize(document: str) -> tuple[str, str, str]:
+        document = clean_document(document, steps)
         (row,) = tokenizers.encode_sources([document], length)
         ids = torch.tensor([row], device=model.device)
         with torch.inference_mode():
             found = model.generate(ids, attention_mask=torch.ones_like(ids), **kwargs)
         (summary,) = tokenizers.decode(found[:, 1:])
         cut = " (the longest that it takes: what follows was not read)" if len(row) >= length else ""
-        return summary, f"The model read {len(row)} tokens{cut}."
+        return summary, f"The model read {len(row)} tokens{cut}.", document
 
     return summarize
 
@@ -171,8 +176,8 @@ class Handler(BaseHTTPRequestHandler):
             )
         try:
             with self.server.one:
-                summary, read = self.server.summarize(document)
-                rows = compared(document, summary, reference)
+                summary, read, cleaned = self.server.summarize(document)
+                rows = compared(cleaned, summary, reference)
         except Exception:
             _log.exception("A summary failed.")
             return self._page(500, document, reference, error="The summary failed; the reason is in the demo's log.")

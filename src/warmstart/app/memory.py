@@ -124,10 +124,15 @@ def _has(part: nn.Module, names: tuple[str, ...]) -> bool:
 
 
 def generation_memory(model: Any, rows: float, beams: int, source: float, new: float, width: int) -> dict[str, float]:
-    """Bytes of generating ``new`` tokens for each of ``rows`` sources: caches, which grow to this at the end."""
-    decoder = model.config.decoder
+    """Bytes of generating ``new`` tokens for each of ``rows`` sources: caches, which grow to this at the end.
+
+    ``width`` is that of ``generation.dtype``. A run's test computes on rounded copies of its float32 weights, which
+    stay in memory meanwhile (``computing_in``).
+    """
+    decoder, parameters = model.config.decoder, sum(p.numel() for p in model.parameters())
     return {
-        "weights": width * sum(p.numel() for p in model.parameters()),
+        "weights": float(width * parameters),
+        "their float32 originals": float(4 * parameters * (width != 4)),
         "cross-attention cache": rows * source * width * 2 * sum(keys for _, keys in cross_attention_sizes(model)),
         "self-attention cache": rows * beams * new * width * 2 * layers_of(decoder) * key_width(decoder),
     }

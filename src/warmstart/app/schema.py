@@ -45,10 +45,10 @@ class Config:
     names: a group such as ``generation=beam`` whole, a key such as ``data.max_source_length=256`` alone.
     """
     input: str | None = None
-    """summarize: a text file, a folder of them, or - for standard input."""
+    """summarize: a text file, a folder of them (but for *.summary.txt), or - for standard input."""
     output: str | None = None
     """summarize, export, report: where to write; null is standard output, the run's export folder, or report.html in
-    the first of ``runs``."""
+    the first of ``runs``. A folder of texts gives a folder."""
     runs: list[str] = field(default_factory=list)
     """report: folders of runs or sweeps; ``sweep=FOLDER`` is the same for one."""
     device: Device = Device.auto

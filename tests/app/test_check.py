@@ -1,0 +1,29 @@
+"""What ``task=check`` refuses of the data, whatever the reader."""
+
+import json
+
+import pytest
+
+from warmstart.app.check import faults, validate_numbers
+from warmstart.errors import UserError
+
+
+@pytest.mark.parametrize("data", ["cnn_dailymail", "news", "written"])
+def test_an_unknown_cleaning_step_is_a_fault_of_any_data(data, settings_of):
+    (fault,) = faults(settings_of(f"data={data}", "data.clean=[mend_quotes,no_such_step]"))
+    assert "data.clean names no known step: no_such_step." in fault
+
+
+def test_a_path_from_the_home_folder_is_found(settings_of, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x.jsonl").write_text(json.dumps({"document": "a b c", "summary": "a"}) + "\n")
+    assert faults(settings_of("data=files", "data.path='~/x.jsonl'")) == []
+    assert faults(settings_of("data=files", "data.path='~/y.jsonl'")) == ["data: ~/y.jsonl does not exist."]
+
+
+def test_all_numbers_are_refused_in_one_message(settings_of):
+    validate_numbers(settings_of())
+    with pytest.raises(UserError, match="2 faults") as refused:
+        validate_numbers(settings_of("generation.num_beams=0", "generation.min_new_tokens=500"))
+    assert "generation.num_beams=0" in str(refused.value)
+    assert "generation.min_new_tokens=500" in str(refused.value)
