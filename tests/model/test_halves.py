@@ -1,11 +1,12 @@
 """The halves: which models may be one, how they load, and what is built without a checkpoint."""
 
+import logging
 import warnings
 
 import pytest
 import torch
 import transformers
-from transformers import AutoConfig, BartConfig, BertConfig, DistilBertConfig, T5Config
+from transformers import AutoConfig, BartConfig, BertConfig, DistilBertConfig, GPTNeoXConfig, T5Config
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.compatibility.tiny_configs import tiny_config
@@ -275,6 +276,16 @@ def test_random_halves_are_new_from_top_to_bottom():
     assert counts["new"] == counts["total"]
 
 
+def test_adapted_random_halves_are_new_whoever_marks_them():
+    lora = {"lora": Halves.both, "lora_rank": 2}
+    built = build("bert", "gpt2", **lora)
+    again = EncoderDecoderModel(EncoderDecoderConfig(**built.config.to_dict()))
+    again.mark_new("encoder.")
+    again.mark_new("decoder.")
+    for model in (built, again):
+        assert parameter_counts(model)["pretrained"] == 0
+
+
 def test_shared_parameters_count_once():
     sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 50}
     halves = random_half("bert"), random_half("bert")
@@ -313,3 +324,109 @@ def test_both_ways_are_refused_where_they_cannot_be_had():
         build_model(half, random_half("gpt2"), BridgeSettings(), special_ids=IDS, **sizes)
     with pytest.raises(UserError, match=r"decoder\.attention=bidirectional"):
         half_config(half, "decoder")
+
+
+@pytest.fixture
+def in_bf16(tmp_path):
+    """Two checkpoints in bfloat16, as most language models are published."""
+    whole = {kind: transformers.AutoModelForCausalLM.from_config(tiny_config(kind)) for kind in ("qwen3", "llama")}
+    for kind, model in whole.items():
+        model.to(torch.bfloat16).save_pretrained(tmp_path / kind)
+    halves = [HalfSettings(kind, str(tmp_path / kind), kind) for kind in whole]
+    sizes = {"encoder_vocab_size": 96, "decoder_vocab_size": 96}
+    return build_model(*halves, BridgeSettings(), special_ids=IDS, **sizes), whole
+
+
+def test_checkpoints_in_bf16_train_in_float32(in_bf16):
+    model, whole = in_bf16
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    exact = {name: value.float() for name, value in whole["llama"].state_dict().items()}
+    assert all(torch.equal(value, exact[name]) for name, value in model.decoder.state_dict().items())
+    frequencies = transformers.LlamaForCausalLM(tiny_config("llama")).model.rotary_emb.inv_freq
+    assert torch.equal(model.decoder.model.rotary_emb.inv_freq, frequencies)
+
+
+def test_a_fit_of_bf16_checkpoints_is_rebuilt_from_its_config_in_float32(in_bf16):
+    model, _ = in_bf16
+    again = EncoderDecoderModel(EncoderDecoderConfig(**model.config.to_dict()))
+    again.load_state_dict(model.state_dict())
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
+    assert torch.equal(again.eval()(**batch()).logits, model.eval()(**batch()).logits)
+
+
+DROPOUTS = {
+    "gpt_neox": ("hidden_dropout", "attention_dropout"),
+    "bloom": ("hidden_dropout", "attention_dropout"),
+    "gpt_neo": ("resid_dropout", "embed_dropout", "attention_dropout"),
+    "starcoder2": ("residual_dropout", "embedding_dropout", "attention_dropout"),
+    "bart": ("dropout", "attention_dropout", "activation_dropout"),
+    "reformer": ("hidden_dropout_prob", "lsh_attention_probs_dropout_prob", "local_attention_probs_dropout_prob"),
+}
+
+
+@pytest.mark.parametrize("kind", DROPOUTS)
+def test_dropout_is_set_under_every_types_names(kind):
+    decoder = random_half(kind)
+    decoder.architecture = {"axial_pos_embds": False} if kind == "reformer" else {}
+    bridge = BridgeSettings(dropout=0.25, init=CrossAttentionInit.random)
+    sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 60}
+    config = build_model(random_half("bert"), decoder, bridge, special_ids=IDS, **sizes).config.decoder
+    assert {name: getattr(config, name) for name in DROPOUTS[kind]} == dict.fromkeys(DROPOUTS[kind], 0.25)
+
+
+def test_dropout_of_a_half_inside_a_config_is_set():
+    encoder = HalfSettings("t5gemma", "nowhere", "t5gemma", weights=Weights.random)
+    sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 60}
+    encoder.architecture = {"encoder": tiny_config("t5gemma").encoder.to_dict()}
+    model = build_model(encoder, random_half("gpt2"), BridgeSettings(dropout=0.25), special_ids=IDS, **sizes)
+    assert model.config.encoder.encoder.dropout_rate == 0.25
+
+
+def test_a_dropout_that_is_stored_as_an_integer_is_set(tmp_path):
+    sizes = {name: SIZE[name] for name in SIZE if name != "vocab_size"}
+    config = GPTNeoXConfig(vocab_size=60, **sizes, attention_dropout=0, hidden_dropout=0)
+    transformers.GPTNeoXForCausalLM(config).save_pretrained(tmp_path)
+    decoder = HalfSettings("pythia", str(tmp_path), "gpt_neox")
+    sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 60}
+    model = build_model(random_half("bert"), decoder, BridgeSettings(dropout=0.25), special_ids=IDS, **sizes)
+    assert model.config.decoder.attention_dropout == model.config.decoder.hidden_dropout == 0.25
+
+
+def test_a_half_without_dropout_is_named(caplog):
+    with caplog.at_level(logging.WARNING):
+        build("bert", "mamba", init=CrossAttentionInit.random, dropout=0.25)
+        assert ["decoder=mamba" in record.getMessage() for record in caplog.records] == [True]
+        caplog.clear()
+        build("bert", "mamba", init=CrossAttentionInit.random, dropout=0.0)
+        build("bert", "gpt2", dropout=0.25)
+        assert not caplog.records
+
+
+def test_a_pad_id_within_the_vocabulary_is_kept():
+    small = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
+    given = {**small, "attention_window": [16, 16], "pad_token_id": 1, "bos_token_id": 0}
+    encoder = HalfSettings("longformer", "nowhere", "longformer", weights=Weights.random, architecture=given)
+    config = half_config(encoder, "encoder", 50)
+    assert (config.pad_token_id, config.bos_token_id) == (1, 0)
+    encoder.architecture["pad_token_id"] = 50
+    assert half_config(encoder, "encoder", 50).pad_token_id == 0
+
+
+def test_an_untrained_half_pads_with_its_tokenizers_token():
+    """Its type's own pad id may be a word of a tokenizer trained here, and that word's embedding would never train."""
+    sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 60}
+    halves = [random_half("roberta"), random_half("xglm")]
+    ids = IDS | {"pad_token_id": 3}
+    model = build_model(*halves, BridgeSettings(), special_ids=ids, encoder_pad_id=4, **sizes)
+    assert (model.config.encoder.pad_token_id, model.config.decoder.pad_token_id) == (4, 3)
+    assert model.encoder.get_input_embeddings().padding_idx == 4
+    assert model.decoder.get_input_embeddings().padding_idx == 3
+    model = build_model(random_half("roberta"), random_half("gpt2"), BridgeSettings(), special_ids=ids, **sizes)
+    assert (model.config.encoder.pad_token_id, model.config.decoder.pad_token_id) == (1, None)
+
+
+def test_the_path_of_an_untrained_half_is_not_looked_up():
+    half = random_half("bert")
+    half.path = "package_file:no-such-package/model"
+    sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 60}
+    assert parameter_counts(build_model(half, half, BridgeSettings(), special_ids=IDS, **sizes))["pretrained"] == 0

@@ -9,6 +9,10 @@ import transformers
 from transformers import BertConfig, GPT2Config
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.errors import UserError
+from warmstart.model.halves import build_model, parameter_counts
+from warmstart.model.settings import BridgeSettings, HalfSettings, Halves, Share, Weights, fault_of_sharing
+from warmstart.model.sharing import shared_across_halves
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SIZE = {
@@ -84,3 +88,87 @@ def test_resizing_one_of_two_vocabularies_needs_its_name():
     model.resize_token_embeddings(64, half="decoder")
     assert model.get_output_embeddings().weight.shape[0] == 64
     assert model.get_input_embeddings().weight.shape[0] == 40
+
+
+BERT = BertConfig(**SIZE)
+IDS = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+SIZES = {"encoder_vocab_size": 40, "decoder_vocab_size": 40}
+EMBEDDINGS, QUERY = "embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A checkpoint of BERT with its head, and its values by the encoder's names."""
+    whole = transformers.BertForMaskedLM(BERT)
+    for parameter in whole.parameters():
+        torch.nn.init.normal_(parameter)
+    whole.save_pretrained(tmp_path / "bert")
+    return tmp_path / "bert", whole.bert.state_dict()
+
+
+def bert(path, weights="pretrained", **values):
+    architecture = {name: value for name, value in SIZE.items() if name != "vocab_size"}
+    return HalfSettings("bert", str(path), "bert", weights=Weights(weights), architecture=architecture, **values)
+
+
+def build(encoder, decoder, **bridge):
+    return build_model(encoder, decoder, BridgeSettings(**bridge), special_ids=IDS, **SIZES)
+
+
+@pytest.mark.parametrize("share", [Share.weights, Share.embeddings])
+@pytest.mark.parametrize(("encoder", "decoder"), [("pretrained", "random"), ("random", "pretrained")])
+def test_what_a_pretrained_half_shares_with_an_untrained_one_is_pretrained(checkpoint, share, encoder, decoder):
+    path, values = checkpoint
+    model = build(bert(path, encoder), bert(path, decoder), share=share)
+    shared, new = shared_across_halves(model), model.new_parameter_names()
+    assert len(shared) == (len(values) if share is Share.weights else 1)
+    named = dict(model.named_parameters())
+    assert [name for name in shared if not torch.equal(named[name], values[name.removeprefix("encoder.")])] == []
+    assert not new & shared.keys()
+    assert "decoder.bert.encoder.layer.0.crossattention.self.query.weight" in new
+    if share is Share.embeddings:
+        assert (f"encoder.{QUERY}" in new) == (encoder == "random")
+        assert (f"decoder.bert.{QUERY}" in new) == (decoder == "random")
+    counts = parameter_counts(model)
+    assert counts["pretrained"] + counts["new"] == counts["total"]
+
+
+def test_what_two_untrained_halves_share_is_new(tmp_path):
+    for share in (Share.weights, Share.embeddings):
+        model = build(bert("nowhere", "random"), bert("nowhere", "random"), share=share)
+        assert parameter_counts(model)["pretrained"] == 0
+
+
+def test_marking_halves_in_either_order_counts_what_they_share_once():
+    for order in (("encoder.", "decoder."), ("decoder.", "encoder.")):
+        model = EncoderDecoderModel(EncoderDecoderConfig(encoder=BERT, decoder=BERT, tie_encoder_decoder=True))
+        model.mark_new(order[0])
+        assert not model.new_parameter_names() & shared_across_halves(model).keys()
+        model.mark_new(order[1])
+        assert parameter_counts(model)["pretrained"] == 0
+
+
+@pytest.mark.parametrize("share", [Share.weights, Share.embeddings])
+def test_two_checkpoints_cannot_be_one(checkpoint, tmp_path, share):
+    path, values = checkpoint
+    transformers.BertForMaskedLM(BERT).save_pretrained(tmp_path / "other")
+    same = build(bert(path), bert(path), share=share)
+    assert torch.equal(same.get_input_embeddings().weight, values[EMBEDDINGS])
+    for other in (bert(tmp_path / "other"), bert(path, revision="v2")):
+        with pytest.raises(UserError, match=rf"bridge\.share={share.value} .* two checkpoints"):
+            build(bert(path), other, share=share)
+        assert fault_of_sharing(bert(path), other, BridgeSettings(share=share))
+        assert fault_of_sharing(bert(path), other, BridgeSettings()) is None
+
+
+@pytest.mark.parametrize("option", ["freeze", "lora"])
+def test_shared_embeddings_and_one_half_that_stands_still_contradict(checkpoint, option):
+    path, _ = checkpoint
+    for half in (Halves.encoder, Halves.decoder):
+        with pytest.raises(UserError, match=rf"bridge\.share=embeddings .*bridge\.{option}={half.value}"):
+            build(bert(path), bert(path), share=Share.embeddings, **{option: half})
+    model = build(bert(path), bert(path), share=Share.embeddings, **{option: Halves.both})
+    assert not model.get_input_embeddings().weight.requires_grad
+    other = {"freeze": "lora", "lora": "freeze"}[option]
+    model = build(bert(path), bert(path), share=Share.embeddings, **{option: Halves.encoder, other: Halves.decoder})
+    assert not model.get_output_embeddings().weight.requires_grad

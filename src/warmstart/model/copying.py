@@ -24,13 +24,14 @@ _NORMS = {"ln_cross_attn": "ln_1", "encoder_attn_layer_norm": "self_attn_layer_n
 
 
 def copy_cross_attention(model: Any) -> None:
-    """Begin all cross-attention of a joint model as its decoder's self-attention, in place.
+    """Begin all new cross-attention of a joint model as its decoder's self-attention, in place.
 
     Raises:
         ValueError: a layer's self-attention cannot be found or does not fit.
     """
     if model.config.graft is None:
-        copy_self_attention(model.decoder)
+        new = {name.removeprefix("decoder.") for name in model.new_parameter_names() if name.startswith("decoder.")}
+        copy_self_attention(model.decoder, new)
         return
     layers = decoder_layers(model.decoder)
     for cross in model.cross_attention.values():
@@ -38,8 +39,10 @@ def copy_cross_attention(model: Any) -> None:
 
 
 @torch.no_grad()
-def copy_self_attention(decoder: PreTrainedModel) -> int:
-    """Copy each layer's self-attention into its cross-attention, in place, where shapes agree.
+def copy_self_attention(decoder: PreTrainedModel, new: set[str]) -> int:
+    """Copy each layer's self-attention into its cross-attention's ``new`` parameters, in place, where shapes agree.
+
+    What a checkpoint gave stays: BART's decoder brings pretrained cross-attention, and so does one warm-started before.
 
     Returns:
         How many tensors were copied.
@@ -49,19 +52,27 @@ def copy_self_attention(decoder: PreTrainedModel) -> int:
     """
     copied = 0
     for name, cross in cross_attention_modules(decoder).items():
-        layer = decoder.get_submodule(name.rpartition(".")[0])
+        path = name.rpartition(".")[0]
+        layer = decoder.get_submodule(path)
+        parts = {name: cross} | {f"{path}.{norm}": getattr(layer, norm) for norm in _NORMS if hasattr(layer, norm)}
+        begun = {
+            (part, key): tensor
+            for part, module in parts.items()
+            for key, tensor in module.named_parameters()
+            if f"{part}.{key}" in new
+        }
+        if not begun:
+            continue
         found = [getattr(layer, n) for n in _SELF_ATTENTION_NAMES if isinstance(getattr(layer, n, None), nn.Module)]
         if not found:
             raise ValueError(
                 f"bridge.init=copy: no self-attention beside {name} in {type(layer).__name__}. Set bridge.init=random."
             )
-        source = _as_cross_attention(found[0])
-        pairs = [(tensor, source.get(key)) for key, tensor in cross.named_parameters()]
-        for norm, of_self in _NORMS.items():
-            if hasattr(layer, norm):
-                theirs = dict(getattr(layer, of_self).named_parameters())
-                pairs += [(tensor, theirs.get(key)) for key, tensor in getattr(layer, norm).named_parameters()]
-        for tensor, value in pairs:
+        source = {name: _as_cross_attention(found[0])}
+        for part in parts.keys() - source.keys():
+            source[part] = dict(getattr(layer, _NORMS[part.rpartition(".")[2]]).named_parameters())
+        for (part, key), tensor in begun.items():
+            value = source[part].get(key)
             if value is not None and value.shape == tensor.shape:
                 tensor.copy_(value)
                 copied += 1
@@ -108,6 +119,21 @@ def copy_into_grafted(cross: CrossAttention, layer: nn.Module) -> None:
                 _copy_norm(getattr(cross, mine), module, cross.shape.head_width)
 
 
+def _stacked(fused: Tensor, rows: list[int]) -> tuple[Tensor, ...]:
+    """Query, key and value one below the other."""
+    return fused.split(rows)
+
+
+def _in_four_blocks(fused: Tensor, rows: list[int]) -> tuple[Tensor, ...]:
+    """Each a quarter of query, value and key, in this order: CodeGen was trained on four devices."""
+    query, value, key = fused.view(4, 3, rows[0] // 4, -1).transpose(0, 1).flatten(1, 2).unbind()
+    return query, key, value
+
+
+# How a matrix ``qkv_proj`` is taken apart; MiniMax's, of an attention of another kind, is in no such order.
+_FUSED = {"Phi3Attention": _stacked, "Phi4MultimodalAttention": _stacked, "CodeGenAttention": _in_four_blocks}
+
+
 def _self_attention_matrices(layer: nn.Module, cross: CrossAttention) -> dict[str, Tensor] | None:
     shapes = {name: getattr(cross, name).weight.shape for name in ("q_proj", "k_proj", "v_proj", "o_proj")}
     for attention in layer.modules():
@@ -122,10 +148,10 @@ def _self_attention_matrices(layer: nn.Module, cross: CrossAttention) -> dict[st
                 found = (
                     fused.view(cross.shape.heads, 3, cross.shape.head_width, -1).transpose(0, 1).flatten(1, 2).unbind()
                 )
-        elif "qkv_proj" in held:  # Phi-3: one below the other
+        elif type(attention).__name__ in _FUSED:
             rows = [shapes[name][0] for name in ("q_proj", "k_proj", "v_proj")]
             if held["qkv_proj"].shape[0] == sum(rows):
-                found = held["qkv_proj"].split(rows)
+                found = _FUSED[type(attention).__name__](held["qkv_proj"], rows)
         if found is not None and output is not None:
             matrices = dict(zip(shapes, (*found, output), strict=True))
             return matrices if all(matrices[name].shape == shape for name, shape in shapes.items()) else None

@@ -7,6 +7,7 @@ same architecture or in a two-layer one.
 """
 
 import importlib.metadata
+import logging
 import pickle
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from warmstart.model.copying import copy_cross_attention
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import build_encoder, check_sees_both_ways, encoder_class
 from warmstart.model.gguf import converted
+from warmstart.model.loading import load_halves
 from warmstart.model.lora import add_lora
 from warmstart.model.modeling import EncoderDecoderModel
 from warmstart.model.padding import POSITIONS_BEHIND_PAD
@@ -35,7 +37,10 @@ from warmstart.model.settings import (
     Scale,
     Share,
     Weights,
+    fault_of_sharing,
 )
+
+_log = logging.getLogger(__name__)
 
 Role = Literal["encoder", "decoder"]
 
@@ -59,7 +64,9 @@ _TINY: dict[str, Any] = {
 _IDS_ARE_NUMBERS = {"modernbert-decoder"}
 _DROPOUT_NAMES = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "dropout_rate"),
-    *("resid_pdrop", "embd_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout"),
+    *("resid_pdrop", "embd_pdrop", "emb_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout"),
+    *("hidden_dropout", "resid_dropout", "residual_dropout", "embed_dropout", "activation_dropout"),
+    *("lsh_attention_probs_dropout_prob", "local_attention_probs_dropout_prob"),
 )
 # Read by the model although the config class does not declare them.
 _UNDECLARED = {"deberta-v2": {"position_buckets", "norm_rel_ebd", "share_att_key"}}
@@ -88,8 +95,12 @@ def resolve_path(path: str) -> str:
     return str(converted(found) if found.suffix == ".gguf" else found)
 
 
-def half_config(settings: HalfSettings, role: Role, vocab_size: int | None = None) -> PreTrainedConfig:
+def half_config(
+    settings: HalfSettings, role: Role, vocab_size: int | None = None, pad_id: int | None = None
+) -> PreTrainedConfig:
     """The half's architecture: read from its checkpoint, or for random weights built from type and ``architecture``.
+
+    Random weights take over the vocabulary and the pad id of a tokenizer that may not be their type's own.
 
     Raises:
         UserError: the type is unknown, cannot serve in this role, or has no such ``architecture`` key.
@@ -106,7 +117,7 @@ def half_config(settings: HalfSettings, role: Role, vocab_size: int | None = Non
                 f"{role}={settings.name}: no model can be read from {settings.path}: {_said(error)}"
             ) from error
     else:
-        config = _config_of_type(settings, role, vocab_size)
+        config = _config_of_type(settings, role, vocab_size, pad_id)
     _check_role(config, settings, role)
     if role == "decoder":
         config = text_part(config)
@@ -128,18 +139,22 @@ def build_model(
     special_ids: dict[str, int],
     encoder_vocab_size: int,
     decoder_vocab_size: int,
+    encoder_pad_id: int | None = None,
 ) -> EncoderDecoderModel:
-    """Join the two halves as the bridge says.
+    """Join the two halves as the bridge says, in float32 whatever the checkpoints are in.
 
     ``special_ids`` are the decoder's start, end and pad ids; the vocabulary sizes are the tokenizers' lengths, which
-    random halves take over and pretrained ones must cover.
+    random halves take over and pretrained ones must cover. Random halves take over the pad ids, too.
 
     Raises:
         UserError: the halves or the bridge contradict each other.
     """
+    if fault := fault_of_sharing(encoder, decoder, bridge):
+        raise UserError(fault)
+    halves = {"encoder": encoder, "decoder": decoder}
     configs = {
-        "encoder": half_config(encoder, "encoder", encoder_vocab_size),
-        "decoder": half_config(decoder, "decoder", decoder_vocab_size),
+        "encoder": half_config(encoder, "encoder", encoder_vocab_size, encoder_pad_id),
+        "decoder": half_config(decoder, "decoder", decoder_vocab_size, special_ids["pad_token_id"]),
     }
     for role, needed in (("encoder", encoder_vocab_size), ("decoder", decoder_vocab_size)):
         if needed > configs[role].vocab_size:
@@ -147,7 +162,14 @@ def build_model(
                 f"{role}: its tokenizer has {needed} tokens but its embeddings {configs[role].vocab_size} rows. "
                 f"They are not of one checkpoint; set {role}.tokenizer to the right one."
             )
-        _set_dropout(configs[role], bridge.dropout)
+        if not _set_dropout(configs[role], bridge.dropout) and bridge.dropout:
+            _log.warning(
+                "bridge.dropout=%g changes nothing inside %s=%s: a %s has no dropout.",
+                bridge.dropout,
+                role,
+                halves[role].name,
+                configs[role].model_type,
+            )
     joint: dict[str, Any] = dict(special_ids)
     joint["tie_encoder_decoder"] = bridge.share is Share.weights
     joint["tie_embeddings"] = bridge.share is Share.embeddings
@@ -158,18 +180,24 @@ def build_model(
             "dropout": bridge.dropout or 0.0,
             "bias": bridge.bias,
         }
-    kwargs: dict[str, Any] = {}
+    # Not in the type of the checkpoint: in bfloat16 most updates of a warm start round to nothing, whatever
+    # trainer.precision asks for. It casts what is loaded where it says so (bf16-true).
+    kwargs: dict[str, Any] = {"dtype": torch.float32}
+    paths: dict[str, str] = {}
+    for role, settings in halves.items():
+        if settings.weights is Weights.pretrained:
+            paths[role] = resolve_path(settings.path)
+            kwargs |= {f"{role}_config": configs[role], f"{role}_revision": settings.revision}
     if encoder.weights is Weights.random:
         kwargs["encoder_model"] = build_encoder(configs["encoder"])
-    else:
-        kwargs |= {"encoder_config": configs["encoder"], "encoder_revision": encoder.revision}
     if decoder.weights is Weights.random:
         kwargs["decoder_model"] = AutoModelForCausalLM.from_config(configs["decoder"])
-    else:
-        kwargs |= {"decoder_config": configs["decoder"], "decoder_revision": decoder.revision}
-    encoder_path, decoder_path = resolve_path(encoder.path), resolve_path(decoder.path)
     try:
-        model = EncoderDecoderModel.from_encoder_decoder_pretrained(encoder_path, decoder_path, **kwargs, **joint)
+        loaded, joint = load_halves(paths.get("encoder"), paths.get("decoder"), kwargs | joint)
+        for role, settings in halves.items():
+            if settings.weights is Weights.random:
+                loaded.mark_untrained(role)
+        model = EncoderDecoderModel.from_halves(loaded, joint)
         if encoder.attention is Attention.bidirectional:
             check_sees_both_ways(model.encoder)
         if bridge.init is CrossAttentionInit.copy:
@@ -187,10 +215,8 @@ def build_model(
         if not given or isinstance(error, torch.OutOfMemoryError):
             raise
         raise UserError(f"The weights of {' or '.join(given)} cannot be read: {_said(error)}") from error
-    for role, settings in (("encoder", encoder), ("decoder", decoder)):
-        if settings.weights is Weights.random:
-            model.mark_new(f"{role}.")
-        use_lean_dropout(getattr(model, role))
+    for half in (model.encoder, model.decoder):
+        use_lean_dropout(half)
     freeze(model, bridge)
     return model
 
@@ -219,7 +245,7 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
     return {"total": total, "trainable": trainable, "pretrained": total - fresh, "new": fresh}
 
 
-def _config_of_type(settings: HalfSettings, role: Role, vocab_size: int | None) -> PreTrainedConfig:
+def _config_of_type(settings: HalfSettings, role: Role, vocab_size: int | None, pad_id: int | None) -> PreTrainedConfig:
     try:
         config = AutoConfig.for_model(settings.model_type)
     except ValueError:
@@ -236,13 +262,16 @@ def _config_of_type(settings: HalfSettings, role: Role, vocab_size: int | None) 
         values |= {name: value for name, value in _TINY.items() if hasattr(config, name)}
     if vocab_size is not None:
         values["vocab_size"] = vocab_size
-        ids = {name: getattr(config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-        ids |= {name: getattr(config, name, None) for name in ("cls_token_id", "sep_token_id")}
+        names = ("bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id")
+        ids = {name: values.get(name, getattr(config, name, None)) for name in names}
         # Ids of the real vocabulary may lie outside a small one; the pair of tokenizers says the ones in use.
         absent = 0 if settings.model_type in _IDS_ARE_NUMBERS else None
         values |= {name: absent for name, value in ids.items() if isinstance(value, int) and value >= vocab_size}
-        if "pad_token_id" in values:
-            values["pad_token_id"] = 0
+        if isinstance(ids["pad_token_id"], int):  # the embedding of this id does not train
+            if pad_id is not None:
+                values["pad_token_id"] = pad_id
+            elif ids["pad_token_id"] >= vocab_size:
+                values["pad_token_id"] = 0
     # attribute_map translates the common names (hidden_size) to the type's own (n_embd).
     mapped = {type(config).attribute_map.get(name, name): value for name, value in values.items()}
     return AutoConfig.for_model(settings.model_type, **mapped)
@@ -255,11 +284,20 @@ def _check_role(config: PreTrainedConfig, settings: HalfSettings, role: Role) ->
         raise UserError(f"{role}={settings.name}: {error}") from None
 
 
-def _set_dropout(config: PreTrainedConfig, dropout: float | None) -> None:
-    if dropout is not None:
-        for name in _DROPOUT_NAMES:
-            if isinstance(getattr(config, name, None), float):
-                setattr(config, name, dropout)
+def _set_dropout(config: PreTrainedConfig, dropout: float | None) -> bool:
+    """Whether the config, or one inside it (T5Gemma's encoder, MPT's attention), has a dropout that was set."""
+    if dropout is None:
+        return False
+    parts = [config, *(part for part in vars(config).values() if isinstance(part, PreTrainedConfig))]
+    found = [
+        (part, name)
+        for part in parts
+        for name in _DROPOUT_NAMES
+        if isinstance(value := getattr(part, name, None), int | float) and not isinstance(value, bool)
+    ]
+    for part, name in found:
+        setattr(part, name, dropout)
+    return bool(found)
 
 
 def freeze(model: EncoderDecoderModel, bridge: BridgeSettings) -> None:

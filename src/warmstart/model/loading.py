@@ -24,6 +24,11 @@ class Halves:
     encoder_missing: set[str]
     decoder_missing: set[str]
 
+    def mark_untrained(self, role: str) -> None:
+        """Say that no checkpoint gave a value of the half ``role``: an object was given, built from its config."""
+        half: PreTrainedModel = getattr(self, role)
+        setattr(self, f"{role}_missing", {name for name, _ in half.named_parameters(remove_duplicate=False)})
+
 
 def load_halves(
     encoder_path: str | None, decoder_path: str | None, kwargs: dict[str, Any]

@@ -31,7 +31,7 @@ from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class, 
 from warmstart.model.generation import PairGeneration
 from warmstart.model.grafting import graft, initialize, kwargs_for_decoder
 from warmstart.model.label_losses import LabelLosses
-from warmstart.model.loading import load_halves
+from warmstart.model.loading import Halves, load_halves
 from warmstart.model.lora import add_lora, is_lora
 from warmstart.model.loss import Head, cross_entropy
 from warmstart.model.padding import (
@@ -44,7 +44,7 @@ from warmstart.model.padding import (
 )
 from warmstart.model.resizing import resize_token_embeddings
 from warmstart.model.shared_source import FoldBeams, mask_of_sources
-from warmstart.model.sharing import embedding_sharing_map, shared_across_halves, weight_sharing_map
+from warmstart.model.sharing import keep_pretrained, shared_across_halves, sharing_map
 from warmstart.model.special_ids import sync_special_ids
 
 _BRIDGE = ("enc_to_dec_proj.", "cross_attention.")
@@ -120,7 +120,7 @@ class EncoderDecoderModel(PreTrainedModel, LabelLosses, PairGeneration, Generati
         else:
             for cross in cross_attention_modules(decoder).values():
                 FoldBeams(cross)
-        self._new_parameters: set[str] | None = None  # named_parameters() whose values no checkpoint gave
+        self._new_parameters: set[str] | None = None  # every name under which no checkpoint gave a value
         self.post_init()
         if config.lora is not None:
             add_lora(self, config.lora)  # after initialization: adapters begin without effect
@@ -152,32 +152,51 @@ class EncoderDecoderModel(PreTrainedModel, LabelLosses, PairGeneration, Generati
         halves, joint = load_halves(
             encoder_pretrained_model_name_or_path, decoder_pretrained_model_name_or_path, kwargs
         )
+        return cls.from_halves(halves, joint)
+
+    @classmethod
+    def from_halves(cls, halves: Halves, joint: dict[str, Any]) -> "EncoderDecoderModel":
+        """Join two halves, with the fields ``joint`` of the joint config; what they share keeps a checkpoint's values.
+
+        Raises:
+            ValueError: the halves do not fit each other.
+        """
         config = EncoderDecoderConfig.from_encoder_decoder_configs(
             halves.encoder.config, halves.decoder.config, **joint
         )
+        untrained = {f"encoder.{name}" for name in halves.encoder_missing}
+        untrained |= {f"decoder.{name}" for name in halves.decoder_missing}
+        keep_pretrained(config, halves.encoder, halves.decoder, untrained)
         model = cls(config=config, encoder=halves.encoder, decoder=halves.decoder)
         model.eval()
-        model._new_parameters = {f"encoder.{name}" for name in halves.encoder_missing}
-        model._new_parameters |= {f"decoder.{name}" for name in halves.decoder_missing}
-        model._new_parameters |= {name for name, _ in model.named_parameters() if name.startswith(_BRIDGE)}
+        bridge = {name for name, _ in model.named_parameters() if name.startswith(_BRIDGE)}
+        model._new_parameters = untrained | bridge
         return model
 
     def new_parameter_names(self) -> set[str]:
         """Parameters that no pretrained checkpoint gave: cross-attention, projection, adapters, a fresh head or half.
 
-        For a model that did not come from :meth:`from_encoder_decoder_pretrained` these are the bridge alone.
+        What the halves share is new where neither's checkpoint gave it. For a model that did not come from
+        :meth:`from_encoder_decoder_pretrained` these are the bridge alone.
         """
         trainable = dict(self.named_parameters())
         adapters = {name for name in trainable if is_lora(name)}
-        if self._new_parameters is not None:
-            return self._new_parameters & trainable.keys() | adapters
-        bridge = (*(f"decoder.{name}." for name in cross_attention_modules(self.decoder)), *_BRIDGE)
-        return {name for name in trainable if name.startswith(bridge)} | adapters
+        if self._new_parameters is None:
+            bridge = (*(f"decoder.{name}." for name in cross_attention_modules(self.decoder)), *_BRIDGE)
+            return {name for name in trainable if name.startswith(bridge)} | adapters
+        shared = shared_across_halves(self)
+        new = set()
+        for name in trainable:
+            given = _name_without_lora(name)
+            if {given, shared.get(given, given)} <= self._new_parameters:
+                new.add(name)
+        return new | adapters
 
     def mark_new(self, prefix: str) -> None:
         """Count every parameter under ``prefix`` as given by no checkpoint: a half that was built untrained."""
-        names = {name for name, _ in self.named_parameters() if name.startswith(prefix)}
-        self._new_parameters = self.new_parameter_names() | names
+        names = [name for name, _ in self.named_parameters(remove_duplicate=False) if name.startswith(prefix)]
+        known = self.new_parameter_names() if self._new_parameters is None else self._new_parameters
+        self._new_parameters = known | {_name_without_lora(name) for name in names}
 
     def get_encoder(self, *args: Any, **kwargs: Any) -> PreTrainedModel:
         return self.encoder
@@ -235,11 +254,7 @@ class EncoderDecoderModel(PreTrainedModel, LabelLosses, PairGeneration, Generati
         """Parameters that equal another, in the joint model's names: the halves' own ties and ours across them."""
         if all_submodels:
             return super().get_expanded_tied_weights_keys(all_submodels=True)
-        across: dict[str, str] = {}
-        if self.config.tie_encoder_decoder:
-            across |= weight_sharing_map(self.encoder, self.decoder)
-        elif self.config.tie_embeddings:
-            across |= embedding_sharing_map(self.encoder, self.decoder)
+        across = sharing_map(self.config, self.encoder, self.decoder)
         known = {name for name, _ in self.named_parameters(remove_duplicate=False)}
         recorded = (self.config.tied_parameters or {}).items()
         return across | {name: equal for name, equal in recorded if {name, equal} <= known}
@@ -394,6 +409,11 @@ class EncoderDecoderModel(PreTrainedModel, LabelLosses, PairGeneration, Generati
         if value is None:
             raise ValueError(f"Make sure to set the {name} attribute of the model's configuration.")
         return value[0] if isinstance(value, list) else value
+
+
+def _name_without_lora(name: str) -> str:
+    """A parameter's name before adapters: peft keeps an adapted matrix one name further down."""
+    return name.replace(".base_layer.", ".")
 
 
 # AutoConfig now reads such checkpoints into our config; this keeps AutoModelForSeq2SeqLM opening them.

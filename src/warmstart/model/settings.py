@@ -96,3 +96,29 @@ class BridgeSettings:
     """Whether the projections of grafted cross-attention have biases."""
     dropout: float | None = None
     """Dropout probability of both halves; null keeps what each checkpoint says."""
+
+
+def fault_of_sharing(encoder: HalfSettings, decoder: HalfSettings, bridge: BridgeSettings) -> str | None:
+    """What forbids that the halves share what ``bridge`` says; None where nothing does."""
+    if bridge.share is Share.none:
+        return None
+    checkpoints = [
+        half.path if half.revision == "main" else f"{half.path}@{half.revision}"
+        for half in (encoder, decoder)
+        if half.weights is Weights.pretrained
+    ]
+    if len(set(checkpoints)) > 1:
+        return (
+            f"bridge.share={bridge.share.value} cannot be had of two checkpoints, {' and '.join(checkpoints)}: what is "
+            "shared holds the values of one. Name the same path and revision for both halves, or set "
+            "encoder.weights=random or decoder.weights=random."
+        )
+    options = {"freeze": bridge.freeze, "lora": bridge.lora}
+    held = [halves for halves in (Halves.encoder, Halves.decoder) if {halves, Halves.both} & set(options.values())]
+    if bridge.share is Share.embeddings and len(held) == 1:
+        asked = " and ".join(f"bridge.{name}={held[0].value}" for name in options if options[name] is held[0])
+        return (
+            f"bridge.share=embeddings and {asked} contradict: one half's embeddings stand still and the other's train, "
+            "but they are one. Choose one, or let neither half train its own weights."
+        )
+    return None

@@ -9,6 +9,7 @@ in the joint model's parameter names, which transformers' own tying machinery th
 from collections import defaultdict
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -58,6 +59,30 @@ def embedding_sharing_map(encoder: PreTrainedModel, decoder: PreTrainedModel) ->
             f"decoder.{_name_of(decoder, decoder.get_input_embeddings())}.weight"
         )
     }
+
+
+def sharing_map(config: Any, encoder: PreTrainedModel, decoder: PreTrainedModel) -> dict[str, str]:
+    """The pairs of what the joint ``config`` shares: all weights, the token embeddings, or nothing.
+
+    Raises:
+        ValueError: the halves do not fit each other.
+    """
+    if config.tie_encoder_decoder:
+        return weight_sharing_map(encoder, decoder)
+    return embedding_sharing_map(encoder, decoder) if config.tie_embeddings else {}
+
+
+@torch.no_grad()
+def keep_pretrained(config: Any, encoder: PreTrainedModel, decoder: PreTrainedModel, untrained: set[str]) -> None:
+    """Before the halves are tied, which keeps the decoder's values: give it the encoder's where its own are untrained.
+
+    Raises:
+        ValueError: the halves do not fit each other.
+    """
+    for name, equal in sharing_map(config, encoder, decoder).items():
+        if equal in untrained and name not in untrained:
+            value = encoder.get_parameter(name.removeprefix("encoder."))
+            decoder.get_parameter(equal.removeprefix("decoder.")).copy_(value)
 
 
 def shared_across_halves(model: nn.Module) -> dict[str, str]:
