@@ -12,6 +12,8 @@ from warmstart.model.config import refuse_kernels
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import encoder_class, load_encoder
 
+# A sequence-to-sequence checkpoint (BART, Pegasus, Marian) names its embeddings once, for both of its halves.
+SHARED_EMBEDDINGS = {r"^model\.shared\.": "model.decoder.embed_tokens.", r"^shared\.": "decoder.embed_tokens."}
 SHARED_ARGUMENTS = ("dtype", "torch_dtype", "attn_implementation", "revision", "cache_dir", "local_files_only", "token")
 
 
@@ -60,6 +62,8 @@ def load_halves(
     if decoder is None:
         decoder_config, decoder_kwargs = _config_of(decoder_path, decoder_kwargs)
         model_class = decoder_class(decoder_config)
+        if decoder_config.is_encoder_decoder:
+            decoder_kwargs["key_mapping"] = SHARED_EMBEDDINGS
         decoder_config = text_part(decoder_config)
         grafted = joint.get("graft") is not None or not has_own_cross_attention(decoder_config)
         make_decoder(decoder_config, grafted=grafted)
@@ -69,8 +73,24 @@ def load_halves(
         decoder, info = model_class.from_pretrained(
             decoder_path, config=decoder_config, output_loading_info=True, **decoder_kwargs
         )
-        decoder_missing = set(info["missing_keys"])
+        decoder_missing = _without_tied_output(decoder, set(info["missing_keys"]))
     return Halves(encoder, decoder, encoder_missing, decoder_missing), joint
+
+
+def _without_tied_output(decoder: PreTrainedModel, missing: set[str]) -> set[str]:
+    """``missing`` where the output matrix is the embeddings', which BigBird-Pegasus' causal class leaves at random."""
+    embeddings: Any = getattr(decoder.get_input_embeddings(), "weight", None)
+    output: Any = getattr(decoder.get_output_embeddings(), "weight", None)
+    if not getattr(decoder.config, "tie_word_embeddings", False) or embeddings is None or output is None:
+        return missing
+    of_embeddings, of_output = (
+        {name for name, one in decoder.named_parameters(remove_duplicate=False) if one is weight}
+        for weight in (embeddings, output)
+    )
+    if of_embeddings & missing or not of_output & missing or embeddings.shape != output.shape:
+        return missing
+    output.data.copy_(embeddings.data)
+    return missing - of_output
 
 
 def _take(kwargs: dict[str, Any], prefix: str) -> dict[str, Any]:

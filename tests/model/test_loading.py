@@ -1,0 +1,31 @@
+"""Checkpoints of sequence-to-sequence models as decoders: their embeddings and output matrix are loaded, too."""
+
+import pytest
+import torch
+import transformers
+from tiny import OURS, half, upstream_fails
+
+TYPES = ["bart", "mbart", "pegasus", "blenderbot", "blenderbot-small", "plbart", "bigbird_pegasus"]
+SMALL = {
+    **dict.fromkeys(("encoder_layers", "decoder_layers"), 1),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 2),
+    **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 16),
+    **{"d_model": 32, "vocab_size": 60, "max_position_embeddings": 64, "pad_token_id": 1},
+}
+
+
+@upstream_fails(AssertionError)
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("head", [True, False], ids=["with its head", "without"])
+def test_the_embeddings_that_both_of_its_halves_share_are_the_decoders(lib, kind, head, tmp_path):
+    config = transformers.AutoConfig.for_model(kind, **SMALL)
+    auto = transformers.AutoModelForSeq2SeqLM if head else transformers.AutoModel
+    whole = auto.from_config(config)
+    whole.save_pretrained(tmp_path / "decoder")
+    transformers.BertModel(half("bert")).save_pretrained(tmp_path / "encoder")
+    model = lib.model.from_encoder_decoder_pretrained(tmp_path / "encoder", tmp_path / "decoder")
+    embeddings = whole.get_input_embeddings().weight
+    assert torch.equal(model.decoder.get_input_embeddings().weight, embeddings)
+    assert torch.equal(model.decoder.get_output_embeddings().weight, embeddings)
+    if lib is OURS:
+        assert not {name for name in model.new_parameter_names() if "embed_tokens" in name or "lm_head" in name}
