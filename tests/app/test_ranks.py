@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+from srun import srun_of_two_tasks
 
 from warmstart.app import evaluate
 from warmstart.errors import UserError
@@ -93,7 +95,12 @@ def test_evaluation_over_ranks_is_that_of_one_process(run_py, tmp_path):
     assert started.returncode == 0, started.stderr[-3000:]
     assert "2 processes" in started.stderr
 
-    results = {name: result_in(tmp_path / "runs" / name) for name in ("fit", "two", "started")}
+    by_srun = f"{srun_of_two_tasks()}\nsrun {shlex.join([sys.executable, str(RUN), *evaluate, 'name=srun'])}\n"
+    of_srun = subprocess.run(["bash"], input=by_srun, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert of_srun.returncode == 0, of_srun.stderr[-3000:]
+    assert "2 processes" in of_srun.stderr
+
+    results = {name: result_in(tmp_path / "runs" / name) for name in ("fit", "two", "started", "srun")}
     expected = result_in(tmp_path / "runs" / "one")
     texts = (tmp_path / "runs" / "one" / "predictions.jsonl").read_text()
     assert expected["summaries"] == {"generated": 8, "from_an_interrupted_run": 0}

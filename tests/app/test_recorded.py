@@ -94,9 +94,12 @@ def test_an_export_remembers_how_it_decodes(tmp_path):
     assert found.data.max_source_length == demo.data.max_source_length
 
 
-def test_an_export_without_a_record_goes_by_the_command_line(tmp_path):
+def test_an_export_without_a_record_goes_by_the_command_line_but_is_not_named_by_its_defaults(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    assert of(tmp_path).encoder.name == "bert"
+    found = of(tmp_path, "generation=beam", "decoder=minilm")
+    assert found.generation == to_settings(composed("generation=beam")).generation
+    assert (found.encoder.name, found.encoder.path) == (f"encoder of {tmp_path.name}", str(tmp_path))
+    assert found.decoder.name == "minilm"
 
 
 def test_nothing_there_and_foreign_keys_are_named(run_dir):

@@ -3,11 +3,11 @@
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 
 import pytest
+from srun import srun_of_two_tasks
 
 
 def test_the_script_runs_this_fit_and_comes_back(run_py, tmp_path):
@@ -29,17 +29,6 @@ def test_it_needs_a_name_and_a_sound_config(run_py, tmp_path):
         assert said in outcome.stderr
 
 
-# As srun starts two tasks on one machine, with what it tells each of them.
-SRUN = """
-srun() {
-  export SLURM_JOB_ID=7 SLURM_JOB_NAME=s SLURM_NTASKS=2 SLURM_STEP_NUM_TASKS=2 SLURM_NTASKS_PER_NODE=2
-  export SLURM_JOB_NUM_NODES=1 SLURM_NNODES=1 SLURM_NODEID=0 SLURM_NODELIST=127.0.0.1 MASTER_PORT=@PORT@
-  SLURM_PROCID=1 SLURM_LOCALID=1 "$@" &
-  SLURM_PROCID=0 SLURM_LOCALID=0 "$@" && wait $!
-}
-"""
-
-
 @pytest.mark.slow
 def test_the_script_of_a_sweep_is_an_array_whose_task_runs_its_job_on_every_rank(run_py, tmp_path):
     words = ("debug=tiny", "name=s", "trainer.strategy=ddp", "trainer.devices=2", "decoder=bert")
@@ -50,9 +39,7 @@ def test_the_script_of_a_sweep_is_an_array_whose_task_runs_its_job_on_every_rank
     assert outcome.stdout.startswith("#!/bin/bash\n")
     assert not list(tmp_path.rglob("result.json"))
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        srun = SRUN.replace("@PORT@", str(free.getsockname()[1]))
-    script = outcome.stdout.replace("\nsrun python ", f"{srun}\nsrun {sys.executable} ")
+    script = outcome.stdout.replace("\nsrun python ", f"{srun_of_two_tasks()}\nsrun {sys.executable} ")
     environment = os.environ | {"SLURM_ARRAY_TASK_ID": "2"}
     for said in ("2 ranks, each with config", "Complete already, not run again"):
         ran = subprocess.run(

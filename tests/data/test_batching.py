@@ -166,3 +166,20 @@ def test_evaluation_batches(lengths, max_tokens, world_size):
         assert len({len(some) for some in slices}) == 1
     longest = [max(source[i] for i in batch) for batch in slices[0]]
     assert longest == sorted(longest, reverse=True)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (4, 2), (2, 4)])
+def test_a_state_of_other_ranks_leaves_no_batch_out(before, after):
+    options = {"max_tokens": None, "size": 10}
+    plan = sampler(**options).plan(0)
+    assert {sampler(**options, world_size=ranks).count for ranks in (before, after)} == {len(plan)}
+    state = sampler(**options, world_size=before).state_dict(5)
+    left = []
+    for rank in range(after):
+        resumed = sampler(**options, rank=rank, world_size=after)
+        resumed.load_state_dict(state)
+        left.append(list(resumed))
+    assert len({len(batches) for batches in left}) == 1
+    again = sum(map(len, left)) - (len(plan) - 5 * before)
+    assert 0 <= again < after
+    assert sorted(batch for batches in left for batch in batches) == sorted(plan[5 * before - again :])

@@ -178,6 +178,17 @@ def test_best_is_not_replaced_by_a_worse_one_after_a_resume(tmp_path):
     assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["global_step"] == best
 
 
+def test_the_best_of_another_fit_is_not_taken_for_that_of_a_resumed_one(tmp_path):
+    run(tmp_path / "a", tmp_path, max_steps=5, hparams={"config_hash": "a"})
+    run(tmp_path / "b", tmp_path, max_steps=1, hparams={"config_hash": "b"})
+    folder = tmp_path / "a" / "checkpoints"
+    best = torch.load(folder / "best.ckpt", weights_only=True)
+    assert best["global_step"] == 5
+    other = (tmp_path / "b" / "checkpoints" / "last.ckpt").rename(folder / "of_b.ckpt")
+    run(tmp_path / "a", tmp_path, ckpt=other, max_steps=2, hparams={"config_hash": "c"})
+    assert torch.load(folder / "best.ckpt", weights_only=True)["global_step"] == 2
+
+
 def test_a_damaged_directory_of_a_checkpoint_without_checksum_is_no_crash(tmp_path):
     path = tmp_path / "last.ckpt"
     torch.save({"weight": torch.zeros(3)}, path)

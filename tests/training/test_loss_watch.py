@@ -32,11 +32,15 @@ def module(limit, log_every=1):
     return Recorder(tiny_model(), Letters(), RATES, {}, **options)
 
 
+@pytest.mark.parametrize("fused", [True, False])  # False: a device without that kernel, such as Apple's
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_a_bad_step_moves_neither_weights_nor_moments(precision, tmp_path):
+def test_a_bad_step_moves_neither_weights_nor_moments(precision, fused, tmp_path, monkeypatch):
+    if not fused:
+        monkeypatch.setattr("warmstart.training.optimizer.FUSED_DEVICES", ())
     poison, log = Poison(1), Rows()
     model, trainer = fit(tmp_path, 2, 1, module=module(1), callbacks=[poison], loggers=[log], precision=precision)
     assert trainer.global_step == 4
+    assert trainer.optimizers[0].defaults["fused"] == fused
     assert_same(poison.before[2], poison.before[1], atol=0, rtol=0)
     assert any(not torch.equal(poison.before[3][name], value) for name, value in poison.before[2].items())
     assert all(torch.isfinite(p).all() for p in weights_of(model).values())

@@ -81,3 +81,11 @@ def test_fused_and_plain_take_the_same_step(fused):
         optimizer.step()
     for a, b in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-7, rtol=1e-5)
+
+
+def test_a_checkpoint_whose_other_parts_trained_is_refused():
+    model = tiny_model()
+    begun = build_optimizer(model, OptimSettings()).state_dict()
+    model.freeze_encoder()
+    with pytest.raises(UserError, match=r"trains decoder, .* the checkpoint encoder, .*Set bridge"):
+        build_optimizer(model, OptimSettings()).load_state_dict(begun)

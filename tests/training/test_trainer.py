@@ -33,6 +33,10 @@ def test_auto_precision_is_bf16_only_where_it_is_computed_natively():
         ({"extra": {"no_such_option": 1}}, "no_such_option"),
         ({"extra": {"self": 1}}, "takes no self"),
         ({"extra": {"accumulate_grad_batches": 4}}, "trainer.accumulate instead"),
+        ({"extra": {"limit_train_batches": 0.5}}, "data.limit_train .* instead of trainer.extra.limit_train_batches"),
+        ({"extra": {"overfit_batches": 1}}, "data.limit_train .* instead of trainer.extra.overfit_batches"),
+        ({"extra": {"fast_dev_run": True}}, "debug=tiny .* instead of trainer.extra.fast_dev_run"),
+        ({"extra": {"gradient_clip_algorithm": "value"}}, "trainer.clip_norm .*norm alone.* instead"),
         ({"validations_per_epoch": 0}, "trainer.validations_per_epoch=0"),
         ({"accumulate": 0}, "trainer.accumulate=0"),
     ],
@@ -43,9 +47,20 @@ def test_wrong_options_are_named(settings, said, tmp_path):
 
 
 def test_more_validations_than_batches_are_refused_with_both_figures():
-    check_validations(TrainerSettings(validations_per_epoch=4), 4)
+    check_validations(TrainerSettings(validations_per_epoch=4), 4, 1)
     with pytest.raises(UserError, match=r"validations_per_epoch=5 .* has 4 batches.*at most 4"):
-        check_validations(TrainerSettings(validations_per_epoch=5), 4)
+        check_validations(TrainerSettings(validations_per_epoch=5), 4, 1)
+    check_validations(TrainerSettings(validations_per_epoch=3, accumulate=2), 5, 1)
+    with pytest.raises(UserError, match=r"validations_per_epoch=4 .* has 5 batches.* 3 optimizer steps.*at most 3"):
+        check_validations(TrainerSettings(validations_per_epoch=4, accumulate=2), 5, 1)
+
+
+def test_fewer_validation_examples_than_devices_are_refused_with_both_figures():
+    four = {"devices": 2, "nodes": 2}
+    check_validations(TrainerSettings(**four), 4, 4)
+    check_validations(TrainerSettings(**four, extra={"limit_val_batches": 0}), 4, 0)
+    with pytest.raises(UserError, match=r"4 devices .* has 3 examples.*fewer devices"):
+        check_validations(TrainerSettings(**four), 4, 3)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
@@ -56,8 +71,8 @@ def test_a_device_that_is_not_there_is_said_with_a_way_on(tmp_path):
 
 def test_extra_reaches_the_trainer_and_adds_to_lists(tmp_path):
     table = SampleTable(tmp_path, rows=2)
-    trainer = built(tmp_path, [table], extra={"limit_train_batches": 2, "callbacks": [nothing()]})
-    assert trainer.limit_train_batches == 2
+    trainer = built(tmp_path, [table], extra={"limit_val_batches": 2, "callbacks": [nothing()]})
+    assert trainer.limit_val_batches == 2
     assert [c for c in trainer.callbacks if isinstance(c, SampleTable)] == [table]
     assert any(type(c).__name__ == "Nothing" for c in trainer.callbacks)
 

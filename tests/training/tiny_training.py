@@ -39,7 +39,7 @@ class Recorder(SummarizationModule):
 
     def configure_gradient_clipping(self, *args, **kwargs):
         super().configure_gradient_clipping(*args, **kwargs)
-        gradients = {name: p.grad.clone() for name, p in self.model.named_parameters()}
+        gradients = {name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None}
         self.gradients = [*getattr(self, "gradients", []), gradients]
 
 

@@ -38,6 +38,7 @@ def run(
     bridge=None,
     max_tokens=320,
     samples=3,
+    hparams=None,
     **settings,
 ):
     data = DataSettings(
@@ -62,7 +63,7 @@ def run(
         OptimSettings(warmup_steps=2),
         {"max_new_tokens": 4},
         total_steps=TOTAL,
-        hparams={"model_config": model.config.to_dict(), "config": {"seed": 1}},
+        hparams={"model_config": model.config.to_dict(), "config": {"seed": 1}} | (hparams or {}),
         validation_samples=samples,
         score=score or (lambda predictions, references: {"length": float(len(predictions[0]))}),
         thaw_after=thaw_after,

@@ -10,6 +10,7 @@ Interrupted, the same command goes on where it was: the summaries made so far ar
 import logging
 import math
 import os
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,9 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from warmstart.app.loading import load_trained
+from warmstart.app.check import validate_numbers
+from warmstart.app.loading import check_search, load_trained, scored_checkpoint
+from warmstart.app.recorded import recorded_parameters
 from warmstart.app.schema import Config
 from warmstart.cache import cache_root
 from warmstart.errors import UserError
@@ -37,28 +40,57 @@ def run(settings: Config, run_dir: Path) -> float:
     transformers.logging.disable_progress_bar()
     if settings.ckpt is None:
         raise UserError("task=evaluate needs ckpt=: a run directory, a .ckpt file or an exported folder.")
+    validate_numbers(settings)
+    _refuse_job_of_sweep(run_dir)
     began = time.perf_counter()
     with watched_ranks():
         _start_ranks(settings)
-        _, tokenizers, _ = load_trained(settings.ckpt)
+        model, tokenizers, _ = load_trained(settings.ckpt)
+        check_search(settings, model)
         data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
         data.prepare_data()
         data.setup("test")
         return test(settings, run_dir, settings.ckpt, data, {"rows": data.row_counts()}, began, [])
 
 
+def _refuse_job_of_sweep(run_dir: Path) -> None:
+    """A sweep goes by the results of its fits, each in a folder that its config's hash names."""
+    from warmstart.evaluation.result import read_result
+
+    if (run_dir / "result.json").exists() and read_result(run_dir).get("config_hash") == run_dir.name:
+        raise UserError(
+            f"{run_dir} is a job of a sweep, which goes by the result that its fit has left there. Give the evaluation "
+            "another name=."
+        )
+
+
 def _start_ranks(settings: Config) -> None:
-    """Ranks where torchrun has started some, or this command line asks for them.
+    """Ranks where torchrun or srun has started some, or this command line asks for them.
 
     Not where the run's own settings do: a model that eight devices trained is judged on one as well.
     """
     trainer, environment = settings.trainer, os.environ
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    named = {word.lstrip("+").partition("=")[0] for word in words}
+    alone = trainer.devices * trainer.nodes == 1
+    if alone and trainer.accelerator in ("gpu", "cuda") and named & {"trainer", "trainer.accelerator"}:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(
+                f"trainer.accelerator={trainer.accelerator} was asked for, but torch finds no GPU here. Set "
+                "trainer=cpu, or leave it out: an evaluation takes what the machine has."
+            )
+    if any(word.split(".")[0] == "logger" for word in named):
+        _log.warning("logger= is for a fit: an evaluation leaves its result in the run's folder alone.")
     if "TORCHELASTIC_RUN_ID" in environment:
         devices = int(environment["LOCAL_WORLD_SIZE"])
         nodes = int(environment["WORLD_SIZE"]) // devices
+    elif int(environment.get("SLURM_STEP_NUM_TASKS") or 1) > 1:  # srun's
+        nodes = int(environment["SLURM_STEP_NUM_NODES"])
+        devices = int(environment["SLURM_STEP_NUM_TASKS"]) // nodes
     else:
-        words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-        if not {word.lstrip("+").partition("=")[0] for word in words} & ASKS_FOR_RANKS:
+        if not named & ASKS_FOR_RANKS:
             return
         devices, nodes = trainer.devices, trainer.nodes
     if devices * nodes > 1:
@@ -97,7 +129,7 @@ def test(
     from warmstart.evaluation.generation import generation_kwargs, summarize_batches
     from warmstart.evaluation.kept_summaries import KeptSummaries, summaries_key
     from warmstart.evaluation.likelihood import in_order, likelihoods
-    from warmstart.evaluation.result import write_predictions, write_result
+    from warmstart.evaluation.result import set_result_aside, write_predictions, write_result
     from warmstart.evaluation.scores import judge
     from warmstart.evaluation.table import score_table, verdict
     from warmstart.model.dtypes import computing_in
@@ -142,7 +174,7 @@ def test(
         judged: dict[str, Any] = {}
         if settings.evaluation.control_samples != 0:
             judged = likelihoods(model, data, "test", seed=settings.seed, rank=rank, world_size=ranks)
-    shares = of_all_ranks((summaries, judged, _peak_memory()))
+    shares = of_all_ranks((summaries, judged, _peak_memory(model.device.type)))
     if rank > 0:
         kept.close(complete=False)  # rank 0 clears all away, once its result is written
         return math.nan
@@ -168,6 +200,23 @@ def test(
         likelihoods=likely,
         alone=alone,
     )
+    seconds = {**facts.pop("seconds", {}), "test": time.perf_counter() - tested, "total": time.perf_counter() - began}
+    result = {
+        **identity(settings),
+        "status": "complete",
+        "checkpoint": scored_checkpoint(checkpoint),
+        "metrics": judgement.metrics,
+        "baselines": judgement.baselines,
+        "controls": judgement.controls,
+        "parameters": recorded_parameters(checkpoint) or {"total": parameter_counts(model)["total"]},
+        "generation": asdict(settings.generation),
+        "summaries": {"generated": generated, "from_an_interrupted_run": earlier},
+        "peak_memory_bytes": max(peak for _, _, peak in shares),
+        "seconds": seconds,
+        **facts,
+    }
+    export_model(model, tokenizers, run_dir / "export", result, settings)
+    set_result_aside(run_dir)  # from here on an earlier one would stand beside predictions that are not its own
     write_predictions(
         run_dir,
         (
@@ -181,21 +230,6 @@ def test(
             for i, (example, prediction) in enumerate(zip(examples, predictions, strict=True))
         ),
     )
-    seconds = {**facts.pop("seconds", {}), "test": time.perf_counter() - tested, "total": time.perf_counter() - began}
-    result = {
-        **identity(settings),
-        "status": "complete",
-        "metrics": judgement.metrics,
-        "baselines": judgement.baselines,
-        "controls": judgement.controls,
-        "parameters": parameter_counts(model),
-        "generation": asdict(settings.generation),
-        "summaries": {"generated": generated, "from_an_interrupted_run": earlier},
-        "peak_memory_bytes": max(peak for _, _, peak in shares),
-        "seconds": seconds,
-        **facts,
-    }
-    export_model(model, tokenizers, run_dir / "export", result, settings)
     log_result(loggers, result)
     write_result(run_dir, result)
     kept.close(complete=True)
@@ -206,11 +240,11 @@ def test(
     return float(judgement.metrics["test/rouge1"])
 
 
-def _peak_memory() -> int:
+def _peak_memory(device: str) -> int:
     import resource
 
     import torch
 
-    if torch.cuda.is_available():
+    if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

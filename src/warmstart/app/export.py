@@ -10,8 +10,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from warmstart.app.loading import load_trained
-from warmstart.app.recorded import OF_EXPORT
+from warmstart.app.loading import load_trained, scored_checkpoint
+from warmstart.app.recorded import OF_EXPORT, recorded_parameters
 from warmstart.app.schema import Config, plain
 from warmstart.atomic import replacing_folder
 from warmstart.errors import UserError
@@ -25,6 +25,11 @@ def run(settings: Config, run_dir: Path) -> None:
         raise UserError("task=export needs ckpt=: a run directory or a .ckpt file.")
     model, tokenizers, home = load_trained(settings.ckpt)
     result = read_result(home) if (home / "result.json").exists() else {}
+    scored = result.get("checkpoint")
+    if scored is not None and scored != scored_checkpoint(settings.ckpt):  # of another checkpoint of the run
+        result = {}
+    if parameters := recorded_parameters(settings.ckpt):
+        result = {"parameters": parameters} | result
     folder = Path(settings.output) if settings.output else run_dir / "export"
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"output={folder} exists and is not empty. Name a new folder.")
@@ -38,9 +43,16 @@ def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, An
     from warmstart.model.lora import merge_lora
 
     merge_lora(model)
-    # What summarizes as the run did; no paths, which are a machine's own.
-    kept = {"max_source_length": settings.data.max_source_length, "max_target_length": settings.data.max_target_length}
-    record = {"generation": plain(settings)["generation"], "data": kept}
+    config = plain(settings)
+    # What it is and what summarizes as the run did; no local paths, which are a machine's own.
+    record = {name: config[name] for name in ("seed", "bridge", "generation")}
+    record["data"] = {name: config["data"][name] for name in ("max_source_length", "max_target_length", "clean")}
+    for role in ("encoder", "decoder"):
+        places = {name: config[role][name] for name in ("path", "tokenizer") if config[role][name]}
+        local = {name: Path(place).name for name, place in places.items() if Path(place).exists()}
+        record[role] = config[role] | local
+    if "parameters" in result:
+        record["parameters"] = result["parameters"]
     with replacing_folder(folder) as partial:
         model.save_pretrained(partial)
         tokenizers.save(partial)

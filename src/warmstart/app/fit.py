@@ -18,26 +18,38 @@ from warmstart.app.schema import Config, plain
 from warmstart.atomic import write_text
 from warmstart.errors import Left, UserError
 from warmstart.model.settings import Weights
+from warmstart.training.settings import TrainerSettings
 
 _log = logging.getLogger(__name__)
-UNFINISHED = "unfinished"  # in checkpoints/: the hash of the config whose fit they are, until its result is written
+UNFINISHED = "unfinished"  # in checkpoints/: the mark of the fit whose they are, until its result is written
 
 
 def run(settings: Config, run_dir: Path) -> float:
     """Fit and test; returns the best validation score, which a search optimises: the test split must choose nothing.
 
-    A failure leaves its own ``result.json``.
+    A failure leaves its own ``result.json``; one before anything is begun, of a mistyped word, not in the place of a
+    complete run's.
     """
     from lightning.pytorch.utilities import rank_zero_only
 
     from warmstart.app.identity import write_failure
-    from warmstart.evaluation.result import set_result_aside
+    from warmstart.evaluation.result import is_complete, set_result_aside
     from warmstart.training.rank_watch import watched_ranks
 
-    rank_zero_only(set_result_aside)(run_dir)  # a rank that starts late would take away what another has said
+    set_aside = rank_zero_only(set_result_aside)  # a rank that starts late would take away what another has said
+    digest = config_hash(settings)
+    try:
+        validate(settings)
+        resume = _checkpoint_to_resume(settings, run_dir, digest)
+    except Exception as error:
+        if not is_complete(run_dir):
+            set_aside(run_dir)
+            write_failure(settings, run_dir, error)
+        raise
+    set_aside(run_dir)
     try:
         with watched_ranks():
-            return _logged_fit(settings, run_dir)
+            return _logged_fit(settings, run_dir, digest, resume)
     except Left as left:
         write_failure(settings, run_dir, left, "interrupted")
         raise
@@ -46,13 +58,10 @@ def run(settings: Config, run_dir: Path) -> float:
         raise
 
 
-def _logged_fit(settings: Config, run_dir: Path) -> float:
+def _logged_fit(settings: Config, run_dir: Path, digest: str, resume: str | None) -> float:
     """The fit within its W&B run, which is there before anything that takes long or may fail is begun."""
     from warmstart.training.loggers import build_loggers, close_loggers
 
-    validate(settings)
-    digest = config_hash(settings)
-    resume = _checkpoint_to_resume(settings, run_dir, digest)
     tags = [f"encoder={settings.encoder.name}", f"decoder={settings.decoder.name}", f"data={settings.data.name}"]
     exit_code = 0
     loggers = build_loggers(settings.logger, run_dir, run_name=run_dir.name, config=plain(settings), tags=tags)
@@ -95,13 +104,15 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
     data.setup("fit")
-    batches = data.batches_in_epoch(settings.trainer.devices * settings.trainer.nodes)
-    check_validations(settings.trainer, batches)
+    ranks = settings.trainer.devices * settings.trainer.nodes
+    batches = data.batches_in_epoch(ranks)
+    check_validations(settings.trainer, batches, len(data.examples("validation")))
     model = build_model(
         settings.encoder,
         settings.decoder,
         settings.bridge,
         special_ids=tokenizers.special_ids(),
+        encoder_pad_id=tokenizers.source_pad_id,
         encoder_vocab_size=len(tokenizers.source),
         decoder_vocab_size=len(tokenizers.target),
     )
@@ -110,9 +121,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     if settings.trainer.compile:
         compile_layers(model)
 
-    total_steps = math.ceil(batches / settings.trainer.accumulate) * settings.trainer.max_epochs
-    if settings.trainer.max_steps > 0:
-        total_steps = min(total_steps, settings.trainer.max_steps)
+    total_steps = _total_steps(settings.trainer, batches, *_place(data, ranks, resume))
     if settings.bridge.warmup_steps >= total_steps:
         raise UserError(
             f"bridge.warmup_steps={settings.bridge.warmup_steps}, but the fit takes {total_steps} optimizer steps: the "
@@ -130,7 +139,12 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         settings.optim,
         generation_kwargs(settings.generation),
         total_steps=total_steps,
-        hparams={"model_config": model.config.to_dict(), "config": plain(settings)},
+        hparams={
+            "model_config": model.config.to_dict(),
+            "config": plain(settings),
+            "config_hash": digest,
+            "parameters": parameter_counts(model),  # a loaded model no longer knows which of its values are new
+        },
         validation_samples=settings.trainer.validation_samples,
         score=score,
         log_every=settings.trainer.log_every,
@@ -142,7 +156,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     callbacks = [OneConfig(digest), SampleTable(run_dir, settings.logger.samples)]
     trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
     if trainer.is_global_zero:
-        _begin(run_dir / "checkpoints", digest, anew=resume is None)
+        _begin(run_dir / "checkpoints", _mark(settings, run_dir, digest), resume)
         tokenizers.keep(run_dir / "checkpoints" / "tokenizers")
     model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
     try:
@@ -174,41 +188,73 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     return validation["best"]
 
 
-def _begin(folder: Path, digest: str, *, anew: bool) -> None:
-    """Note whose checkpoints these are; before a new fit, clear away those of another."""
+def _place(data: Any, ranks: int, resume: str | None) -> tuple[int, int, int]:
+    """Optimizer steps that are taken already, and epoch and batch that come next."""
+    from warmstart.training.checkpoint_io import AtomicCheckpointIO
+
+    if resume is None:
+        return 0, 0, 0
+    checkpoint = AtomicCheckpointIO().load_checkpoint(resume, mmap=True)
+    return checkpoint["global_step"], *data.place_of(checkpoint, ranks)
+
+
+def _total_steps(trainer: TrainerSettings, batches: int, taken: int, epoch: int, batch: int) -> int:
+    """Optimizer steps of the whole fit. Those that are taken may have been of other batches, or of other ranks."""
+    steps = taken + math.ceil(batches / trainer.accumulate) * (trainer.max_epochs - epoch) - batch // trainer.accumulate
+    return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps
+
+
+def _mark(settings: Config, run_dir: Path, digest: str) -> str:
+    """Which fit it is: the same for the same command again, also where that begins from another run's checkpoint."""
+    if settings.ckpt in (None, "last", "new"):
+        return digest
+    given = Path(settings.ckpt).resolve()
+    return digest if given.is_relative_to(run_dir.resolve()) else f"{digest} from {given}"
+
+
+def _begin(folder: Path, mark: str, resume: str | None) -> None:
+    """Note whose checkpoints these are; a fit that goes on with none of them first clears away what another left."""
+    from warmstart.training.callbacks import SAMPLES
     from warmstart.training.checkpoint_io import SUMS
     from warmstart.training.loss_watch import NOTES
+    from warmstart.training.metrics_csv import FILE
 
-    if anew:
-        for old in (*folder.glob("*.ckpt"), folder / SUMS, folder.parent / NOTES):
+    if resume is None or Path(resume).resolve().parent != folder.resolve():
+        for old in (*folder.glob("*.ckpt"), folder / SUMS, *(folder.parent / name for name in (NOTES, FILE, SAMPLES))):
             old.unlink(missing_ok=True)
     for left in folder.glob(".*.tmp"):  # a process that was killed while it saved
         left.unlink(missing_ok=True)
-    write_text(folder / UNFINISHED, digest + "\n")
+    write_text(folder / UNFINISHED, mark + "\n")
 
 
 def _checkpoint_to_resume(settings: Config, run_dir: Path, digest: str) -> str | None:
-    """What ``ckpt`` says; where it says nothing, the newest checkpoint of this very config that was not finished."""
+    """What ``ckpt`` says; before that the newest checkpoint of this very fit, where it was begun and not finished."""
     from warmstart.training.checkpoint_io import newest_sound
 
     folder = run_dir / "checkpoints"
     if settings.ckpt == "new":
         return None
-    if settings.ckpt is None:
-        of = folder / UNFINISHED
-        if not of.exists() or (path := newest_sound(folder)) is None:
-            return None
-        if of.read_text().strip() != digest:
+    of, mark = folder / UNFINISHED, _mark(settings, run_dir, digest)
+    begun = of.read_text().strip() if of.exists() else None
+    same = begun == mark and (settings.ckpt is None or mark != digest)
+    asked_about = begun is not None and settings.ckpt is None
+    if (same or asked_about) and (path := newest_sound(folder)) is not None:
+        if not same:
             raise UserError(
-                f"{run_dir} holds an unfinished run of another config. Set ckpt=last to go on with it as "
-                "it is asked for now, ckpt=new to throw it away, or another name=."
+                f"{run_dir} holds an unfinished run of another config, or from another checkpoint. Set ckpt=last to go "
+                "on with it as it is asked for now, ckpt=new to throw it away, or another name=."
             )
         _log.info("Going on from %s; ckpt=new begins anew.", path)
         return str(path)
-    path = newest_sound(folder) or folder / "last.ckpt" if settings.ckpt == "last" else Path(settings.ckpt)
-    if not path.is_file():
-        raise UserError(f"ckpt={settings.ckpt} was asked for, but {path} is not there. Set name= to the run to resume.")
-    return str(path)
+    if settings.ckpt is None:
+        return None
+    given = run_dir if settings.ckpt == "last" else Path(settings.ckpt)
+    found = newest_sound(given / "checkpoints") if given.is_dir() else given
+    if found is None or not found.is_file():
+        missing = f"{given} holds no checkpoints/last.ckpt" if given.is_dir() else f"{given} is not there"
+        way_on = "Set name= to the run to resume" if settings.ckpt == "last" else "Name a run directory or a .ckpt file"
+        raise UserError(f"ckpt={settings.ckpt} was asked for, but {missing}. {way_on}.")
+    return str(found)
 
 
 def _source_and_tokenizers(settings: Config) -> tuple[Any, Any]:

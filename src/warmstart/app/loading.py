@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from warmstart.app.bounds import faults_of_search
 from warmstart.app.schema import Config
 from warmstart.errors import UserError
 
@@ -23,10 +24,32 @@ def load_writer(settings: Config) -> tuple[Any, Any]:
     if settings.ckpt is None:
         raise UserError(f"task={settings.task} needs ckpt=: a run directory, a .ckpt file or an exported folder.")
     model, tokenizers, _ = load_trained(settings.ckpt)
+    check_search(settings, model)
     if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
         model.cuda()
     to_dtype(model, getattr(torch, settings.generation.dtype))
     return model, tokenizers
+
+
+def check_search(settings: Config, model: Any) -> None:
+    """Raise a :class:`UserError` where the decoder that was loaded cannot do the search that is asked for."""
+    from warmstart.model.halves import maximum_positions
+
+    decoder = model.config.decoder
+    about = settings.decoder.name, maximum_positions(decoder), decoder.vocab_size
+    if found := faults_of_search(settings.generation, *about):
+        raise UserError(" ".join(found))
+
+
+def scored_checkpoint(path: str) -> dict[str, str]:
+    """Name and digest of the weights that ``path`` stands for: what a result says it is a result of."""
+    from warmstart.training.checkpoint_io import digest_of
+
+    given = Path(path)
+    if is_export(given):
+        return {"name": "export", "sha256": digest_of(*sorted(given.glob("*.safetensors")))}
+    _, file = open_checkpoint(path)
+    return {"name": file.name, "sha256": digest_of(file)}
 
 
 def load_trained(path: str) -> tuple[Any, Any, Path]:

@@ -56,6 +56,13 @@ def with_recorded(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     return merged
 
 
+def recorded_parameters(ckpt: str) -> dict[str, int] | None:
+    """The parameters that the fit counted; None in a checkpoint of an earlier version, or in no export of ours."""
+    if is_export(Path(ckpt)):
+        return _of_export(ckpt)[0].get("parameters")
+    return open_checkpoint(ckpt)[0]["hyper_parameters"].get("parameters")
+
+
 def _interpolation(value: Any, key: str = "") -> str | None:
     """The first key whose value OmegaConf would replace when it is read; None where there is none."""
     if isinstance(value, str):
@@ -69,6 +76,13 @@ def _record(ckpt: str) -> tuple[dict[str, Any], Path]:
     if not is_export(Path(ckpt)):
         checkpoint, file = open_checkpoint(ckpt)
         return checkpoint["hyper_parameters"].get("config", {}), file
+    recorded, file = _of_export(ckpt)
+    # Without a record it is not the choices of this command line that are in there.
+    unknown = {role: {"name": f"{role} of {Path(ckpt).name}", "path": ckpt} for role in ("encoder", "decoder")}
+    return unknown | recorded, file
+
+
+def _of_export(ckpt: str) -> tuple[dict[str, Any], Path]:
     file = Path(ckpt) / OF_EXPORT
     if not file.exists():  # of save_pretrained alone
         return {}, file

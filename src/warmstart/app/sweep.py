@@ -91,6 +91,13 @@ def run_job(settings: Config, run_dir: Path) -> float:
     with held(run_dir, wait=ranks == 1):
         earlier = _result(run_dir)
         if earlier.get("status") == "complete":
+            if earlier.get("config_hash") != run_dir.name or "validation" not in earlier:
+                another = (
+                    f"{run_dir} holds another result than the sweep's fit left, perhaps of task=evaluate. Move it "
+                    "elsewhere, and let result.previous.json be result.json again if that is the fit's."
+                )
+                _log.error("%s", another)
+                raise JobFailed(another)
             _log.info("Complete already, not run again: %s", run_dir)
             best = earlier["validation"]["best"]
             return math.nan if best is None else float(best)

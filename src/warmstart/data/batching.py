@@ -171,15 +171,22 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state; where data, batching or seed are others now, from the start of its epoch."""
-        self.epoch, self.position = int(state["epoch"]), int(state["batches"]) // self.world_size
-        if state["plan"] != self._plan_key() and self.position:
+        """Continue from a state, at its :meth:`place_of`."""
+        self.epoch, self.position = self.place_of(state)
+        if state["plan"] != self._plan_key() and state["batches"]:
             _log.warning(
                 "The training data, data.batch.*, the seed or the number of devices changed since the checkpoint: "
                 "epoch %d starts from its first batch.",
                 self.epoch,
             )
-            self.position = 0
+
+    def place_of(self, state: dict[str, Any]) -> tuple[int, int]:
+        """Epoch and position of a state; where data, batching or seed are others now, the start of its epoch.
+
+        Where that is between two steps of all ranks, it is the earlier one: some batches are trained on again.
+        """
+        same = state["plan"] == self._plan_key()
+        return int(state["epoch"]), int(state["batches"]) // self.world_size if same else 0
 
     def _usual_rows(self) -> int:
         rows = self.size

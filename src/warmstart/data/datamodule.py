@@ -113,6 +113,8 @@ class SummarizationDataModule(L.LightningDataModule):
         sampler = self.train_sampler(rank, world_size)
         if self._resume_from:
             sampler.load_state_dict(self._resume_from)
+            if self.trainer is not None:
+                self._count_from(sampler)
         elif self.trainer is not None:
             sampler.set_epoch(self.trainer.current_epoch)
         self._train_sampler = sampler
@@ -156,6 +158,10 @@ class SummarizationDataModule(L.LightningDataModule):
     def batches_in_epoch(self, world_size: int = 1) -> int:
         """Training batches of each rank in every epoch."""
         return len(self.train_sampler(0, world_size))
+
+    def place_of(self, checkpoint: dict[str, Any], world_size: int = 1) -> tuple[int, int]:
+        """Epoch and batch, of each rank, at which a fit goes on from a checkpoint."""
+        return self.train_sampler(0, world_size).place_of(checkpoint[type(self).__qualname__])
 
     def row_counts(self) -> dict[str, dict[str, int]]:
         """What became of the rows: of each split, and in ``reader`` what its reader had left out before.
@@ -211,6 +217,19 @@ class SummarizationDataModule(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the position of a checkpoint; it counts when the training loader is made."""
         self._resume_from = dict(state_dict)
+
+    def _count_from(self, sampler: TokenBudgetBatchSampler) -> None:
+        """Let the trainer, too, count this epoch's batches from where the sampler stands.
+
+        It has the checkpoint's count, which is another where the plan or the number of ranks is: an epoch that begins
+        anew would end early by so many batches.
+        """
+        fit_loop: Any = self.trainer.fit_loop  # type: ignore[union-attr]
+        counted = fit_loop.epoch_loop.batch_progress.current
+        ended = sampler.epoch > fit_loop.epoch_progress.current.processed
+        moved = (len(sampler) if ended else sampler.position) - counted.processed
+        for moment in ("ready", "started", "processed", "completed"):
+            setattr(counted, moment, getattr(counted, moment) + moved)
 
     def _evaluation_loader(self, split: str, rank: int, world_size: int) -> DataLoader:
         rows = self.tokenized(split)

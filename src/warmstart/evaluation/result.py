@@ -32,11 +32,7 @@ def set_result_aside(run_dir: Path) -> None:
     The last complete one is kept as ``result.previous.json``.
     """
     path = run_dir / "result.json"
-    try:
-        complete = read_result(run_dir).get("status") == "complete"
-    except UserError:  # none is there, or a damaged one
-        complete = False
-    if complete:
+    if is_complete(run_dir):
         path.replace(run_dir / "result.previous.json")
     else:
         path.unlink(missing_ok=True)
@@ -63,6 +59,14 @@ def read_result(run_dir: Path) -> dict[str, Any]:
         raise UserError(f"{run_dir} holds no result.json: the run did not finish. Run it again.") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is damaged ({error}). Run the evaluation again.") from None
+
+
+def is_complete(run_dir: Path) -> bool:
+    """Whether a run's result is there and whole, and not that of a failure."""
+    try:
+        return bool(read_result(run_dir).get("status") == "complete")
+    except UserError:  # none is there, or a damaged one
+        return False
 
 
 def _finite(value: Any) -> Any:

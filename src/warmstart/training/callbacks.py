@@ -19,16 +19,20 @@ from warmstart.training.step_lines import keep_only_before
 SAMPLES = "validation_samples.jsonl"
 
 
+def validates(settings: TrainerSettings) -> bool:
+    """Whether a fit validates at all."""
+    return settings.extra.get("limit_val_batches", 1.0) != 0
+
+
 def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callback]:
     """``checkpoints/last.ckpt`` at every validation, ``checkpoints/best.ckpt`` by the monitored metric."""
     folder = run_dir / "checkpoints"
     # At the end of validations, never of epochs: resuming at an epoch's end fires that end again, without a metric.
     # Only a fit without validation has nothing else to save at.
-    validates = settings.extra.get("limit_val_batches", 1.0) != 0
     options: dict[str, Any] = {
         "save_top_k": 1,
         "enable_version_counter": False,
-        "save_on_train_epoch_end": not validates,
+        "save_on_train_epoch_end": not validates(settings),
     }
     best = BestCheckpoint(folder, filename="best", monitor=settings.monitor, mode=settings.monitor_mode, **options)
     # After ``best``, so that the state in it already knows of a new best score.
@@ -51,16 +55,24 @@ def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callb
 class BestCheckpoint(ModelCheckpoint):
     """``best.ckpt``; a fit that is resumed from before it was written knows its score all the same.
 
-    Else a worse one would replace it, where the resumed fit goes another way: on another machine, say.
+    Else a worse one would replace it, where the resumed fit goes another way: on another machine, say. One that is
+    neither of this fit nor of the one that it goes on with says nothing, and is replaced.
     """
+
+    _fits: tuple[str | None, ...] = ()
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._fits = _fit_of(checkpoint), pl_module.hparams.get("config_hash")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         path = Path(str(self.dirpath)) / f"{self.filename}.ckpt"
         if not (path.exists() and is_sound(path)):
             return
-        states = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["callbacks"]
-        score = states.get(self.state_key, {}).get("best_model_score")
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if _fit_of(held) not in self._fits:
+            return
+        score = held["callbacks"].get(self.state_key, {}).get("best_model_score")
         known = self.best_model_score
         better = torch.lt if self.mode == "min" else torch.gt
         if score is not None and (known is None or better(score, known)):
@@ -68,6 +80,10 @@ class BestCheckpoint(ModelCheckpoint):
             self.best_k_models = {str(path): score}
             self.kth_best_model_path = self.best_model_path = str(path)
             self.kth_value = score
+
+
+def _fit_of(checkpoint: dict[str, Any]) -> str | None:
+    return checkpoint.get("hyper_parameters", {}).get("config_hash")
 
 
 def best_validation(trainer: L.Trainer) -> dict[str, Any]:
@@ -79,16 +95,40 @@ def best_validation(trainer: L.Trainer) -> dict[str, Any]:
     raise ValueError("The trainer has no checkpoint callback with a monitor.")
 
 
-class ValidateAtEnd(Callback):
-    """Ends a fit at ``max_steps`` with a validation, also in the middle of an epoch.
+class Validations(Callback):
+    """``each_epoch`` validations, and one at the end of a fit, also where ``max_steps`` or the clock is that.
 
-    Without it the steps since the last validation would be trained and thrown away: neither ``best`` nor ``last``
-    would hold them.
+    All come after whole optimizer steps: a checkpoint holds no gradients. Without the one at the end the steps since
+    the last would be trained and thrown away: neither ``best`` nor ``last`` would hold them. Lightning's own interval
+    counts batches, and has a remainder. Stands behind whatever else may stop a fit.
     """
 
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        if 0 < trainer.max_steps <= trainer.global_step:
-            trainer.should_stop = True
+    def __init__(self, each_epoch: int) -> None:
+        self.each_epoch = each_epoch
+        self._stops = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stops = False
+        self._set_next(trainer, trainer.fit_loop.epoch_loop.batch_progress.current.completed)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._set_next(trainer, batch_idx + 1)
+        self._stops |= trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
+        trainer.should_stop = self._stops and pl_module.between_steps
+
+    def _set_next(self, trainer: L.Trainer, batches: int) -> None:
+        """Lightning validates after batches that ``val_check_batch`` divides: the next such one is that itself."""
+        places = validated_after(int(trainer.num_training_batches), self.each_epoch, trainer.accumulate_grad_batches)
+        trainer.val_check_batch = next((place for place in places if place >= batches), batches)
+
+
+def validated_after(batches: int, each_epoch: int, accumulate: int) -> list[int]:
+    """After how many of an epoch's batches it is validated: evenly spread over its optimizer steps, the last included.
+
+    An epoch of fewer steps than validations has some twice.
+    """
+    steps = -(-batches // accumulate)
+    return [min(-(-steps * i // each_epoch) * accumulate, batches) for i in range(1, each_epoch + 1)]
 
 
 class SampleTable(Callback):

@@ -54,8 +54,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             _move_on([target.with_name(name) for name in names])
         _write_sums(target.parent, after)
 
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint.
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None, *, mmap: bool = False
+    ) -> dict[str, Any]:
+        """Read a checkpoint; with ``mmap``, tensors only when they are used.
 
         Raises:
             UserError: there is none, it is damaged, or it holds more than data.
@@ -63,7 +65,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if not Path(path).is_file():
             raise UserError(f"ckpt={path} was asked for, but there is no such file. Name a .ckpt file.")
         try:
-            return torch.load(path, map_location=map_location, weights_only=True)
+            return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
         except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
             raise UserError(
                 f"ckpt={path} cannot be read: it is damaged, or holds code beside data "
@@ -98,13 +100,21 @@ def is_sound(path: Path) -> bool:
     """Whether a checkpoint is what was written: by its checksum, or by its parts' where it has none."""
     digests = read_sums(path.parent).get(path.name)
     if digests is not None:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() in digests
+        return digest_of(path) in digests
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError, OverflowError):
         return False  # zipfile raises all of these for one byte of its directory that changed
+
+
+def digest_of(*paths: Path) -> str:
+    """SHA-256 of a file, or of several one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def read_sums(folder: Path) -> Sums:

@@ -1,7 +1,8 @@
 """Losses that are not finite or leap: skipped, counted, noted with their examples, and the end of a fit of too many.
 
 A step whose loss or gradient is not finite changes nothing: neither weights nor moments. The fused optimizer is told
-so on the device, which is not waited for; what happened is read where the device is read anyway.
+so on the device, which is not waited for; what happened is read where the device is read anyway. Any other optimizer
+takes no such word: there each step waits, and a bad one has its gradients taken away.
 """
 
 import json
@@ -44,7 +45,11 @@ class LossWatch:
         """Let the optimizer skip this step if it must. Under a loss scale, the scaler does so for gradients."""
         bad = ~torch.isfinite(loss) if scaled else ~(torch.isfinite(loss) & torch.isfinite(norm))
         if not scaled:
-            getattr(optimizer, "optimizer", optimizer).found_inf = bad.float()
+            optimizer = getattr(optimizer, "optimizer", optimizer)
+            if all(group["fused"] for group in optimizer.param_groups):
+                optimizer.found_inf = bad.float()
+            elif bool(bad):
+                optimizer.zero_grad(set_to_none=True)
         self._unread.append((step, epoch, self._examples, bad))
         self._examples = []
 

@@ -54,4 +54,24 @@ def build_optimizer(model: Any, optim: OptimSettings, *, fused: bool | None = No
     groups = parameter_groups(model, optim)
     if fused is None:
         fused = all(p.device.type in FUSED_DEVICES and p.is_floating_point() for g in groups for p in g["params"])
-    return torch.optim.AdamW(groups, betas=(optim.betas[0], optim.betas[1]), fused=fused)
+    optimizer = torch.optim.AdamW(groups, betas=(optim.betas[0], optim.betas[1]), fused=fused)
+    optimizer.register_load_state_dict_pre_hook(_moments_alone)
+    return optimizer
+
+
+def _moments_alone(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Of a checkpoint, what the fit has learnt; rates, decay, betas and whether it is fused are as they are asked now.
+
+    Raises:
+        UserError: other parts trained.
+    """
+    asked, found = (
+        [group.get("name") for group in groups] for groups in (optimizer.param_groups, state["param_groups"])
+    )
+    if asked != found:
+        raise UserError(
+            f"The fit asked for trains {', '.join(map(str, asked))}, the checkpoint {', '.join(map(str, found))}. Set "
+            "bridge.* as it was, or ckpt=new to begin anew."
+        )
+    both = zip(optimizer.param_groups, state["param_groups"], strict=True)
+    return state | {"param_groups": [own | {"params": saved["params"]} for own, saved in both]}

@@ -5,8 +5,10 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 
 from warmstart.training.optimizer import NEW
 from warmstart.training.settings import Decay, OptimSettings
@@ -42,9 +44,20 @@ def rate_factor(optim: OptimSettings, total_steps: int) -> Callable[[int], float
     return factor
 
 
+class Schedule(LambdaLR):
+    """Goes on at a checkpoint's step, with the peak rates and the shape that are asked for now."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict | {"base_lrs": self.base_lrs})
+        rates = [peak * factor(self.last_epoch) for peak, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self._last_lr = rates
+
+
 def build_schedule(
     optimizer: torch.optim.Optimizer, optim: OptimSettings, total_steps: int, thaw_after: int = 0
-) -> torch.optim.lr_scheduler.LambdaLR:
+) -> Schedule:
     """The schedule of every group of ``optimizer``; step it after each optimizer step.
 
     Pretrained groups stand still for ``thaw_after`` steps, then warm up themselves, below the rate of all.
@@ -55,4 +68,4 @@ def build_schedule(
         return max(0.0, min(factor(step), (step - thaw_after + 1) / warmup))
 
     each = [factor if group.get("name", NEW).startswith(NEW) else after_thaw for group in optimizer.param_groups]
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, each)
+    return Schedule(optimizer, each)

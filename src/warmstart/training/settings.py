@@ -63,7 +63,7 @@ class TrainerSettings:
     strategy: str = "auto"
     """auto, ddp (each device holds the model), fsdp (devices hold shards of it), or another Lightning strategy."""
     validations_per_epoch: int = 1
-    """Validation runs in each epoch."""
+    """Validation runs in each epoch, evenly spread between optimizer steps; the last is at its end."""
     validation_samples: int = 64
     """Validation examples that are summarised and scored by ROUGE at each validation; 0 measures the loss alone."""
     monitor: str = "validation/loss"

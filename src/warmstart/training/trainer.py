@@ -1,6 +1,7 @@
 """A Lightning trainer for a run directory: precision that suits the device, checkpoints named last and best."""
 
 import inspect
+import math
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -13,20 +14,25 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from warmstart.errors import UserError
-from warmstart.training.callbacks import SampleTable, ValidateAtEnd, checkpoint_callbacks
+from warmstart.training.callbacks import SampleTable, Validations, checkpoint_callbacks, validates
 from warmstart.training.checkpoint_io import AtomicCheckpointIO
 from warmstart.training.half_weights import half_weights
 from warmstart.training.leaving import Leave
 from warmstart.training.precision import resolve_precision
 from warmstart.training.settings import TrainerSettings
 
-# Of these there is a key of our own, on which more depends than the trainer (the schedule's length, file names).
+# Of these there is a key of our own, on which more depends than the trainer (the schedule's length, file names), or
+# another way to what they are asked for.
 OWN_KEYS = {
     "max_epochs": "trainer.max_epochs",
     "max_steps": "trainer.max_steps",
     "max_time": "trainer.max_minutes",
     "accumulate_grad_batches": "trainer.accumulate",
     "gradient_clip_val": "trainer.clip_norm",
+    "gradient_clip_algorithm": "trainer.clip_norm (gradients are clipped by their norm alone)",
+    "limit_train_batches": "data.limit_train (examples) or trainer.max_steps",
+    "overfit_batches": "data.limit_train (examples) or trainer.max_steps",
+    "fast_dev_run": "debug=tiny or trainer.max_steps",
     "precision": "trainer.precision",
     "accelerator": "trainer.accelerator",
     "devices": "trainer.devices",
@@ -52,12 +58,24 @@ def check_extra(extra: dict[str, Any]) -> None:
         raise UserError(f"trainer.extra: these have a key of their own. Set {said}.")
 
 
-def check_validations(settings: TrainerSettings, batches: int) -> None:
-    """Raise a UserError where an epoch has too few batches for its validations: Lightning would skip some, silently."""
-    if settings.validations_per_epoch > batches:
+def check_validations(settings: TrainerSettings, batches: int, examples: int) -> None:
+    """Raise a UserError where an epoch's optimizer steps, or the validation split's examples, are too few.
+
+    Validations come between two steps, and each device has an example in them.
+    """
+    steps = math.ceil(batches / settings.accumulate)
+    if settings.validations_per_epoch > steps:
         raise UserError(
             f"trainer.validations_per_epoch={settings.validations_per_epoch} was asked for, but an epoch has {batches} "
-            f"batches on each device. Set at most {batches}, or make batches smaller (data.batch)."
+            f"batches on each device, which are {steps} optimizer steps. Set at most {steps}, or make batches smaller "
+            "(data.batch)."
+        )
+    ranks = settings.devices * settings.nodes
+    if examples < ranks and validates(settings):
+        raise UserError(
+            f"{ranks} devices were asked for (trainer.devices times trainer.nodes), but the validation split has "
+            f"{examples} examples: each device takes one at least. Ask for fewer devices, or more examples "
+            "(data.limit_validation)."
         )
 
 
@@ -72,13 +90,13 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
         if (value := getattr(settings, name)) is not None and value < 1:
             raise UserError(f"trainer.{name}={value} was asked for: it is at least 1.")
     leave = Leave(run_dir / "checkpoints" / "last.ckpt", settings.save_every)
-    every = [*checkpoint_callbacks(settings, run_dir), ValidateAtEnd(), leave, *callbacks]
+    every = [*checkpoint_callbacks(settings, run_dir), leave, *callbacks]
     if not any(isinstance(callback, SampleTable) for callback in callbacks):
         every.append(SampleTable(run_dir))
     if settings.max_minutes is not None:
         every.append(Timer(timedelta(minutes=settings.max_minutes)))
     extra = dict(settings.extra)
-    every += _listed(extra.pop("callbacks", None))
+    every += [*_listed(extra.pop("callbacks", None)), Validations(settings.validations_per_epoch)]
     plugins = [AtomicCheckpointIO(settings.keep_last), *_listed(extra.pop("plugins", None))]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # what Leave does
@@ -96,7 +114,6 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
         "devices": settings.devices,
         "num_nodes": settings.nodes,
         "strategy": _strategy(settings),
-        "val_check_interval": 1 / settings.validations_per_epoch,
         "log_every_n_steps": settings.log_every,
         "enable_progress_bar": settings.progress_bar,
         "enable_model_summary": False,
