@@ -63,6 +63,13 @@ def test_the_same_command_goes_on_with_what_it_began_from_another_run(settings_o
     assert read_result(run)["status"] == "complete"
 
 
+def test_a_checkpoint_after_which_nothing_is_left_to_train_is_refused(settings_of, tmp_path):
+    other = tmp_path / "other"
+    fit.run(settings_of("debug=tiny", "trainer.max_steps=2"), other)
+    with pytest.raises(UserError, match=r"has taken 2 steps .* nothing would be trained"):
+        fit.run(settings_of("debug=tiny", "trainer.max_steps=2", "seed=5", f"ckpt={other}"), tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("ckpt", "said"),
     [

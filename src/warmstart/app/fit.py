@@ -121,7 +121,13 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     if settings.trainer.compile:
         compile_layers(model)
 
-    total_steps = _total_steps(settings.trainer, batches, *_place(data, ranks, resume))
+    taken, epoch, batch = _place(data, ranks, resume)
+    total_steps = _total_steps(settings.trainer, batches, taken, epoch, batch)
+    if resume is not None and taken >= total_steps and not Path(resume).resolve().is_relative_to(run_dir.resolve()):
+        raise UserError(
+            f"ckpt={settings.ckpt} has taken {taken} steps in {epoch} epochs, and this fit ends there: nothing would "
+            "be trained. Set trainer.max_epochs or trainer.max_steps higher; both count from the checkpoint's first."
+        )
     if settings.bridge.warmup_steps >= total_steps:
         raise UserError(
             f"bridge.warmup_steps={settings.bridge.warmup_steps}, but the fit takes {total_steps} optimizer steps: the "

@@ -128,13 +128,19 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
     # The run's tokenizers lie there already; last.ckpt and best.ckpt are meant to be replaced.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     try:
-        return L.Trainer(**(chosen | extra))
+        trainer = L.Trainer(**(chosen | extra))
     except MisconfigurationException as error:
         raise UserError(
             f"trainer.accelerator={settings.accelerator}, devices={settings.devices}, strategy={settings.strategy}, "
             f"precision={settings.precision} cannot be had on this machine: {str(error).splitlines()[0]} "
             "Set trainer.accelerator=auto trainer.devices=1, or what the machine has."
         ) from error
+    if not given and trainer.precision != precision:
+        raise UserError(
+            f"trainer.precision={precision} was asked for; on this device Lightning takes {trainer.precision} instead. "
+            "Set that, or 32-true."
+        )
+    return trainer
 
 
 def _strategy(settings: TrainerSettings) -> Any:
