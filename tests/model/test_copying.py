@@ -3,6 +3,8 @@
 import pytest
 import torch
 import transformers
+from test_halves import IDS
+from test_halves import SIZE as BERT
 from transformers import BartConfig, BertConfig
 
 from warmstart.compatibility.tiny_configs import tiny_config
@@ -12,15 +14,6 @@ from warmstart.model.grafting import decoder_layers, graft, graft_settings
 from warmstart.model.halves import build_model
 from warmstart.model.settings import BridgeSettings, CrossAttentionInit, HalfSettings
 
-IDS = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-BERT = {
-    "vocab_size": 50,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "max_position_embeddings": 32,
-}
 LAYER = {"encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
 HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 32}
 

@@ -32,8 +32,9 @@ from warmstart.model.generation import PairGeneration
 from warmstart.model.grafting import graft, initialize, kwargs_for_decoder
 from warmstart.model.label_losses import LabelLosses
 from warmstart.model.loading import Halves, load_halves
-from warmstart.model.lora import add_lora, is_lora
+from warmstart.model.lora import add_lora
 from warmstart.model.loss import Head, cross_entropy
+from warmstart.model.new_parameters import BRIDGE, NewParameters
 from warmstart.model.padding import (
     decoder_positions,
     encode_right_padded,
@@ -47,10 +48,8 @@ from warmstart.model.shared_source import FoldBeams, mask_of_sources
 from warmstart.model.sharing import keep_pretrained, shared_across_halves, sharing_map
 from warmstart.model.special_ids import sync_special_ids
 
-_BRIDGE = ("enc_to_dec_proj.", "cross_attention.")
 
-
-class EncoderDecoderModel(PreTrainedModel, LabelLosses, PairGeneration, GenerationMixin):
+class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGeneration, GenerationMixin):
     """An encoder and a decoder joined by the decoder's cross-attention.
 
     Build it from a ``config`` (untrained), from ``encoder`` and ``decoder`` objects, with
@@ -120,7 +119,6 @@ class EncoderDecoderModel(PreTrainedModel, LabelLosses, PairGeneration, Generati
         else:
             for cross in cross_attention_modules(decoder).values():
                 FoldBeams(cross)
-        self._new_parameters: set[str] | None = None  # every name under which no checkpoint gave a value
         self.post_init()
         if config.lora is not None:
             add_lora(self, config.lora)  # after initialization: adapters begin without effect
@@ -169,34 +167,9 @@ class EncoderDecoderModel(PreTrainedModel, LabelLosses, PairGeneration, Generati
         keep_pretrained(config, halves.encoder, halves.decoder, untrained)
         model = cls(config=config, encoder=halves.encoder, decoder=halves.decoder)
         model.eval()
-        bridge = {name for name, _ in model.named_parameters() if name.startswith(_BRIDGE)}
+        bridge = {name for name, _ in model.named_parameters() if name.startswith(BRIDGE)}
         model._new_parameters = untrained | bridge
         return model
-
-    def new_parameter_names(self) -> set[str]:
-        """Parameters that no pretrained checkpoint gave: cross-attention, projection, adapters, a fresh head or half.
-
-        What the halves share is new where neither's checkpoint gave it. For a model that did not come from
-        :meth:`from_encoder_decoder_pretrained` these are the bridge alone.
-        """
-        trainable = dict(self.named_parameters())
-        adapters = {name for name in trainable if is_lora(name)}
-        if self._new_parameters is None:
-            bridge = (*(f"decoder.{name}." for name in cross_attention_modules(self.decoder)), *_BRIDGE)
-            return {name for name in trainable if name.startswith(bridge)} | adapters
-        shared = shared_across_halves(self)
-        new = set()
-        for name in trainable:
-            given = _name_without_lora(name)
-            if {given, shared.get(given, given)} <= self._new_parameters:
-                new.add(name)
-        return new | adapters
-
-    def mark_new(self, prefix: str) -> None:
-        """Count every parameter under ``prefix`` as given by no checkpoint: a half that was built untrained."""
-        names = [name for name, _ in self.named_parameters(remove_duplicate=False) if name.startswith(prefix)]
-        known = self.new_parameter_names() if self._new_parameters is None else self._new_parameters
-        self._new_parameters = known | {_name_without_lora(name) for name in names}
 
     def get_encoder(self, *args: Any, **kwargs: Any) -> PreTrainedModel:
         return self.encoder
@@ -409,11 +382,6 @@ class EncoderDecoderModel(PreTrainedModel, LabelLosses, PairGeneration, Generati
         if value is None:
             raise ValueError(f"Make sure to set the {name} attribute of the model's configuration.")
         return value[0] if isinstance(value, list) else value
-
-
-def _name_without_lora(name: str) -> str:
-    """A parameter's name before adapters: peft keeps an adapted matrix one name further down."""
-    return name.replace(".base_layer.", ".")
 
 
 # AutoConfig now reads such checkpoints into our config; this keeps AutoModelForSeq2SeqLM opening them.
