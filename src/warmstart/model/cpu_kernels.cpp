@@ -15,8 +15,9 @@ namespace {
 
 constexpr int LANES = 16;
 constexpr int ROWS_AHEAD = 16;       // of keys or values: at 8 and 32 the reads took up to a fifth longer
-constexpr int VECTORS_AHEAD = 64;    // of a matrix: 4 KB
-constexpr int MOST_ROWS = 16;        // of a product at one time: so many sums fit the registers
+constexpr int VECTORS_AHEAD = 24;    // of a matrix: 1.5 KB in each of two streams
+constexpr int INNER = 16;            // places of a product's inner width that all rows take before the next are read
+constexpr int MOST_ROWS = 64;        // of a product at one time: their sums stay in the nearest cache
 
 typedef float floats __attribute__((vector_size(64)));
 typedef float floats_anywhere __attribute__((vector_size(64), aligned(4)));
@@ -93,6 +94,9 @@ inline void fetch(const T* row) {
         __builtin_prefetch(reinterpret_cast<const char*>(row) + line);
 }
 
+// 0 to n - 1, of each half in turn: two streams are fetched faster than one.
+inline long from_both_halves(long i, long n) { return i % 2 * ((n + 1) / 2) + i / 2; }
+
 struct Steps {
     long batch, head, row;
 };
@@ -115,7 +119,9 @@ void read_keys(const T* query, long query_step, const T* key, Steps key_step, co
             queries[q * V + v + 1] = two.second * scale;
         }
     floats top = all(-INFINITY);
-    for (long s = 0; s < keys; s += KEYS) {
+    long blocks = (keys + KEYS - 1) / KEYS;
+    for (long i = 0; i < blocks; i++) {
+        long s = from_both_halves(i, blocks) * KEYS;
         floats products[LANES];
         for (int c = 0; c < KEYS; c++) {
             const T* row = row_of(key, key_step, s + c);
@@ -150,7 +156,8 @@ void read_keys(const T* query, long query_step, const T* key, Steps key_step, co
         total += weight;
     }
     floats reads[Q * V] = {};
-    for (long s = 0; s < keys; s++) {
+    for (long i = 0; i < keys; i++) {
+        long s = from_both_halves(i, keys);
         const T* row = row_of(value, value_step, s);
         fetch<T, V>(row_of(value, value_step, s + ROWS_AHEAD));
         for (int v = 0; v < V; v += 2) {
@@ -220,26 +227,50 @@ int attend_by_width(const void* query, const void* key, const void* value, const
     }
 }
 
-// Sixteen columns of a product for M rows; `rows` has 16 numbers for each place of the inner width.
+// A matrix from one place of its inner width on: 16 of its columns, and `group` further the next 16; two streams again.
+struct Columns {
+    const float* weight;
+    long group;
+};
+
+// Adds `places` of the inner width to the sums of M rows. Inlined: a call for so few costs a tenth of a product.
 template <int M>
-void columns(const float* rows, const float* weight, long K, floats bias, float* to, long step, int kept) {
-    floats sum[M];
-    for (int m = 0; m < M; m++) sum[m] = bias;
-    for (long k = 0; k < K; k++) {
-        floats w = load(weight + k * LANES);
-        __builtin_prefetch(weight + (k + VECTORS_AHEAD) * LANES);
-        for (int m = 0; m < M; m++) sum[m] += w * rows[k * MOST_ROWS + m];
+[[gnu::always_inline]] inline long multiply(const float* rows, long row_step, Columns columns, long places, bool fetched,
+                                            Two* sum) {
+    floats firsts[M], seconds[M];
+    for (int m = 0; m < M; m++) {
+        firsts[m] = sum[m].first;
+        seconds[m] = sum[m].second;
+    }
+    for (long k = 0; k < places; k++) {
+        const float* at = columns.weight + k * LANES;
+        floats first = load(at), second = load(at + columns.group);
+        if (!fetched) {
+            __builtin_prefetch(at + VECTORS_AHEAD * LANES);
+            __builtin_prefetch(at + columns.group + VECTORS_AHEAD * LANES);
+        }
+        for (int m = 0; m < M; m++) {
+            floats one = all(rows[k * row_step + m]);
+            asm("" : "+v"(one));  // once into a register: as an operand of both products it would be read twice
+            firsts[m] += first * one;
+            seconds[m] += second * one;
+        }
     }
     for (int m = 0; m < M; m++) {
-        if (kept == LANES) store(to + m * step, sum[m]);
-        else std::memcpy(to + m * step, &sum[m], kept * sizeof(float));
+        sum[m].first = firsts[m];
+        sum[m].second = seconds[m];
     }
+    return M;
 }
 
-constexpr struct {
-    int rows;
-    decltype(&columns<1>) run;
-} BY_ROWS[] = {{16, columns<16>}, {12, columns<12>}, {8, columns<8>}, {4, columns<4>}, {2, columns<2>}, {1, columns<1>}};
+// The same for some of so many rows; how many.
+inline long multiply_some(long left, const float* rows, long row_step, Columns columns, long places, bool fetched,
+                          Two* sum) {
+    if (left >= 8) return multiply<8>(rows, row_step, columns, places, fetched, sum);
+    if (left >= 4) return multiply<4>(rows, row_step, columns, places, fetched, sum);
+    if (left >= 2) return multiply<2>(rows, row_step, columns, places, fetched, sum);
+    return multiply<1>(rows, row_step, columns, places, fetched, sum);
+}
 
 }  // namespace
 
@@ -266,23 +297,31 @@ void warmstart_in_order(const char* memory, const int64_t* places, char* rows, l
             }
 }
 
-// (M, K) times the transpose of (C, K), whose columns lie in groups of 16: (C / 16, K, 16), filled up with zeros.
+// (M, K) times the transpose of (C, K), whose columns lie in groups of 16, (C / 16, K, 16), filled up with zeros to an
+// even number of groups.
 void warmstart_product(const float* rows, const float* weight, const float* bias, float* result, long M, long C, long K) {
-    long parts = (M + MOST_ROWS - 1) / MOST_ROWS;
-    std::vector<float> turned(parts * K * MOST_ROWS);
-    for (long m = 0; m < M; m++)
-        for (long k = 0; k < K; k++) turned[(m / MOST_ROWS * K + k) * MOST_ROWS + m % MOST_ROWS] = rows[m * K + k];
-#pragma omp parallel for schedule(static)
-    for (long c = 0; c < C; c += LANES) {
-        int kept = C - c < LANES ? int(C - c) : LANES;
-        floats added{};
-        if (bias) std::memcpy(&added, bias + c, kept * sizeof(float));
-        for (long m = 0; m < M;) {
-            const auto* some = BY_ROWS;
-            while (some->rows > M - m) some++;
-            some->run(turned.data() + m / MOST_ROWS * K * MOST_ROWS + m % MOST_ROWS, weight + c * K, K, added,
-                      result + m * C + c, C, kept);
-            m += some->rows;
+    std::vector<float> turned(M * K);  // (K, M): what one place is multiplied with lies together
+#pragma omp parallel
+    {
+#pragma omp for schedule(static)
+        for (long k = 0; k < K; k += INNER)
+            for (long m = 0; m < M; m++)
+                for (long i = k; i < K && i < k + INNER; i++) turned[i * M + m] = rows[m * K + i];
+#pragma omp for schedule(static)
+        for (long c = 0; c < C; c += 2 * LANES) {
+            int kept = C - c < 2 * LANES ? int(C - c) : 2 * LANES;
+            float added[2 * LANES] = {};
+            if (bias) std::memcpy(added, bias + c, kept * sizeof(float));
+            for (long begin = 0; begin < M; begin += MOST_ROWS) {
+                long end = M - begin < MOST_ROWS ? M : begin + MOST_ROWS;
+                Two sum[MOST_ROWS];
+                for (long m = begin; m < end; m++) sum[m - begin] = load_two(added);
+                for (long k = 0; k < K; k += INNER)
+                    for (long m = begin; m < end;)
+                        m += multiply_some(end - m, turned.data() + k * M + m, M, {weight + c * K + k * LANES, K * LANES},
+                                           K - k < INNER ? K - k : INNER, m > 0, sum + m - begin);
+                for (long m = begin; m < end; m++) std::memcpy(result + m * C + c, sum + m - begin, kept * sizeof(float));
+            }
         }
     }
 }

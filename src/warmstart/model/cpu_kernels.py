@@ -114,13 +114,15 @@ class CpuKernels:
 
     @staticmethod
     def laid_out(weight: Tensor) -> Tensor:
-        """A float32 matrix (C, K) with its columns in groups of 16: (C / 16, K, 16), filled up with zeros."""
+        """A float32 matrix (C, K) with its columns in groups of 16: (C / 16, K, 16), zeros up to an even number."""
         columns, inner = weight.shape
+        groups = 2 * -(-columns // (2 * _LANES))
+        laid_out = weight.new_empty(groups, inner, _LANES)
         whole, rest = divmod(columns, _LANES)
-        laid_out = weight.new_empty(whole + (rest > 0), inner, _LANES)
         laid_out[:whole] = weight[: whole * _LANES].unflatten(0, (whole, _LANES)).transpose(1, 2)
+        laid_out[whole:] = 0
         if rest:
-            laid_out[whole].zero_()[:, :rest] = weight[whole * _LANES :].t()
+            laid_out[whole, :, :rest] = weight[whole * _LANES :].t()
         return laid_out
 
     def product(self, rows: Tensor, laid_out: Tensor, bias: Tensor | None, columns: int) -> Tensor:
