@@ -77,15 +77,61 @@ def test_products_are_torchs(rows, columns, inner, with_bias, turned):
 
 
 @compiled
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 200), st.sampled_from([0.1, 1.0, 30.0]), st.booleans(), st.booleans())
+def test_gelu_is_torchs(count, size, by_tanh, low):
+    numbers = size * torch.randn(count, generator=torch.Generator().manual_seed(count))
+    numbers = numbers.to(torch.bfloat16 if low else torch.float32)
+    found = KERNELS.gelu(numbers, by_tanh=by_tanh)
+    assert found.dtype is numbers.dtype
+    exact = F.gelu(numbers.double(), approximate="tanh" if by_tanh else "none")
+    error = (found.double() - exact).abs()
+    assert (error <= (4e-3 * exact.abs() + 1e-6 if low else 2e-7 * (1 + numbers.abs()))).all()
+
+
+@compiled
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 5), st.integers(1, 200), st.sampled_from([0.1, 1.0, 100.0]), st.booleans())
+def test_log_probabilities_are_torchs(rows, width, size, low):
+    logits = size * torch.randn(rows, 2, width, generator=torch.Generator().manual_seed(width))
+    logits = logits.to(torch.bfloat16 if low else torch.float32)[:, -1]
+    logits[0, 0] = float("-inf") if width > 1 else 1.0
+    found = KERNELS.log_softmax(logits)
+    exact = torch.log_softmax(logits.double(), dim=-1)
+    assert found.dtype is torch.float32
+    assert torch.equal(found.isinf(), exact.isinf())
+    assert torch.allclose(found.double(), exact, rtol=3e-7, atol=2e-6)
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("count", [16, 21])
+def test_numbers_that_are_none_stay_so_in_every_function(dtype, count):
+    numbers = torch.zeros(2, count, dtype=dtype)
+    for place in (0, count - 1):
+        numbers[1, place] = float("nan")
+        assert KERNELS.gelu(numbers, by_tanh=False).isnan().tolist() == numbers.isnan().tolist()
+        assert KERNELS.gelu(numbers, by_tanh=True).isnan().tolist() == numbers.isnan().tolist()
+        assert KERNELS.log_softmax(numbers).isnan().all(dim=1).tolist() == [False, True]
+        numbers[1, place] = 0
+    assert KERNELS.log_softmax(torch.full((1, count), float("-inf"), dtype=dtype)).isnan().all()
+
+
+@compiled
 def test_what_lies_beside_the_result_is_left_alone():
     rows, columns, inner = 5, 21, 8
     around = torch.full((rows * columns + 64,), 7.0)
     weight, given_rows = KERNELS.laid_out(torch.randn(columns, inner)), torch.randn(rows, inner)
     inside = around[32:-32]
     KERNELS._product(given_rows.data_ptr(), weight.data_ptr(), None, inside.data_ptr(), rows, columns, inner)
+    assert not (inside == 7).any()
+    row = torch.randn(rows * columns)
+    KERNELS._gelu(0, row.data_ptr(), inside.data_ptr(), rows * columns, 0)
+    assert torch.equal(inside, KERNELS.gelu(row, by_tanh=False))
+    KERNELS._log_softmax(0, row.data_ptr(), columns, inside.data_ptr(), rows, columns)
+    assert torch.equal(inside.view(rows, columns), KERNELS.log_softmax(row.view(rows, columns)))
     assert (around[:32] == 7).all()
     assert (around[-32:] == 7).all()
-    assert not (inside == 7).any()
 
 
 @compiled

@@ -26,10 +26,10 @@ def test_every_matrix_gives_what_it_gave(kind, dtype):
     with torch.no_grad(), packed_matrices(decoder) as packed:
         for name, layer in layers.items():
             width = layer.weight.shape[0 if isinstance(layer, Conv1D) else 1]
-            given = torch.randn(4, 1, width, dtype=dtype)
-            plain = layer(given)  # the first call makes no layout
+            given = torch.randn(1, 4, width, dtype=dtype)
+            plain = layer(given)  # the first call makes no layout where it may be the only one
             assert name not in packed
-            kept = layer(given)
+            kept = layer(given.transpose(0, 1)).transpose(0, 1)
             assert name in packed
             assert kept.shape == plain.shape
             assert kept.dtype is dtype
@@ -74,6 +74,13 @@ def test_where_it_would_not_pay_or_not_hold_no_layout_is_made(monkeypatch):
         assert layouts(pair(dtype=torch.float64).decoder, dtype=torch.float64) == []
         monkeypatch.setattr(packed_module, "LARGEST", 100)
         assert layouts(decoder) == []
+
+
+def test_a_first_token_makes_a_layout():
+    decoder = pair().decoder
+    with torch.no_grad(), packed_matrices(decoder) as packed:
+        decoder.lm_head(torch.randn(4, 1, 32))
+    assert list(packed) == ["lm_head"]
 
 
 def test_keys_and_values_of_the_source_get_none():

@@ -72,12 +72,11 @@ def test_the_kernel_reads_where_they_stand(size, low, masked, seed):
         torch.randn(count, heads, length, 64, generator=generator).to(dtype)
         for count, length in ((rows, queries), (6, keys + 3), (6, keys + 3))
     )
-    key, value = key[:, :, :keys], value[:, :, :keys]
     places = torch.randint(6, (rows, keys), generator=generator)
     mask = torch.rand(rows, 1, 1, keys, generator=generator) > 0.3 if masked else None
     assert KERNELS.can_attend(query, key, value, mask, places)
     read = KERNELS.attend(query, key, value, mask, 0.3, places)
-    in_order = [x.gather(0, places[:, None, :, None].expand(-1, heads, -1, 64)) for x in (key, value)]
+    in_order = [x[:, :, :keys].gather(0, places[:, None, :, None].expand(-1, heads, -1, 64)) for x in (key, value)]
     assert torch.equal(KERNELS.in_order(key, places), in_order[0])
     assert torch.equal(read, KERNELS.attend(query, *in_order, mask, 0.3))
 
@@ -86,7 +85,9 @@ def test_places_that_do_not_fit_are_refused():
     query, key = torch.randn(3, 2, 1, 32), torch.randn(5, 2, 7, 32)
     places = torch.zeros(3, 7, dtype=torch.long)
     assert KERNELS.can_attend(query, key, key, None, places)
-    assert not KERNELS.can_attend(query, key, key, None, places[:, :6])
+    assert KERNELS.can_attend(query, key, key, None, places[:, :6])
+    assert not KERNELS.can_attend(query, key, key, None, places[:, :0])
+    assert not KERNELS.can_attend(query, key[:, :, :6], key[:, :, :6], None, places)
     assert not KERNELS.can_attend(query, key, key, None, places[:2])
     assert not KERNELS.can_attend(query[:, :1], key, key, None, places)
 

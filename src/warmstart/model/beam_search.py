@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from warmstart.model.bans import NoEarlyEnd, NoRepeatedNGrams, in_place
 from warmstart.model.beam_cache import use_beam_layers
 from warmstart.model.best_candidates import best_candidates
+from warmstart.model.elementwise import log_probabilities
 from warmstart.model.few_queries import NAME as FEW_QUERIES
 from warmstart.model.shared_source import SourceCache
 
@@ -124,7 +125,7 @@ def beam_search(
         )
         logits_RV = outputs.logits[:, -1, :].to(input_ids.device)
         del outputs
-        scores_RV = logits_processor(rows, torch.log_softmax(logits_RV, dim=-1, dtype=torch.float32))
+        scores_RV = logits_processor(rows, log_probabilities(logits_RV))
         sources, vocabulary = len(state.place), scores_RV.shape[-1]
         scores_BKV = scores_RV.view(sources, beams, vocabulary).add_(state.scores[:, :, None])
         exact = logits_RV.dtype == torch.float32

@@ -28,7 +28,7 @@ from warmstart.atomic import replacing
 from warmstart.cache import cache_root
 
 WIDTHS = (32, 64, 96, 128, 256)  # of a head
-_SOURCE = Path(__file__).with_name("cpu_kernels.cpp")
+_SOURCES = Path(__file__).with_name("kernels")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
 _LANES = 16
 _log = logging.getLogger(__name__)
@@ -48,6 +48,12 @@ class CpuKernels:
         self._product = loaded.warmstart_product
         self._product.argtypes = [*[pointer] * 4, *[ctypes.c_long] * 3]
         self._product.restype = None
+        self._gelu = loaded.warmstart_gelu
+        self._gelu.argtypes = [ctypes.c_int, pointer, pointer, ctypes.c_long, ctypes.c_int]
+        self._gelu.restype = None
+        self._log_softmax = loaded.warmstart_log_softmax
+        self._log_softmax.argtypes = [ctypes.c_int, pointer, ctypes.c_long, pointer, ctypes.c_long, ctypes.c_long]
+        self._log_softmax.restype = None
 
     @staticmethod
     def can_attend(
@@ -63,14 +69,14 @@ class CpuKernels:
         return (
             query.shape[:2] == (rows, key.shape[1])
             and query.shape[-1] == key.shape[-1]
-            and keys == key.shape[2]
+            and (keys == key.shape[2] if places is None else 0 < keys <= key.shape[2])
             and key.shape == value.shape
             and query.dtype in (torch.float32, torch.bfloat16)
             and all(x.dtype == query.dtype and x.stride(-1) == 1 for x in tensors)
             and query.shape[-1] in WIDTHS
             and key.shape[2] > 0
             and (mask is None or (mask.dtype == torch.bool and mask.stride(-1) == 1))
-            and (mask is None or (mask.shape[1] == 1 and mask.shape[-1] == key.shape[2]))
+            and (mask is None or (mask.shape[1] == 1 and mask.shape[-1] == keys))
             and are_plain(*tensors, *([] if mask is None else [mask]))
         )
 
@@ -85,7 +91,8 @@ class CpuKernels:
     ) -> Tensor:
         """What (B, N, T, D) read from (B, N, S, D); ``mask`` (B, 1, T, S) is bool, True is read.
 
-        With ``places`` (B, S) row b's key and value at position s stand in row ``places[b, s]`` of (any, N, S, D).
+        With ``places`` (B, S) row b's key and value at position s stand in row ``places[b, s]`` of a memory
+        (any, N, S or more, D).
         The result lies in memory as (B, T, N, D), as a decoder wants it next.
         """
         batch, heads, queries, width = query.shape
@@ -93,7 +100,7 @@ class CpuKernels:
         mask = mask if mask is None else mask.expand(batch, 1, queries, -1)
         steps = [step for x in (query, key, value) for step in x.stride()[:3]]
         steps += [0, 0, 0] if mask is None else [mask.stride(0), 0, mask.stride(2)]
-        size = (ctypes.c_int64 * 5)(batch, heads, queries, key.shape[2], width)
+        size = (ctypes.c_int64 * 5)(batch, heads, queries, key.shape[2] if places is None else places.shape[1], width)
         step = (ctypes.c_int64 * 15)(*steps, *read.stride()[:3])
         places = places if places is None else places.contiguous()
         given = (x if x is None else x.data_ptr() for x in (query, key, value, places, mask))
@@ -135,6 +142,23 @@ class CpuKernels:
         self._product(*pointers, rows.numel() // inner, columns, inner)
         return result
 
+    def gelu(self, input: Tensor, *, by_tanh: bool) -> Tensor:
+        """GELU, or its approximation by tanh, of a contiguous tensor of float32 or bfloat16."""
+        assert input.is_contiguous()
+        result = torch.empty_like(input)
+        low = input.dtype == torch.bfloat16
+        self._gelu(low, input.data_ptr(), result.data_ptr(), input.numel(), by_tanh)
+        return result
+
+    def log_softmax(self, rows_RV: Tensor) -> Tensor:
+        """Log probabilities (R, V) in float32, of rows of float32 or bfloat16 whose numbers lie together."""
+        rows, width = rows_RV.shape
+        assert rows_RV.stride(1) == 1
+        result = rows_RV.new_empty(rows, width, dtype=torch.float32)
+        low = rows_RV.dtype == torch.bfloat16
+        self._log_softmax(low, rows_RV.data_ptr(), rows_RV.stride(0), result.data_ptr(), rows, width)
+        return result
+
 
 def are_plain(*tensors: Tensor) -> bool:
     """Whether all have memory of their own on a CPU: no subclass (fake, sharded), no negative view."""
@@ -171,7 +195,8 @@ def _compiled(compiler: str) -> Path:
     if "Free Software Foundation" not in version:
         raise OSError(f"{compiler} is not GCC, whose OpenMP torch uses too.")
     processor = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags")), "")
-    about = (_SOURCE.read_text(), " ".join(_FLAGS), version, processor)
+    sources = sorted(path for path in _SOURCES.iterdir() if path.suffix in (".cpp", ".h"))
+    about = (*(path.read_text() for path in sources), " ".join(_FLAGS), version, processor)
     name = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
     folder = cache_root() / f"kernels-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -183,7 +208,8 @@ def _compiled(compiler: str) -> Path:
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as place:
             made = Path(place) / library.name
-            command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(made)]
+            files = [str(path) for path in sources if path.suffix == ".cpp"]
+            command = [compiler, *_FLAGS, *files, "-o", str(made)]
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
             with replacing(library, "wb") as file:
                 file.write(made.read_bytes())

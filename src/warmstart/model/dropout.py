@@ -62,8 +62,10 @@ class LeanDropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Any shape; the generator of torch is asked for one number, from which the whole mask follows."""
+        if not self.training:
+            return input
         share = dropped_share(self.p)
-        served = self.training and share > 0 and self.p < 1 and input.device.type == "cpu" and input.itemsize in _BITS
+        served = share > 0 and self.p < 1 and input.device.type == "cpu" and input.itemsize in _BITS
         if not served or self.inplace or torch.compiler.is_compiling():
             return super().forward(input)
         dropped: Tensor = _Dropout.apply(input, share, int(torch.randint(2**62, ())))

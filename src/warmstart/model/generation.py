@@ -19,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from warmstart.model.beam_search import decode
 from warmstart.model.compiling import uncompiled
 from warmstart.model.cross_attention import Source
+from warmstart.model.elementwise import gelu_in_one_pass
 from warmstart.model.encoders import states_width
 from warmstart.model.few_queries import few_queries
 from warmstart.model.packed import packed_matrices
@@ -75,7 +76,12 @@ class PairGeneration(GenerationMixin):
 
     @contextmanager
     def _made_fast(self) -> Iterator[None]:
-        with uncompiled(self), packed_matrices(self.decoder), few_queries(self.decoder):
+        with (
+            uncompiled(self),
+            packed_matrices(self.decoder),
+            few_queries(self.decoder),
+            gelu_in_one_pass(self.decoder),
+        ):
             yield
 
     def _sample(self, *args: Any, **kwargs: Any) -> Any:

@@ -60,7 +60,8 @@ class Layouts(dict[str, Product]):
 
 @contextmanager
 def packed_matrices(decoder: PreTrainedModel) -> Iterator[Layouts]:
-    """Inside, linear layers of ``decoder`` keep their layout from their second call with few rows on.
+    """Inside, linear layers of ``decoder`` keep their layout from the first token of few rows on, others from their
+    second call.
 
     Yields the layouts that were made.
     """
@@ -96,8 +97,10 @@ def _packing(name: str, module: Any, packed: Layouts) -> Product:
         if name not in packed:
             calls += 1
             weight = module.weight.t() if isinstance(module, Conv1D) else module.weight
-            if calls == 1 or not packed.has_room(weight):
-                return plain(input)  # keys and values of the source are made once: no layout is worth it
+            # Keys and values of the source are made once, which no layout is worth; one token of each row is a step.
+            once = calls == 1 and not (input.dim() == 3 and input.shape[1] == 1)
+            if once or not packed.has_room(weight):
+                return plain(input)
             packed.add(name, weight.detach(), module.bias, rows)
         return packed[name](input)
 

@@ -21,7 +21,10 @@ ROOM = 64  # positions that memory grows by; a copy of all at every so many step
 
 
 class Placed(Tensor):
-    """Keys or values (R, N, T, D), of which row r's position t stands in row ``places_RT[r, t]`` of ``memory_MNTD``."""
+    """Keys or values (R, N, T, D), of which row r's position t stands in row ``places_RT[r, t]`` of ``memory_MNTD``.
+
+    Memory has room for more positions.
+    """
 
     memory_MNTD: Tensor
     places_RT: Tensor
@@ -114,9 +117,8 @@ class PlacedLayer(DynamicLayer):
         for which, states in enumerate((key_states, value_states)):
             if begun + new > self._memory[which].shape[2]:
                 self._memory[which] = _with_room(self._memory[which], begun + new)
-            memory_MNTD = self._memory[which][:, :, : begun + new]
-            memory_MNTD[:rows, :, begun:] = states
-            made.append(Placed(memory_MNTD, places_RT))
+            self._memory[which].narrow(0, 0, rows).narrow(2, begun, new).copy_(states)
+            made.append(Placed(self._memory[which], places_RT))
         self.keys, self.values = made
         return made[0], made[1]
 

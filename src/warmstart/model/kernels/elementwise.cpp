@@ -1,0 +1,113 @@
+// Functions of each number of a decoding step, in one pass: GELU, and log probabilities of a vocabulary.
+//
+// torch takes several passes for bfloat16, of which one is a copy in float32. Here each number is computed in float32
+// and rounded once. Compiled and called by cpu_kernels.py, which checks every argument.
+
+#include "vectors.h"
+
+namespace {
+
+typedef uint16_t halves __attribute__((vector_size(32)));
+typedef uint16_t halves_anywhere __attribute__((vector_size(32), aligned(2)));
+
+inline floats load_in_order(const float* from) { return load(from); }
+
+inline floats load_in_order(const bfloat16* from) {
+    halves sixteen = *reinterpret_cast<const halves_anywhere*>(from);
+    return (floats)(__builtin_convertvector(sixteen, words) << 16);
+}
+
+inline void store_in_order(float* to, floats values) { store(to, values); }
+
+inline void store_in_order(bfloat16* to, floats values) {
+    *reinterpret_cast<halves_anywhere*>(to) = __builtin_convertvector(rounded(values) >> 16, halves);
+}
+
+inline floats magnitude(floats x) { return x < 0.0f ? -x : x; }
+
+// x / 2 x (1 + tanh(u)) is x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3).
+inline floats gelu_by_tanh(floats x) {
+    floats u = 1.59576912f * (x + 0.044715f * x * x * x);
+    floats power = exp_of_negative(-magnitude(u));
+    return x * (u < 0.0f ? power : all(1.0f)) / (1.0f + power);
+}
+
+// x times the normal distribution's share below x; erfc by Abramowitz and Stegun 7.1.26, to 1.5e-7.
+inline floats gelu_by_erf(floats x) {
+    floats z = magnitude(x) * 0.70710678f;
+    floats t = 1.0f / (1.0f + 0.3275911f * z);
+    floats power = all(1.061405429f);
+    power = power * t - 1.453152027f;
+    power = power * t + 1.421413741f;
+    power = power * t - 0.284496736f;
+    power = power * t + 0.254829592f;
+    floats beyond = 0.5f * power * t * exp_of_negative(-z * z);
+    return x * (x < 0.0f ? beyond : 1.0f - beyond);
+}
+
+template <typename T, typename F>
+void each(const T* from, T* to, long count, F function) {
+    auto some = [&](const T* at, T* result) {
+        floats x = load_in_order(at), y = function(x);
+        store_in_order(result, x == x ? y : x);  // NaN stays one
+    };
+    long whole = count / LANES * LANES;
+#pragma omp parallel for schedule(static)
+    for (long i = 0; i < whole; i += LANES) some(from + i, to + i);
+    T rest[LANES] = {};
+    std::memcpy(rest, from + whole, (count - whole) * sizeof(T));
+    some(rest, rest);
+    std::memcpy(to + whole, rest, (count - whole) * sizeof(T));
+}
+
+// x - max - log(sum(exp(x - max))) of V numbers, of which the last have to be copied to fill a vector.
+template <typename T>
+void log_probabilities(const T* row, float* to, long V) {
+    long whole = V / LANES * LANES, left = V - whole;
+    T padded[LANES];
+    for (int i = 0; i < LANES; i++) padded[i] = row[i < left ? whole + i : 0];
+    floats rest = load_in_order(padded), top = rest, total{};
+    for (long i = 0; i < whole; i += LANES) {
+        floats x = load_in_order(row + i);
+        top = x > top ? x : top;
+    }
+    float most = -INFINITY, sum = 0;
+    for (int i = 0; i < LANES; i++) most = std::fmax(most, top[i]);
+    for (long i = 0; i < whole; i += LANES) {
+        floats x = load_in_order(row + i) - most, power = exp_of_negative(x);
+        total += x == x ? power : x;
+    }
+    for (int i = 0; i < LANES; i++) {
+        sum += total[i];
+        if (i < left) sum += std::exp(rest[i] - most);
+    }
+    float log_of_sum = std::log(sum);
+    for (long i = 0; i < whole; i += LANES) store(to + i, load_in_order(row + i) - most - log_of_sum);
+    for (int i = 0; i < left; i++) to[whole + i] = rest[i] - most - log_of_sum;
+}
+
+template <typename T>
+void gelu(const void* from, void* to, long count, int by_tanh) {
+    auto given = static_cast<const T*>(from);
+    auto result = static_cast<T*>(to);
+    if (by_tanh) each(given, result, count, gelu_by_tanh);
+    else each(given, result, count, gelu_by_erf);
+}
+
+}  // namespace
+
+extern "C" {
+
+// bfloat: 1 for bfloat16, 0 for float32.
+void warmstart_gelu(int bfloat, const void* from, void* to, long count, int by_tanh) {
+    (bfloat ? gelu<bfloat16> : gelu<float>)(from, to, count, by_tanh);
+}
+
+// Of R rows (V) that lie so many numbers apart; the result (R, V) is float32.
+void warmstart_log_softmax(int bfloat, const void* rows, long step, float* result, long R, long V) {
+#pragma omp parallel for schedule(static)
+    for (long r = 0; r < R; r++)
+        if (bfloat) log_probabilities(static_cast<const bfloat16*>(rows) + r * step, result + r * V, V);
+        else log_probabilities(static_cast<const float*>(rows) + r * step, result + r * V, V);
+}
+}
