@@ -2,8 +2,8 @@
 
     python benchmarks/decoding_kernels.py
 
-GPT-2's attention at a step of 4 beams, and its matrices in float32 for some numbers of rows, all 12 layers in turn:
-reading them from memory once is the limit.
+GPT-2's attention at a step of 4 beams, its matrices in float32 for some numbers of rows, and what is done with each
+number, all 12 layers in turn: reading from memory once is the limit.
 """
 
 import statistics
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from warmstart.model.attention import attention_probabilities
 from warmstart.model.cpu_kernels import CpuKernels, cpu_kernels
+from warmstart.training.allocator import keep_freed_memory
 
 LAYERS, REPEATS = 12, 9
 ATTENTION = (("cross", 1, 4, 512), ("self", 4, 1, 32))  # rows to a source, queries and keys, of 4 beams
@@ -65,9 +66,21 @@ def products(kernels: CpuKernels, weights: list[Tensor], laid_out: list[Tensor],
     return " | ".join(f"{one:.1f}" for one in taken)
 
 
+def elementwise(kernels: CpuKernels, dtype: torch.dtype, rows: int) -> list[str]:
+    """Milliseconds of torch and of the kernel for GELU in every layer, and for log probabilities of a vocabulary."""
+    inner = [torch.randn(rows, 1, 3072).to(dtype) for _ in range(LAYERS)]
+    logits = torch.randn(rows, 50257).to(dtype)
+    pairs = [
+        (lambda: [F.gelu(x, approximate="tanh") for x in inner], lambda: [kernels.gelu(x) for x in inner]),
+        (lambda: torch.log_softmax(logits, dim=-1, dtype=torch.float32), lambda: kernels.log_softmax(logits)),
+    ]
+    return [" | ".join(f"{one:.2f}" for one in milliseconds(list(pair))) for pair in pairs]
+
+
 @torch.no_grad()
 def main() -> None:
     """Print both tables, and how long reading the matrices takes."""
+    keep_freed_memory()  # as an evaluation does
     kernels = cpu_kernels()
     if kernels is None:
         raise SystemExit("There is no AVX-512 or no g++ here.")
@@ -81,6 +94,10 @@ def main() -> None:
     print("\n| rows of float32 | torch | oneDNN's layout | kernel |\n|---|---|---|---|")
     for rows in (4, 16, 32, 64):
         print(f"| {rows} | {products(kernels, weights, laid_out, rows)} |")
+    print("\n| | torch | kernel |\n|---|---|---|")
+    for dtype, rows in ((torch.bfloat16, 64), (torch.float32, 16)):
+        for name, taken in zip(("GELU by tanh", "log_softmax"), elementwise(kernels, dtype, rows), strict=True):
+            print(f"| {name}, {str(dtype)[6:]}, {rows} rows | {taken} |")
     (reading,) = milliseconds([lambda: [weight.sum() for weight in weights]])
     print(f"\nreading all matrices once: {reading:.1f} ms, {sum(w.nbytes for w in weights) / 1e6:.0f} MB")
 

@@ -49,7 +49,7 @@ class CpuKernels:
         self._product.argtypes = [*[pointer] * 4, *[ctypes.c_long] * 3]
         self._product.restype = None
         self._gelu = loaded.warmstart_gelu
-        self._gelu.argtypes = [ctypes.c_int, pointer, pointer, ctypes.c_long, ctypes.c_int]
+        self._gelu.argtypes = [ctypes.c_int, pointer, pointer, ctypes.c_long]
         self._gelu.restype = None
         self._log_softmax = loaded.warmstart_log_softmax
         self._log_softmax.argtypes = [ctypes.c_int, pointer, ctypes.c_long, pointer, ctypes.c_long, ctypes.c_long]
@@ -142,12 +142,12 @@ class CpuKernels:
         self._product(*pointers, rows.numel() // inner, columns, inner)
         return result
 
-    def gelu(self, input: Tensor, *, by_tanh: bool) -> Tensor:
-        """GELU, or its approximation by tanh, of a contiguous tensor of float32 or bfloat16."""
+    def gelu(self, input: Tensor) -> Tensor:
+        """GELU's approximation by tanh, of a contiguous tensor of float32 or bfloat16."""
         assert input.is_contiguous()
         result = torch.empty_like(input)
         low = input.dtype == torch.bfloat16
-        self._gelu(low, input.data_ptr(), result.data_ptr(), input.numel(), by_tanh)
+        self._gelu(low, input.data_ptr(), result.data_ptr(), input.numel())
         return result
 
     def log_softmax(self, rows_RV: Tensor) -> Tensor:

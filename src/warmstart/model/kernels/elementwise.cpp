@@ -1,4 +1,4 @@
-// Functions of each number of a decoding step, in one pass: GELU, and log probabilities of a vocabulary.
+// Functions of each number of a decoding step, in one pass: GELU by tanh, and a vocabulary's log probabilities.
 //
 // torch takes several passes for bfloat16, of which one is a copy in float32. Here each number is computed in float32
 // and rounded once. Compiled and called by cpu_kernels.py, which checks every argument.
@@ -25,30 +25,17 @@ inline void store_in_order(bfloat16* to, floats values) {
 
 inline floats magnitude(floats x) { return x < 0.0f ? -x : x; }
 
-// x / 2 x (1 + tanh(u)) is x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3).
+// x / 2 (1 + tanh(u / 2)) is x / (1 + exp(-u)), u = 2 sqrt(2 / pi) (x + 0.044715 x^3).
 inline floats gelu_by_tanh(floats x) {
     floats u = 1.59576912f * (x + 0.044715f * x * x * x);
     floats power = exp_of_negative(-magnitude(u));
     return x * (u < 0.0f ? power : all(1.0f)) / (1.0f + power);
 }
 
-// x times the normal distribution's share below x; erfc by Abramowitz and Stegun 7.1.26, to 1.5e-7.
-inline floats gelu_by_erf(floats x) {
-    floats z = magnitude(x) * 0.70710678f;
-    floats t = 1.0f / (1.0f + 0.3275911f * z);
-    floats power = all(1.061405429f);
-    power = power * t - 1.453152027f;
-    power = power * t + 1.421413741f;
-    power = power * t - 0.284496736f;
-    power = power * t + 0.254829592f;
-    floats beyond = 0.5f * power * t * exp_of_negative(-z * z);
-    return x * (x < 0.0f ? beyond : 1.0f - beyond);
-}
-
-template <typename T, typename F>
-void each(const T* from, T* to, long count, F function) {
-    auto some = [&](const T* at, T* result) {
-        floats x = load_in_order(at), y = function(x);
+template <typename T>
+void gelu(const T* from, T* to, long count) {
+    auto some = [](const T* at, T* result) {
+        floats x = load_in_order(at), y = gelu_by_tanh(x);
         store_in_order(result, x == x ? y : x);  // NaN stays one
     };
     long whole = count / LANES * LANES;
@@ -86,21 +73,14 @@ void log_probabilities(const T* row, float* to, long V) {
     for (int i = 0; i < left; i++) to[whole + i] = rest[i] - most - log_of_sum;
 }
 
-template <typename T>
-void gelu(const void* from, void* to, long count, int by_tanh) {
-    auto given = static_cast<const T*>(from);
-    auto result = static_cast<T*>(to);
-    if (by_tanh) each(given, result, count, gelu_by_tanh);
-    else each(given, result, count, gelu_by_erf);
-}
-
 }  // namespace
 
 extern "C" {
 
-// bfloat: 1 for bfloat16, 0 for float32.
-void warmstart_gelu(int bfloat, const void* from, void* to, long count, int by_tanh) {
-    (bfloat ? gelu<bfloat16> : gelu<float>)(from, to, count, by_tanh);
+// The approximation by tanh. bfloat: 1 for bfloat16, 0 for float32.
+void warmstart_gelu(int bfloat, const void* from, void* to, long count) {
+    if (bfloat) gelu(static_cast<const bfloat16*>(from), static_cast<bfloat16*>(to), count);
+    else gelu(static_cast<const float*>(from), static_cast<float*>(to), count);
 }
 
 // Of R rows (V) that lie so many numbers apart; the result (R, V) is float32.
