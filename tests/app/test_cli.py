@@ -5,7 +5,9 @@ import json
 
 import pytest
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
+from warmstart.app.cli import unnamed_folder
 from warmstart.app.schema import register
 
 
@@ -34,6 +36,28 @@ def test_runs_without_a_name_have_folders_of_their_own(run_py, tmp_path):
     run_py("task=nope", cwd=tmp_path)
     run_py("task=nope", cwd=tmp_path)
     assert len(list((tmp_path / "runs" / "bert-gpt2-cnn_dailymail").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "ckpt", "folder"),
+    [
+        ("evaluate", "runs/demo", "of-demo"),
+        ("evaluate", "/runs/demo/checkpoints/last.ckpt", "of-demo"),
+        ("summarize", "runs/demo/export", "of-demo"),
+        ("evaluate", "runs/t5-gpt2-news/20261126-101530-ab12", "of-t5-gpt2-news-20261126-101530-ab12"),
+        ("evaluate", None, "bert-gpt2-news"),
+        ("fit", "runs/demo", "bert-gpt2-news"),
+    ],
+)
+def test_a_task_without_a_name_is_named_by_the_run_it_takes(task, ckpt, folder):
+    root = OmegaConf.create({"task": task, "ckpt": ckpt})
+    assert unnamed_folder("bert-gpt2-news", _root_=root) == folder
+
+
+def test_such_a_tasks_folder_is_found_there(run_py, tmp_path):
+    outcome = run_py("task=evaluate", "ckpt=absent/demo", cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["of-demo"]
 
 
 def test_debug_true_shows_the_traceback_of_a_mistake(run_py, tmp_path):

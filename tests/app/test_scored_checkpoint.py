@@ -59,9 +59,11 @@ def test_a_fit_names_its_best_checkpoint(run_dir):
     assert [found["sha256"]] == read_sums(run_dir / "checkpoints")["best.ckpt"]
 
 
-def test_an_evaluation_names_what_it_scored_and_counts_as_the_fit_did(run_dir, tmp_path):
-    last = run_dir / "checkpoints" / "last.ckpt"
+def test_an_evaluation_names_what_it_scored_and_counts_as_the_fit_did(run_dir, tmp_path, monkeypatch):
+    last, loads, load = run_dir / "checkpoints" / "last.ckpt", [], evaluate.load_trained
+    monkeypatch.setattr(evaluate, "load_trained", lambda path: loads.append(path) or load(path))
     evaluate.run(of(last, "data=written"), tmp_path / "last")
+    assert loads == [str(last)]  # once: two models of a billion weights would not fit
     result, fitted = read_result(tmp_path / "last"), read_result(run_dir)
     assert result["checkpoint"]["name"] == "last.ckpt"
     assert [result["checkpoint"]["sha256"]] == read_sums(run_dir / "checkpoints")["last.ckpt"]

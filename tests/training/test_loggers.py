@@ -9,7 +9,7 @@ from offline_wandb import records
 from tiny_training import STILL, Letters, Recorder, fit, tiny_model
 
 from warmstart.training import loggers as module
-from warmstart.training.loggers import build_loggers, close_loggers, wandb_mode
+from warmstart.training.loggers import _numbers, build_loggers, close_loggers, wandb_mode
 from warmstart.training.metrics_csv import MetricsCsv
 from warmstart.training.settings import LoggerSettings
 
@@ -66,6 +66,16 @@ def test_an_offline_run_holds_config_metrics_table_and_exit_code(tmp_path, caplo
     assert [row["validation/samples nrows"] for row in tables] == ["2", "4"]  # two after each validation
     (ended,) = [record.exit.exit_code for record in kept if record.HasField("exit")]
     assert ended == 3
+
+
+def test_what_is_no_number_is_left_out_of_the_summary():
+    result = {
+        "rouge1": 0.2,
+        "rouge1_ci": [float("nan")] * 2,
+        "of": {"nll": float("inf"), "nll_ci": [1, 2]},
+        "word": "x",
+    }
+    assert dict(_numbers(result)) == {"rouge1": 0.2, "of/nll_low": 1, "of/nll_high": 2}
 
 
 def test_a_second_job_has_a_run_of_its_own_and_a_resumed_one_its_earlier(tmp_path):

@@ -9,6 +9,7 @@ Nothing heavy is imported before the config is composed.
 
 import importlib
 import os
+import re
 import sys
 import uuid
 from pathlib import Path
@@ -28,6 +29,7 @@ from warmstart.errors import Left, UserError
 
 OF_A_RUN = ("evaluate", "summarize", "export", "replay", "demo")
 OF_RANKS = ("fit", "evaluate")
+_BY_TIME = re.compile(r"\d{8}-\d{6}-")  # of runs without a name, as conf/config.yaml has it
 TASKS = ("fit", *OF_A_RUN, "report", "sbatch", "check")
 
 
@@ -66,6 +68,7 @@ def main() -> None:
     write_configs_whole()
     # oc.select gives a null that is there, not its default: every run without a name went to runs/None.
     OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value, replace=True)
+    OmegaConf.register_new_resolver("unnamed", unnamed_folder, replace=True)
     OmegaConf.register_new_resolver("run_id", lambda: uuid.uuid4().hex[:4], use_cache=True, replace=True)
     # debug=true is a switch of this function; debug=tiny is a choice under conf/.
     debug = "debug=true" in sys.argv
@@ -103,6 +106,15 @@ def main() -> None:
         end_of_user_error(error, debug)
         raise
     list_jobs()
+
+
+def unnamed_folder(choices: str, *, _root_: DictConfig) -> str:
+    """The folder of runs without a name: that of their choices, or of the run whose checkpoint a task takes."""
+    if _root_.task not in OF_A_RUN or _root_.ckpt is None:
+        return choices
+    given = Path(_root_.ckpt).absolute()
+    run = given.parents[1] if given.suffix == ".ckpt" else given.parent if given.name == "export" else given
+    return "-".join(["of", run.parent.name, run.name] if _BY_TIME.match(run.name) else ["of", run.name])
 
 
 def as_report(words: list[str]) -> list[str]:

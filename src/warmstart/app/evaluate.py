@@ -45,12 +45,12 @@ def run(settings: Config, run_dir: Path) -> float:
     began = time.perf_counter()
     with watched_ranks():
         _start_ranks(settings)
-        model, tokenizers, _ = load_trained(settings.ckpt)
-        check_search(settings, model)
-        data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
+        loaded = load_trained(settings.ckpt)
+        check_search(settings, loaded[0])
+        data = SummarizationDataModule(settings.data, loaded[1], seed=settings.seed)
         data.prepare_data()
         data.setup("test")
-        return test(settings, run_dir, settings.ckpt, data, {"rows": data.row_counts()}, began, [])
+        return test(settings, run_dir, settings.ckpt, data, {"rows": data.row_counts()}, began, [], loaded=loaded)
 
 
 def _refuse_job_of_sweep(run_dir: Path) -> None:
@@ -115,9 +115,11 @@ def test(
     facts: dict[str, Any],
     began: float,
     loggers: list[Any],
+    loaded: tuple[Any, Any, Path] | None,
 ) -> float:
     """Summarise the test split with ``checkpoint``, judge, and leave predictions, export and result; test ROUGE-1.
 
+    ``loaded`` is what ``load_trained`` made of it, where that was asked already.
     Every rank has to call this and does its share; all but rank 0 then return NaN.
     """
     import torch
@@ -142,7 +144,7 @@ def test(
         keep_freed_memory()
     rank, ranks = rank_and_world_size()
     with failing_together():
-        model, tokenizers, _ = load_trained(checkpoint)
+        model, tokenizers, _ = loaded or load_trained(checkpoint)
         texts = [data.tokenized("test").folder.name, data.settings.evaluation_max_tokens]
         search = [asdict(settings.generation), settings.seed if settings.generation.do_sample else None]
         key = summaries_key(model, tokenizers, texts, search)

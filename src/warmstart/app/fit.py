@@ -188,7 +188,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         "rows": data.row_counts(),
         "validation": validation,
     }
-    test(settings, run_dir, str(best), data, facts, began, loggers)
+    test(settings, run_dir, str(best), data, facts, began, loggers, loaded=None)
     if trainer.is_global_zero:
         (run_dir / "checkpoints" / UNFINISHED).unlink()
     return validation["best"]

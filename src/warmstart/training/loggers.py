@@ -6,6 +6,7 @@ Its run id is kept in the run directory, so a resumed run goes on in the same W&
 
 import json
 import logging
+import math
 import netrc
 import os
 import socket
@@ -63,7 +64,8 @@ def log_parameters(loggers: list[Logger], counts: dict[str, int]) -> None:
 def log_result(loggers: list[Logger], result: Mapping[str, Any]) -> None:
     """Log the test scores; W&B's summary has the rest of ``result.json``'s numbers, too, an interval as two of them.
 
-    ``test/rouge1``, ``test/rouge1_low``, ``baselines/lead1/rouge1_difference_high``, ``parameters/total``, ...
+    What is no number, as the interval of a single example, is left out. Names: ``test/rouge1``, ``test/rouge1_low``,
+    ``baselines/lead1/rouge1_difference_high``, ``parameters/total``, ...
     """
     metrics = {name: value for name, value in result["metrics"].items() if not isinstance(value, list)}
     wanted = (
@@ -90,8 +92,10 @@ def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         if isinstance(value, Mapping):
             yield from _numbers(value, f"{prefix}{name}/")
         elif name.endswith("_ci"):
-            yield from zip((f"{prefix}{name[:-2]}{end}" for end in ("low", "high")), value, strict=True)
-        elif isinstance(value, int | float):
+            yield from _numbers(
+                {f"{name[:-2]}{end}": at for end, at in zip(("low", "high"), value, strict=True)}, prefix
+            )
+        elif isinstance(value, int | float) and math.isfinite(value):
             yield f"{prefix}{name}", value
 
 
