@@ -69,11 +69,14 @@ def training_step(chosen: argparse.Namespace) -> Any:
 
 
 def recorded(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """The same kernel, seen by torch's profiler by its number of queries or columns."""
+    """The same kernel, seen by torch's profiler; a product by its number of columns, attention by that of queries."""
 
     def run(*args: Any) -> Any:
-        who = f"product of {args[4]} columns" if name == "product" else f"attention of {args[1].shape[2]} queries"
-        with record_function(f"warmstart, {who}"):
+        said = {
+            "product": lambda: f"product of {args[4]} columns",
+            "attend": lambda: f"attention of {args[1].shape[2]} queries",
+        }
+        with record_function(f"warmstart, {said[name]() if name in said else name}"):
             return kernel(*args)
 
     return run
@@ -81,7 +84,7 @@ def recorded(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
 
 def decoding(chosen: argparse.Namespace) -> Any:
     """A function that does ``NEW`` steps of a beam search, of a source that is encoded already."""
-    for name in ("attend", "product"):
+    for name in ("attend", "product", "gelu", "log_softmax"):
         setattr(CpuKernels, name, recorded(name, getattr(CpuKernels, name)))
     model = pair(0.0, True).eval().to(getattr(torch, chosen.dtype))
     source = torch.randint(1000, 30000, (chosen.sources, SOURCE))
