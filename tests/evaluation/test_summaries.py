@@ -40,6 +40,22 @@ def loader(order, size):
         yield {"input_ids": source[index], "attention_mask": torch.ones_like(source[index]), "index": index}
 
 
+def test_sampling_draws_from_all_tokens_that_were_asked_for():
+    flat = {
+        "vocab_size": 90,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 8,
+    }
+    halves = {"encoder": BertConfig(**flat), "decoder": BertConfig(**flat)}
+    torch.manual_seed(0)
+    even = EncoderDecoderModel(EncoderDecoderConfig(**halves, decoder_start_token_id=1, eos_token_id=2, pad_token_id=0))
+    sampled = GenerationSettings(num_beams=1, do_sample=True, max_new_tokens=1, no_repeat_ngram_size=0)
+    ids = even.eval().generate(torch.tensor([[5, 6]]), **generation_kwargs(sampled), num_return_sequences=2000)
+    assert len(ids[:, 1].unique()) > 80  # transformers' own default is the 50 likeliest
+
+
 def test_summaries_are_those_of_their_examples(model):
     told = []
     one = summarize_batches(model, loader([0, 1, 2, 3, 4, 5], 6), Ids(), GREEDY)

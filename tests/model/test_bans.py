@@ -39,6 +39,13 @@ def test_a_token_that_ends_a_repeated_and_another_gram_is_banned(dtype):
     assert NoRepeatedNGrams(2)(ids, torch.zeros(1, 5, dtype=dtype)).isneginf().nonzero().tolist() == [[0, 2]]
 
 
+@pytest.mark.parametrize("ends", [-1, 4, [2, 7]])
+def test_an_end_outside_the_vocabulary_bans_nothing(ends):
+    ids, scores = drawn(2, 3, 0)
+    theirs = LogitsProcessorList([MinLengthLogitsProcessor(5, ends), MinNewTokensLengthLogitsProcessor(1, 4, ends)])
+    assert torch.equal(in_place(theirs)(ids, scores.clone()), theirs(ids, scores))
+
+
 def test_others_stay_as_they_are_and_in_their_order():
     theirs = LogitsProcessorList([TemperatureLogitsWarper(2.0), NoRepeatNGramLogitsProcessor(2)])
     mine = in_place(theirs)

@@ -115,3 +115,16 @@ def test_other_searches_keep_every_row(options):
 def test_a_search_of_another_kind_is_refused():
     with pytest.raises(ValueError, match="contrastive"):
         grafted().generate(**source(), penalty_alpha=0.5, top_k=4, max_new_tokens=3, trust_remote_code=False)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_scores_of_transitions_are_transformers(beams):
+    pairs = [lib.join(half("bert"), decoder_half("gpt2"), pad_token_id=3) for lib in (OURS, UPSTREAM)]
+    pairs[1].load_state_dict(pairs[0].state_dict(), strict=False)
+    search = {"num_beams": beams, "max_new_tokens": 4, "return_dict_in_generate": True, "output_scores": True}
+    scores = []
+    for model in pairs:
+        found = model.generate(**source(), **search)
+        beams_of = (found.beam_indices,) if beams > 1 else ()
+        scores.append(model.compute_transition_scores(found.sequences, found.scores, *beams_of))
+    torch.testing.assert_close(*scores)

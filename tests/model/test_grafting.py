@@ -257,3 +257,24 @@ def test_compiled():
     torch.testing.assert_close(
         compiled(**source(), labels=target()).logits, model(**source(), labels=target()).logits, atol=1e-4, rtol=1e-4
     )
+
+
+def test_a_prompt_goes_on_from_the_start_token_and_the_start_is_an_option():
+    model, start = build(), IDS["decoder_start_token_id"]
+    rows = len(source()["input_ids"])
+    prompt = torch.tensor([[9, 8]]).repeat(rows, 1)
+    begun = torch.cat([torch.full((rows, 1), start), prompt], dim=1)
+    search = source() | {"max_new_tokens": 3, "num_beams": 2}
+    with_start = model.generate(**search, decoder_input_ids=begun)
+    assert torch.equal(with_start[:, :3], begun)
+    assert torch.equal(model.generate(**search, decoder_input_ids=prompt), with_start)
+    mask = torch.ones_like(prompt)
+    assert torch.equal(model.generate(**search, decoder_input_ids=prompt, decoder_attention_mask=mask), with_start)
+    by_config = transformers.GenerationConfig(decoder_start_token_id=7, max_new_tokens=3, num_beams=2)
+    found = model.generate(**source(), generation_config=by_config)
+    assert (found[:, 0] == 7).all()
+    assert torch.equal(found, model.generate(**search, decoder_start_token_id=7))
+    of_each = list(range(6, 6 + rows))
+    assert model.generate(**search, decoder_start_token_id=of_each)[:, 0].tolist() == of_each
+    with pytest.raises(ValueError, match="one, or one for each"):
+        model.generate(**search, decoder_start_token_id=[*of_each, 5])

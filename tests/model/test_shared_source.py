@@ -1,5 +1,7 @@
 """Rows that share a source give what they give with a copy of it each, and nothing of the source is held twice."""
 
+import logging
+
 import pytest
 import torch
 from test_probes import DECODERS
@@ -33,8 +35,9 @@ def test_shared_states_give_the_logits_of_repeated_ones(model):
     assert gap(shared.logits, copied.logits) < 1e-4
 
 
-def test_cross_attentions_come_back_by_row():
-    model = OURS.join(half("bert"), decoder_half("gpt2"))
+@pytest.mark.parametrize("kind", ["gpt2", "bert", "roberta"])
+def test_cross_attentions_come_back_by_row(kind):
+    model = OURS.join(half("bert"), decoder_half(kind))
     model.set_attn_implementation("eager")
     ids, mask = repeated()
     states = model.encoder(**source())[0]
@@ -42,7 +45,42 @@ def test_cross_attentions_come_back_by_row():
     shared = model(encoder_outputs=(states,), **given)
     copied = model(encoder_outputs=(states.repeat_interleave(BEAMS, 0),), **given)
     for mine, theirs in zip(shared.cross_attentions, copied.cross_attentions, strict=True):
+        assert mine.shape == theirs.shape
         assert gap(mine, theirs) < 1e-5
+    search = {"num_beams": BEAMS, "max_new_tokens": 2, "return_dict_in_generate": True, "output_attentions": True}
+    (first, *_) = model.generate(**source(), **search).cross_attentions
+    assert first[0].shape[0] == BEAMS * len(states)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "bert"])
+def test_flex_attention_has_a_row_for_each_beam(kind, caplog):
+    model = OURS.join(half("bert"), decoder_half(kind))
+    search = {"num_beams": 3, "max_new_tokens": 4, "min_new_tokens": 4}
+    wanted = model.generate(**source(), **search)
+    model.decoder.set_attn_implementation("flex_attention")
+    with caplog.at_level(logging.INFO):
+        assert torch.equal(model.generate(**source(), **search), wanted)
+    assert "flex_attention takes a row for each beam" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+def test_a_mask_of_one_row_is_for_all_sources(kind):
+    model = OURS.join(half("bert"), decoder_half(kind))
+    given = source()
+    rows = len(given["input_ids"])
+    one = torch.ones_like(given["input_ids"][:1])
+    one[:, -2:] = 0
+    target = torch.full((rows, 3), 4)
+    found, wanted = (
+        model(given["input_ids"], attention_mask=mask, decoder_input_ids=target).logits
+        for mask in (one, one.repeat(rows, 1))
+    )
+    assert torch.equal(found, wanted)
+    found, wanted = (
+        model.generate(given["input_ids"], attention_mask=mask, num_beams=2, max_new_tokens=4)
+        for mask in (one, one.repeat(rows, 1))
+    )
+    assert torch.equal(found, wanted)
 
 
 def test_the_cache_holds_a_row_for_each_source_and_beams_move_none(model):

@@ -15,7 +15,9 @@ def generation_kwargs(settings: GenerationSettings) -> dict[str, Any]:
     """Arguments for ``generate``; those that only sampling knows are left out of a search."""
     kwargs = asdict(settings)
     del kwargs["dtype"]
-    if not settings.do_sample:
+    if settings.do_sample:
+        kwargs["top_k"] = 0  # transformers draws from the 50 likeliest alone where nobody says otherwise
+    else:
         del kwargs["temperature"], kwargs["top_p"]
     if settings.num_beams == 1:
         del kwargs["length_penalty"], kwargs["early_stopping"]

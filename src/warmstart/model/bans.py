@@ -38,7 +38,8 @@ class NoEarlyEnd(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (R, V) for rows of ids (R, T), changed in place."""
         if input_ids.shape[1] < self.shortest:
-            scores[:, self.ends.to(scores.device)] = float("-inf")
+            inside = self.ends[(self.ends >= 0) & (self.ends < scores.shape[1])]  # -1 is some people's "never"
+            scores[:, inside.to(scores.device)] = float("-inf")
         return scores
 
 

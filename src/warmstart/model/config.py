@@ -53,6 +53,7 @@ class EncoderDecoderConfig(PreTrainedConfig):
     tied_parameters: dict[str, str] | None = None
     graft: dict[str, Any] | None = None
     lora: dict[str, Any] | None = None
+    initializer_range = 0.02  # of what is new, whichever decoder it is new for; no field: no config.json has it
 
     def __post_init__(self, **kwargs: Any) -> None:
         # Copies: making the decoder a decoder must not change the config of a model that the caller still uses, and
@@ -75,13 +76,8 @@ class EncoderDecoderConfig(PreTrainedConfig):
         return cls(encoder=encoder_config, decoder=decoder_config, **kwargs)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
-        """The decoder's config for ``decoder=True`` (what generation and its caches read), the encoder's for
-        ``encoder=True``, else the joint config."""
-        if decoder and not encoder:
-            return self.decoder
-        if encoder and not decoder:
-            return self.encoder
-        return self
+        """The encoder's config for ``encoder=True``, else the decoder's: what generation and its caches read."""
+        return self.encoder if encoder and not decoder else self.decoder
 
 
 def refuse_kernels(*configs: Any) -> None:

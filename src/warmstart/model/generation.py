@@ -23,7 +23,7 @@ from warmstart.model.elementwise import gelu_in_one_pass
 from warmstart.model.encoders import states_width
 from warmstart.model.few_queries import few_queries
 from warmstart.model.packed import packed_matrices
-from warmstart.model.padding import infer_source_mask
+from warmstart.model.padding import infer_source_mask, mask_of_batch
 from warmstart.model.shared_source import SourceCache
 from warmstart.model.special_ids import SPECIAL_IDS, sync_special_ids
 
@@ -64,13 +64,19 @@ class PairGeneration(GenerationMixin):
                 if getattr(generation_config, name) is None:
                     kwargs.setdefault(name, getattr(self.generation_config, name))
         kwargs = self._accepted_by_encoder(kwargs)
+        encoded = kwargs.get("encoder_outputs") or (None,)
+        given = inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds"), encoded[0]
+        if (mask := mask_of_batch(kwargs.get("attention_mask"), *given)) is not None:
+            kwargs["attention_mask"] = mask
         if self.config.graft is not None:
             with self._made_fast():
                 return self._generate_grafted(inputs, generation_config, kwargs)
         chosen = _option("cache_implementation", None, self, generation_config, kwargs)
-        self._shares_source = chosen in (None, "dynamic")
+        flex = self.decoder.config._attn_implementation == "flex_attention"  # its masks know rows, not sources
+        self._shares_source = chosen in (None, "dynamic") and not flex
         if not self._shares_source:
-            _log.info("cache_implementation=%s holds a row for each beam: the source's keys and values too.", chosen)
+            by = "flex_attention" if flex else f"cache_implementation={chosen}"
+            _log.info("%s takes a row for each beam: the source's keys and values too.", by)
         with self._made_fast():
             return super().generate(inputs, generation_config=generation_config, **kwargs)  # type: ignore[misc]
 
@@ -107,11 +113,15 @@ class PairGeneration(GenerationMixin):
                 mask_BS = infer_source_mask(of_encoder["input_ids"], self.config.encoder)
             encoded = self._encode(attention_mask=mask_BS, **of_encoder)
         source = Source(self._project(encoded[0]), mask_BS, kept={})
-        ids = kwargs.pop("decoder_input_ids", None)
-        start = kwargs.pop("decoder_start_token_id", None)
+        ids, mask = kwargs.pop("decoder_input_ids", None), kwargs.pop("decoder_attention_mask", None)
+        start = _option("decoder_start_token_id", None, self, generation_config, kwargs)
+        kwargs.pop("decoder_start_token_id", None)
+        start_ids = self._start_ids(len(source.states_BSE), start)
         if ids is None:
-            ids = self._start_ids(len(source.states_BSE), start)
-        mask = kwargs.pop("decoder_attention_mask", None)
+            ids = start_ids
+        elif (ids[:, 0] != start_ids[:, 0]).all():  # transformers' rule: a prompt goes on from the start token
+            ids = torch.cat([start_ids, ids], dim=1)
+            mask = mask if mask is None else torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
         # One object: a pretrained decoder's own sampling temperature must not steer a summary.
         self.decoder.generation_config = self.generation_config
         kind = self.config.decoder.model_type
@@ -146,9 +156,14 @@ class PairGeneration(GenerationMixin):
         finally:
             self._decodes_alone = False
 
-    def _start_ids(self, rows: int, start: int | None = None) -> Tensor:
+    def _start_ids(self, rows: int, start: int | list[int] | None = None) -> Tensor:
+        """(rows, 1), of a list one for each row."""
         start = self._special_id("decoder_start_token_id") if start is None else start
-        return torch.full((rows, 1), start, device=self.decoder.device)
+        if isinstance(start, list) and len(start) not in (1, rows):
+            raise ValueError(
+                f"decoder_start_token_id has {len(start)} ids for {rows} sources; give one, or one for each."
+            )
+        return torch.tensor(start, device=self.decoder.device).reshape(-1, 1).expand(rows, 1)
 
     def _prepare_text_encoder_decoder_kwargs_for_generation(
         self, inputs_tensor: Tensor, model_kwargs: dict[str, Any], model_input_name: str | None, generation_config: Any

@@ -40,11 +40,12 @@ from warmstart.model.padding import (
     encode_right_padded,
     global_first_token,
     infer_source_mask,
+    mask_of_batch,
     mask_of_shifted,
     shift_right,
 )
 from warmstart.model.resizing import resize_token_embeddings
-from warmstart.model.shared_source import FoldBeams, mask_of_sources
+from warmstart.model.shared_source import FoldBeams, mask_of_sources, weights_by_row
 from warmstart.model.sharing import keep_pretrained, shared_across_halves, sharing_map
 from warmstart.model.special_ids import sync_special_ids
 
@@ -288,6 +289,7 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
 
         if attention_mask is None and input_ids is not None:
             attention_mask = infer_source_mask(input_ids, self.config.encoder)
+        attention_mask = mask_of_batch(attention_mask, input_ids, inputs_embeds)
         if encoder_outputs is None:
             encoder_outputs = self._encode(input_ids, attention_mask, inputs_embeds, **encoder_kwargs, **outputs)
         elif isinstance(encoder_outputs, tuple):
@@ -319,7 +321,7 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
             past_key_values=decoded.get("past_key_values", decoded.get("cache_params")),
             decoder_hidden_states=decoded.get("hidden_states"),
             decoder_attentions=decoded.get("attentions"),
-            cross_attentions=decoded.get("cross_attentions"),
+            cross_attentions=self._by_row(decoded.get("cross_attentions"), len(decoded.logits)),
             encoder_last_hidden_state=encoder_outputs[0],
             encoder_hidden_states=encoder_outputs.get("hidden_states"),
             encoder_attentions=encoder_outputs.get("attentions"),
@@ -327,6 +329,15 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
         if return_dict is None:
             return_dict = self.config.return_dict
         return result if return_dict else result.to_tuple()
+
+    @staticmethod
+    def _by_row(weights: Any, rows: int) -> Any:
+        """Cross-attentions by row also where transformers recorded them inside the module whose hook unfolds them."""
+        if not weights:
+            return weights
+        return tuple(
+            weights_by_row(x, rows // len(x)) if isinstance(x, Tensor) and len(x) < rows else x for x in weights
+        )
 
     def _decode(self, source_BSH: Tensor | None, source_mask_BS: Tensor | None, **kwargs: Any) -> Any:
         kwargs = {name: value for name, value in kwargs.items() if value is not None} | {"return_dict": True}

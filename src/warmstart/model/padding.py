@@ -112,3 +112,11 @@ def rotate(tensor: Tensor, offset_B: Tensor, dim: int = 1) -> Tensor:
     shape = [1] * tensor.dim()
     shape[0], shape[dim] = tensor.shape[0], size
     return tensor.gather(dim, index.view(shape).expand_as(tensor))
+
+
+def mask_of_batch(mask: Tensor | None, *given: Tensor | None) -> Tensor | None:
+    """A source mask of one row is for all sources; how many they are say ids, embeddings or states, what there is."""
+    source = next((one for one in given if one is not None), None)
+    if mask is None or source is None or len(mask) != 1 or mask.dim() != 2:
+        return mask
+    return mask.expand(len(source), -1)
