@@ -27,3 +27,17 @@ def test_all_numbers_are_refused_in_one_message(settings_of):
         validate_numbers(settings_of("generation.num_beams=0", "generation.min_new_tokens=500"))
     assert "generation.num_beams=0" in str(refused.value)
     assert "generation.min_new_tokens=500" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("data.train_path=x.jsonl", "data.train_path=x.jsonl is read with data=files alone"),
+        ("trainer.precision=fp16", "trainer.precision=fp16: Lightning has no such one"),
+        ("trainer.accelerator=gpuu", "trainer.accelerator=gpuu: there is none"),
+    ],
+)
+def test_what_would_be_ignored_or_refused_later_is_said(word, said, settings_of):
+    assert faults(settings_of("debug=tiny")) == []
+    (fault,) = faults(settings_of("debug=tiny", word))
+    assert said in fault

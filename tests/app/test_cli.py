@@ -21,6 +21,10 @@ from warmstart.app.schema import register
         (["task=summarize", "ckpt=absent", "input=a.txt"], "ckpt=absent"),
         (["data=files", "data.path=absent.jsonl"], "absent.jsonl"),
         (["encoder=bert", "encoder"], "encoder"),
+        (["sweep=matrix", "debug=tiny"], "needs -m"),
+        (["name=", "debug=tiny"], "names no folder"),
+        (["-m", "name=", "debug=tiny"], "names no folder"),
+        (["debug=tiny", "trainer.strategy=dpp"], "strategy=dpp"),
     ],
 )
 def test_mistakes_end_in_one_message_and_status_two(words, named, run_py, tmp_path):

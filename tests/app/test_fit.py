@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from warmstart.app import fit
+from warmstart.app.identity import config_hash
 from warmstart.errors import UserError
 from warmstart.evaluation.result import read_result
 
@@ -129,3 +130,25 @@ def test_the_schedule_of_a_fit_in_other_batches_ends_with_it(begun, goes_on, set
     steps_left = [rate / rates[-1] for rate in rates[14:]]  # linear, to zero at the step after the last
     assert steps_left == pytest.approx(list(range(len(steps_left), 0, -1)), rel=1e-4)
     assert rates[-1] == pytest.approx(1e-2 / (len(rates) - 1), rel=1e-4)
+
+
+def test_a_complete_run_of_another_config_is_asked_about(settings_of, tmp_path):
+    fit.run(settings_of("debug=tiny"), tmp_path)
+    before = (tmp_path / "checkpoints" / "best.ckpt").read_bytes()
+    with pytest.raises(UserError, match="complete run of another config"):
+        fit.run(settings_of("debug=tiny", "seed=2"), tmp_path)
+    assert (tmp_path / "checkpoints" / "best.ckpt").read_bytes() == before
+    assert read_result(tmp_path)["status"] == "complete"
+    fit.run(settings_of("debug=tiny"), tmp_path)  # the same again
+    fit.run(settings_of("debug=tiny", "seed=2", "ckpt=new"), tmp_path)
+    assert read_result(tmp_path)["seed"] == 2
+
+
+def test_back_from_the_queue_a_fit_that_began_anew_goes_on(settings_of, tmp_path, monkeypatch):
+    settings, folder = settings_of("debug=tiny", "ckpt=new"), tmp_path / "checkpoints"
+    fit.run(settings, tmp_path)
+    (folder / fit.UNFINISHED).write_text(f"{read_result(tmp_path)['config_hash']}\n")
+    (tmp_path / "result.json").unlink()
+    assert fit._checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is None
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert fit._checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is not None

@@ -62,7 +62,7 @@ def test_a_failed_fit_says_so_and_keeps_an_earlier_result_apart(settings_of, tmp
     assert done["status"] == "complete"
     assert len(done["config_hash"]) == 16
     with pytest.raises(UserError):
-        fit.run(settings_of("debug=tiny", "trainer.validations_per_epoch=99"), tmp_path)
+        fit.run(settings_of("debug=tiny", "trainer.validations_per_epoch=99", "ckpt=new"), tmp_path)
     failed = read_result(tmp_path)
     assert failed["status"] == "failed"
     assert failed["error"].startswith("UserError: trainer.validations_per_epoch=99")

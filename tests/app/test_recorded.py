@@ -67,11 +67,17 @@ def test_what_the_command_line_names_wins(run_dir):
     assert (both.num_beams, both.max_new_tokens) == (7, beams.generation.max_new_tokens)
 
 
-def test_an_architecture_is_taken_whole(run_dir):
-    # Merged key by key, MiniLM's widths would stay in what is BERT base.
-    assert of(run_dir, "encoder=bert").encoder == to_settings(composed("encoder=bert")).encoder
+def test_the_halves_are_the_runs_whatever_is_asked_for(run_dir):
     minilm = to_settings(composed("encoder=minilm")).encoder
     assert of(run_dir).encoder.architecture == minilm.architecture
+    assert of(run_dir, "encoder=minilm") == of(run_dir)
+    for word, said in (
+        ("encoder=bert", "encoder.name=bert was asked for"),
+        ("decoder.weights=random", "decoder.weights=random"),
+        ("bridge.share=weights", "bridge.share=weights"),
+    ):
+        with pytest.raises(UserError, match=said):
+            of(run_dir, word)
 
 
 def test_an_experiment_named_again_is_taken_whole(run_dir):

@@ -42,7 +42,7 @@ def test_a_second_fit_ends_with_one_message_and_leaves_the_folder_as_it_is(run_p
     finally:
         first.send_signal(signal.SIGCONT)
     assert first.wait(120) == 0
-    again = run_py(*TINY, "seed=2", cwd=tmp_path)
+    again = run_py(*TINY, "seed=2", "ckpt=new", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
 
 

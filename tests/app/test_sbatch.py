@@ -23,7 +23,11 @@ def test_the_script_runs_this_fit_and_comes_back(run_py, tmp_path):
 
 
 def test_it_needs_a_name_and_a_sound_config(run_py, tmp_path):
-    for words, said in (((), "needs name="), (("name=x", "optim.encoder_rate=-1"), "from 0 to 1")):
+    for words, said in (
+        ((), "needs name="),
+        (("name=x", "ckpt=new"), "would begin anew each time"),
+        (("name=x", "optim.encoder_rate=-1"), "from 0 to 1"),
+    ):
         outcome = run_py("task=sbatch", "debug=tiny", *words, cwd=tmp_path)
         assert outcome.returncode == 2
         assert said in outcome.stderr

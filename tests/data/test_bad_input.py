@@ -163,6 +163,8 @@ def test_a_row_of_endless_length_is_one_bad_row(tmp_path, monkeypatch):
     [
         ("x.csv", b"document,summary\nan unquoted, comma,s\n", r"line 2 has 3 cells under 2 columns"),
         ("x.csv", b"document,summary\nalone\n", r"line 2 has 1 cells under 2 columns"),
+        ("x.tsv", b'document\tsummary\na\t"He left\nb\ts\nc\t"Gone" too\n', r"is no csv.*quote"),
+        ("x.csv", b'document,summary\na,s\nb,"never closed\nc,s\n', r"is no csv.*quote"),
         ("x.csv", b"document,document,summary\na,b,c\n", r"the column document stands there twice"),
         ("x.csv", "document,summary\na,b\n".encode("utf-16"), r"is UTF-16 text"),
         ("x.jsonl", b"[" * 200_000, r"line 1 is no json"),

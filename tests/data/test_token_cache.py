@@ -109,6 +109,25 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert (tmp_path / "x" / "file").read_text() == "whole"
 
 
+@pytest.mark.parametrize("spoil", [lambda file: file.unlink(), lambda file: file.write_text("")])
+def test_a_folder_that_a_cleaner_went_through_is_built_again(tmp_path, spoil):
+    builds = []
+
+    def build(folder):
+        builds.append(folder)
+        (folder / "in").mkdir()
+        (folder / "in" / "file").write_text("whole")
+
+    for _ in range(2):
+        folder = build_once(tmp_path / "x", build)
+    assert len(builds) == 1
+    (folder / "of a reader").write_text("")
+    assert len(builds) == 1
+    spoil(folder / "in" / "file")
+    assert (build_once(tmp_path / "x", build) / "in" / "file").read_text() == "whole"
+    assert len(builds) == 2
+
+
 BUILD_SLOWLY = """
 import sys, time
 from pathlib import Path
@@ -121,7 +140,7 @@ def build(partial):
     (partial / "second").write_text("2")
 
 folder = build_once(Path(sys.argv[1]), build)
-assert {p.name for p in folder.iterdir()} == {"first", "second"}
+assert {p.name for p in folder.iterdir()} == {"first", "second", "files.json"}
 """
 
 
@@ -152,7 +171,7 @@ def test_nobody_sees_a_folder_half_built(tmp_path):
     time.sleep(0.02)
     done.set()
     watcher.join()
-    assert set(seen) == {5}
+    assert set(seen) == {6}  # and the list of them
 
 
 def test_cache_root(monkeypatch, tmp_path):

@@ -15,6 +15,7 @@ from warmstart.app.schema import Config
 from warmstart.data.settings import DataKind
 from warmstart.errors import UserError
 from warmstart.model.settings import HalfSettings, Halves, Scale, Share, Weights, fault_of_sharing
+from warmstart.training.settings import ACCELERATORS, PRECISIONS
 
 
 def faults(settings: Config) -> list[str]:
@@ -36,6 +37,12 @@ def faults(settings: Config) -> list[str]:
             found.append(str(error))
     if settings.trainer.precision == "16-mixed" and settings.trainer.accelerator == "cpu":
         found.append("trainer.precision=16-mixed: on a CPU Lightning takes bf16-mixed instead. Set that, or 32-true.")
+    if settings.trainer.precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        found.append(f"trainer.precision={settings.trainer.precision}: Lightning has no such one. Set one of: {known}.")
+    if settings.trainer.accelerator not in ACCELERATORS:
+        known = ", ".join(ACCELERATORS)
+        found.append(f"trainer.accelerator={settings.trainer.accelerator}: there is none. Set one of: {known}.")
     found += _faults_of_shards(settings)
     contradictions = _faults_of_bridge(settings)
     found += contradictions
@@ -48,6 +55,11 @@ def faults(settings: Config) -> list[str]:
         if not any(named):
             found.append("data=files: set data.path or data.train_path to your file or folder.")
         found += [f"data: {path} does not exist." for path in named if path and not Path(path).expanduser().exists()]
+    else:
+        own = {name: getattr(settings.data, name) for name in ("train_path", "validation_path", "test_path")}
+        found += [
+            f"data.{name}={path} is read with data=files alone. Add data=files." for name, path in own.items() if path
+        ]
     lengths = {"encoder": settings.data.max_source_length, "decoder": settings.data.max_target_length}
     sound = not contradictions and not any(fault.startswith("bridge.") for fault in found)
     for role, half in (("encoder", settings.encoder), ("decoder", settings.decoder)):

@@ -54,6 +54,9 @@ def run_task(cfg: DictConfig) -> object:
         cfg = with_recorded(cfg, list(HydraConfig.get().overrides.task))
     if cfg.task == "fit" and HydraConfig.get().mode is RunMode.MULTIRUN:
         return run_job(to_settings(cfg), run_dir)
+    sweep = HydraConfig.get().runtime.choices.get("sweep")
+    if cfg.task in ("fit", "sbatch") and sweep and HydraConfig.get().mode is RunMode.RUN:
+        raise UserError(f"sweep={sweep} is a sweep of several jobs, and needs -m: python run.py -m sweep={sweep} ...")
     module = importlib.import_module(f"warmstart.app.{cfg.task}")
     if cfg.task in OF_RANKS and HydraConfig.get().mode is RunMode.MULTIRUN:
         with ranks_of_this_job(run_dir):
@@ -97,7 +100,8 @@ def main() -> None:
     except KeyboardInterrupt as error:
         sys.exit(status_of(error))
     except Left as left:
-        print(f"warmstart: {left}", file=sys.stderr)
+        anew = " Leave ckpt=new out then: it would begin anew." if "ckpt=new" in sys.argv else ""
+        print(f"warmstart: {left}{anew}", file=sys.stderr)
         sys.exit(status_of(left))
     except JobFailed:
         list_jobs()

@@ -6,7 +6,9 @@ python run.py encoder=bert decoder=gpt2 name=mine     # the same again goes on w
 
 import logging
 import math
+import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +190,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         "rows": data.row_counts(),
         "validation": validation,
     }
-    test(settings, run_dir, str(best), data, facts, began, loggers, loaded=None)
+    test(settings, run_dir, str(best), data, facts, began, loggers, None)
     if trainer.is_global_zero:
         (run_dir / "checkpoints" / UNFINISHED).unlink()
     return validation["best"]
@@ -235,15 +237,24 @@ def _begin(folder: Path, mark: str, resume: str | None) -> None:
 
 def _checkpoint_to_resume(settings: Config, run_dir: Path, digest: str) -> str | None:
     """What ``ckpt`` says; before that the newest checkpoint of this very fit, where it was begun and not finished."""
+    from warmstart.evaluation.result import is_complete, read_result
     from warmstart.training.checkpoint_io import newest_sound
 
     folder = run_dir / "checkpoints"
+    if settings.ckpt == "new" and int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0:
+        settings = replace(settings, ckpt=None)  # back from the queue: begun anew already
     if settings.ckpt == "new":
         return None
     of, mark = folder / UNFINISHED, _mark(settings, run_dir, digest)
     begun = of.read_text().strip() if of.exists() else None
     same = begun == mark and (settings.ckpt is None or mark != digest)
     asked_about = begun is not None and settings.ckpt is None
+    result = read_result(run_dir) if is_complete(run_dir) else {}
+    if settings.ckpt is None and result and result.get("config_hash") != digest and newest_sound(folder) is not None:
+        raise UserError(
+            f"{run_dir} holds a complete run of another config, whose checkpoints this one would replace. Set "
+            "ckpt=last to go on from it, ckpt=new to throw it away, or another name=."
+        )
     if (same or asked_about) and (path := newest_sound(folder)) is not None:
         if not same:
             raise UserError(

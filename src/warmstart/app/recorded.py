@@ -17,6 +17,7 @@ from warmstart.errors import UserError
 
 OF_EXPORT = "run_config.yaml"
 _OF_THIS_MACHINE = ("cache_dir", "processes")
+_OF_THE_WEIGHTS = ("encoder", "decoder", "bridge")
 _WHOLE = ("experiment", "debug")  # these choices may touch any group, so they stand for the whole config
 
 
@@ -26,7 +27,8 @@ def with_recorded(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     A group that is named (``generation=beam``) is taken whole from ``cfg``, a key (``generation.num_beams=4``) alone.
 
     Raises:
-        UserError: nothing is at ``cfg.ckpt``, its record is damaged, or of a version with other keys.
+        UserError: nothing is at ``cfg.ckpt``, its record is damaged, or of a version with other keys; or an override
+            names another encoder, decoder or bridge.
     """
     keys = [override.lstrip("+").partition("=")[0].partition("@")[0] for override in overrides]
     if cfg.ckpt is None or any(key in _WHOLE for key in keys):
@@ -51,7 +53,16 @@ def with_recorded(cfg: DictConfig, overrides: list[str]) -> DictConfig:
             "Name them yourself with experiment= or debug=, as on the run's own command line."
         ) from error
     for key in keys:
-        if key == "seed" or key.split(".")[0] in GROUPS:
+        group = key.split(".")[0]
+        if group in _OF_THE_WEIGHTS and group in recorded and recorded[group].get("path") != cfg.ckpt:
+            asked_at = f"{key}.name" if key == group else key
+            asked, found = OmegaConf.select(cfg, asked_at), OmegaConf.select(merged, asked_at)
+            if asked != found:
+                raise UserError(
+                    f"{asked_at}={asked} was asked for, but ckpt={cfg.ckpt} is of a run with {asked_at}={found}, which "
+                    f"its weights cannot change. Leave {key}= out."
+                )
+        elif key == "seed" or group in GROUPS:
             OmegaConf.update(merged, key, OmegaConf.select(cfg, key), merge=False)
     return merged
 

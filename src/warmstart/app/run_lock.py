@@ -38,7 +38,11 @@ class RunLock(Callback):
     def __init__(self) -> None:
         self._held = ExitStack()
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _refuse_empty_name(config)
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _refuse_empty_name(config)
         if config.task not in TASKS:
             return
         HydraConfig.instance().set_config(config)  # as Hydra does next: the folder's name may ask for it
@@ -50,6 +54,13 @@ class RunLock(Callback):
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         self._held.close()
+
+
+def _refuse_empty_name(config: DictConfig) -> None:
+    """A variable that was not set would make the folder of all runs one run."""
+    if config.name is not None and not str(config.name).strip(" ./"):
+        print(f"warmstart: name={config.name} names no folder. Give it a word, or leave it out.", file=sys.stderr)
+        sys.exit(2)
 
 
 @contextmanager

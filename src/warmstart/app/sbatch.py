@@ -110,6 +110,11 @@ def _sound(configs: list[DictConfig]) -> list[Config]:
 def _name(settings: Config) -> str:
     if settings.name is None:
         raise UserError("task=sbatch needs name=: a job that comes back from the queue finds its run by it.")
+    if settings.ckpt == "new":
+        raise UserError(
+            "task=sbatch cannot have ckpt=new: a job that comes back from the queue would begin anew each time. Remove "
+            "the run's folder, or set another name=."
+        )
     return settings.name
 
 

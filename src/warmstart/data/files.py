@@ -89,6 +89,12 @@ def _paths(settings: DataSettings) -> dict[str, tuple[str, Path]]:
                 "Add one, or set data.train_path."
             )
         given = {split: ("data.path", path) for split, path in (parts or {"train": whole}).items()} | given
+    if "train" not in given and given:
+        named = ", ".join(f"data.{split}_path" for split in given)
+        raise UserError(
+            f"data={settings.name}: {named} is named, but no training file, and every task reads all splits. Name the "
+            "run's own with data.train_path=FILE, too."
+        )
     if "train" not in given:
         raise UserError(
             f"data={settings.name} reads your own files, but none is named. Set data.path=FILE_OR_FOLDER or "

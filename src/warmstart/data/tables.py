@@ -59,7 +59,7 @@ class Table:
     def _csv(self, delimiter: str) -> Iterator[tuple[str, Row]]:
         csv.field_size_limit(MAX_ROW_BYTES)  # Python's own limit, 128 KiB, is shorter than some articles
         with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)  # else a stray quote swallows rows
             try:
                 header = next(reader, [])
                 _check_once(self.named, header, self._wanted)
@@ -75,7 +75,7 @@ class Table:
             except csv.Error as error:
                 raise UserError(
                     f"{self.named}: from line {reader.line_num} on it is no csv: {error}. Look for a quote that is not "
-                    "closed."
+                    "closed: a cell that begins with one has to end with one, and those inside are doubled."
                 ) from error
 
     def _json(self, file: BinaryIO) -> Iterator[tuple[str, Row]]:

@@ -12,6 +12,13 @@ class Decay(StrEnum):
     constant = "constant"
 
 
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu")
+PRECISIONS = (
+    *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
+    *("32", "16", "bf16", "64", "transformer-engine", "transformer-engine-float16"),
+)
+
+
 @dataclass
 class OptimSettings:
     """AdamW with one rate for each part."""

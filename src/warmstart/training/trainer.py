@@ -129,7 +129,7 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     try:
         trainer = L.Trainer(**(chosen | extra))
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(
             f"trainer.accelerator={settings.accelerator}, devices={settings.devices}, strategy={settings.strategy}, "
             f"precision={settings.precision} cannot be had on this machine: {str(error).splitlines()[0]} "
