@@ -152,3 +152,5 @@ def test_back_from_the_queue_a_fit_that_began_anew_goes_on(settings_of, tmp_path
     assert fit._checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is None
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert fit._checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is not None
+    (folder / fit.UNFINISHED).write_text("another's\n")  # left the queue before it had begun
+    assert fit._checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is None

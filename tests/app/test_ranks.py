@@ -146,3 +146,10 @@ def test_a_rank_that_is_killed_fails_its_job_alone_and_the_same_command_goes_on(
             assert whole.returncode == 0, whole.stderr[-3000:]
             assert left_by(job)[0] == left_by(tmp_path / "runs" / "whole")[0]
             assert result_in(job)["metrics"] == result_in(tmp_path / "runs" / "whole")["metrics"]
+
+
+def test_further_ranks_of_a_job_that_a_sweeps_file_names_are_no_sweep(run_py, tmp_path):
+    one = ("sweep=matrix", "encoder=bert", "decoder=gpt2", "seed=1", "trainer.max_steps=2")
+    outcome = run_py("-m", *[word for word in FIT if not word.startswith("trainer.max")], *RANKS, *one, cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr[-3000:]
+    assert "1 jobs, 0 failed" in outcome.stdout

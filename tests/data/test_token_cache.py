@@ -126,6 +126,9 @@ def test_a_folder_that_a_cleaner_went_through_is_built_again(tmp_path, spoil):
     spoil(folder / "in" / "file")
     assert (build_once(tmp_path / "x", build) / "in" / "file").read_text() == "whole"
     assert len(builds) == 2
+    spoil(folder / "files.json")
+    build_once(tmp_path / "x", build)
+    assert len(builds) == 3
 
 
 BUILD_SLOWLY = """

@@ -278,3 +278,13 @@ def test_a_prompt_goes_on_from_the_start_token_and_the_start_is_an_option():
     assert model.generate(**search, decoder_start_token_id=of_each)[:, 0].tolist() == of_each
     with pytest.raises(ValueError, match="one, or one for each"):
         model.generate(**search, decoder_start_token_id=[*of_each, 5])
+
+
+def test_a_prompt_needs_no_start_token_where_none_is_known():
+    model = build()
+    model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = None
+    prompt = torch.tensor([[9, 8]]).repeat(len(source()["input_ids"]), 1)
+    found = model.generate(**source(), decoder_input_ids=prompt, max_new_tokens=3)
+    assert torch.equal(found[:, :2], prompt)
+    with pytest.raises(ValueError, match="decoder_start_token_id"):
+        model.generate(**source(), max_new_tokens=3)

@@ -76,6 +76,8 @@ def test_a_mask_of_one_row_is_for_all_sources(kind):
         for mask in (one, one.repeat(rows, 1))
     )
     assert torch.equal(found, wanted)
+    encoded = model.encoder(given["input_ids"], attention_mask=one.repeat(rows, 1))[0]
+    assert torch.equal(model(encoder_outputs=(encoded,), attention_mask=one, decoder_input_ids=target).logits, wanted)
     found, wanted = (
         model.generate(given["input_ids"], attention_mask=mask, num_beams=2, max_new_tokens=4)
         for mask in (one, one.repeat(rows, 1))

@@ -24,7 +24,16 @@ from warmstart.app.hydra_files import write_configs_whole
 from warmstart.app.no_code import refuse_code
 from warmstart.app.recorded import with_recorded
 from warmstart.app.schema import register, to_settings
-from warmstart.app.sweep import JobFailed, Sweep, job_folder, ranks_of_this_job, run_job, summary, sweep_folder
+from warmstart.app.sweep import (
+    RANK_OF_JOB,
+    JobFailed,
+    Sweep,
+    job_folder,
+    ranks_of_this_job,
+    run_job,
+    summary,
+    sweep_folder,
+)
 from warmstart.errors import Left, UserError
 
 OF_A_RUN = ("evaluate", "summarize", "export", "replay", "demo")
@@ -55,7 +64,8 @@ def run_task(cfg: DictConfig) -> object:
     if cfg.task == "fit" and HydraConfig.get().mode is RunMode.MULTIRUN:
         return run_job(to_settings(cfg), run_dir)
     sweep = HydraConfig.get().runtime.choices.get("sweep")
-    if cfg.task in ("fit", "sbatch") and sweep and HydraConfig.get().mode is RunMode.RUN:
+    alone = HydraConfig.get().mode is RunMode.RUN and RANK_OF_JOB not in os.environ
+    if cfg.task in ("fit", "sbatch") and sweep and alone:
         raise UserError(f"sweep={sweep} is a sweep of several jobs, and needs -m: python run.py -m sweep={sweep} ...")
     module = importlib.import_module(f"warmstart.app.{cfg.task}")
     if cfg.task in OF_RANKS and HydraConfig.get().mode is RunMode.MULTIRUN:

@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,16 +240,16 @@ def _checkpoint_to_resume(settings: Config, run_dir: Path, digest: str) -> str |
     from warmstart.training.checkpoint_io import newest_sound
 
     folder = run_dir / "checkpoints"
-    if settings.ckpt == "new" and int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0:
-        settings = replace(settings, ckpt=None)  # back from the queue: begun anew already
-    if settings.ckpt == "new":
-        return None
     of, mark = folder / UNFINISHED, _mark(settings, run_dir, digest)
     begun = of.read_text().strip() if of.exists() else None
+    if settings.ckpt == "new":
+        back_from_queue = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0  # it may have begun anew already
+        saved = newest_sound(folder) if back_from_queue and begun == mark else None
+        return saved if saved is None else str(saved)
     same = begun == mark and (settings.ckpt is None or mark != digest)
     asked_about = begun is not None and settings.ckpt is None
-    result = read_result(run_dir) if is_complete(run_dir) else {}
-    if settings.ckpt is None and result and result.get("config_hash") != digest and newest_sound(folder) is not None:
+    of_another = is_complete(run_dir) and read_result(run_dir).get("config_hash") != digest
+    if settings.ckpt is None and of_another and newest_sound(folder) is not None:
         raise UserError(
             f"{run_dir} holds a complete run of another config, whose checkpoints this one would replace. Set "
             "ckpt=last to go on from it, ckpt=new to throw it away, or another name=."

@@ -54,7 +54,7 @@ def with_recorded(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         ) from error
     for key in keys:
         group = key.split(".")[0]
-        if group in _OF_THE_WEIGHTS and group in recorded and recorded[group].get("path") != cfg.ckpt:
+        if group in _OF_THE_WEIGHTS and group in recorded and file.exists():  # an export alone has no record
             asked_at = f"{key}.name" if key == group else key
             asked, found = OmegaConf.select(cfg, asked_at), OmegaConf.select(merged, asked_at)
             if asked != found:

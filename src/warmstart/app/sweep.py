@@ -34,6 +34,7 @@ from warmstart.evaluation.result import read_result
 _log = logging.getLogger(__name__)
 # Lightning sets these for the processes of one job; the next job would take itself for a rank of the last one.
 _OF_RANKS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+RANK_OF_JOB = "WARMSTART_RANK_OF_JOB"  # set for the further ranks of a job, which have its words and no -m
 
 
 def sweep_folder(words: list[str]) -> str:
@@ -162,7 +163,8 @@ def ranks_of_this_job(run_dir: Path) -> Iterator[None]:
     import __main__
 
     argv, spec = sys.argv, __main__.__spec__
-    environment = {name: os.environ.get(name) for name in _OF_RANKS}
+    environment = {name: os.environ.get(name) for name in (*_OF_RANKS, RANK_OF_JOB)}
+    os.environ[RANK_OF_JOB] = "1"
     overrides = list(HydraConfig.get().overrides.task)
     sys.argv = [argv[0], *overrides]
     __main__.__spec__ = find_spec("warmstart.app.cli")

@@ -35,7 +35,7 @@ def _is_whole(folder: Path) -> bool:
         return False
     try:
         wanted = json.loads((folder / _FILES).read_text())
-    except FileNotFoundError:  # of an earlier version, or its list is what was taken
+    except (FileNotFoundError, ValueError):  # of an earlier version, or the list itself was taken or damaged
         return False
     found = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
     return wanted.items() <= found.items()

@@ -116,12 +116,10 @@ class PairGeneration(GenerationMixin):
         ids, mask = kwargs.pop("decoder_input_ids", None), kwargs.pop("decoder_attention_mask", None)
         start = _option("decoder_start_token_id", None, self, generation_config, kwargs)
         kwargs.pop("decoder_start_token_id", None)
-        start_ids = self._start_ids(len(source.states_BSE), start)
         if ids is None:
-            ids = start_ids
-        elif (ids[:, 0] != start_ids[:, 0]).all():  # transformers' rule: a prompt goes on from the start token
-            ids = torch.cat([start_ids, ids], dim=1)
-            mask = mask if mask is None else torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
+            ids = self._start_ids(len(source.states_BSE), start)
+        elif start is not None:
+            ids, mask = self._behind_start(ids, mask, start)
         # One object: a pretrained decoder's own sampling temperature must not steer a summary.
         self.decoder.generation_config = self.generation_config
         kind = self.config.decoder.model_type
@@ -164,6 +162,16 @@ class PairGeneration(GenerationMixin):
                 f"decoder_start_token_id has {len(start)} ids for {rows} sources; give one, or one for each."
             )
         return torch.tensor(start, device=self.decoder.device).reshape(-1, 1).expand(rows, 1)
+
+    def _behind_start(
+        self, prompt: Tensor, mask: Tensor | None, start: int | list[int]
+    ) -> tuple[Tensor, Tensor | None]:
+        """A prompt goes on from the start token, as transformers has it, unless a row begins with that."""
+        start_ids = self._start_ids(len(prompt), start)
+        if (prompt[:, :1] == start_ids).any():
+            return prompt, mask
+        mask = mask if mask is None else torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
+        return torch.cat([start_ids, prompt], dim=1), mask
 
     def _prepare_text_encoder_decoder_kwargs_for_generation(
         self, inputs_tensor: Tensor, model_kwargs: dict[str, Any], model_input_name: str | None, generation_config: Any

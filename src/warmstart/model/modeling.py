@@ -289,7 +289,7 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
 
         if attention_mask is None and input_ids is not None:
             attention_mask = infer_source_mask(input_ids, self.config.encoder)
-        attention_mask = mask_of_batch(attention_mask, input_ids, inputs_embeds)
+        attention_mask = mask_of_batch(attention_mask, input_ids, inputs_embeds, (encoder_outputs or (None,))[0])
         if encoder_outputs is None:
             encoder_outputs = self._encode(input_ids, attention_mask, inputs_embeds, **encoder_kwargs, **outputs)
         elif isinstance(encoder_outputs, tuple):
@@ -315,13 +315,14 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
             **decoder_kwargs,
             **outputs,
         )
+        crosses = decoded.get("cross_attentions")  # transformers may record them before FoldBeams unfolds them
         result = Seq2SeqLMOutput(
             loss=None if labels is None else cross_entropy(decoded.logits, labels, num_items_in_batch),
             logits=decoded.logits,
             past_key_values=decoded.get("past_key_values", decoded.get("cache_params")),
             decoder_hidden_states=decoded.get("hidden_states"),
             decoder_attentions=decoded.get("attentions"),
-            cross_attentions=self._by_row(decoded.get("cross_attentions"), len(decoded.logits)),
+            cross_attentions=crosses and tuple(weights_by_row(weights, len(decoded.logits)) for weights in crosses),
             encoder_last_hidden_state=encoder_outputs[0],
             encoder_hidden_states=encoder_outputs.get("hidden_states"),
             encoder_attentions=encoder_outputs.get("attentions"),
@@ -329,15 +330,6 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
         if return_dict is None:
             return_dict = self.config.return_dict
         return result if return_dict else result.to_tuple()
-
-    @staticmethod
-    def _by_row(weights: Any, rows: int) -> Any:
-        """Cross-attentions by row also where transformers recorded them inside the module whose hook unfolds them."""
-        if not weights:
-            return weights
-        return tuple(
-            weights_by_row(x, rows // len(x)) if isinstance(x, Tensor) and len(x) < rows else x for x in weights
-        )
 
     def _decode(self, source_BSH: Tensor | None, source_mask_BS: Tensor | None, **kwargs: Any) -> Any:
         kwargs = {name: value for name, value in kwargs.items() if value is not None} | {"return_dict": True}

@@ -25,16 +25,16 @@ class SourceCache(DynamicCache):
 
 
 def mask_of_sources(mask_RS: Tensor | None, sources: int) -> Tensor | None:
-    """The mask of each source, where ``generate`` has repeated it for every row that shares it; one row is for all."""
-    if mask_RS is None or len(mask_RS) == 1:
-        return mask_RS if mask_RS is None else mask_RS.expand(sources, -1)
-    return mask_RS[:: mask_RS.shape[0] // sources]
+    """The mask of each source, where ``generate`` has repeated it for every row that shares it."""
+    return mask_RS if mask_RS is None else mask_RS[:: mask_RS.shape[0] // sources]
 
 
-def weights_by_row(weights: Tensor, beams: int) -> Tensor:
-    """Cross-attention's weights (B, heads, K x T, S) as (B x K, heads, T, S)."""
+def weights_by_row(weights: Any, rows: int) -> Any:
+    """Cross-attention's weights (B, heads, K x T, S) as (R, heads, T, S); what is by row, or none, stays as it is."""
+    if not isinstance(weights, Tensor) or len(weights) == rows:
+        return weights
     sources, heads, _, length = weights.shape
-    return weights.view(sources, heads, beams, -1, length).transpose(1, 2).flatten(0, 1)
+    return weights.view(sources, heads, rows // sources, -1, length).transpose(1, 2).flatten(0, 1)
 
 
 class FoldBeams:
@@ -76,4 +76,4 @@ class FoldBeams:
         hidden = hidden.reshape(hidden.shape[0] * self.beams, -1, hidden.shape[-1])
         if not isinstance(output, tuple):
             return hidden
-        return hidden, *(weights_by_row(x, self.beams) if isinstance(x, Tensor) else x for x in others)
+        return hidden, *(weights_by_row(other, len(hidden)) for other in others)
