@@ -8,6 +8,7 @@ from test_halves import SIZE as BERT
 from transformers import BartConfig, BertConfig
 
 from warmstart.compatibility.tiny_configs import tiny_config
+from warmstart.model.call_state import CallState
 from warmstart.model.copying import copy_into_grafted
 from warmstart.model.decoders import decoder_class, make_decoder
 from warmstart.model.grafting import decoder_layers, graft, graft_settings
@@ -84,7 +85,7 @@ def layer_and_copy(kind, **values):
     for name, parameter in decoder.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.zeros_(parameter)  # the copy has none
-    new, _ = graft(decoder, graft_settings({"gate": "none"}), config.hidden_size)
+    new = graft(decoder, graft_settings({"gate": "none"}), config.hidden_size, CallState())
     layer = decoder_layers(decoder)[0]
     copy_into_grafted(new["0"], layer)
     return decoder, layer, new["0"]

@@ -148,7 +148,7 @@ def test_keys_and_values_exist_once_for_each_source():
 def test_keys_and_values_that_are_kept_lie_in_one_piece():
     model = build()
     held = Source(torch.randn(3, 9, 32), None, kept={})
-    with torch.no_grad(), model._reader.reading(held):
+    with torch.no_grad(), model._call.during(source=held):
         model.decoder(target().clamp(min=5))
     assert held.kept
     assert all(tensor.is_contiguous() for pair in held.kept.values() for tensor in pair)

@@ -1,5 +1,8 @@
 """A layout that is kept gives what the matrix gives, lives as long as one generation, and follows the weights."""
 
+import gc
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from tiny import OURS, decoder_half, gap, half, source
@@ -84,22 +87,26 @@ def test_a_first_token_makes_a_layout():
 
 
 def test_keys_and_values_of_the_source_get_none():
-    model, names = pair(), set()
-    original = packed_module._packing
-
-    def packing(name, module, packed):
-        forward = original(name, module, packed)
-
-        def watched(given):
-            result = forward(given)
-            names.update(packed)
-            return result
-
-        return watched
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packed_module, "_packing", packing)
+    model = pair()
+    with packed_matrices(model.decoder) as packed:
         model.generate(**source(), **SEARCH)
-    assert "lm_head" in names
-    assert "transformer.h.0.crossattention.q_attn" in names
-    assert "transformer.h.0.crossattention.c_attn" not in names
+    assert "lm_head" in packed
+    assert "transformer.h.0.crossattention.q_attn" in packed
+    assert "transformer.h.0.crossattention.c_attn" not in packed
+
+
+def test_calls_share_a_matrix_and_the_last_one_frees_it():
+    decoder = pair().decoder
+
+    def prepacked():
+        with torch.no_grad(), packed_matrices(decoder) as packed:
+            decoder.lm_head(torch.randn(4, 1, 32))
+            return packed["lm_head"]
+
+    with torch.no_grad(), packed_matrices(decoder) as packed:
+        decoder.lm_head(torch.randn(4, 1, 32))
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(prepacked).result() is packed["lm_head"]
+        packed.clear()
+    gc.collect()
+    assert len(packed_module._shared) == 0

@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from warmstart.model.bans import NoEarlyEnd, NoRepeatedNGrams, in_place
 from warmstart.model.beam_cache import use_beam_layers
 from warmstart.model.best_candidates import best_candidates
+from warmstart.model.cache_names import cache_of
 from warmstart.model.elementwise import log_probabilities
 from warmstart.model.few_queries import NAME as FEW_QUERIES
 from warmstart.model.shared_source import SourceCache
@@ -50,7 +51,7 @@ DropSources = Callable[[Tensor], None]
 
 def can_drop(model: Any, config: GenerationConfig, processors: Any, ends: Any, model_kwargs: dict[str, Any]) -> bool:
     """Whether leaving sources out changes nothing for those that stay."""
-    cache: Any = model_kwargs.get("past_key_values")
+    cache: Any = cache_of(model_kwargs)
     own = _of_target(cache)
     tensors = {name for name, value in model_kwargs.items() if isinstance(value, Tensor) and value.dim()}
     return (
@@ -118,7 +119,7 @@ def beam_search(
     outputs = model._prefill(input_ids, config, model_kwargs)
     of_decoder = getattr(model.config, "decoder", model.config)
     by_place = getattr(of_decoder, "_attn_implementation", None) == FEW_QUERIES
-    use_beam_layers(_of_target(model_kwargs["past_key_values"]), by_place)
+    use_beam_layers(_of_target(cache_of(model_kwargs)), by_place)
     while True:
         model_kwargs = model._update_model_kwargs_for_generation(
             outputs, model_kwargs, is_encoder_decoder=model.config.is_encoder_decoder
@@ -159,7 +160,7 @@ def beam_search(
             _drop(model_kwargs, stays, sources, beams)
             if drop_sources is not None:
                 drop_sources(stays)
-        model_kwargs["past_key_values"].reorder_cache(row_of.flatten())
+        cache_of(model_kwargs).reorder_cache(row_of.flatten())
         rows = state.ids[:, :, :length].flatten(0, 1)
         inputs = model.prepare_inputs_for_generation(rows, next_sequence_length=1, **model_kwargs)
         outputs = model(**inputs, return_dict=True)
@@ -228,7 +229,7 @@ def _drop(model_kwargs: dict[str, Any], stays: Tensor, sources: int, beams: int)
     encoded = model_kwargs.get("encoder_outputs")
     if encoded is not None:
         model_kwargs["encoder_outputs"] = BaseModelOutput(encoded[0][stays])
-    cache = model_kwargs["past_key_values"]
+    cache = cache_of(model_kwargs)
     if isinstance(cache, EncoderDecoderCache):
         cache.cross_attention_cache.batch_select_indices(stays)
 

@@ -7,13 +7,14 @@ Layers of one class share their code, so a model of 24 layers compiles two or th
 dynamic, so no buckets are needed. What lies between layers (embeddings, the loss) runs as it did.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
 from warmstart.model.grafting import decoder_layers, outermost_lists
+from warmstart.model.shared_change import shared_change
 
 
 def compile_layers(model: Any) -> list[nn.Module]:
@@ -36,12 +37,18 @@ def compiled_layers(model: Any) -> list[nn.Module]:
 @contextmanager
 def uncompiled(model: Any) -> Iterator[None]:
     """Inside, compiled layers run as they were written: a cache that grows at each step would compile at each step."""
+    with shared_change(model, "uncompiled", lambda: _exchange(model)):
+        yield
+
+
+def _exchange(model: Any) -> Callable[[], None]:
     layers = compiled_layers(model)
     kept = [layer._compiled_call_impl for layer in layers]
     for layer in layers:
         layer._compiled_call_impl = None
-    try:
-        yield
-    finally:
+
+    def undo() -> None:
         for layer, compiled in zip(layers, kept, strict=True):
             layer._compiled_call_impl = compiled
+
+    return undo

@@ -17,45 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from warmstart.model.call_state import CallState, Source
 from warmstart.model.few_queries import read_by_few, serves
-
-
-@dataclass
-class Source:
-    """What the decoder reads: encoder states (B, S, E), their mask (B, S) or None, and keys and values once computed.
-
-    ``kept`` is None in training, where a layer's keys and values serve one forward pass only.
-    """
-
-    states_BSE: Tensor
-    mask_BS: Tensor | None
-    kept: dict[int, tuple[Tensor, Tensor]] | None = None
-
-
-@dataclass
-class Reader:
-    """The one place where a model's cross-attention layers find the source of the pass that is running."""
-
-    source: Source | None = None
-
-    def __enter__(self) -> "Reader":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.source = None
-
-    def reading(self, source: Source) -> "Reader":
-        """``with reader.reading(source): decoder(...)``; outside, the decoder is the bare language model."""
-        self.source = source
-        return self
-
-    def drop(self, stays: Tensor) -> None:
-        """Leave out the sources that are not among ``stays`` (their places), within a ``generate``."""
-        assert self.source is not None
-        assert self.source.kept is not None
-        states, mask = self.source.states_BSE[stays], self.source.mask_BS
-        kept = {index: (keys[stays], values[stays]) for index, (keys, values) in self.source.kept.items()}
-        self.source = Source(states, mask if mask is None else mask[stays], kept)
 
 
 @dataclass(frozen=True)
@@ -77,9 +40,9 @@ class Shape:
 class CrossAttention(GradientCheckpointingLayer):
     """One grafted layer; ``index`` is the decoder layer that it follows."""
 
-    def __init__(self, shape: Shape, index: int, reader: Reader, *, gated: bool, dropout: float, bias: bool):
+    def __init__(self, shape: Shape, index: int, call: CallState, *, gated: bool, dropout: float, bias: bool):
         super().__init__()
-        self.shape, self.index, self.reader = shape, index, reader
+        self.shape, self.index, self.call = shape, index, call
         queries, keys = shape.heads * shape.head_width, shape.key_heads * shape.head_width
         self.norm: nn.Module = (
             nn.LayerNorm(shape.width, eps=shape.norm_epsilon)
@@ -99,7 +62,7 @@ class CrossAttention(GradientCheckpointingLayer):
 
     def after_layer(self, layer: nn.Module, args: Any, output: Any) -> Any:
         """Forward hook of the decoder layer: its hidden states (R, T, H), wherever they stand, read the source."""
-        source = self.reader.source
+        source = self.call.source
         if source is None:
             return None
         if isinstance(output, Tensor):
@@ -146,7 +109,7 @@ class CrossAttention(GradientCheckpointingLayer):
             read = read_by_few(queries_BNTD, keys_BKSD, values_BKSD, mask)
         else:
             read = F.scaled_dot_product_attention(
-                queries_BNTD, keys_BKSD, values_BKSD, attn_mask=mask, enable_gqa=keys_BKSD.shape[1] > 1
+                queries_BNTD, keys_BKSD, values_BKSD, attn_mask=mask, enable_gqa=self.shape.key_heads > 1
             )
         read = self.o_proj(read.transpose(1, 2).reshape(rows, length, -1))
         read = self.dropout(read)

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from warmstart.model.cpu_kernels import are_plain, cpu_kernels
+from warmstart.model.shared_change import is_inside, shared_change
 
+_NAME = "gelu_in_one_pass"
 _DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -33,17 +35,25 @@ def log_probabilities(logits_RV: Tensor) -> Tensor:
 @contextmanager
 def gelu_in_one_pass(decoder: PreTrainedModel) -> Iterator[None]:
     """Inside, every GELU by tanh of ``decoder`` is the kernel's, where there is one and no gradient is wanted."""
-    changed: list[nn.Module] = []
-    if decoder.device.type == "cpu" and cpu_kernels() is not None:
-        for module in decoder.modules():
-            if type(module) is nn.GELU and module.approximate == "tanh" and "forward" not in vars(module):
-                setattr(module, "forward", _one_pass(module.forward))  # noqa: B010 - the type knows it as a method
-                changed.append(module)
-    try:
+    if decoder.device.type != "cpu" or cpu_kernels() is None:
         yield
-    finally:
+        return
+    with shared_change(decoder, _NAME, lambda: _exchange(decoder)):
+        yield
+
+
+def _exchange(decoder: PreTrainedModel) -> Callable[[], None]:
+    changed: list[nn.Module] = []
+    for module in decoder.modules():
+        if type(module) is nn.GELU and module.approximate == "tanh" and "forward" not in vars(module):
+            setattr(module, "forward", _one_pass(module.forward))  # noqa: B010 - the type knows it as a method
+            changed.append(module)
+
+    def undo() -> None:
         for module in changed:
             del module.forward
+
+    return undo
 
 
 def _one_pass(plain: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -52,6 +62,6 @@ def _one_pass(plain: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
     def forward(input: Tensor) -> Tensor:
         served = are_plain(input) and input.dtype in _DTYPES and input.is_contiguous() and not torch.is_grad_enabled()
-        return kernels.gelu(input) if served else plain(input)
+        return kernels.gelu(input) if served and is_inside(_NAME) else plain(input)
 
     return forward

@@ -12,7 +12,7 @@ Shapes: B batch, N heads, G heads of keys and values, T queries, S keys, D width
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ from warmstart.model.attention import NAME as LEAN_DROPOUT
 from warmstart.model.attention import attention_probabilities, can_exchange_sdpa
 from warmstart.model.cpu_kernels import cpu_kernels
 from warmstart.model.placed import Placed
+from warmstart.model.shared_change import is_inside, shared_change
 
 NAME = "sdpa_few_queries"
 FEW = 16  # beams of one source are so many queries of its cross-attention
@@ -45,7 +46,8 @@ def few_queries_attention(
     """transformers' attention function: (B, N, T, D) and twice (B, G, S, D) to (B, T, N, D), and no weights."""
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     served = (
-        serves(query, key, attention_mask)
+        is_inside(NAME)
+        and serves(query, key, attention_mask)
         and not dropout
         and not (causal and attention_mask is None and query.shape[2] > 1)
         and all(kwargs.get(name) is None for name in ("position_bias", "cache", "softcap"))
@@ -60,12 +62,14 @@ def few_queries_attention(
 def serves(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
     """Whether :func:`read_by_few` is right and worth it: a CPU, few queries, and one mask for all heads."""
     return (
-        query.device.type == "cpu"
+        # Before any size is asked for: a recorded graph must not be held to it.
+        not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and query.device.type == "cpu"
         and query.shape[2] <= FEW
         and query.dtype == key.dtype
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
         and (mask is None or (mask.dim() == 4 and mask.shape[1] == 1))
     )
 
@@ -92,14 +96,21 @@ def read_by_few(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, 
 def few_queries(decoder: PreTrainedModel) -> Iterator[None]:
     """Inside, a decoder that runs transformers' ``sdpa`` on a CPU runs this instead; others are left alone."""
     chosen = decoder.config._attn_implementation
-    if chosen not in ("sdpa", LEAN_DROPOUT) or decoder.device.type != "cpu" or not can_exchange_sdpa(decoder):
+    if chosen not in ("sdpa", LEAN_DROPOUT, NAME) or decoder.device.type != "cpu" or not can_exchange_sdpa(decoder):
         yield
         return
-    decoder.config._attn_implementation = NAME
-    try:
+    with shared_change(decoder, NAME, lambda: _exchange(decoder)):
         yield
-    finally:
+
+
+def _exchange(decoder: PreTrainedModel) -> Callable[[], None]:
+    chosen = decoder.config._attn_implementation
+    decoder.config._attn_implementation = NAME
+
+    def undo() -> None:
         decoder.config._attn_implementation = chosen
+
+    return undo
 
 
 AttentionInterface.register(NAME, few_queries_attention)

@@ -5,9 +5,9 @@ Shapes: B batch, S source length.
 
 import inspect
 import logging
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from warmstart.model.beam_search import decode
+from warmstart.model.cache_names import CACHE_NAMES, cache_of, one_cache
+from warmstart.model.call_state import CallState, Source
 from warmstart.model.compiling import uncompiled
-from warmstart.model.cross_attention import Source
 from warmstart.model.elementwise import gelu_in_one_pass
 from warmstart.model.encoders import states_width
 from warmstart.model.few_queries import few_queries
@@ -28,13 +29,28 @@ from warmstart.model.shared_source import SourceCache
 from warmstart.model.special_ids import SPECIAL_IDS, sync_special_ids
 
 # Arguments of an encoder's forward that, given to generate, mean generation.
-_GENERATIONS = ("use_cache", "output_attentions", "output_hidden_states", "past_key_values", "return_dict", "labels")
+_GENERATIONS = ("use_cache", "output_attentions", "output_hidden_states", "return_dict", "labels", *CACHE_NAMES)
 
 
 # RWKV's state gives other ids than none, xLSTM's cannot be reordered (transformers 5.23).
 _NO_CACHE_FROM_BEAMS = {"rwkv": 1, "xlstm": 2}
 
 _log = logging.getLogger(__name__)
+
+
+_exchange_lock = threading.RLock()
+
+
+@contextmanager
+def _exchanged_config(decoder: Any, generation_config: Any) -> Iterator[None]:
+    """Inside, ``generation_config`` is the decoder's; other threads wait."""
+    with _exchange_lock:
+        own = decoder.generation_config
+        decoder.generation_config = generation_config
+        try:
+            yield
+        finally:
+            decoder.generation_config = own
 
 
 def _option(name: str, default: Any, model: Any, generation_config: Any, kwargs: dict[str, Any]) -> Any:
@@ -52,9 +68,7 @@ class PairGeneration(GenerationMixin):
     _encode: Any
     _project: Any
     _special_id: Any
-    _reader: Any
-    _decodes_alone: bool
-    _shares_source: bool = True
+    _call: CallState
 
     def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """transformers' ``generate`` with ids from ``config`` and the source's padding from the encoder's side."""
@@ -63,6 +77,9 @@ class PairGeneration(GenerationMixin):
             for name in SPECIAL_IDS:
                 if getattr(generation_config, name) is None:
                     kwargs.setdefault(name, getattr(self.generation_config, name))
+        if "cache" in kwargs:
+            past = one_cache(kwargs.pop("cache"), kwargs.pop("past_key_values", None))
+            kwargs[CACHE_NAMES[0]] = past
         kwargs = self._accepted_by_encoder(kwargs)
         encoded = kwargs.get("encoder_outputs") or (None,)
         given = inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds"), encoded[0]
@@ -73,11 +90,11 @@ class PairGeneration(GenerationMixin):
                 return self._generate_grafted(inputs, generation_config, kwargs)
         chosen = _option("cache_implementation", None, self, generation_config, kwargs)
         flex = self.decoder.config._attn_implementation == "flex_attention"  # its masks know rows, not sources
-        self._shares_source = chosen in (None, "dynamic") and not flex
-        if not self._shares_source:
+        shares_source = chosen in (None, "dynamic") and not flex
+        if not shares_source:
             by = "flex_attention" if flex else f"cache_implementation={chosen}"
             _log.info("%s takes a row for each beam: the source's keys and values too.", by)
-        with self._made_fast():
+        with self._call.during(shares_source=shares_source), self._made_fast():
             return super().generate(inputs, generation_config=generation_config, **kwargs)  # type: ignore[misc]
 
     @contextmanager
@@ -120,39 +137,47 @@ class PairGeneration(GenerationMixin):
             ids = self._start_ids(len(source.states_BSE), start)
         elif start is not None:
             ids, mask = self._behind_start(ids, mask, start)
-        # One object: a pretrained decoder's own sampling temperature must not steer a summary.
-        self.decoder.generation_config = self.generation_config
         kind = self.config.decoder.model_type
         beams = _option("num_beams", 1, self, generation_config, kwargs)
         if kind in _NO_CACHE_FROM_BEAMS and beams >= _NO_CACHE_FROM_BEAMS[kind]:
             _log.info("A %s decoder generates without its cache here: it would change the result.", kind)
             kwargs["use_cache"] = False
-        if kwargs.get("assistant_model") is None and kwargs.get("custom_generate") is None:
-            given = {name: kwargs[name] for name in ("synced_gpus", "streamer") if kwargs.get(name) is not None}
-            kwargs["custom_generate"] = partial(decode, drop_sources=self._reader.drop, **given)
-        with self._reader.reading(source):
-            return self.decoder.generate(
-                ids,
-                attention_mask=torch.ones_like(ids) if mask is None else mask,
-                generation_config=generation_config,
-                **kwargs,
-            )
+        mask = torch.ones_like(ids) if mask is None else mask
+        with self._call.during(source=source):
+            return self._generate_by_decoder(ids, mask, generation_config, kwargs, drop_sources=source.drop)
+
+    def _generate_by_decoder(
+        self, ids: Tensor, mask: Tensor, generation_config: Any, kwargs: dict[str, Any], drop_sources: Any = None
+    ) -> Any:
+        """The decoder's own ``generate`` with this model's generation config instead of the decoder's.
+
+        A pretrained decoder's own sampling temperature must not steer a summary, and another joint model may own the
+        same decoder: the exchange is locked until the options are read, which is before the search begins.
+        """
+        with ExitStack() as exchanged:
+            exchanged.enter_context(_exchanged_config(self.decoder, self.generation_config))
+            if kwargs.get("assistant_model") is None and kwargs.get("custom_generate") is None:
+                given: dict[str, Any] = {"drop_sources": drop_sources}
+                given |= {name: kwargs[name] for name in ("synced_gpus", "streamer") if kwargs.get(name) is not None}
+
+                def search(*args: Any, **options: Any) -> Any:
+                    exchanged.close()
+                    return decode(*args, **given | options)
+
+                kwargs = kwargs | {"custom_generate": search}
+            return self.decoder.generate(ids, attention_mask=mask, generation_config=generation_config, **kwargs)
 
     def generate_alone(self, **kwargs: Any) -> Tensor:
         """What the decoder writes without a source: one row of ids (1, T), its cross-attention skipped."""
-        if self._reader is not None:
+        if self.config.graft is not None:
             sync_special_ids(self.config, self.generation_config)
-            self.decoder.generation_config = self.generation_config
             ids = self._start_ids(1)
-            with uncompiled(self):
-                return self.decoder.generate(ids, attention_mask=torch.ones_like(ids), **kwargs)
+            with uncompiled(self), self._call.during(source=None):
+                return self._generate_by_decoder(ids, torch.ones_like(ids), None, kwargs)
         shape = (1, 1, states_width(self.config.encoder))
         nothing = torch.zeros(shape, device=self.decoder.device, dtype=self.decoder.dtype)
-        self._decodes_alone = True
-        try:
+        with self._call.during(reads_source=False):
             return self.generate(encoder_outputs=BaseModelOutput(nothing), attention_mask=nothing[..., 0], **kwargs)
-        finally:
-            self._decodes_alone = False
 
     def _start_ids(self, rows: int, start: int | list[int] | None = None) -> Tensor:
         """(rows, 1), of a list one for each row."""
@@ -179,7 +204,7 @@ class PairGeneration(GenerationMixin):
         if model_kwargs.get("attention_mask") is None and not inputs_tensor.is_floating_point():
             # generate infers masks for decoder-only models alone; without it padding would be read as text.
             model_kwargs["attention_mask"] = infer_source_mask(inputs_tensor, self.config.encoder)
-        skipped = ("decoder_", "cross_attn", "use_cache", "past_key_values", "cache_params")
+        skipped = ("decoder_", "cross_attn", "use_cache", *CACHE_NAMES)
         kwargs = {name: value for name, value in model_kwargs.items() if not name.startswith(skipped)}
         kwargs[model_input_name or self.main_input_name] = inputs_tensor
         kwargs["output_attentions"] = generation_config.output_attentions
@@ -192,7 +217,7 @@ class PairGeneration(GenerationMixin):
     ) -> tuple[Any, dict[str, Any]]:
         """Repeat the target's rows for beams and samples, but not the source's states: rows share them."""
         parent: Any = super()
-        encoded = model_kwargs.pop("encoder_outputs", None) if self._shares_source else None
+        encoded = model_kwargs.pop("encoder_outputs", None) if self._call.shares_source else None
         if encoded is None:
             return parent._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
         # Without states there is nothing of an encoder-decoder model to repeat but the ids and masks.
@@ -202,8 +227,8 @@ class PairGeneration(GenerationMixin):
     def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any) -> Any:
         parent: Any = super()
         prepared = parent._prepare_cache_for_generation(generation_config, model_kwargs, *args)
-        cache = model_kwargs.get("past_key_values")
-        if self._shares_source and isinstance(cache, EncoderDecoderCache) and not any(cache.is_updated.values()):
+        cache = cache_of(model_kwargs)
+        if self._call.shares_source and isinstance(cache, EncoderDecoderCache) and not any(cache.is_updated.values()):
             cache.cross_attention_cache = SourceCache()
         return prepared
 

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from warmstart.model.cross_attention import CrossAttention, Reader, Shape
+from warmstart.model.cache_names import CACHE_NAMES, cache_name
+from warmstart.model.call_state import CallState
+from warmstart.model.cross_attention import CrossAttention, Shape
 
 DEFAULTS: dict[str, Any] = {"every_n_layers": 1, "gate": "zero", "dropout": 0.0, "bias": False}
 GATES = ("zero", "none")
@@ -44,13 +46,13 @@ def graft_settings(given: dict[str, Any] | None) -> dict[str, Any]:
     return settings
 
 
-def graft(decoder: PreTrainedModel, settings: dict[str, Any], source_width: int) -> tuple[nn.ModuleDict, Reader]:
-    """Attach new cross-attention to ``decoder``; the new layers by index, and the reader that gives them the source.
+def graft(decoder: PreTrainedModel, settings: dict[str, Any], source_width: int, call: CallState) -> nn.ModuleDict:
+    """Attach new cross-attention to ``decoder``, which reads the source of ``call``; the new layers by index.
 
     Raises:
         ValueError: the decoder's layers cannot be found, or there are fewer than ``every_n_layers``.
     """
-    reader, every = Reader(), int(settings["every_n_layers"])
+    every = int(settings["every_n_layers"])
     layers = decoder_layers(decoder)
     grafted: dict[str, nn.Module] = {}
     for index, layer in enumerate(layers):
@@ -58,7 +60,7 @@ def graft(decoder: PreTrainedModel, settings: dict[str, Any], source_width: int)
             new = CrossAttention(
                 shape_of(decoder.config, layer, index, source_width),
                 index,
-                reader,
+                call,
                 gated=settings["gate"] == "zero",
                 dropout=settings["dropout"],
                 bias=settings["bias"],
@@ -68,7 +70,7 @@ def graft(decoder: PreTrainedModel, settings: dict[str, Any], source_width: int)
     decoder_generates_plainly(decoder)
     if not grafted:
         raise ValueError(f"every_n_layers={every}, but {type(decoder).__name__} has only {len(layers)} layers.")
-    return nn.ModuleDict(grafted), reader
+    return nn.ModuleDict(grafted)
 
 
 def decoder_layers(decoder: PreTrainedModel) -> list[nn.Module]:
@@ -116,14 +118,14 @@ def shape_of(config: PreTrainedConfig, layer: nn.Module, index: int, source_widt
 
 
 def kwargs_for_decoder(decoder: PreTrainedModel, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """``kwargs`` under the decoder's own names: Mamba calls its cache ``cache_params``, GPT has none."""
+    """``kwargs`` with ``cache`` under the decoder's own name for it (``cache_names``); GPT has none."""
     taken = inspect.signature(decoder.forward).parameters
-    if "past_key_values" not in taken:
-        past = kwargs.pop("past_key_values", None)
-        if past is not None:
-            kwargs["cache_params"] = past
-        if "cache_params" not in taken:
-            kwargs.pop("use_cache", None)
+    named = cache_name(taken)
+    past = kwargs.pop("cache", None)
+    if past is not None:
+        kwargs[named or CACHE_NAMES[0]] = past
+    if named is None or "use_cache" not in taken:
+        kwargs.pop("use_cache", None)
     return kwargs
 
 

@@ -3,14 +3,15 @@
 Both configs are read and judged before the first weight is loaded.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from warmstart.model.config import refuse_kernels
+from warmstart.model.config import EncoderDecoderConfig, refuse_kernels
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import encoder_class, load_encoder
+from warmstart.model.keywords import unknown_keyword
 
 # A sequence-to-sequence checkpoint (BART, Pegasus, Marian) names its embeddings once, for both of its halves.
 SHARED_EMBEDDINGS = {r"^model\.shared\.": "model.decoder.embed_tokens.", r"^shared\.": "decoder.embed_tokens."}
@@ -39,12 +40,16 @@ def load_halves(
 
     Raises:
         ValueError: a half is neither named nor given, or cannot serve.
+        TypeError: a keyword that neither submodel nor the joint config knows.
     """
     joint = dict(kwargs)
     both = {name: joint.pop(name) for name in SHARED_ARGUMENTS if name in joint}
     both.setdefault("trust_remote_code", False)
     encoder_kwargs = both | _take(joint, "encoder_")
     decoder_kwargs = both | _take(joint, "decoder_")
+    if not joint.get("trust_remote_code"):
+        joint.pop("trust_remote_code", None)  # it is never run
+    _refuse_unknown_fields(joint)
 
     encoder, decoder = encoder_kwargs.pop("model", None), decoder_kwargs.pop("model", None)
     for role, model, path in (("encoder", encoder, encoder_path), ("decoder", decoder, decoder_path)):
@@ -75,6 +80,13 @@ def load_halves(
         )
         decoder_missing = _without_tied_output(decoder, set(info["missing_keys"]))
     return Halves(encoder, decoder, encoder_missing, decoder_missing), joint
+
+
+def _refuse_unknown_fields(joint: dict[str, Any]) -> None:
+    known = {field.name for field in fields(EncoderDecoderConfig)} | {"output_attentions"}
+    for name in sorted(joint.keys() - known):
+        message = unknown_keyword(name, "the config of the joint model", known | set(SHARED_ARGUMENTS))
+        raise TypeError(f"{message} Write encoder_{name} or decoder_{name} to reach one of the two checkpoints.")
 
 
 def _without_tied_output(decoder: PreTrainedModel, missing: set[str]) -> set[str]:

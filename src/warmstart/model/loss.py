@@ -6,6 +6,7 @@ The documented ``forward(labels=...)`` returns logits of B x T x V. Training doe
 to 128 tokens over BERT's vocabulary they are 250 MB in fp32, and as much again for their gradient.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -61,8 +62,11 @@ def _entering(output: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator
     Any head's own transform before the matrix (BERT's, RoBERTa's) still runs as the decoder defines it.
     """
     caught: list[Tensor] = []
+    thread = threading.get_ident()  # another one may use the same model
 
-    def catch(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+    def catch(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if threading.get_ident() != thread:
+            return None
         caught.append(args[0])
         return (change(args[0]),)
 

@@ -18,8 +18,10 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from warmstart.model.activations import fuse_activations
+from warmstart.model.cache_names import CACHE_NAMES, cache_of, one_cache
+from warmstart.model.call_state import CallState, Source
 from warmstart.model.config import EncoderDecoderConfig, use_config
-from warmstart.model.cross_attention import CrossAttention, Reader, Source
+from warmstart.model.cross_attention import CrossAttention
 from warmstart.model.decoders import (
     NO_GRADIENT_CHECKPOINTING,
     check_cross_attention,
@@ -30,6 +32,7 @@ from warmstart.model.decoders import (
 from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class, states_width
 from warmstart.model.generation import PairGeneration
 from warmstart.model.grafting import graft, initialize, kwargs_for_decoder
+from warmstart.model.keywords import split_kwargs
 from warmstart.model.label_losses import LabelLosses
 from warmstart.model.loading import Halves, load_halves
 from warmstart.model.lora import add_lora
@@ -111,15 +114,13 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
         if self._needs_projection:
             self.enc_to_dec_proj = nn.Linear(states_width(config.encoder), config.decoder.hidden_size, dtype=dtype)
         self._head: Head | None = None
-        self._reader: Reader | None = None
-        self._decodes_alone = False
+        self._call = CallState()
         if config.graft is not None:
             # The joint model's own child: the pretrained decoder's keys stay what they were.
-            self.cross_attention, self._reader = graft(decoder, config.graft, config.decoder.hidden_size)
+            self.cross_attention = graft(decoder, config.graft, config.decoder.hidden_size, self._call)
             self.cross_attention.to(dtype)
         else:
-            for cross in cross_attention_modules(decoder).values():
-                FoldBeams(cross)
+            FoldBeams.attach(cross_attention_modules(decoder).values())
         self.post_init()
         if config.lora is not None:
             add_lora(self, config.lora)  # after initialization: adapters begin without effect
@@ -267,6 +268,7 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput | tuple:
         """Encode the source, decode the target, and with ``labels`` compute the loss.
@@ -277,15 +279,19 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
             decoder_input_ids: (B, T), or ``decoder_inputs_embeds``; left out, they are the labels shifted right.
             labels: (B, T), -100 where there is none. The loss is the mean over label positions in float32.
             num_items_in_batch: label positions of the whole optimizer step; the loss is then the sum divided by it.
+            cache: what the decoder has seen so far; ``past_key_values`` is its older name.
             kwargs: ``decoder_*`` go to the decoder without the prefix, all others to the encoder.
+
+        Raises:
+            TypeError: a keyword that the submodel it goes to does not know.
 
         Returns:
             ``Seq2SeqLMOutput`` with logits (B, T, V), or a tuple where ``return_dict`` is False.
         """
         outputs = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         outputs = {name: value for name, value in outputs.items() if value is not None}
-        decoder_kwargs = {k.removeprefix("decoder_"): v for k, v in kwargs.items() if k.startswith("decoder_")}
-        encoder_kwargs = {k: v for k, v in kwargs.items() if not k.startswith("decoder_")}
+        past = one_cache(cache, past_key_values)
+        encoder_kwargs, decoder_kwargs = split_kwargs(self, kwargs)
 
         if attention_mask is None and input_ids is not None:
             attention_mask = infer_source_mask(input_ids, self.config.encoder)
@@ -301,7 +307,7 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
             if callers_mask is None:
                 decoder_attention_mask = mask_of_shifted(labels)
         if decoder_input_ids is not None and callers_mask is None:
-            positions = decoder_positions(self.config, decoder_input_ids, decoder_attention_mask, past_key_values)
+            positions = decoder_positions(self.config, decoder_input_ids, decoder_attention_mask, past)
             decoder_kwargs = positions | decoder_kwargs
 
         decoded = self._decode(
@@ -311,7 +317,7 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
             attention_mask=decoder_attention_mask,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
-            past_key_values=past_key_values,
+            cache=past,
             **decoder_kwargs,
             **outputs,
         )
@@ -319,13 +325,13 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
         result = Seq2SeqLMOutput(
             loss=None if labels is None else cross_entropy(decoded.logits, labels, num_items_in_batch),
             logits=decoded.logits,
-            past_key_values=decoded.get("past_key_values", decoded.get("cache_params")),
             decoder_hidden_states=decoded.get("hidden_states"),
             decoder_attentions=decoded.get("attentions"),
-            cross_attentions=crosses and tuple(weights_by_row(weights, len(decoded.logits)) for weights in crosses),
+            cross_attentions=crosses and tuple(weights_by_row(weights, decoded.logits.shape[0]) for weights in crosses),
             encoder_last_hidden_state=encoder_outputs[0],
             encoder_hidden_states=encoder_outputs.get("hidden_states"),
             encoder_attentions=encoder_outputs.get("attentions"),
+            **{CACHE_NAMES[0]: cache_of(decoded)},
         )
         if return_dict is None:
             return_dict = self.config.return_dict
@@ -333,13 +339,14 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
 
     def _decode(self, source_BSH: Tensor | None, source_mask_BS: Tensor | None, **kwargs: Any) -> Any:
         kwargs = {name: value for name, value in kwargs.items() if value is not None} | {"return_dict": True}
-        if source_BSH is None or self._decodes_alone:
-            return self.decoder(**kwargs_for_decoder(self.decoder, kwargs))
-        source_mask_BS = mask_of_sources(source_mask_BS, len(source_BSH))
-        if self._reader is None:
+        kwargs = kwargs_for_decoder(self.decoder, kwargs)
+        if source_BSH is None or not self._call.reads_source:
+            return self.decoder(**kwargs)
+        source_mask_BS = mask_of_sources(source_mask_BS, source_BSH.shape[0])
+        if self.config.graft is None:
             return self.decoder(encoder_hidden_states=source_BSH, encoder_attention_mask=source_mask_BS, **kwargs)
-        with self._reader.reading(Source(source_BSH, source_mask_BS)):
-            return self.decoder(**kwargs_for_decoder(self.decoder, kwargs))
+        with self._call.during(source=Source(source_BSH, source_mask_BS)):
+            return self.decoder(**kwargs)
 
     def _encode(
         self,

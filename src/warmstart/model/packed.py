@@ -11,6 +11,9 @@ so it lives no longer than one ``generate`` and is made for ``LARGEST`` bytes at
 but for the order of sums.
 """
 
+import threading
+import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +24,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from warmstart.model.cpu_kernels import are_plain, cpu_kernels
+from warmstart.model.shared_change import shared_change
 
 FEWEST, MOST = 2, 512  # rows for which a kept layout is worth its copy
 FEW = 32  # rows for which our kernel is the faster: 31 ms to 38 at 16 rows, 92 to 81 at 64 (all of GPT-2's)
@@ -37,71 +41,116 @@ def can_pack() -> bool:
 Product = Callable[[Tensor], Tensor]
 
 
-class Layouts(dict[str, Product]):
-    """Products of laid out matrices by the layer's name, and the bytes that they hold."""
+class _Prepacked:
+    """One matrix, prepacked for a number of rows; calling it is the product with such rows."""
+
+    def __init__(self, weight: Tensor, weight_CK: Tensor, bias: Tensor | None, rows: int) -> None:
+        self.weight = weight  # held so that its id stays its own while this lives
+        self.bytes = weight_CK.numel() * weight_CK.element_size()
+        kernels = cpu_kernels()
+        given = [weight_CK] if bias is None else [weight_CK, bias]
+        self.product: Product
+        if kernels and rows <= FEW and are_plain(*given) and all(x.dtype == torch.float32 for x in given):
+            ours = kernels.laid_out(weight_CK)
+            self.product = lambda input: kernels.product(input, ours, bias, len(weight_CK))
+        else:
+            theirs = torch.ops.mkldnn._reorder_linear_weight(weight_CK, rows)
+            self.product = lambda input: torch.ops.mkldnn._linear_pointwise(input, theirs, bias, "none", [], "")
+
+
+# Calls of several threads share a matrix while one of them holds it. Rows are part of the key: the sums of a call must
+# not depend on which other call came first.
+_shared: "weakref.WeakValueDictionary[tuple[int, int, int, int], _Prepacked]" = weakref.WeakValueDictionary()
+
+
+class Layouts(dict[str, _Prepacked]):
+    """The prepacked matrices of one call by the layer's name, and the bytes that they hold."""
 
     bytes = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain_calls: Counter[str] = Counter()
 
     def has_room(self, weight: Tensor) -> bool:
         return self.bytes + weight.numel() * weight.element_size() <= LARGEST
 
-    def add(self, name: str, weight_CK: Tensor, bias: Tensor | None, rows: int) -> None:
-        """Lay ``weight`` out for about so many rows."""
-        self.bytes += weight_CK.numel() * weight_CK.element_size()
-        kernels = cpu_kernels()
-        given = [weight_CK] if bias is None else [weight_CK, bias]
-        if kernels and rows <= FEW and are_plain(*given) and all(x.dtype == torch.float32 for x in given):
-            ours = kernels.laid_out(weight_CK)
-            self[name] = lambda input: kernels.product(input, ours, bias, len(weight_CK))
-        else:
-            theirs = torch.ops.mkldnn._reorder_linear_weight(weight_CK, rows)
-            self[name] = lambda input: torch.ops.mkldnn._linear_pointwise(input, theirs, bias, "none", [], "")
+    def add(self, name: str, module: Any, weight_CK: Tensor, rows: int) -> None:
+        """Prepack the weight of ``module``, ``weight_CK`` as a product needs it, for about so many rows."""
+        weight = module.weight
+        version = 0 if weight.is_inference() else weight._version
+        key = id(module), id(weight), version, rows
+        found = _shared.get(key)
+        if found is None:
+            found = _shared[key] = _Prepacked(weight, weight_CK, module.bias, rows)
+        self[name] = found
+        self.bytes += found.bytes
+
+
+class _Running(threading.local):
+    def __init__(self) -> None:
+        self.layouts: dict[int, Layouts] = {}  # by the decoder's id
+
+
+_running = _Running()
 
 
 @contextmanager
 def packed_matrices(decoder: PreTrainedModel) -> Iterator[Layouts]:
     """Inside, linear layers of ``decoder`` keep their layout from the first token of few rows on, others from their
-    second call.
+    second call. It holds for this thread; a call inside another one's continues with its layouts.
 
     Yields the layouts that were made.
     """
-    packed = Layouts()
-    changed: list[nn.Module] = []
-    if decoder.device.type == "cpu" and can_pack():
-        for name, module in decoder.named_modules():
-            if type(module) in (nn.Linear, Conv1D) and "forward" not in vars(module):
-                module.forward = _packing(name, module, packed)
-                changed.append(module)
+    outer = _running.layouts.get(id(decoder))
+    if outer is not None or decoder.device.type != "cpu" or not can_pack():
+        yield Layouts() if outer is None else outer
+        return
+    _running.layouts[id(decoder)] = layouts = Layouts()
     try:
-        yield packed
+        with shared_change(decoder, "prepacked", lambda: _exchange(decoder)):
+            yield layouts
     finally:
+        del _running.layouts[id(decoder)]
+
+
+def _exchange(decoder: PreTrainedModel) -> Callable[[], None]:
+    changed: list[nn.Module] = []
+    for name, module in decoder.named_modules():
+        if type(module) in (nn.Linear, Conv1D) and "forward" not in vars(module):
+            module.forward = _packing(name, module, id(decoder))
+            changed.append(module)
+
+    def undo() -> None:
         for module in changed:
             del module.forward
 
+    return undo
 
-def _packing(name: str, module: Any, packed: Layouts) -> Product:
+
+def _packing(name: str, module: Any, decoder_id: int) -> Product:
     plain: Product = module.forward
-    calls = 0
 
     def forward(input: Tensor) -> Tensor:
-        nonlocal calls
+        layouts = _running.layouts.get(decoder_id)
         rows = input.numel() // max(1, input.shape[-1])
         if (
-            not FEWEST <= rows <= MOST
+            layouts is None
+            or not FEWEST <= rows <= MOST
             or input.dtype != module.weight.dtype
             or input.dtype not in _DTYPES
             or torch.is_grad_enabled()
             or torch.is_autocast_enabled("cpu")
         ):
             return plain(input)
-        if name not in packed:
-            calls += 1
+        if name not in layouts:
+            layouts.plain_calls[name] += 1
             weight = module.weight.t() if isinstance(module, Conv1D) else module.weight
             # Keys and values of the source are made once, which no layout is worth; one token of each row is a step.
-            once = calls == 1 and not (input.dim() == 3 and input.shape[1] == 1)
-            if once or not packed.has_room(weight):
+            once = layouts.plain_calls[name] == 1 and not (input.dim() == 3 and input.shape[1] == 1)
+            if once or not layouts.has_room(weight):
                 return plain(input)
-            packed.add(name, weight.detach(), module.bias, rows)
-        return packed[name](input)
+            layouts.add(name, module, weight.detach(), rows)
+        return layouts[name].product(input)
 
     return forward

@@ -63,12 +63,19 @@ def infer_source_mask(input_ids_BS: Tensor, encoder_config: Any) -> Tensor | Non
     if not isinstance(pad, int) or pad in others:
         return None
     mask = (input_ids_BS != pad).long()
-    return None if bool(mask.all()) else mask
+    return None if _can_read() and bool(mask.all()) else mask
+
+
+def _can_read() -> bool:
+    """Whether a value may decide what is computed: a graph that is being recorded has to hold for any values."""
+    return not (torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
 def left_padding(attention_mask: Tensor | None) -> Tensor | None:
     """Leading masked columns of each row (B,), or None where no row has any. Reads one value back from the device."""
-    if attention_mask is None or attention_mask.dim() != 2 or not bool((attention_mask[:, 0] == 0).any()):
+    if attention_mask is None or attention_mask.dim() != 2:
+        return None
+    if _can_read() and not bool((attention_mask[:, 0] == 0).any()):
         return None
     return (attention_mask != 0).to(torch.int8).argmax(dim=1)
 
@@ -117,6 +124,6 @@ def rotate(tensor: Tensor, offset_B: Tensor, dim: int = 1) -> Tensor:
 def mask_of_batch(mask: Tensor | None, *given: Tensor | None) -> Tensor | None:
     """A source mask of one row is for all sources; how many they are say ids, embeddings or states, what there is."""
     source = next((one for one in given if one is not None), None)
-    if mask is None or source is None or len(mask) != 1 or mask.dim() != 2:
+    if mask is None or source is None or mask.shape[0] != 1 or mask.dim() != 2:
         return mask
-    return mask.expand(len(source), -1)
+    return mask.expand(source.shape[0], -1)  # len() would fix the size in a recorded graph

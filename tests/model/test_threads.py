@@ -1,0 +1,180 @@
+"""One model in several threads: every call returns what it returns when nobody else calls."""
+
+import asyncio
+import copy
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from tiny import IDS, decoder_half, half, source, target
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.model.shared_change import is_inside, shared_change
+
+SEARCHES = [
+    {"num_beams": 4, "max_new_tokens": 10},
+    {"max_new_tokens": 10},
+    {"num_beams": 2, "max_new_tokens": 12},
+    {"num_beams": 3, "max_new_tokens": 8, "num_return_sequences": 2},
+]
+SOURCES = [source(rows, 7 + rows, 10 + rows) for rows in (1, 2, 3, 4)]
+LLAMA = {"num_hidden_layers": 2, "num_key_value_heads": 2, "is_decoder": True, "add_cross_attention": False}
+
+
+def decoder_config(kind):
+    return decoder_half("llama", **LLAMA) if kind == "llama" else decoder_half(kind)
+
+
+def pair(kind, **objects):
+    torch.manual_seed(0)
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(half("bert"), decoder_config(kind), **IDS)
+    model = EncoderDecoderModel(config, **objects).eval()
+    if config.graft is not None:
+        for layer in model.cross_attention.values():
+            torch.nn.init.constant_(layer.gate, 0.7)
+    return model
+
+
+@pytest.fixture(params=["bert", "gpt2", "llama"])
+def kind(request):
+    return request.param
+
+
+def in_threads(*calls):
+    """Each call over and over in a thread of its own, started together; what came out other than alone."""
+    expected = [call() for call in calls]
+    start = threading.Barrier(len(calls))
+
+    def repeat(call, wanted):
+        start.wait()
+        return [found for found in (call() for _ in range(6)) if found != wanted]
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        futures = [pool.submit(repeat, call, wanted) for call, wanted in zip(calls, expected, strict=True)]
+        return [future.result() for future in futures]
+
+
+def writes(model, sources, search):
+    return lambda: model.generate(**sources, **search).tolist()
+
+
+def test_searches_of_one_model_do_not_meet(kind):
+    model = pair(kind)
+    calls = [writes(model, sources, search) for sources, search in zip(SOURCES, SEARCHES, strict=True)]
+    assert in_threads(*calls) == [[], [], [], []]
+
+
+def test_losses_likelihoods_and_searches_of_one_model_do_not_meet(kind):
+    model, labels = pair(kind), target(3)
+
+    def loss():
+        return [float(part.detach()) for part in model.training_loss(**SOURCES[2], labels=labels)]
+
+    def likelihood():
+        return model.likelihood(**SOURCES[2], labels=labels, read_source=False)[0].tolist()
+
+    def alone():
+        return model.generate_alone(max_new_tokens=8).tolist()
+
+    def logits():
+        with torch.no_grad():
+            return model(**SOURCES[2], labels=labels).logits.tolist()
+
+    calls = [writes(model, SOURCES[0], SEARCHES[0]), loss, likelihood, alone, logits]
+    assert in_threads(*calls) == [[], [], [], [], []]
+
+
+def test_two_models_share_a_decoder(kind):
+    """Each has its own source and its own search, also while the other one runs."""
+    first = pair(kind)
+    second = pair(kind, encoder=pair("bert").encoder, decoder=first.decoder)
+    second.generation_config.num_beams, second.generation_config.max_new_tokens = 3, 6
+    if kind == "llama":
+        for layer in second.cross_attention.values():
+            torch.nn.init.normal_(layer.o_proj.weight, std=0.5)
+    calls = [writes(first, SOURCES[1], SEARCHES[0]), writes(second, SOURCES[2], {}), writes(first, SOURCES[0], {})]
+    assert len(calls[1]()[0]) == 7
+    assert in_threads(*calls) == [[], [], []]
+
+
+def test_executors_of_an_event_loop(kind):
+    model = pair(kind)
+    calls = [writes(model, sources, search) for sources, search in zip(SOURCES, SEARCHES, strict=True)]
+    expected = [call() for call in calls]
+
+    async def gather():
+        return await asyncio.gather(*(asyncio.to_thread(call) for call in calls * 3))
+
+    assert asyncio.run(gather()) == expected * 3
+
+
+class Asks(LogitsProcessor):
+    """Calls the model in the middle of a search of its own, as a callback of a training does."""
+
+    def __init__(self, ask):
+        self.ask, self.answers = ask, []
+
+    def __call__(self, input_ids, scores):
+        self.answers.append(self.ask())
+        return scores
+
+
+def test_a_search_within_a_search(kind):
+    model = pair(kind)
+    inner = writes(model, SOURCES[2], SEARCHES[2])
+    outer = writes(model, SOURCES[1], SEARCHES[0])
+    asks, wanted, expected = Asks(inner), inner(), outer()
+    found = model.generate(**SOURCES[1], **SEARCHES[0], logits_processor=LogitsProcessorList([asks])).tolist()
+    assert found == expected
+    assert asks.answers
+    assert all(answer == wanted for answer in asks.answers)
+
+
+def test_a_step_between_two_searches_reaches_the_second(kind):
+    """What a search keeps of the weights ends with it."""
+    model = pair(kind)
+    call = writes(model, SOURCES[1], SEARCHES[0])
+    call()
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.mul_(-1.5)
+    fresh = copy.deepcopy(model)
+    assert call() == writes(fresh, SOURCES[1], SEARCHES[0])()
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_read_sources_of_their_own(kind, again):
+    model = pair(kind)
+    copied = again(model)
+    calls = [writes(model, SOURCES[1], SEARCHES[0]), writes(copied, SOURCES[2], SEARCHES[0])]
+    assert calls[1]() == writes(model, SOURCES[2], SEARCHES[0])()
+    assert in_threads(*calls) == [[], []]
+
+
+def test_a_change_lasts_from_the_first_call_to_the_last():
+    module, log = torch.nn.Linear(1, 1), []
+
+    def make():
+        log.append("made")
+        return lambda: log.append("undone")
+
+    def another():
+        assert not is_inside("change")
+        with shared_change(module, "change", make):
+            assert is_inside("change")
+            entered.set()
+            leave.wait(60)
+
+    entered, leave = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        with shared_change(module, "change", make):
+            future = pool.submit(another)
+            assert entered.wait(60)
+        assert log == ["made"]
+        leave.set()
+        future.result()
+    assert log == ["made", "undone"]
+    assert not is_inside("change")
