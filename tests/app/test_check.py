@@ -41,3 +41,16 @@ def test_what_would_be_ignored_or_refused_later_is_said(word, said, settings_of)
     assert faults(settings_of("debug=tiny")) == []
     (fault,) = faults(settings_of("debug=tiny", word))
     assert said in fault
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"quantization_config": {"quant_method": "gptq"}}, "decoder=mine: its weights are quantized (gptq)"),
+        ({"activation_function": "gelu_newer"}, "decoder=mine: activation_function='gelu_newer'"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_trained_is_refused_by_name(change, said, settings_of, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"} | change))
+    (fault,) = faults(settings_of("decoder=gpt2", "decoder.name=mine", f"decoder.path={tmp_path}", "data=written"))
+    assert fault.startswith(said)

@@ -7,6 +7,7 @@ from warmstart.compatibility.matrix import Cell, try_cell
 DECODERS = [
     *("llama", "qwen3", "gemma3_text", "gpt_neox", "opt", "gpt_neo", "olmo2", "mistral", "phi3", "bloom", "falcon"),
     *("mamba", "bamba", "recurrent_gemma", "openai-gpt", "xlm", "big_bird", "deepseek_v3", "gemma3n_text", "gpt2"),
+    *("falcon_h1", "minimax"),
 ]
 ENCODERS = [
     *("bert", "roberta", "distilbert", "electra", "albert", "deberta-v2", "modernbert", "longformer", "big_bird"),

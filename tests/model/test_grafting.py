@@ -8,8 +8,10 @@ import transformers
 from tiny import IDS, TARGET_VOCABULARY, decoder_half, gap, half, source, target
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.compatibility.tiny_configs import tiny_config
 from warmstart.model.copying import copy_cross_attention
 from warmstart.model.cross_attention import Source
+from warmstart.model.decoders import decoder_class
 from warmstart.model.loss import Head
 
 HEADS = {"num_key_value_heads": 2, "head_dim": 8}
@@ -288,3 +290,32 @@ def test_a_prompt_needs_no_start_token_where_none_is_known():
     assert torch.equal(found[:, :2], prompt)
     with pytest.raises(ValueError, match="decoder_start_token_id"):
         model.generate(**source(), max_new_tokens=3)
+
+
+@pytest.mark.parametrize("kind", ["big_bird", "megatron-bert", "gpt_bigcode", "gpt2", "bart"])
+def test_a_decoder_object_loses_the_cross_attention_that_the_graft_replaces(kind, tmp_path):
+    config = tiny_config(kind)
+    config.is_decoder = config.add_cross_attention = True
+    config.multi_query = False  # GPTBigCode
+    decoder = transformers.AutoModelForCausalLM.from_config(config)
+    assert any("cross" in name or "encoder_attn" in name for name, _ in decoder.named_parameters())
+    joint = EncoderDecoderConfig(encoder=half("bert"), decoder=config, graft={"gate": "none"}, **IDS)
+    model = EncoderDecoderModel(joint, encoder=transformers.BertModel(half("bert")), decoder=decoder).eval()
+    assert not any("cross" in name or "encoder_attn" in name for name, _ in model.decoder.named_parameters())
+    loss = model(**source(), labels=target()).loss
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    model.save_pretrained(tmp_path)
+    again, info = EncoderDecoderModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    torch.testing.assert_close(again.eval()(**source(), labels=target()).loss, loss)
+
+
+def test_cross_attention_that_a_language_model_has_for_images_stays():
+    config = tiny_config("mllama")
+    decoder = decoder_class(config)(config)
+    before = set(decoder.state_dict())
+    joint = EncoderDecoderConfig(encoder=half("bert"), decoder=decoder.config, **IDS)
+    model = EncoderDecoderModel(joint, encoder=transformers.BertModel(half("bert")), decoder=decoder)
+    assert set(model.decoder.state_dict()) == before

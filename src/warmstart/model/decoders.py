@@ -18,7 +18,10 @@ UNSOUND = {
     "gpt_bigcode": "its cross-attention fails",
 }
 REFUSED = {
-    "prophetnet": "its output changes when it generates with a cache, in this release of transformers",
+    "prophetnet": (
+        "its relative attention mixes up heads and positions in transformers 5.23 and 5.24, so its output changes with "
+        "the length of the target"
+    ),
     "musicgen": "its language model generates codes of audio",
     "musicgen_melody": "its language model generates codes of audio",
     "whisper": "it transcribes speech, whose states it expects in its own way",
@@ -91,6 +94,18 @@ def check_cross_attention(decoder: PreTrainedModel) -> None:
             "have no effect. Build it from a config with is_decoder=True and add_cross_attention=True, or name its "
             "checkpoint and let from_encoder_decoder_pretrained build it."
         )
+
+
+def drop_own_cross_attention(decoder: PreTrainedModel) -> None:
+    """Remove the cross-attention of a decoder that gets it grafted, in place: it would be saved and never train.
+
+    A language model inside a multimodal one, which reads images through cross-attention (Mllama), keeps that.
+    """
+    if "encoder_hidden_states" not in inspect.signature(decoder.forward).parameters:
+        return
+    for module in list(decoder.modules()):
+        for name in [name for name, _ in module.named_children() if "cross" in name or name.startswith("encoder_attn")]:
+            delattr(module, name)
 
 
 def check_widths(config: Any) -> None:

@@ -16,6 +16,8 @@ from transformers import (
     PreTrainedModel,
 )
 
+from warmstart.model.pretrained import load_pretrained
+
 _NO_ENCODER_OF_ITS_OWN = {
     "fsmt": "its encoder is no model that could be loaded, saved or configured by itself",
 }
@@ -70,7 +72,7 @@ def load_encoder(path: str, config: PreTrainedConfig, **kwargs: Any) -> tuple[Pr
     model_class = _class_to_build(config)
     if _takes_pooling_flag(model_class):
         kwargs.setdefault("add_pooling_layer", False)
-    model, info = model_class.from_pretrained(path, config=config, output_loading_info=True, **kwargs)
+    model, info = load_pretrained(model_class, path, config=config, **kwargs)
     inside = _encoder_inside(model)
     missing = set(info["missing_keys"])
     if inside is not model:

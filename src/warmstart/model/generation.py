@@ -32,8 +32,9 @@ from warmstart.model.special_ids import SPECIAL_IDS, sync_special_ids
 _GENERATIONS = ("use_cache", "output_attentions", "output_hidden_states", "return_dict", "labels", *CACHE_NAMES)
 
 
-# RWKV's state gives other ids than none, xLSTM's cannot be reordered (transformers 5.23).
-_NO_CACHE_FROM_BEAMS = {"rwkv": 1, "xlstm": 2}
+# RWKV's state gives other ids than none; xLSTM's cannot be reordered with the beams, and of MiniMax' cache the linear
+# attention's part is not (transformers 5.23 and 5.24).
+_NO_CACHE_FROM_BEAMS = {"rwkv": 1, "xlstm": 2, "minimax": 2}
 
 _log = logging.getLogger(__name__)
 

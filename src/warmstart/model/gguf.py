@@ -14,6 +14,7 @@ from filelock import FileLock
 from warmstart.atomic import replacing_folder
 from warmstart.cache import cache_root
 from warmstart.errors import UserError
+from warmstart.model.adapters import NO_ADAPTER
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +43,10 @@ def _convert(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+        # An adapter that lies in the folder is not the file's.
+        loaded = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, trust_remote_code=False, adapter_kwargs=dict(NO_ADAPTER)
+        )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
     except ImportError as error:
         raise UserError(f"{file}: reading GGUF needs two more packages: pip install gguf accelerate") from error

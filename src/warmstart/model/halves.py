@@ -18,6 +18,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from warmstart.errors import UserError
+from warmstart.model.adapters import check_adapter
 from warmstart.model.attention import use_lean_dropout
 from warmstart.model.config import refuse_kernels
 from warmstart.model.copying import copy_cross_attention
@@ -28,6 +29,7 @@ from warmstart.model.loading import load_halves
 from warmstart.model.lora import add_lora
 from warmstart.model.modeling import EncoderDecoderModel
 from warmstart.model.padding import POSITIONS_BEHIND_PAD
+from warmstart.model.pretrained import check_trainable
 from warmstart.model.settings import (
     Attention,
     BridgeSettings,
@@ -108,6 +110,7 @@ def half_config(
     if settings.weights is Weights.pretrained:
         path = resolve_path(settings.path)  # which may have to write: a full disk is no fault of the file
         try:
+            check_adapter(path, {"revision": settings.revision})
             config = AutoConfig.from_pretrained(path, revision=settings.revision, trust_remote_code=False)
             refuse_kernels(config)
         except UserError:
@@ -280,6 +283,7 @@ def _config_of_type(settings: HalfSettings, role: Role, vocab_size: int | None, 
 def _check_role(config: PreTrainedConfig, settings: HalfSettings, role: Role) -> None:
     try:
         (encoder_class if role == "encoder" else decoder_class)(config)
+        check_trainable(config)
     except ValueError as error:
         raise UserError(f"{role}={settings.name}: {error}") from None
 

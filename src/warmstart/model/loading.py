@@ -8,10 +8,12 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from warmstart.model.adapters import check_adapter, hub_arguments
 from warmstart.model.config import EncoderDecoderConfig, refuse_kernels
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import encoder_class, load_encoder
 from warmstart.model.keywords import unknown_keyword
+from warmstart.model.pretrained import check_trainable, load_pretrained
 
 # A sequence-to-sequence checkpoint (BART, Pegasus, Marian) names its embeddings once, for both of its halves.
 SHARED_EMBEDDINGS = {r"^model\.shared\.": "model.decoder.embed_tokens.", r"^shared\.": "decoder.embed_tokens."}
@@ -75,9 +77,7 @@ def load_halves(
     if encoder is None:
         encoder, encoder_missing = load_encoder(str(encoder_path), encoder_config, **encoder_kwargs)
     if decoder is None:
-        decoder, info = model_class.from_pretrained(
-            decoder_path, config=decoder_config, output_loading_info=True, **decoder_kwargs
-        )
+        decoder, info = load_pretrained(model_class, str(decoder_path), config=decoder_config, **decoder_kwargs)
         decoder_missing = _without_tied_output(decoder, set(info["missing_keys"]))
     return Halves(encoder, decoder, encoder_missing, decoder_missing), joint
 
@@ -113,8 +113,10 @@ def _take(kwargs: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 def _config_of(path: str | None, kwargs: dict[str, Any]) -> tuple[PreTrainedConfig, dict[str, Any]]:
     """The given config object, or the checkpoint's with every argument that it knows applied to it."""
+    check_adapter(path, hub_arguments(kwargs))
     config = kwargs.pop("config", None)
     if config is not None:
+        check_trainable(config)
         return config, kwargs
     # These are no fields of a config, or have to reach from_pretrained as well.
     kept = {name: value for name, value in kwargs.items() if name in SHARED_ARGUMENTS or name == "trust_remote_code"}
@@ -122,4 +124,5 @@ def _config_of(path: str | None, kwargs: dict[str, Any]) -> tuple[PreTrainedConf
     rest = {name: value for name, value in kwargs.items() if name not in kept}
     config, unused = AutoConfig.from_pretrained(str(path), return_unused_kwargs=True, **hub, **rest)
     refuse_kernels(config)
+    check_trainable(config)
     return config, kept | {name: value for name, value in unused.items() if name not in kept}

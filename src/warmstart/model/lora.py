@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from warmstart.errors import UserError
+from warmstart.model.adapters import unload_adapters
 from warmstart.model.decoders import cross_attention_modules
 from warmstart.model.grafting import outermost_lists
 
@@ -49,13 +50,7 @@ def merge_lora(model: Any) -> None:
     """Add each adapter to the matrix beside it and remove it, in place: names and shapes as they were pretrained."""
     if model.config.lora is None:
         return
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, BaseTunerLayer):
-                child.merge()
-                setattr(parent, name, child.get_base_layer())
+    unload_adapters(model)
     model.config.lora = None
 
 

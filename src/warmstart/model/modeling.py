@@ -28,6 +28,7 @@ from warmstart.model.decoders import (
     check_widths,
     cross_attention_modules,
     decoder_class,
+    drop_own_cross_attention,
 )
 from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class, states_width
 from warmstart.model.generation import PairGeneration
@@ -47,13 +48,14 @@ from warmstart.model.padding import (
     mask_of_shifted,
     shift_right,
 )
+from warmstart.model.pair_loading import PairLoading
 from warmstart.model.resizing import resize_token_embeddings
 from warmstart.model.shared_source import FoldBeams, mask_of_sources, weights_by_row
 from warmstart.model.sharing import keep_pretrained, shared_across_halves, sharing_map
 from warmstart.model.special_ids import sync_special_ids
 
 
-class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGeneration, GenerationMixin):
+class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneration, GenerationMixin):
     """An encoder and a decoder joined by the decoder's cross-attention.
 
     Build it from a ``config`` (untrained), from ``encoder`` and ``decoder`` objects, with
@@ -116,6 +118,8 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
         self._head: Head | None = None
         self._call = CallState()
         if config.graft is not None:
+            drop_own_cross_attention(decoder)
+            drop_pooler(decoder.base_model)  # BigBird's causal language model has one
             # The joint model's own child: the pretrained decoder's keys stay what they were.
             self.cross_attention = graft(decoder, config.graft, config.decoder.hidden_size, self._call)
             self.cross_attention.to(dtype)

@@ -6,11 +6,15 @@ BERT, ELECTRA, DistilBERT, ALBERT, MPNet and GPT-2 number positions from the fir
 wrong positions. Rotating each row until its padding is on the right makes every encoder right, whatever its positions.
 """
 
+import logging
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
+
+_log = logging.getLogger(__name__)
 
 
 def shift_right(labels_BT: Tensor, pad_token_id: int, decoder_start_token_id: int) -> Tensor:
@@ -71,6 +75,27 @@ def _can_read() -> bool:
     return not (torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
+# Their states depend on what stands under the padding, or on how much of it there is (transformers 5.23 and 5.24).
+READS_PADDING = {
+    "fnet": "its Fourier transform mixes all positions",
+    "nystromformer": "its landmarks are means over all positions",
+    "yoso": "its hashes take in all positions",
+    "mobilebert": "its embeddings take in the next position",
+    "convbert": "its convolutions take in the next positions",
+    "funnel": "its pooling takes in the next positions",
+}
+
+
+@cache
+def _warn_of_padding(kind: str) -> None:
+    _log.warning(
+        "A batch is padded, and the states of a %s encoder change with the padding: %s. Give it sources of one length, "
+        "or one source at a time (data.batch.size=1).",
+        kind,
+        READS_PADDING[kind],
+    )
+
+
 def left_padding(attention_mask: Tensor | None) -> Tensor | None:
     """Leading masked columns of each row (B,), or None where no row has any. Reads one value back from the device."""
     if attention_mask is None or attention_mask.dim() != 2:
@@ -82,6 +107,9 @@ def left_padding(attention_mask: Tensor | None) -> Tensor | None:
 
 def encode_right_padded(encoder: Any, inputs: dict[str, Any], attention_mask: Tensor | None) -> Any:
     """Run ``encoder`` on ``inputs``; left-padded rows are rotated to the right of their padding, their results back."""
+    kind = encoder.config.model_type
+    if kind in READS_PADDING and attention_mask is not None and _can_read() and not bool(attention_mask.all()):
+        _warn_of_padding(kind)
     offset_B = None if "position_ids" in inputs else left_padding(attention_mask)
     if offset_B is None or attention_mask is None:
         return encoder(**inputs, return_dict=True)
