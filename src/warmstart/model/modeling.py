@@ -4,6 +4,7 @@
 
 Names, arguments, outputs and state-dict keys are those of ``transformers.EncoderDecoderModel``; where that class is
 right the numbers are equal, and checkpoints move both ways. docs/decisions.md lists where this one differs on purpose.
+Importing this module changes what transformers' auto classes open: :mod:`warmstart.model.auto_classes`.
 
 Shapes: B batch, S source length, T target length, H width, V decoder vocabulary, N label positions.
 """
@@ -13,11 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSeq2SeqLM, GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from warmstart.model.activations import fuse_activations
+from warmstart.model.auto_classes import register
 from warmstart.model.config import EncoderDecoderConfig, use_config
 from warmstart.model.cross_attention import CrossAttention, Reader, Source
 from warmstart.model.decoders import (
@@ -387,5 +389,4 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
         return value[0] if isinstance(value, list) else value
 
 
-# AutoConfig now reads such checkpoints into our config; this keeps AutoModelForSeq2SeqLM opening them.
-AutoModelForSeq2SeqLM.register(EncoderDecoderConfig, EncoderDecoderModel, exist_ok=True)
+register(EncoderDecoderModel)
