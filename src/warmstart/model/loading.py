@@ -33,7 +33,7 @@ class Halves:
 
 
 def load_halves(
-    encoder_path: str | None, decoder_path: str | None, kwargs: dict[str, Any]
+    encoder_path: str | None, decoder_path: str | None, kwargs: dict[str, Any], model_args: tuple[Any, ...] = ()
 ) -> tuple[Halves, dict[str, Any]]:
     """Load both halves; also the arguments left over for the joint config.
 
@@ -68,7 +68,7 @@ def load_halves(
         grafted = joint.get("graft") is not None or not has_own_cross_attention(decoder_config)
         make_decoder(decoder_config, grafted=grafted)
     if encoder is None:
-        encoder, encoder_missing = load_encoder(str(encoder_path), encoder_config, **encoder_kwargs)
+        encoder, encoder_missing = load_encoder(str(encoder_path), encoder_config, *model_args, **encoder_kwargs)
     if decoder is None:
         decoder, info = model_class.from_pretrained(
             decoder_path, config=decoder_config, output_loading_info=True, **decoder_kwargs

@@ -20,6 +20,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from warmstart.model.activations import fuse_activations
 from warmstart.model.auto_classes import register
+from warmstart.model.call_checks import requested_outputs, warn_of_copied_labels
 from warmstart.model.config import EncoderDecoderConfig, use_config
 from warmstart.model.cross_attention import CrossAttention, Reader, Source
 from warmstart.model.decoders import (
@@ -138,6 +139,7 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
         cls,
         encoder_pretrained_model_name_or_path: str | None = None,
         decoder_pretrained_model_name_or_path: str | None = None,
+        *model_args: Any,
         **kwargs: Any,
     ) -> "EncoderDecoderModel":
         """Warm-start from two checkpoints (hub ids or folders).
@@ -145,13 +147,14 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
         Keyword arguments beginning with ``encoder_`` and ``decoder_`` go to that half (to its config where it knows
         them, else to its ``from_pretrained``); ``encoder_model``, ``decoder_model``, ``encoder_config`` and
         ``decoder_config`` take objects; ``dtype``, ``revision`` and ``attn_implementation`` without a prefix go to both
-        halves, any other to the joint config.
+        halves, any other to the joint config. ``model_args`` go to the encoder's ``from_pretrained``, as transformers
+        has it.
 
         Raises:
             ValueError: a half is missing, or cannot serve; a decoder is refused before any weight is loaded.
         """
         halves, joint = load_halves(
-            encoder_pretrained_model_name_or_path, decoder_pretrained_model_name_or_path, kwargs
+            encoder_pretrained_model_name_or_path, decoder_pretrained_model_name_or_path, kwargs, model_args
         )
         return cls.from_halves(halves, joint)
 
@@ -284,8 +287,8 @@ class EncoderDecoderModel(PreTrainedModel, NewParameters, LabelLosses, PairGener
         Returns:
             ``Seq2SeqLMOutput`` with logits (B, T, V), or a tuple where ``return_dict`` is False.
         """
-        outputs = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
-        outputs = {name: value for name, value in outputs.items() if value is not None}
+        outputs = requested_outputs(self, output_attentions, output_hidden_states)
+        warn_of_copied_labels(self, decoder_input_ids, labels)
         decoder_kwargs = {k.removeprefix("decoder_"): v for k, v in kwargs.items() if k.startswith("decoder_")}
         encoder_kwargs = {k: v for k, v in kwargs.items() if not k.startswith("decoder_")}
 
