@@ -1,21 +1,26 @@
 """Any pretrained encoder x any pretrained decoder, joined, fine-tuned and judged honestly.
 
-    from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+    from warmstart import EncoderDecoderConfig, EncoderDecoderModel, use_in_auto_classes
 
-The two names load torch and transformers on first use, so that ``run.py --help`` stays instant.
+These names load torch and transformers on first use, so that ``run.py --help`` stays instant.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from warmstart.model.auto_classes import use_in_auto_classes
     from warmstart.model.config import EncoderDecoderConfig
     from warmstart.model.modeling import EncoderDecoderModel
 
 __version__ = "0.1.0"
-__all__ = ["EncoderDecoderConfig", "EncoderDecoderModel", "__version__"]
+__all__ = ["EncoderDecoderConfig", "EncoderDecoderModel", "__version__", "use_in_auto_classes"]
 
-_HOME = {"EncoderDecoderConfig": "warmstart.model.config", "EncoderDecoderModel": "warmstart.model.modeling"}
+_HOME = {
+    "EncoderDecoderConfig": "warmstart.model.config",
+    "EncoderDecoderModel": "warmstart.model.modeling",
+    "use_in_auto_classes": "warmstart.model.auto_classes",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -51,3 +51,12 @@ def test_the_control_is_the_mean_over_other_documents_summaries(references):
         assert found[i] == pytest.approx(np.mean(others), abs=1.5)
     part = shuffled_document(texts, texts, shuffles=400, seed=0, rows=np.array([2]))["rouge1"]
     assert part == pytest.approx(found[[2]])
+
+
+def test_shuffles_of_neighbouring_seeds_are_not_the_same():
+    drawn = {tuple(derangement(30, seed, shuffle)) for seed in (1, 2, 3) for shuffle in range(5)}
+    assert len(drawn) == 15
+    texts = [f"w{i}" if i % 3 else "same" for i in range(30)]
+    means = [shuffled_document(texts, texts, shuffles=1, seed=seed)["rouge1"] for seed in (1, 2)]
+    both = shuffled_document(texts, texts, shuffles=2, seed=1)["rouge1"]
+    assert not np.allclose(both, np.mean(means, axis=0))

@@ -92,3 +92,15 @@ def test_only_what_the_search_knows_is_passed():
     assert sampled["top_p"] == 0.9
     assert sampled["min_new_tokens"] == 2
     assert generation_kwargs(GenerationSettings())["length_penalty"] == 1.0
+
+
+def test_neighbouring_seeds_share_no_draws(model):
+    sampled = GenerationSettings(num_beams=1, do_sample=True, max_new_tokens=8, min_new_tokens=8)
+
+    def texts(seed):
+        batches = (row | {"index": torch.tensor([i])} for i, row in enumerate(loader([0] * 6, 1)))
+        return list(summarize_batches(model, batches, Ids(), sampled, seed=seed).values())
+
+    first, second = texts(1), texts(2)
+    assert first == texts(1)
+    assert len({*first, *second}) == 12

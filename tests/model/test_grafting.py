@@ -98,9 +98,10 @@ def test_every_new_part_gets_a_gradient(model):
     assert {name for name in model.new_parameter_names() if name not in found or not found[name].abs().sum()} == set()
 
 
-def test_gradient_checkpointing_changes_no_gradient(model):
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing_changes_no_gradient(model, reentrant):
     plain = gradients(model.train())
-    model.activation_checkpointing_enable()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
     torch.testing.assert_close(gradients(model), plain)
 
 

@@ -137,6 +137,7 @@ def test(
     from warmstart.model.dtypes import computing_in
     from warmstart.model.halves import parameter_counts
     from warmstart.ranks import failing_together, of_all_ranks, rank_and_world_size
+    from warmstart.seeding import seed_of
     from warmstart.training.allocator import keep_freed_memory
     from warmstart.training.loggers import log_result
 
@@ -190,7 +191,7 @@ def test(
     likely, alone = None, None
     if settings.evaluation.control_samples != 0:
         likely = in_order(of_rank for _, of_rank, _ in shares)
-        torch.manual_seed(settings.seed)  # a search that samples; not what the batches before have left
+        torch.manual_seed(seed_of(settings.seed, len(examples)))  # where the search samples: as one more example
         with computing_in(model, dtype), torch.inference_mode():
             (alone,) = tokenizers.decode(model.generate_alone(**generation_kwargs(settings.generation))[:, 1:])
     judgement = judge(

@@ -11,11 +11,14 @@ import numpy as np
 from warmstart.evaluation.rouge import rouge_scores
 
 
-def derangement(n: int, seed: int) -> np.ndarray:
-    """A permutation of ``n`` in which nothing stays in place (n >= 2): a random cycle (Sattolo's algorithm)."""
+def derangement(n: int, seed: int, shuffle: int = 0) -> np.ndarray:
+    """Draw a permutation of ``n`` in which nothing stays in place (n >= 2): a random cycle (Sattolo's algorithm).
+
+    The derangements of one ``seed`` are numbered by ``shuffle``; no other seed draws them again.
+    """
     if n < 2:
         raise ValueError(f"A control needs at least two examples, got {n}.")
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng([seed, shuffle])
     order = np.arange(n)
     for i in range(n - 1, 0, -1):
         j = int(generator.integers(0, i))
@@ -34,6 +37,6 @@ def shuffled_document(
     wanted = [references[int(i)] for i in rows]
     runs = []
     for shuffle in range(shuffles):
-        others = derangement(len(predictions), seed + shuffle)[rows]
+        others = derangement(len(predictions), seed, shuffle)[rows]
         runs.append(rouge_scores([predictions[int(i)] for i in others], wanted))
     return {kind: np.mean([run[kind] for run in runs], axis=0) for kind in runs[0]}

@@ -9,6 +9,7 @@ import torch
 from warmstart.evaluation.kept_summaries import KeptSummaries
 from warmstart.evaluation.settings import GenerationSettings
 from warmstart.model.packed import packed_matrices
+from warmstart.seeding import seed_of
 
 
 def generation_kwargs(settings: GenerationSettings) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def summarize_batches(
     """Summaries by the batches' ``index``.
 
     ``progress`` is told how many examples each batch finished, ``kept`` is given each summary. Where the search
-    samples, each batch draws from ``seed`` and its own first example, so that it does not matter which batches came
+    samples, each batch is seeded by ``seed`` and its own first example, so that it does not matter which batches came
     before, or went to another rank.
     """
     device = model.device if device is None else torch.device(device)
@@ -51,7 +52,7 @@ def summarize_batches(
         with packed_matrices(model.decoder):  # one layout for all batches
             for batch in loader:
                 if generation.do_sample:
-                    torch.manual_seed(seed + int(batch["index"].min()))
+                    torch.manual_seed(seed_of(seed, int(batch["index"].min())))
                 ids = model.generate(
                     batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device), **kwargs
                 )

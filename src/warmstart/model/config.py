@@ -94,9 +94,6 @@ def refuse_kernels(*configs: Any) -> None:
             )
 
 
-AutoConfig.register(EncoderDecoderConfig.model_type, EncoderDecoderConfig, exist_ok=True)
-
-
 def use_config(half: PreTrainedModel, config: PreTrainedConfig) -> None:
     """Let ``config`` be the half's, so that a later change reaches the joint config, the half and its layers alike.
 

@@ -74,24 +74,34 @@ class CrossAttention(GradientCheckpointingLayer):
 
     def _read(self, hidden: Tensor, source: Source) -> Tensor:
         if hidden.dim() == 3 and hidden.shape[-1] == self.shape.width:
-            return hidden + self(hidden, source)
+            return hidden + self._added(hidden, source)
         if hidden.dim() == 3:  # side by side: (R, T, streams x H)
             return self._read(hidden.unflatten(-1, (-1, self.shape.width)), source).flatten(2)
         if hidden.dim() == 4 and self.shape.streams == "inner":  # hyper-connections: (R, T, streams, H)
-            return hidden + self(hidden.mean(dim=2), source)[:, :, None]
+            return hidden + self._added(hidden.mean(dim=2), source)[:, :, None]
         if hidden.dim() == 4 and self.shape.streams == "first":  # alternating updates: (streams, R, T, H), one active
-            read = self(hidden[self.shape.active], source)
+            read = self._added(hidden[self.shape.active], source)
             active = torch.arange(len(hidden), device=hidden.device) == self.shape.active
             return hidden + active[:, None, None, None] * read
         raise TypeError(
             f"The decoder layer before cross-attention {self.index} gives {hidden.dim()} dimensions, not 3."
         )
 
-    def forward(self, hidden_RTH: Tensor, source: Source) -> Tensor:
-        """What the source adds to ``hidden`` (R, T, H)."""
-        kept = source.kept
+    def _added(self, hidden_RTH: Tensor, source: Source) -> Tensor:
+        # The states as an argument of their own: reentrant checkpointing looks for gradients in plain tensors only.
+        added: Tensor = self(hidden_RTH, source.states_BSE, source.mask_BS, source.kept)
+        return added
+
+    def forward(
+        self,
+        hidden_RTH: Tensor,
+        states_BSE: Tensor,
+        mask_BS: Tensor | None = None,
+        kept: dict[int, tuple[Tensor, Tensor]] | None = None,
+    ) -> Tensor:
+        """What the source adds to ``hidden`` (R, T, H); the others are the fields of a :class:`Source`."""
         if kept is None or self.index not in kept:
-            keys_BKSD, values_BKSD = self._keys_and_values(source.states_BSE)
+            keys_BKSD, values_BKSD = self._keys_and_values(states_BSE)
             if kept is not None:
                 # Every step reads them: bmm took six times as long for them as views of (B, S, K, D) (bf16, a CPU).
                 keys_BKSD, values_BKSD = keys_BKSD.contiguous(), values_BKSD.contiguous()
@@ -103,7 +113,7 @@ class CrossAttention(GradientCheckpointingLayer):
         queries = self.q_proj(self.norm(hidden_RTH)).view(sources, -1, self.shape.heads, self.shape.head_width)
         if self.shape.normed_heads:
             queries = self.q_norm(queries)
-        mask = None if source.mask_BS is None else (source.mask_BS != 0)[:, None, None, :]
+        mask = None if mask_BS is None else (mask_BS != 0)[:, None, None, :]
         queries_BNTD = queries.transpose(1, 2)
         if serves(queries_BNTD, keys_BKSD, mask):
             read = read_by_few(queries_BNTD, keys_BKSD, values_BKSD, mask)

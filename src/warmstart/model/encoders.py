@@ -67,12 +67,14 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     return _encoder_inside(model_class._from_config(config, **kwargs))
 
 
-def load_encoder(path: str, config: PreTrainedConfig, **kwargs: Any) -> tuple[PreTrainedModel, set[str]]:
+def load_encoder(
+    path: str, config: PreTrainedConfig, *model_args: Any, **kwargs: Any
+) -> tuple[PreTrainedModel, set[str]]:
     """Load the encoder of a checkpoint; also the names of parameters that the checkpoint did not hold."""
     model_class = _class_to_build(config)
-    if _takes_pooling_flag(model_class):
+    if _takes_pooling_flag(model_class) and not model_args:  # the first of them is that flag
         kwargs.setdefault("add_pooling_layer", False)
-    model, info = load_pretrained(model_class, path, config=config, **kwargs)
+    model, info = load_pretrained(model_class, path, *model_args, config=config, **kwargs)
     inside = _encoder_inside(model)
     missing = set(info["missing_keys"])
     if inside is not model:

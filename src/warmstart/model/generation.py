@@ -26,6 +26,13 @@ from warmstart.model.few_queries import few_queries
 from warmstart.model.packed import packed_matrices
 from warmstart.model.padding import infer_source_mask, mask_of_batch
 from warmstart.model.shared_source import SourceCache
+from warmstart.model.source_options import (
+    WITHOUT_SOURCE,
+    chosen_source_options,
+    option,
+    reading_source,
+    refuse_options_in_config,
+)
 from warmstart.model.special_ids import SPECIAL_IDS, sync_special_ids
 
 # Arguments of an encoder's forward that, given to generate, mean generation.
@@ -54,11 +61,6 @@ def _exchanged_config(decoder: Any, generation_config: Any) -> Iterator[None]:
             decoder.generation_config = own
 
 
-def _option(name: str, default: Any, model: Any, generation_config: Any, kwargs: dict[str, Any]) -> Any:
-    chosen = kwargs.get(name, getattr(generation_config or model.generation_config, name, None))
-    return default if chosen is None else chosen
-
-
 class PairGeneration(GenerationMixin):
     """What differs from ``GenerationMixin`` when source and target have different ids for pad, start and end."""
 
@@ -73,6 +75,7 @@ class PairGeneration(GenerationMixin):
 
     def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """transformers' ``generate`` with ids from ``config`` and the source's padding from the encoder's side."""
+        refuse_options_in_config(self.config, generation_config)
         sync_special_ids(self.config, self.generation_config)
         if generation_config is not None:
             for name in SPECIAL_IDS:
@@ -81,6 +84,7 @@ class PairGeneration(GenerationMixin):
         if "cache" in kwargs:
             past = one_cache(kwargs.pop("cache"), kwargs.pop("past_key_values", None))
             kwargs[CACHE_NAMES[0]] = past
+        of_source = chosen_source_options(self, generation_config, kwargs)
         kwargs = self._accepted_by_encoder(kwargs)
         encoded = kwargs.get("encoder_outputs") or (None,)
         given = inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds"), encoded[0]
@@ -88,8 +92,8 @@ class PairGeneration(GenerationMixin):
             kwargs["attention_mask"] = mask
         if self.config.graft is not None:
             with self._made_fast():
-                return self._generate_grafted(inputs, generation_config, kwargs)
-        chosen = _option("cache_implementation", None, self, generation_config, kwargs)
+                return self._generate_grafted(inputs, generation_config, kwargs, of_source)
+        chosen = option("cache_implementation", None, self, generation_config, kwargs)
         flex = self.decoder.config._attn_implementation == "flex_attention"  # its masks know rows, not sources
         shares_source = chosen in (None, "dynamic") and not flex
         if not shares_source:
@@ -115,11 +119,10 @@ class PairGeneration(GenerationMixin):
         return decode(self, *args, **kwargs)
 
     @torch.no_grad()
-    def _generate_grafted(self, inputs: Tensor | None, generation_config: Any, kwargs: dict[str, Any]) -> Any:
+    def _generate_grafted(
+        self, inputs: Tensor | None, generation_config: Any, kwargs: dict[str, Any], of_source: dict[str, Any]
+    ) -> Any:
         """The decoder's own ``generate`` (its caches, its positions) while its grafted layers read the source."""
-        for name in ("encoder_repetition_penalty", "encoder_no_repeat_ngram_size"):
-            if kwargs.get(name, getattr(generation_config or self.generation_config, name, None)) not in (None, 0, 1.0):
-                raise ValueError(f"{name} reads source ids as target ids; it cannot serve two vocabularies.")
         mask_BS = kwargs.pop("attention_mask", None)
         taken = inspect.signature(self.encoder.forward).parameters
         of_encoder = {name: kwargs.pop(name) for name in list(kwargs) if name in taken and name not in _GENERATIONS}
@@ -130,16 +133,17 @@ class PairGeneration(GenerationMixin):
             if mask_BS is None and "input_ids" in of_encoder:
                 mask_BS = infer_source_mask(of_encoder["input_ids"], self.config.encoder)
             encoded = self._encode(attention_mask=mask_BS, **of_encoder)
+        kwargs |= reading_source(of_source, of_encoder.get("input_ids"), kwargs)
         source = Source(self._project(encoded[0]), mask_BS, kept={})
         ids, mask = kwargs.pop("decoder_input_ids", None), kwargs.pop("decoder_attention_mask", None)
-        start = _option("decoder_start_token_id", None, self, generation_config, kwargs)
+        start = option("decoder_start_token_id", None, self, generation_config, kwargs)
         kwargs.pop("decoder_start_token_id", None)
         if ids is None:
             ids = self._start_ids(len(source.states_BSE), start)
         elif start is not None:
             ids, mask = self._behind_start(ids, mask, start)
         kind = self.config.decoder.model_type
-        beams = _option("num_beams", 1, self, generation_config, kwargs)
+        beams = option("num_beams", 1, self, generation_config, kwargs)
         if kind in _NO_CACHE_FROM_BEAMS and beams >= _NO_CACHE_FROM_BEAMS[kind]:
             _log.info("A %s decoder generates without its cache here: it would change the result.", kind)
             kwargs["use_cache"] = False
@@ -170,11 +174,14 @@ class PairGeneration(GenerationMixin):
 
     def generate_alone(self, **kwargs: Any) -> Tensor:
         """What the decoder writes without a source: one row of ids (1, T), its cross-attention skipped."""
+        refuse_options_in_config(self.config, kwargs.get("generation_config"))
+        kwargs |= WITHOUT_SOURCE
         if self.config.graft is not None:
             sync_special_ids(self.config, self.generation_config)
             ids = self._start_ids(1)
             with uncompiled(self), self._call.during(source=None):
-                return self._generate_by_decoder(ids, torch.ones_like(ids), None, kwargs)
+                generation_config = kwargs.pop("generation_config", None)
+                return self._generate_by_decoder(ids, torch.ones_like(ids), generation_config, kwargs)
         shape = (1, 1, states_width(self.config.encoder))
         nothing = torch.zeros(shape, device=self.decoder.device, dtype=self.decoder.dtype)
         with self._call.during(reads_source=False):

@@ -36,7 +36,7 @@ class Halves:
 
 
 def load_halves(
-    encoder_path: str | None, decoder_path: str | None, kwargs: dict[str, Any]
+    encoder_path: str | None, decoder_path: str | None, kwargs: dict[str, Any], model_args: tuple[Any, ...] = ()
 ) -> tuple[Halves, dict[str, Any]]:
     """Load both halves; also the arguments left over for the joint config.
 
@@ -75,7 +75,7 @@ def load_halves(
         grafted = joint.get("graft") is not None or not has_own_cross_attention(decoder_config)
         make_decoder(decoder_config, grafted=grafted)
     if encoder is None:
-        encoder, encoder_missing = load_encoder(str(encoder_path), encoder_config, **encoder_kwargs)
+        encoder, encoder_missing = load_encoder(str(encoder_path), encoder_config, *model_args, **encoder_kwargs)
     if decoder is None:
         decoder, info = load_pretrained(model_class, str(decoder_path), config=decoder_config, **decoder_kwargs)
         decoder_missing = _without_tied_output(decoder, set(info["missing_keys"]))

@@ -4,6 +4,7 @@
 
 Names, arguments, outputs and state-dict keys are those of ``transformers.EncoderDecoderModel``; where that class is
 right the numbers are equal, and checkpoints move both ways. docs/decisions.md lists where this one differs on purpose.
+Importing this module changes what transformers' auto classes open: :mod:`warmstart.model.auto_classes`.
 
 Shapes: B batch, S source length, T target length, H width, V decoder vocabulary, N label positions.
 """
@@ -13,12 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSeq2SeqLM, GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from warmstart.model.activations import fuse_activations
+from warmstart.model.auto_classes import register
 from warmstart.model.cache_names import CACHE_NAMES, cache_of, one_cache
+from warmstart.model.call_checks import requested_outputs, warn_of_copied_labels
 from warmstart.model.call_state import CallState, Source
 from warmstart.model.config import EncoderDecoderConfig, use_config
 from warmstart.model.cross_attention import CrossAttention
@@ -141,6 +144,7 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
         cls,
         encoder_pretrained_model_name_or_path: str | None = None,
         decoder_pretrained_model_name_or_path: str | None = None,
+        *model_args: Any,
         **kwargs: Any,
     ) -> "EncoderDecoderModel":
         """Warm-start from two checkpoints (hub ids or folders).
@@ -148,13 +152,14 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
         Keyword arguments beginning with ``encoder_`` and ``decoder_`` go to that half (to its config where it knows
         them, else to its ``from_pretrained``); ``encoder_model``, ``decoder_model``, ``encoder_config`` and
         ``decoder_config`` take objects; ``dtype``, ``revision`` and ``attn_implementation`` without a prefix go to both
-        halves, any other to the joint config.
+        halves, any other to the joint config. ``model_args`` go to the encoder's ``from_pretrained``, as transformers
+        has it.
 
         Raises:
             ValueError: a half is missing, or cannot serve; a decoder is refused before any weight is loaded.
         """
         halves, joint = load_halves(
-            encoder_pretrained_model_name_or_path, decoder_pretrained_model_name_or_path, kwargs
+            encoder_pretrained_model_name_or_path, decoder_pretrained_model_name_or_path, kwargs, model_args
         )
         return cls.from_halves(halves, joint)
 
@@ -292,8 +297,8 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
         Returns:
             ``Seq2SeqLMOutput`` with logits (B, T, V), or a tuple where ``return_dict`` is False.
         """
-        outputs = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
-        outputs = {name: value for name, value in outputs.items() if value is not None}
+        outputs = requested_outputs(self, output_attentions, output_hidden_states)
+        warn_of_copied_labels(self, decoder_input_ids, labels)
         past = one_cache(cache, past_key_values)
         encoder_kwargs, decoder_kwargs = split_kwargs(self, kwargs)
 
@@ -398,5 +403,4 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
         return value[0] if isinstance(value, list) else value
 
 
-# AutoConfig now reads such checkpoints into our config; this keeps AutoModelForSeq2SeqLM opening them.
-AutoModelForSeq2SeqLM.register(EncoderDecoderConfig, EncoderDecoderModel, exist_ok=True)
+register(EncoderDecoderModel)

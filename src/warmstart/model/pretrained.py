@@ -33,14 +33,18 @@ def check_trainable(config: PreTrainedConfig) -> None:
                 )
 
 
-def load_pretrained(model_class: Any, path: str, **kwargs: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+def load_pretrained(
+    model_class: Any, path: str, *model_args: Any, **kwargs: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Load a checkpoint, with its adapter merged; also transformers' report on missing and unexpected keys.
 
     Raises:
         ValueError: the weights are quantized, or the adapter does not fit them.
     """
     hub = hub_arguments(kwargs) | (kwargs.pop("adapter_kwargs", None) or {})
-    model, info = model_class.from_pretrained(path, output_loading_info=True, adapter_kwargs=dict(NO_ADAPTER), **kwargs)
+    model, info = model_class.from_pretrained(
+        path, *model_args, output_loading_info=True, adapter_kwargs=dict(NO_ADAPTER), **kwargs
+    )
     # GPTQ and AWQ once had a file of their own for the settings; without them the matrices would be random.
     if any(name.endswith(".qweight") for name in info["unexpected_keys"]):
         raise ValueError(_refusal_of_quantized("GPTQ or AWQ"))

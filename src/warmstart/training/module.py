@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
@@ -22,6 +21,7 @@ from warmstart import __version__
 from warmstart.errors import UserError
 from warmstart.model.compiling import compiled_layers
 from warmstart.model.flops import TrainingFlops, count_flops
+from warmstart.seeding import seed_of
 from warmstart.training.loss_watch import NOTES, REMEDY, LossWatch
 from warmstart.training.matrix_peak import MatrixPeak, matrix_peak
 from warmstart.training.optimizer import build_optimizer
@@ -138,8 +138,7 @@ class SummarizationModule(L.LightningModule):
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         # What dropout draws is a matter of the seed, the rank and the batch, not of what was drawn before: a resumed
         # fit repeats it, whatever validations, loaders and earlier jobs have drawn meanwhile.
-        place = [self.seed, self.global_rank, self.current_epoch, batch_idx]
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
+        torch.manual_seed(seed_of(self.seed, self.global_rank, self.current_epoch, batch_idx))
         # Lightning counts the step that loggers see apart from global_step, and is one ahead of it after a resume.
         self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step
 

@@ -1,0 +1,99 @@
+"""A call that would not get what it means is told so, once; what the joint config switches on has effect."""
+
+import logging
+
+import pytest
+import torch
+import transformers
+from tiny import OURS, decoder_half, half, source, target
+
+from warmstart.model import call_checks
+
+
+@pytest.fixture(autouse=True)
+def nothing_warned_yet(monkeypatch):
+    monkeypatch.setattr(call_checks, "_warned", set())
+
+
+def pair(decoder="bert", attention=None, **joint):
+    torch.manual_seed(0)
+    model = OURS.join(half("bert"), decoder_half(decoder), **joint)
+    if attention is not None:
+        model.set_attn_implementation(attention)
+    return model
+
+
+def warnings_of(caplog):
+    return [record.getMessage() for record in caplog.records if record.name == call_checks.__name__]
+
+
+def test_labels_as_decoder_input_ids_are_warned_of_once(caplog):
+    model, ids = pair(), target().clamp(min=5)
+    masked = ids.clone()
+    masked[-1, 4:] = -100
+    for labels in (ids, ids.clone(), masked):
+        caplog.clear()
+        call_checks._warned.clear()
+        for _ in range(2):
+            model(**source(), decoder_input_ids=ids, labels=labels)
+        (message,) = warnings_of(caplog)
+        assert "Leave decoder_input_ids out" in message
+
+
+def test_shifted_labels_are_not_warned_of(caplog):
+    model, labels = pair(), target()
+    model(**source(), labels=labels)
+    shifted = model.prepare_decoder_input_ids_from_labels(labels)
+    model(**source(), decoder_input_ids=shifted, labels=labels)
+    model(**source(), decoder_input_ids=shifted)
+    ends = torch.full((3, 2), 2)  # start = end, and an empty summary: the shifted labels are the labels
+    model(**source(), decoder_input_ids=ends, labels=ends)
+    model(**source(), decoder_input_ids=ends, labels=torch.tensor([[2, -100]] * 3))
+    assert warnings_of(caplog) == []
+
+
+def test_attentions_that_are_not_kept_are_warned_of(caplog):
+    caplog.set_level(logging.WARNING)
+    model = pair(attention="sdpa")
+    for _ in range(2):
+        model(**source(), labels=target(), output_attentions=True)
+    assert [message.split(" under ")[0].split()[-1] for message in warnings_of(caplog)] == ["encoder", "decoder"]
+    assert all('set_attn_implementation("eager")' in message for message in warnings_of(caplog))
+    caplog.clear()
+    model.set_attn_implementation("eager")
+    found = model(**source(), labels=target(), output_attentions=True)
+    assert [len(found[name]) for name in ("encoder_attentions", "decoder_attentions", "cross_attentions")] == [2, 2, 2]
+    assert warnings_of(caplog) == []
+
+
+@pytest.mark.parametrize("decoder", ["bert", "gpt2"])
+def test_what_the_joint_config_switches_on_is_returned(decoder):
+    model = pair(decoder, attention="eager")
+    model.config.output_hidden_states = True
+    model.config.output_attentions = True
+    found = model(**source(), labels=target())
+    assert len(found.encoder_hidden_states) == len(found.decoder_hidden_states) == 3
+    assert len(found.encoder_attentions) == len(found.decoder_attentions) == len(found.cross_attentions) == 2
+    quiet = model(**source(), labels=target(), output_hidden_states=False, output_attentions=False)
+    assert quiet.decoder_hidden_states is None
+    assert quiet.decoder_attentions is None
+    plain = pair(decoder, attention="eager").generate(**source(), max_new_tokens=4)
+    assert torch.equal(model.generate(**source(), max_new_tokens=4), plain)
+
+
+def test_a_submodel_s_own_config_still_has_effect():
+    model = pair()
+    model.config.decoder.output_hidden_states = True
+    found = model(**source(), labels=target())
+    assert len(found.decoder_hidden_states) == 3
+    assert found.encoder_hidden_states is None
+
+
+def test_positional_arguments_go_to_the_encoder_as_in_transformers(tmp_path):
+    transformers.BertModel(half("bert")).save_pretrained(tmp_path / "encoder")
+    transformers.BertLMHeadModel(decoder_half("bert")).save_pretrained(tmp_path / "decoder")
+    folders = str(tmp_path / "encoder"), str(tmp_path / "decoder")
+    for positional in ((), (True,), (False,)):
+        model = OURS.model.from_encoder_decoder_pretrained(*folders, *positional)
+        assert model.encoder.pooler is None
+        assert not {name for name in model._new_parameters if name.startswith("encoder.")}
