@@ -31,6 +31,7 @@ from warmstart.data.tables import SUFFIXES, Table
 from warmstart.errors import UserError
 
 SPLIT_SHARE = 0.05
+_READINGS = 3  # of a file that changes each time
 _NAMES = {"train": ("train", "training"), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
 
@@ -129,26 +130,48 @@ def _read_split(path: Path, option: str, settings: DataSettings) -> tuple[Stored
         raise _missing(option, path)
     where = f"{option}={path}"
     texts = _text_files(path, where) if path.is_dir() else {}
-    bad = BadRows(where, settings.on_bad_row)
-    named_ids = settings.id_column is not None and not path.is_dir()
-
-    def build(folder: Path) -> None:
-        rows = _folder_rows(path, texts, bad) if path.is_dir() else _table_rows(path, option, settings, bad)
-        write_rows(folder, rows, bad, unique_ids=named_ids)
-        if bad.counts.total() == 0 and (folder / "rows.jsonl").stat().st_size == 0:
-            raise UserError(f"{where} holds no rows. Give a file with at least one example.")
-
-    columns = [settings.document_column, settings.summary_column, settings.id_column]
-    # A folder's names of files are its ids; a table's name says only how to read it.
-    about = [FORMAT_VERSION, path.suffix.lower(), columns, settings.on_bad_row.value, _content(path, texts)]
-    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]
-    rows, counts = open_rows(build_once(cache_root(settings.cache_dir) / "texts" / name, build), bad)
+    for _ in range(_READINGS):
+        bad = BadRows(where, settings.on_bad_row)
+        try:
+            rows, counts = open_rows(_store(path, option, texts, settings, bad), bad)
+            break
+        except _Changed:
+            continue
+    else:
+        raise UserError(
+            f"{where} changed each of the {_READINGS} times that it was read: another program writes to it. Start "
+            "again when it is complete."
+        )
     if not len(rows):
         raise UserError(
             f"{where}: none of {counts['read']} rows can be used: {'; '.join(bad.examples)}. "
             "Check data.document_column and data.summary_column, and the files."
         )
     return rows, counts
+
+
+class _Changed(Exception):
+    """A file changed while it was read."""
+
+
+def _store(path: Path, option: str, texts: Mapping[Path, Path], settings: DataSettings, bad: BadRows) -> Path:
+    """The folder of rows of these contents, from the cache or written now."""
+    content, times = _content(path, texts), _times(path, texts)
+
+    def build(folder: Path) -> None:
+        rows = _folder_rows(path, texts, bad) if path.is_dir() else _table_rows(path, option, settings, bad)
+        write_rows(folder, rows, bad, unique_ids=settings.id_column is not None and not path.is_dir())
+        # The folder's name says what was hashed before; only what did not change since is what was read.
+        if _times(path, texts) != times or _content(path, texts) != content:
+            raise _Changed
+        if bad.counts.total() == 0 and (folder / "rows.jsonl").stat().st_size == 0:
+            raise UserError(f"{bad.where} holds no rows. Give a file with at least one example.")
+
+    columns = [settings.document_column, settings.summary_column, settings.id_column]
+    # A folder's names of files are its ids; a table's name says only how to read it.
+    about = [FORMAT_VERSION, path.suffix.lower(), columns, settings.on_bad_row.value, content]
+    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]
+    return build_once(cache_root(settings.cache_dir) / "texts" / name, build)
 
 
 def _table_rows(path: Path, option: str, settings: DataSettings, bad: BadRows) -> Iterator[tuple[str, Example | None]]:
@@ -225,12 +248,22 @@ def _folder_rows(folder: Path, texts: Mapping[Path, Path], bad: BadRows) -> Iter
 
 def _content(path: Path, texts: Mapping[Path, Path]) -> str:
     digest = hashlib.sha256()
-    for file in (path,) if path.is_file() else (file for pair in texts.items() for file in pair if file.is_file()):
+    for file in _files(path, texts):
         digest.update(repr(file.relative_to(path).as_posix()).encode())
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     # A document without a summary has no second file, yet it is a row.
     return digest.hexdigest() + str(len(texts))
+
+
+def _times(path: Path, texts: Mapping[Path, Path]) -> list[tuple[int, ...]]:
+    """What any change of the files changes, also where it is undone before the files are hashed again."""
+    found = [file.stat() for file in _files(path, texts)]
+    return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in found]
+
+
+def _files(path: Path, texts: Mapping[Path, Path]) -> list[Path]:
+    return [path] if path.is_file() else [file for pair in texts.items() for file in pair if file.is_file()]
 
 
 def _no_column(role: str, column: str, path: Path, found: Sequence[str]) -> UserError:
