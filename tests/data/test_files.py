@@ -147,9 +147,12 @@ def test_long_csv_field(tmp_path):
         ({}, r"none is named.*data\.path"),
         ({"path": "{tmp}/none.csv"}, r"data\.path=.*none\.csv does not exist.*mine\.csv"),
         ({"train_path": "{tmp}/none/x.csv"}, r"data\.train_path=.*the folder does not exist"),
-        ({"path": "{tmp}/mine.csv"}, r"data\.document_column=document is no column of .*It has: key, body, gist"),
-        ({"path": "{tmp}/mine.csv", "document_column": "body"}, r"data\.summary_column=summary is no column"),
-        ({"path": "{tmp}/mine.csv", **COLUMNS, "id_column": "uid"}, r"data\.id_column=uid is no column"),
+        (
+            {"path": "{tmp}/mine.csv"},
+            r"data\.document_column='document' is not a column of .*It has: 'key', 'body', 'gist'",
+        ),
+        ({"path": "{tmp}/mine.csv", "document_column": "body"}, r"data\.summary_column='summary' is not a column"),
+        ({"path": "{tmp}/mine.csv", **COLUMNS, "id_column": "uid"}, r"data\.id_column='uid' is not a column"),
         (
             {"path": "{tmp}/mine.csv", **COLUMNS, "id_column": "gist"},
             r"line \d has an id that stands in line 2 already",

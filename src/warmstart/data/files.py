@@ -13,6 +13,7 @@ Each file is read and checked once, row by row, into a store on disk; ``data.on_
 a row that cannot be used.
 """
 
+import difflib
 import hashlib
 import json
 from collections import Counter
@@ -28,9 +29,10 @@ from warmstart.data.row_store import FORMAT_VERSION, SPLIT_OFF, StoredRows, open
 from warmstart.data.settings import DataSettings, OnBadRow
 from warmstart.data.sources import SPLITS, Example
 from warmstart.data.tables import SUFFIXES, Table
-from warmstart.errors import UserError
+from warmstart.errors import UserError, listed
 
 SPLIT_SHARE = 0.05
+_NO_FOLDER = "the folder does not exist either"
 _READINGS = 3  # of a file that changes each time
 _NAMES = {"train": ("train", "training"), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
@@ -82,11 +84,11 @@ def _paths(settings: DataSettings) -> dict[str, tuple[str, Path]]:
     if settings.path:
         whole = Path(settings.path).expanduser()
         if not whole.exists():
-            raise _missing("data.path", whole)
+            raise missing("data.path", whole)
         parts = _parts(whole) if whole.is_dir() else {}
         if parts and "train" not in parts and "train" not in given:
             raise UserError(
-                f"data.path={whole} holds {', '.join(p.name for p in parts.values())} but no train file or folder. "
+                f"data.path={whole} holds {listed(p.name for p in parts.values())} but no train file or folder. "
                 "Add one, or set data.train_path."
             )
         given = {split: ("data.path", path) for split, path in (parts or {"train": whole}).items()} | given
@@ -127,7 +129,7 @@ def leads_out(path: Path, folder: Path) -> bool:
 
 def _read_split(path: Path, option: str, settings: DataSettings) -> tuple[StoredRows, dict[str, int]]:
     if not path.exists():
-        raise _missing(option, path)
+        raise missing(option, path)
     where = f"{option}={path}"
     texts = _text_files(path, where) if path.is_dir() else {}
     for _ in range(_READINGS):
@@ -214,7 +216,8 @@ def _text_files(folder: Path, where: str) -> dict[Path, Path]:
     documents = sorted(p for p in folder.rglob("*.txt") if not p.name.endswith(".summary.txt"))
     if not documents:
         raise UserError(
-            f"{where} holds no text files. Put x.txt and x.summary.txt there, or train.jsonl (csv, parquet)."
+            f"{where} holds {kinds_in(folder)}, but no text files (x.txt with x.summary.txt) and no train file. Name "
+            f"one file (of {', '.join(SUFFIXES)}), or join the parts into one that is called train, as in train.jsonl."
         )
     texts = {path: path.with_name(f"{path.stem}.summary.txt") for path in documents}
     for path in (path for pair in texts.items() for path in pair if path.exists() and leads_out(path, folder)):
@@ -223,6 +226,16 @@ def _text_files(folder: Path, where: str) -> dict[Path, Path]:
             "Copy the file there if it is meant."
         )
     return texts
+
+
+def kinds_in(folder: Path) -> str:
+    """What a folder holds, by kind of file."""
+    kinds: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            kinds.setdefault(path.suffix or "other", []).append(path)
+    most = sorted(kinds.items(), key=lambda kind: -len(kind[1]))[:3]
+    return ", ".join(f"{len(found)} {kind} files such as {found[0].name!r}" for kind, found in most) or "nothing"
 
 
 def _folder_rows(folder: Path, texts: Mapping[Path, Path], bad: BadRows) -> Iterator[tuple[str, Example | None]]:
@@ -268,14 +281,15 @@ def _files(path: Path, texts: Mapping[Path, Path]) -> list[Path]:
 
 def _no_column(role: str, column: str, path: Path, found: Sequence[str]) -> UserError:
     return UserError(
-        f"data.{role}_column={column} is no column of {path}. It has: {', '.join(map(str, found))}. "
+        f"data.{role}_column={column!r} is not a column of {path}. It has: {listed(found)}. "
         f"Set data.{role}_column to one of them."
     )
 
 
-def _missing(option: str, path: Path) -> UserError:
+def missing(option: str, path: Path) -> UserError:
+    """The error for a path that does not exist: it lists what is there instead, similar names first."""
     near = path.parent
-    found = (
-        ", ".join(sorted(p.name for p in near.iterdir())[:8]) if near.is_dir() else "the folder does not exist either"
-    )
+    names = sorted(p.name for p in near.iterdir()) if near.is_dir() else []
+    like = difflib.get_close_matches(path.name, names)
+    found = listed([*like, *(name for name in names if name not in like)]) if near.is_dir() else _NO_FOLDER
     return UserError(f"{option}={path} does not exist. In {near}: {found or 'nothing'}. Correct {option}.")
