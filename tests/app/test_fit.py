@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
 
 from warmstart.app import fit
 from warmstart.app.identity import config_hash
+from warmstart.data.tokenizers import TokenizerPair
 from warmstart.errors import UserError
 from warmstart.evaluation.result import read_result
 
@@ -47,14 +49,7 @@ def test_the_same_command_goes_on_with_what_it_began_from_another_run(settings_o
     other, run = tmp_path / "other", tmp_path / "run"
     fit.run(settings_of("debug=tiny", "trainer.max_steps=2"), other)
     command = settings_of("debug=tiny", "trainer.max_steps=4", "trainer.max_epochs=9", f"ckpt={other}")
-
-    def preempted(*_):
-        raise RuntimeError("preempted")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("warmstart.app.evaluate.test", preempted)
-        with pytest.raises(RuntimeError, match="preempted"):
-            fit.run(command, run)
+    interrupted(command, run, monkeypatch)
     assert steps_of(run, "last.ckpt") == 4
     with pytest.raises(UserError, match="of another config, or from another checkpoint"):
         fit.run(settings_of("debug=tiny", "trainer.max_steps=4", "trainer.max_epochs=9"), run)
@@ -62,6 +57,57 @@ def test_the_same_command_goes_on_with_what_it_began_from_another_run(settings_o
         fit.run(command, run)
     assert f"Going on from {run}" in caplog.text
     assert read_result(run)["status"] == "complete"
+
+
+def interrupted(command, run_dir, monkeypatch):
+    """A fit that ends after training, before its result is written."""
+
+    def preempted(*_):
+        raise RuntimeError("preempted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("warmstart.app.evaluate.test", preempted)
+        with pytest.raises(RuntimeError, match="preempted"):
+            fit.run(command, run_dir)
+
+
+def vocabularies_of(run_dir):
+    pair = TokenizerPair.load(run_dir / "checkpoints" / "tokenizers")
+    return pair.source.get_vocab(), pair.target.get_vocab()
+
+
+def rows_about(subject):
+    lines = [{"document": f"The {subject} number {i} is late.", "summary": f"{subject} {i}"} for i in range(60)]
+    return "\n".join(map(json.dumps, lines))
+
+
+def test_a_resumed_fit_keeps_the_tokenizers_that_it_began_with(settings_of, tmp_path, monkeypatch):
+    rows, run = tmp_path / "rows.jsonl", tmp_path / "run"
+    rows.write_text(rows_about("ferry"))
+    words = ("debug=tiny", "data=files", f"data.path={rows}", "trainer.max_steps=2", "trainer.max_epochs=9")
+    interrupted(settings_of(*words), run, monkeypatch)
+    began_with = vocabularies_of(run)
+    assert "ferry" in began_with[0]
+    # A tokenizer that were trained now would be another one.
+    rows.write_text(rows_about("bridge"))
+    fit.run(settings_of(*words), run)
+    assert read_result(run)["resumed"]
+    assert vocabularies_of(run) == began_with
+
+
+def test_a_fit_refuses_to_resume_without_its_tokenizers_or_with_others(settings_of, tmp_path, monkeypatch):
+    rows, run, other = tmp_path / "rows.jsonl", tmp_path / "run", tmp_path / "other"
+    for folder, subject in ((run, "ferry"), (other, "bridge")):
+        rows.write_text(rows_about(subject))
+        command = settings_of("debug=tiny", "data=files", f"data.path={rows}", "trainer.max_steps=2")
+        interrupted(command, folder, monkeypatch)
+    own = run / "checkpoints" / "tokenizers"
+    shutil.rmtree(own)
+    with pytest.raises(UserError, match="tokenizers that it was trained with are missing"):
+        fit.run(command, run)
+    shutil.copytree(other / "checkpoints" / "tokenizers", own)
+    with pytest.raises(UserError, match="was trained with other vocabularies"):
+        fit.run(command, run)
 
 
 def test_a_checkpoint_after_which_nothing_is_left_to_train_is_refused(settings_of, tmp_path):

@@ -173,8 +173,12 @@ def test_a_row_of_endless_length_is_one_bad_row(tmp_path, monkeypatch):
         ("x.jsonl", '{"document": "caf\xe9", "summary": "s"}'.encode("latin1"), r"line 1 has the byte 0xe9"),
         ("x.jsonl", rb'{"document": "a\ud83d", "summary": "s"}', r"line 1 has half a character \(U\+D83D\)"),
         ("x.jsonl", rb'{"document": "a\u0000", "summary": "s"}', r"line 1 has a NUL character in its document"),
-        ("x.jsonl", b'{"document": {"text": "a"}, "summary": "s"}', r"line 1 has a document that is no text but dict"),
-        ("x.jsonl", b'{"document": "a"}', r"data\.summary_column=summary is no column"),
+        (
+            "x.jsonl",
+            b'{"document": {"text": "a"}, "summary": "s"}',
+            r"has a document that is not text but an object with the keys 'text'",
+        ),
+        ("x.jsonl", b'{"document": "a"}', r"data\.summary_column='summary' is not a column"),
         ("x.json", b'{"document": ["a", "b"], "summary": ["s"]}', r"columns are of different lengths"),
     ],
 )
@@ -182,6 +186,74 @@ def test_named(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=rf"{name}.*{said}|{said}.*{name}"):
         load(tmp_path / name)
+
+
+TABLE = [{"document": f"text number {i} of the set", "summary": f"gist {i}"} for i in range(12)]
+PANDAS = {
+    "columns": {name: {str(i): row[name] for i, row in enumerate(TABLE)} for name in TABLE[0]},
+    "index": {str(i): row for i, row in enumerate(TABLE)},
+    "split": {"columns": list(TABLE[0]), "index": list(range(12)), "data": [list(row.values()) for row in TABLE]},
+    "values": [list(row.values()) for row in TABLE],
+}
+
+
+@pytest.mark.parametrize("layout", PANDAS)
+@pytest.mark.parametrize("policy", OnBadRow)
+def test_a_layout_of_pandas_that_is_not_read_is_named_with_the_one_that_is(layout, policy, tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps(PANDAS[layout]))
+    with pytest.raises(UserError, match=rf'orient="{layout}", not a list of objects.*orient="records"'):
+        load(tmp_path / "x.json", on_bad_row=policy)
+
+
+@pytest.mark.parametrize("policy", OnBadRow)
+def test_json_with_its_rows_under_a_name_says_so(policy, tmp_path):
+    for value in ({"train": TABLE}, {"version": "1.0", "articles": TABLE}):
+        (tmp_path / "x.json").write_text(json.dumps(value))
+        with pytest.raises(UserError, match=rf"one object, whose rows are under '{list(value)[-1]}'"):
+            load(tmp_path / "x.json", on_bad_row=policy)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.csv", "document;summary\nText 0, of the set;Gist\n", r"separated by semicolons.*sep=';'.*to_json"),
+        ("x.csv", "sep=;\r\ndocument;summary\r\na, b;c\r\n", r"separated by semicolons.*sep=';', skiprows=1\)"),
+        ("x.csv", "body;gist;key\na;b;c\n", r"separated by semicolons"),
+        ("x.csv", "document\tsummary\nText 0, of the set\tGist\n", r"separated by tabs.*Name it \.tsv"),
+        ("x.tsv", "document,summary\na,b\n", r"separated by commas.*Name it \.csv"),
+        ("x.csv", "document, summary\na, b\n", r"It has: 'document', ' summary'"),
+        ("x.csv", "\ufeff\ufeffdocument,summary\na,b\n", r"It has: '\\ufeffdocument', 'summary'"),
+    ],
+)
+def test_columns_that_are_not_found_are_named_with_their_reason(name, text, said, tmp_path):
+    (tmp_path / name).write_text(text, newline="")
+    with pytest.raises(UserError, match=said):
+        load(tmp_path / name)
+
+
+def test_another_encoding_is_named_with_the_command_that_converts_it(tmp_path):
+    (tmp_path / "x.csv").write_bytes("document,summary\nthe court\u2019s set,s\n".encode("cp1252"))
+    with pytest.raises(UserError, match=r"line 2 has the byte 0x92 .* iconv -f WINDOWS-1252 -t UTF-8"):
+        load(tmp_path / "x.csv")
+
+
+def test_no_message_lists_more_than_ten_names(tmp_path):
+    (tmp_path / "wide.csv").write_text(",".join(f"column {i}" for i in range(5000)) + "\n" + ",".join("a" * 5000))
+    for i in range(30):
+        (tmp_path / f"{i}.html").write_text("")
+    for path, last in ((tmp_path / "wide.csv", "'column 9' and 4990 more"), (tmp_path / "absent.csv", " and 22 more")):
+        with pytest.raises(UserError, match=last) as found:
+            load(path)
+        assert len(str(found.value)) < 600 + 2 * len(str(tmp_path))
+
+
+@pytest.mark.parametrize("where", [".", "train"])
+def test_a_folder_of_parts_says_what_it_holds(where, tmp_path):
+    (tmp_path / where).mkdir(exist_ok=True)
+    for i in range(3):
+        parquet_of(tmp_path / where / f"part-{i}.parquet", ["a"])
+    with pytest.raises(UserError, match=r"holds 3 \.parquet files such as 'part-0\.parquet', but no text files"):
+        load(tmp_path)
 
 
 def test_a_long_document_is_cut_and_counted(tmp_path, pair):

@@ -12,6 +12,7 @@ from warmstart.data.files import split_off
 from warmstart.data.row_store import _hash64
 from warmstart.data.settings import DataKind, DataSettings, OnBadRow
 from warmstart.data.sources import Example, load_source
+from warmstart.data.tables import Table
 from warmstart.errors import UserError
 
 ROWS = [{"key": f"k{i}", "body": f'Document "{i}",\nwith a second\u2028line.', "gist": f"Gist {i}."} for i in range(40)]
@@ -146,9 +147,12 @@ def test_long_csv_field(tmp_path):
         ({}, r"none is named.*data\.path"),
         ({"path": "{tmp}/none.csv"}, r"data\.path=.*none\.csv does not exist.*mine\.csv"),
         ({"train_path": "{tmp}/none/x.csv"}, r"data\.train_path=.*the folder does not exist"),
-        ({"path": "{tmp}/mine.csv"}, r"data\.document_column=document is no column of .*It has: key, body, gist"),
-        ({"path": "{tmp}/mine.csv", "document_column": "body"}, r"data\.summary_column=summary is no column"),
-        ({"path": "{tmp}/mine.csv", **COLUMNS, "id_column": "uid"}, r"data\.id_column=uid is no column"),
+        (
+            {"path": "{tmp}/mine.csv"},
+            r"data\.document_column='document' is not a column of .*It has: 'key', 'body', 'gist'",
+        ),
+        ({"path": "{tmp}/mine.csv", "document_column": "body"}, r"data\.summary_column='summary' is not a column"),
+        ({"path": "{tmp}/mine.csv", **COLUMNS, "id_column": "uid"}, r"data\.id_column='uid' is not a column"),
         (
             {"path": "{tmp}/mine.csv", **COLUMNS, "id_column": "gist"},
             r"line \d has an id that stands in line 2 already",
@@ -180,3 +184,43 @@ def test_mistakes(kwargs, message, tmp_path):
     write(tmp_path / "trainless" / "test.jsonl", ROWS[:2])
     with pytest.raises(UserError, match=message):
         load(**{name: value.replace("{tmp}", str(tmp_path)) for name, value in kwargs.items()})
+
+
+@pytest.fixture
+def changing(tmp_path, monkeypatch):
+    """A file that holds ``contents[0]``, and for as long as there are more is changed whenever it is read."""
+    path = tmp_path / "rows.jsonl"
+    read = Table.rows
+
+    def start(contents, *, restored=False):
+        write(path, contents[0])
+        later = list(contents[1:])
+
+        def rows(self):
+            if changes := bool(later):
+                write(path, later.pop(0))
+            yield from read(self)
+            if changes and restored:
+                write(path, contents[0])
+
+        monkeypatch.setattr(Table, "rows", rows)
+        return str(path)
+
+    return start
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_rows_of_a_file_that_changes_while_it_is_read_are_those_of_its_contents(restored, changing, tmp_path):
+    first, second = ([dict(row, gist=f"{name} reading") for row in ROWS] for name in ("first", "second"))
+    path = changing([first, second], restored=restored)
+    now = "first" if restored else "second"
+    assert {example.summary for example in everything(load(path=path, **COLUMNS))} == {f"{now} reading"}
+    for rows, name in ((first, "first"), (second, "second")):
+        write(tmp_path / "rows.jsonl", rows)
+        assert {example.summary for example in everything(load(path=path, **COLUMNS))} == {f"{name} reading"}
+
+
+def test_a_file_that_changes_whenever_it_is_read_is_refused(changing):
+    path = changing([[dict(row, gist=f"{i}") for row in ROWS] for i in range(9)])
+    with pytest.raises(UserError, match=r"rows\.jsonl changed each of the 3 times that it was read"):
+        load(path=path, **COLUMNS)

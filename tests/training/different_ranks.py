@@ -1,4 +1,4 @@
-"""Run by test_module.py: two processes, each with a config of its own, as a sweep's command for each rank gives."""
+"""Run by test_module.py: two processes, of which each differs in one input."""
 
 import os
 import sys
@@ -6,8 +6,9 @@ from pathlib import Path
 
 from tiny_training import fit
 
-from warmstart.training.ranks import OneConfig
+from warmstart.training.ranks import SameOnAllRanks
 
 if __name__ == "__main__":
-    one = OneConfig(f"config {os.environ.get('LOCAL_RANK', '0')}")
-    fit(Path(sys.argv[1]), 2, 1, devices=2, strategy="ddp", callbacks=[one])
+    inputs = dict.fromkeys(("config", "tokenizers", "data"), "same")
+    inputs[sys.argv[2]] = f"{sys.argv[2]} {os.environ.get('LOCAL_RANK', '0')}"
+    fit(Path(sys.argv[1]), 2, 1, devices=2, strategy="ddp", callbacks=[SameOnAllRanks(**inputs)])

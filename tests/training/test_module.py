@@ -186,13 +186,15 @@ def test_two_ranks_make_the_step_of_one(tmp_path):
     assert found["samples"] == list(range(5))
 
 
-def test_ranks_of_different_configs_do_not_train_together(tmp_path):
+@pytest.mark.parametrize("name", ["config", "tokenizers", "data"])
+def test_ranks_of_different_inputs_do_not_train_together(name, tmp_path):
     script = Path(__file__).with_name("different_ranks.py")
     outcome = subprocess.run(
-        [sys.executable, script, tmp_path], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, script, tmp_path, name], capture_output=True, text=True, timeout=120, check=False
     )
     assert outcome.returncode != 0
-    assert "The ranks of this fit have different configs (rank 0: config 0, rank 1: config 1)" in outcome.stderr
+    said = f"The ranks of this fit differ in their {name}: {name} 0 on rank 0; {name} 1 on rank 1."
+    assert said in outcome.stderr
 
 
 def test_validation_measures_what_the_document_counts(tmp_path, caplog):

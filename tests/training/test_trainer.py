@@ -32,7 +32,7 @@ def test_auto_precision_is_bf16_only_where_it_is_computed_natively():
     [
         ({"precision": "16-mixed"}, "16-mixed was asked for; on this device Lightning takes bf16-mixed"),
         ({"extra": {"no_such_option": 1}}, "no_such_option"),
-        ({"extra": {"self": 1}}, "takes no self"),
+        ({"extra": {"self": 1}}, "takes no 'self'"),
         ({"extra": {"accumulate_grad_batches": 4}}, "trainer.accumulate instead"),
         ({"extra": {"limit_train_batches": 0.5}}, "data.limit_train .* instead of trainer.extra.limit_train_batches"),
         ({"extra": {"overfit_batches": 1}}, "data.limit_train .* instead of trainer.extra.overfit_batches"),

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from warmstart.app.errors import explain, status_of
 from warmstart.app.hydra_files import write_configs_whole
 from warmstart.app.no_code import refuse_code
+from warmstart.app.quoting import quote, quote_texts
 from warmstart.app.recorded import with_recorded
 from warmstart.app.schema import register, to_settings
 from warmstart.app.sweep import (
@@ -86,6 +87,7 @@ def main() -> None:
     # debug=true is a switch of this function; debug=tiny is a choice under conf/.
     debug = "debug=true" in sys.argv
     sys.argv = [word for word in sys.argv if word not in ("debug=true", "debug=false")]
+    sys.argv = quote_texts(sys.argv)
     if "task=report" in sys.argv:
         sys.argv = as_report(sys.argv)
     if "task=sbatch" in sys.argv and {"-m", "--multirun"} & set(sys.argv):
@@ -133,7 +135,7 @@ def unnamed_folder(choices: str, *, _root_: DictConfig) -> str:
 
 def as_report(words: list[str]) -> list[str]:
     """A report's words: ``sweep=FOLDER`` is no choice of conf/sweep there, and no folder is made for its run."""
-    words = [f"runs=['{word.partition('=')[2]}']" if word.startswith("sweep=") else word for word in words]
+    words = [f"runs=[{quote(word.partition('=')[2])}]" if word.startswith("sweep=") else word for word in words]
     return [*words, "hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none"]
 
 

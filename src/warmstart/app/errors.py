@@ -5,7 +5,7 @@ import os
 import re
 import signal
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from warmstart.errors import Left, RankDied, UserError
@@ -59,6 +59,12 @@ def explain(error: BaseException) -> str | None:
             key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
             named = f"{key}: " if key else ""
             return f"{named}{_first_line(cause)}. Every key and its type: src/warmstart/app/schema.py, or --cfg job."
+    if isinstance(error, OverrideParseException):
+        key = error.override.partition("=")[0]
+        return (
+            f"{error.override} cannot be read ({_compact(error)}). A value that holds other characters than letters, "
+            f"digits and /._- needs quotes within those of the shell: '{key}=\"VALUE\"', in a list '{key}=[\"VALUE\"]'."
+        )
     if isinstance(error, HydraException):
         return f"{_compact(error)} See --help for the choices."
     return None

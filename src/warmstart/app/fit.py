@@ -91,7 +91,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     from warmstart.training.leaving import asked_to_leave
     from warmstart.training.loggers import log_parameters
     from warmstart.training.module import SummarizationModule
-    from warmstart.training.ranks import OneConfig
+    from warmstart.training.ranks import SameOnAllRanks
     from warmstart.training.trainer import build_trainer, check_validations
 
     if settings.trainer.keep_freed_memory:
@@ -101,7 +101,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     began = time.perf_counter()
     L.seed_everything(settings.seed, workers=True, verbose=False)
 
-    source, tokenizers = _source_and_tokenizers(settings)
+    source, tokenizers = _source_and_tokenizers(settings, resume)
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
     data.setup("fit")
@@ -150,6 +150,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
             "model_config": model.config.to_dict(),
             "config": plain(settings),
             "config_hash": digest,
+            "vocabularies": tokenizers.vocabularies(),
             "parameters": parameter_counts(model),  # a loaded model no longer knows which of its values are new
         },
         validation_samples=settings.trainer.validation_samples,
@@ -160,7 +161,8 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         skip_limit=settings.trainer.skip_limit,
     )
     log_parameters(loggers, parameter_counts(model))
-    callbacks = [OneConfig(digest), SampleTable(run_dir, settings.logger.samples)]
+    inputs = {"config": digest, "tokenizers": tokenizers.fingerprint(), "data": source.fingerprint()}
+    callbacks = [SameOnAllRanks(**inputs), SampleTable(run_dir, settings.logger.samples)]
     trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
     if trainer.is_global_zero:
         _begin(run_dir / "checkpoints", _mark(settings, run_dir, digest), resume)
@@ -273,12 +275,19 @@ def _checkpoint_to_resume(settings: Config, run_dir: Path, digest: str) -> str |
     return str(found)
 
 
-def _source_and_tokenizers(settings: Config) -> tuple[Any, Any]:
-    """Texts and tokenizers; what a missing hub withholds of both is said in one message."""
+def _source_and_tokenizers(settings: Config, resume: str | None) -> tuple[Any, Any]:
+    """Texts and tokenizers; one message names all that is missing where the hub cannot be reached.
+
+    A fit that resumes takes the tokenizers of its checkpoint: those that the config names may be others by now, such as
+    one that is trained on texts which have changed since.
+    """
+    from warmstart.app.loading import open_checkpoint, tokenizers_of
     from warmstart.data.hub import Unreachable
     from warmstart.data.sources import load_source
     from warmstart.data.tokenizers import TokenizerPair, load_tokenizer
 
+    if resume is not None:
+        return load_source(settings.data), tokenizers_of(*open_checkpoint(resume))
     missing: list[str] = []
     source: Any = None
     try:

@@ -79,9 +79,40 @@ def load_trained(path: str) -> tuple[Any, Any, Path]:
         model.load_state_dict(weights)
     except Exception as error:
         raise _damaged(path, file, error) from error
-    tokenizers = TokenizerPair.load(file.parent / "tokenizers")
+    tokenizers = tokenizers_of(checkpoint, file)
     _check_vocabularies(path, model, tokenizers)
     return model.eval(), tokenizers, file.parents[1]
+
+
+def tokenizers_of(checkpoint: dict[str, Any], file: Path) -> Any:
+    """The tokenizers that a checkpoint was trained with, which its run saved in the folder of the checkpoint.
+
+    Args:
+        checkpoint: what ``file`` holds.
+        file: where the checkpoint is.
+
+    Returns:
+        A ``TokenizerPair``.
+
+    Raises:
+        UserError: they are missing, damaged, or not those of the checkpoint.
+    """
+    from warmstart.data.tokenizers import TokenizerPair
+
+    folder = file.parent / "tokenizers"
+    if not folder.is_dir():
+        raise UserError(
+            f"{file} was requested, but the tokenizers that it was trained with are missing: there is no {folder}. "
+            "Copy that folder of its run there."
+        )
+    pair = TokenizerPair.load(folder)
+    # Checkpoints of earlier versions do not name their vocabularies.
+    if checkpoint["hyper_parameters"].get("vocabularies", pair.vocabularies()) != pair.vocabularies():
+        raise UserError(
+            f"{file} was trained with other vocabularies than those of the tokenizers in {folder}. Copy the folder of "
+            "its run there."
+        )
+    return pair
 
 
 def _load_export(path: str) -> Any:

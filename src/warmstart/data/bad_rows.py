@@ -12,11 +12,14 @@ from collections import Counter
 from typing import Any
 
 from warmstart.data.settings import OnBadRow
-from warmstart.errors import UserError
+from warmstart.errors import UserError, listed
 
 SHOWN = 3  # bad rows that the log names
 
 _log = logging.getLogger(__name__)
+_FIXES = {
+    "not_utf8": "If the file is in another encoding, convert it, such as: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW. "
+}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -44,8 +47,8 @@ class BadRows:
         """
         if self.policy is OnBadRow.fail:
             raise UserError(
-                f"{self.where}: {row} {what}. Mend or delete it, or set data.on_bad_row=skip to leave such rows out "
-                "and have them counted."
+                f"{self.where}: {row} {what}. {_FIXES.get(kind, '')}Fix or delete it, or set data.on_bad_row=skip to "
+                "leave such rows out and have them counted."
             )
         self.counts[kind] += 1
         if len(self.examples) < SHOWN:
@@ -73,8 +76,10 @@ def text_of(value: Any, name: str) -> str:
         value = "\n".join(value)
     if value is None:
         raise BadText(f"empty_{name}", f"has no {name}")
+    if isinstance(value, dict):
+        raise BadText("not_text", f"has a {name} that is not text but an object with the keys {listed(value)}")
     if not isinstance(value, str):
-        raise BadText("not_text", f"has a {name} that is no text but {type(value).__name__}")
+        raise BadText("not_text", f"has a {name} that is not text but {type(value).__name__}")
     if not value.strip():
         raise BadText(f"empty_{name}", f"has an empty {name}")
     if "\0" in value:

@@ -13,6 +13,7 @@ Each file is read and checked once, row by row, into a store on disk; ``data.on_
 a row that cannot be used.
 """
 
+import difflib
 import hashlib
 import json
 from collections import Counter
@@ -28,9 +29,11 @@ from warmstart.data.row_store import FORMAT_VERSION, SPLIT_OFF, StoredRows, open
 from warmstart.data.settings import DataSettings, OnBadRow
 from warmstart.data.sources import SPLITS, Example
 from warmstart.data.tables import SUFFIXES, Table
-from warmstart.errors import UserError
+from warmstart.errors import UserError, listed
 
 SPLIT_SHARE = 0.05
+_NO_FOLDER = "the folder does not exist either"
+_READINGS = 3  # of a file that changes each time
 _NAMES = {"train": ("train", "training"), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
 
@@ -81,11 +84,11 @@ def _paths(settings: DataSettings) -> dict[str, tuple[str, Path]]:
     if settings.path:
         whole = Path(settings.path).expanduser()
         if not whole.exists():
-            raise _missing("data.path", whole)
+            raise missing("data.path", whole)
         parts = _parts(whole) if whole.is_dir() else {}
         if parts and "train" not in parts and "train" not in given:
             raise UserError(
-                f"data.path={whole} holds {', '.join(p.name for p in parts.values())} but no train file or folder. "
+                f"data.path={whole} holds {listed(p.name for p in parts.values())} but no train file or folder. "
                 "Add one, or set data.train_path."
             )
         given = {split: ("data.path", path) for split, path in (parts or {"train": whole}).items()} | given
@@ -126,29 +129,51 @@ def leads_out(path: Path, folder: Path) -> bool:
 
 def _read_split(path: Path, option: str, settings: DataSettings) -> tuple[StoredRows, dict[str, int]]:
     if not path.exists():
-        raise _missing(option, path)
+        raise missing(option, path)
     where = f"{option}={path}"
     texts = _text_files(path, where) if path.is_dir() else {}
-    bad = BadRows(where, settings.on_bad_row)
-    named_ids = settings.id_column is not None and not path.is_dir()
-
-    def build(folder: Path) -> None:
-        rows = _folder_rows(path, texts, bad) if path.is_dir() else _table_rows(path, option, settings, bad)
-        write_rows(folder, rows, bad, unique_ids=named_ids)
-        if bad.counts.total() == 0 and (folder / "rows.jsonl").stat().st_size == 0:
-            raise UserError(f"{where} holds no rows. Give a file with at least one example.")
-
-    columns = [settings.document_column, settings.summary_column, settings.id_column]
-    # A folder's names of files are its ids; a table's name says only how to read it.
-    about = [FORMAT_VERSION, path.suffix.lower(), columns, settings.on_bad_row.value, _content(path, texts)]
-    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]
-    rows, counts = open_rows(build_once(cache_root(settings.cache_dir) / "texts" / name, build), bad)
+    for _ in range(_READINGS):
+        bad = BadRows(where, settings.on_bad_row)
+        try:
+            rows, counts = open_rows(_store(path, option, texts, settings, bad), bad)
+            break
+        except _Changed:
+            continue
+    else:
+        raise UserError(
+            f"{where} changed each of the {_READINGS} times that it was read: another program writes to it. Start "
+            "again when it is complete."
+        )
     if not len(rows):
         raise UserError(
             f"{where}: none of {counts['read']} rows can be used: {'; '.join(bad.examples)}. "
             "Check data.document_column and data.summary_column, and the files."
         )
     return rows, counts
+
+
+class _Changed(Exception):
+    """A file changed while it was read."""
+
+
+def _store(path: Path, option: str, texts: Mapping[Path, Path], settings: DataSettings, bad: BadRows) -> Path:
+    """The folder of rows of these contents, from the cache or written now."""
+    content, times = _content(path, texts), _times(path, texts)
+
+    def build(folder: Path) -> None:
+        rows = _folder_rows(path, texts, bad) if path.is_dir() else _table_rows(path, option, settings, bad)
+        write_rows(folder, rows, bad, unique_ids=settings.id_column is not None and not path.is_dir())
+        # The folder's name says what was hashed before; only what did not change since is what was read.
+        if _times(path, texts) != times or _content(path, texts) != content:
+            raise _Changed
+        if bad.counts.total() == 0 and (folder / "rows.jsonl").stat().st_size == 0:
+            raise UserError(f"{bad.where} holds no rows. Give a file with at least one example.")
+
+    columns = [settings.document_column, settings.summary_column, settings.id_column]
+    # A folder's names of files are its ids; a table's name says only how to read it.
+    about = [FORMAT_VERSION, path.suffix.lower(), columns, settings.on_bad_row.value, content]
+    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]
+    return build_once(cache_root(settings.cache_dir) / "texts" / name, build)
 
 
 def _table_rows(path: Path, option: str, settings: DataSettings, bad: BadRows) -> Iterator[tuple[str, Example | None]]:
@@ -191,7 +216,8 @@ def _text_files(folder: Path, where: str) -> dict[Path, Path]:
     documents = sorted(p for p in folder.rglob("*.txt") if not p.name.endswith(".summary.txt"))
     if not documents:
         raise UserError(
-            f"{where} holds no text files. Put x.txt and x.summary.txt there, or train.jsonl (csv, parquet)."
+            f"{where} holds {kinds_in(folder)}, but no text files (x.txt with x.summary.txt) and no train file. Name "
+            f"one file (of {', '.join(SUFFIXES)}), or join the parts into one that is called train, as in train.jsonl."
         )
     texts = {path: path.with_name(f"{path.stem}.summary.txt") for path in documents}
     for path in (path for pair in texts.items() for path in pair if path.exists() and leads_out(path, folder)):
@@ -200,6 +226,16 @@ def _text_files(folder: Path, where: str) -> dict[Path, Path]:
             "Copy the file there if it is meant."
         )
     return texts
+
+
+def kinds_in(folder: Path) -> str:
+    """What a folder holds, by kind of file."""
+    kinds: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            kinds.setdefault(path.suffix or "other", []).append(path)
+    most = sorted(kinds.items(), key=lambda kind: -len(kind[1]))[:3]
+    return ", ".join(f"{len(found)} {kind} files such as {found[0].name!r}" for kind, found in most) or "nothing"
 
 
 def _folder_rows(folder: Path, texts: Mapping[Path, Path], bad: BadRows) -> Iterator[tuple[str, Example | None]]:
@@ -225,7 +261,7 @@ def _folder_rows(folder: Path, texts: Mapping[Path, Path], bad: BadRows) -> Iter
 
 def _content(path: Path, texts: Mapping[Path, Path]) -> str:
     digest = hashlib.sha256()
-    for file in (path,) if path.is_file() else (file for pair in texts.items() for file in pair if file.is_file()):
+    for file in _files(path, texts):
         digest.update(repr(file.relative_to(path).as_posix()).encode())
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
@@ -233,16 +269,27 @@ def _content(path: Path, texts: Mapping[Path, Path]) -> str:
     return digest.hexdigest() + str(len(texts))
 
 
+def _times(path: Path, texts: Mapping[Path, Path]) -> list[tuple[int, ...]]:
+    """What any change of the files changes, also where it is undone before the files are hashed again."""
+    found = [file.stat() for file in _files(path, texts)]
+    return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in found]
+
+
+def _files(path: Path, texts: Mapping[Path, Path]) -> list[Path]:
+    return [path] if path.is_file() else [file for pair in texts.items() for file in pair if file.is_file()]
+
+
 def _no_column(role: str, column: str, path: Path, found: Sequence[str]) -> UserError:
     return UserError(
-        f"data.{role}_column={column} is no column of {path}. It has: {', '.join(map(str, found))}. "
+        f"data.{role}_column={column!r} is not a column of {path}. It has: {listed(found)}. "
         f"Set data.{role}_column to one of them."
     )
 
 
-def _missing(option: str, path: Path) -> UserError:
+def missing(option: str, path: Path) -> UserError:
+    """The error for a path that does not exist: it lists what is there instead, similar names first."""
     near = path.parent
-    found = (
-        ", ".join(sorted(p.name for p in near.iterdir())[:8]) if near.is_dir() else "the folder does not exist either"
-    )
+    names = sorted(p.name for p in near.iterdir()) if near.is_dir() else []
+    like = difflib.get_close_matches(path.name, names)
+    found = listed([*like, *(name for name in names if name not in like)]) if near.is_dir() else _NO_FOLDER
     return UserError(f"{option}={path} does not exist. In {near}: {found or 'nothing'}. Correct {option}.")

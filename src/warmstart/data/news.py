@@ -32,7 +32,7 @@ from warmstart.data.cleaning import (
 from warmstart.data.settings import DataSettings
 from warmstart.data.sources import Example
 from warmstart.data.tables import FREE_BYTES, MAX_EXPANSION, MAX_ROW_BYTES
-from warmstart.errors import UserError
+from warmstart.errors import UserError, listed
 
 # What an archive, its csv or its encoding raises where it is none. RuntimeError: it is encrypted, or compressed in a
 # way that zipfile does not know.
@@ -101,7 +101,7 @@ def read_rows(path: str) -> list[dict[str, str]]:
         ) from error
     needed = {"article_id", "publish_date", "title", "subtitle", "text"}
     if not rows or needed - set(rows[0]):
-        found = ", ".join(rows[0]) if rows else "no rows"
+        found = listed(rows[0]) if rows else "no rows"
         raise UserError(f"data.path={path}: the news need the columns {', '.join(sorted(needed))}; found: {found}.")
     return rows
 

@@ -19,7 +19,7 @@ from warmstart.atomic import save_array
 from warmstart.data.bad_rows import BadRows
 from warmstart.data.sources import Example, LazyRows
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SPLIT_OFF = ("validation", "test")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from warmstart.data.bad_rows import BadText
-from warmstart.errors import UserError
+from warmstart.errors import UserError, listed
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 MAX_ROW_BYTES = 64 * 2**20
@@ -22,6 +22,7 @@ MAX_ROW_BYTES = 64 * 2**20
 MAX_EXPANSION, FREE_BYTES = 100, 64 * 2**20
 """A compressed file may unpack to 100 times its size and 64 MiB more. Text unpacks to 3 times, a bomb to 1000."""
 _PARQUET_ROWS = 64
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _NO_OBJECT = 'is no object such as {"document": …, "summary": …}'
 
 Row = dict[str, Any] | BadText
@@ -62,6 +63,7 @@ class Table:
             reader = csv.reader(file, delimiter=delimiter, strict=True)  # else a stray quote swallows rows
             try:
                 header = next(reader, [])
+                self._check_delimiter(header, delimiter)
                 _check_once(self.named, header, self._wanted)
                 before = reader.line_num
                 for cells in reader:
@@ -78,6 +80,42 @@ class Table:
                     "closed: a cell that begins with one has to end with one, and those inside are doubled."
                 ) from error
 
+    def _check_delimiter(self, header: list[str], delimiter: str) -> None:
+        """Raise a UserError where another delimiter gives the first line more cells, and it has no wanted column."""
+        if set(header) & set(self._wanted):
+            return
+        line = delimiter.join(header)
+        other, skip = max(_DELIMITERS, key=line.count), ""
+        if (given := line.lower().removeprefix("sep=")) in _DELIMITERS:  # a line that spreadsheets write first
+            other, skip = given, ", skiprows=1"
+        elif line.count(other) <= line.count(delimiter):
+            return
+        fix = {",": "Name it .csv.", "\t": "Name it .tsv."}.get(other)
+        fix = fix or (
+            "Save it with commas, or convert it: python -c \"import pandas; pandas.read_csv('FILE', "
+            f"sep='{other}'{skip}).to_json('NEW.jsonl', orient='records', lines=True)\""
+        )
+        raise UserError(
+            f"{self.named}: its columns are separated by {_DELIMITERS[other]}, but {self.path.suffix} is read with "
+            f"{_DELIMITERS[delimiter]}. {fix}"
+        )
+
+    def _check_layout(self, value: Any) -> None:
+        """Raise a UserError where json holds rows, but not as a list of objects or an object of columns."""
+        if layout := _pandas_layout(value, set(self._wanted)):
+            raise UserError(
+                f'{self.named} is json as pandas writes it with orient="{layout}", not a list of objects. Write it '
+                'again: df.to_json(FILE, orient="records").'
+            )
+        if not isinstance(value, dict) or set(self._wanted) & value.keys():
+            return
+        lists = [name for name, rows in value.items() if isinstance(rows, list) and rows and _are(dict, rows)]
+        if lists and lists != ["data"]:
+            raise UserError(
+                f"{self.named} is one object, whose rows are under {listed(lists)}. Write each list into a file of its "
+                'own: [{"document": …, "summary": …}].'
+            )
+
     def _json(self, file: BinaryIO) -> Iterator[tuple[str, Row]]:
         try:
             value = json.loads(file.read().decode("utf-8-sig", "surrogateescape"))
@@ -85,12 +123,14 @@ class Table:
             file.seek(0)
             yield from _json_lines(file)
             return
+        self._check_layout(value)
         if isinstance(value, dict) and isinstance(value.get("data"), list):
             value = value["data"]
         if isinstance(value, dict) and value and all(isinstance(column, list) for column in value.values()):
             lengths = {name: len(column) for name, column in value.items()}
             if len(set(lengths.values())) > 1:
-                raise UserError(f"{self.named}: its columns are of different lengths: {lengths}. Mend the file.")
+                found = listed(f"{name}: {length}" for name, length in lengths.items())
+                raise UserError(f"{self.named}: its columns are of different lengths: {found}. Fix the file.")
             value = [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
         rows = value if isinstance(value, list) else [value]
         if rows and not any(isinstance(row, dict) for row in rows):
@@ -129,6 +169,27 @@ class Table:
                 f"{self.named} unpacks to more than {MAX_EXPANSION} times its size, which no text does. "
                 "If it is sound all the same, write it without compression."
             )
+
+
+def _pandas_layout(value: Any, wanted: set[str]) -> str | None:
+    """The name that pandas has for the layout of a table in json, where that is not one that is read."""
+    if isinstance(value, list):
+        return "values" if value and _are(list, value) else None
+    if not isinstance(value, dict):
+        return None
+    if isinstance(rows := value.get("data"), list) and "columns" in value and _are(list, rows):
+        return "split"
+    inner = list(value.values())
+    if not inner or not _are(dict, inner):
+        return None
+    if any(wanted & row.keys() for row in inner):
+        return "index"
+    numbered = all(row and all(name.isdigit() for name in row) for row in inner)
+    return "columns" if numbered or wanted & value.keys() else None
+
+
+def _are(kind: type, values: Sequence[Any]) -> bool:
+    return all(isinstance(value, kind) for value in values)
 
 
 def _check_once(named: str, columns: Sequence[str], wanted: Sequence[str]) -> None:

@@ -155,6 +155,11 @@ class TokenizerPair:
             digest.update(_contents(tokenizer))
         return digest.hexdigest()
 
+    def vocabularies(self) -> str:
+        """A digest of both vocabularies alone: unlike the fingerprint, the same under any version of the library."""
+        both = [tokenizer.get_vocab() for tokenizer in (self.source, self.target)]
+        return hashlib.sha256(json.dumps(both, sort_keys=True).encode()).hexdigest()
+
 
 _PAIR_IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id", "source_pad_id")
 _ONLY_IDS: dict[str, Any] = {

@@ -6,7 +6,8 @@ relatives, byte-level BPE with RoBERTa's or with GPT-2's special tokens for the 
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from warmstart.data.build_once import build_once
 from warmstart.errors import UserError
 from warmstart.model.settings import HalfSettings, Scale
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_TEXTS = 50_000
 MAX_VOCABULARY = 8000
 TINY_VOCABULARY = 1000
@@ -103,41 +104,79 @@ def trained_tokenizer(half: HalfSettings, texts: Iterable[str]) -> Any:
 
 
 def train_tokenizer(family: Family, texts: Iterable[str], vocab_size: int) -> Any:
-    """A fast tokenizer of the family with at most ``vocab_size`` entries (at least the bytes of a byte-level BPE)."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    """A fast tokenizer of the family with at most ``vocab_size`` entries (at least the bytes of a byte-level BPE).
+
+    The same texts give the same ids in every process.
+    """
+    from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
     named = _SPECIALS[family]
     specials = list(dict.fromkeys(named.values()))
-    trainer: Any
     if family is Family.wordpiece:
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece(cleanup=True)
-        trainer = trainers.WordPieceTrainer(
-            # Rare letters must not use up a small vocabulary; they become [UNK].
-            vocab_size=vocab_size,
-            special_tokens=specials,
-            limit_alphabet=vocab_size // 4,
-            show_progress=False,
-        )
+        tokenizer = _train_wordpiece(list(texts), specials, vocab_size)
         first, last = "[CLS]", "[SEP]"
     else:
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=specials,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
+        tokenizer = _train_byte_level(texts, specials, vocab_size)
         first, last = "<s>", "</s>"
-    tokenizer.train_from_iterator(texts, trainer)
     if family is not Family.gpt2:
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{first} $A {last}",
             special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
         )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
+
+
+def _train_wordpiece(texts: Sequence[str], specials: list[str], vocab_size: int) -> Any:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    def untrained(model: Any) -> Any:
+        tokenizer = Tokenizer(model)
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece(cleanup=True)
+        return tokenizer
+
+    def trained(**options: Any) -> dict[str, int]:
+        tokenizer = untrained(models.WordPiece(unk_token="[UNK]"))
+        tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(show_progress=False, **options))
+        return tokenizer.get_vocab(with_added_tokens=False)
+
+    # The trainer breaks ties between pairs by their ids, and it numbers the letters inside words ("##a") and chooses
+    # among equally rare letters in the order of a hash map, which differs in every process. So the letters are sorted
+    # here: the first training learns which there are, the second is given them, with their ids, as special tokens.
+    found = trained(vocab_size=0)
+    letters = {token for token in found if len(token) == 1}
+    # Rare letters must not use up a small vocabulary; they become [UNK].
+    if len(letters) > vocab_size // 4:
+        counts: Counter[str] = Counter()
+        normalizer = normalizers.BertNormalizer(lowercase=True)
+        for text in texts:
+            counts.update(normalizer.normalize_str(text))
+        letters = set(sorted(letters, key=lambda letter: (-counts[letter], letter))[: vocab_size // 4])
+    inside = sorted(token for token in found if len(token) > 1 and token[-1] in letters)
+    vocabulary = trained(
+        vocab_size=vocab_size,
+        special_tokens=[*specials, *inside],
+        initial_alphabet=sorted(letters),
+        limit_alphabet=len(letters),
+    )
+    tokenizer = untrained(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
+    tokenizer.add_special_tokens(specials)
+    return tokenizer
+
+
+def _train_byte_level(texts: Iterable[str], specials: list[str], vocab_size: int) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer: Any = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer

@@ -7,28 +7,50 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from warmstart.errors import UserError
+
 _log = logging.getLogger(__name__)
+_FIXES = {
+    "config": "Start all of them with one command.",
+    "tokenizers": "Give every node the same tokenizer files and the same data.",
+    "data": "Give every node the same data files.",
+}
 
 
-class OneConfig(Callback):
-    """Stops a fit whose ranks were given different configs: they would average gradients of different runs, silently.
+class SameOnAllRanks(Callback):
+    """Stops a fit whose ranks train on different inputs: they would average gradients of different runs, silently.
 
-    A launcher that starts each rank from a command of its own can do that; Lightning's does in a sweep.
+    A launcher that starts each rank from a command of its own can do that (Lightning's does in a sweep), and so can
+    nodes that each have their own copy of the data.
+
+    Args:
+        config: hash of the config.
+        tokenizers: fingerprint of the pair of tokenizers.
+        data: fingerprint of the texts.
 
     Raises:
-        RuntimeError: the ranks' hashes differ.
+        UserError: the ranks differ in one of them.
     """
 
-    def __init__(self, config_hash: str) -> None:
-        self.config_hash = config_hash
+    def __init__(self, *, config: str, tokenizers: str, data: str) -> None:
+        self.inputs = {"config": config, "tokenizers": tokenizers, "data": data}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return
-        hashes: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(hashes, self.config_hash)
-        if len(set(hashes)) > 1:
-            said = ", ".join(f"rank {rank}: {value}" for rank, value in enumerate(hashes))
-            raise RuntimeError(f"The ranks of this fit have different configs ({said}). Start all with one command.")
+        ranks: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(ranks, self.inputs)
+        for name, fix in _FIXES.items():
+            groups: dict[str, list[int]] = {}
+            for rank, inputs in enumerate(ranks):
+                groups.setdefault(inputs[name][:16], []).append(rank)
+            if len(groups) > 1:
+                found = "; ".join(f"{value} on {_names(group)}" for value, group in list(groups.items())[:10])
+                raise UserError(f"The ranks of this fit differ in their {name}: {found}. {fix}")
         if trainer.is_global_zero:
-            _log.info("%d ranks, each with config %s", len(hashes), self.config_hash)
+            _log.info("%d ranks, each with config %s", len(ranks), self.inputs["config"])
+
+
+def _names(ranks: list[int]) -> str:
+    shown = ", ".join(map(str, ranks[:10])) + (" …" if len(ranks) > 10 else "")
+    return f"rank {shown}" if len(ranks) == 1 else f"ranks {shown}"

@@ -1,5 +1,6 @@
 """A Lightning trainer for a run directory: precision that suits the device, checkpoints named last and best."""
 
+import difflib
 import inspect
 import math
 import warnings
@@ -13,7 +14,7 @@ from lightning.pytorch.plugins import Precision
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from warmstart.errors import UserError
+from warmstart.errors import UserError, listed
 from warmstart.training.callbacks import SampleTable, Validations, checkpoint_callbacks, validates
 from warmstart.training.checkpoint_io import AtomicCheckpointIO
 from warmstart.training.half_weights import half_weights
@@ -50,8 +51,9 @@ def check_extra(extra: dict[str, Any]) -> None:
     """Raise a UserError where ``trainer.extra`` names what is not the trainer's, or what has a key of its own."""
     known = set(inspect.signature(L.Trainer.__init__).parameters) - {"self"}
     if unknown := sorted(set(extra) - known):
+        near = [found for name in unknown for found in difflib.get_close_matches(name, sorted(known), n=3)]
         raise UserError(
-            f"trainer.extra: lightning.Trainer takes no {', '.join(unknown)}. It takes {', '.join(sorted(known))}."
+            f"trainer.extra: lightning.Trainer takes no {listed(unknown)}. Near them: {listed(near) or 'nothing'}."
         )
     if own := sorted(set(extra) & OWN_KEYS.keys()):
         said = ", ".join(f"{OWN_KEYS[name]} instead of trainer.extra.{name}" for name in own)
