@@ -46,10 +46,11 @@ def test_rows_are_counted_by_split_and_by_what_became_of_them(settings_of, tmp_p
     settings = settings_of("debug=tiny", "data.limit_train=20", "data.max_target_length=12")
     fit.run(settings, tmp_path)
     rows = read_result(tmp_path)["rows"]
-    assert rows["train"] == {"read": 32, "kept": 20, "skipped": 12} | {
+    assert rows["train"] == {"read": 32, "kept": 20, "skipped": 12, "sampled": True} | {
         key: rows["train"][key] for key in ("truncated_documents", "truncated_summaries")
     }
     assert rows["test"]["read"] == rows["test"]["kept"] == 8
+    assert rows["test"]["sampled"] is False
     assert rows["test"]["truncated_summaries"] == 8  # none of the written summaries has so few tokens
     assert 0 <= rows["train"]["truncated_documents"] <= 20
     evaluate.run(settings_of("debug=tiny", f"ckpt={tmp_path}"), tmp_path / "again")
