@@ -127,7 +127,6 @@ def test(
     from rich.progress import Progress
 
     from warmstart.app.export import export_model
-    from warmstart.app.identity import identity
     from warmstart.evaluation.generation import generation_kwargs, summarize_batches
     from warmstart.evaluation.kept_summaries import KeptSummaries, summaries_key
     from warmstart.evaluation.likelihood import in_order, likelihoods
@@ -135,7 +134,6 @@ def test(
     from warmstart.evaluation.scores import judge
     from warmstart.evaluation.table import score_table, verdict
     from warmstart.model.dtypes import computing_in
-    from warmstart.model.halves import parameter_counts
     from warmstart.ranks import failing_together, of_all_ranks, rank_and_world_size
     from warmstart.training.allocator import keep_freed_memory
     from warmstart.training.loggers import log_result
@@ -204,14 +202,10 @@ def test(
     )
     seconds = {**facts.pop("seconds", {}), "test": time.perf_counter() - tested, "total": time.perf_counter() - began}
     result = {
-        **identity(settings),
-        "status": "complete",
-        "checkpoint": scored_checkpoint(checkpoint),
+        **_about(settings, checkpoint, model),
         "metrics": judgement.metrics,
         "baselines": judgement.baselines,
         "controls": judgement.controls,
-        "parameters": recorded_parameters(checkpoint) or {"total": parameter_counts(model)["total"]},
-        "generation": asdict(settings.generation),
         "summaries": {"generated": generated, "from_an_interrupted_run": earlier},
         "peak_memory_bytes": max(peak for _, _, peak in shares),
         "seconds": seconds,
@@ -240,6 +234,59 @@ def test(
     out.print(verdict(judgement), highlight=False, markup=False)
     out.print(f"Run: {run_dir}", highlight=False, markup=False, soft_wrap=True)
     return float(judgement.metrics["test/rouge1"])
+
+
+def leave_untested(
+    settings: Config, run_dir: Path, checkpoint: str, facts: dict[str, Any], began: float, loggers: list[Any]
+) -> None:
+    """Leave export and result of a fit whose test split is neither read nor scored.
+
+    Every rank has to call this; rank 0 writes.
+    """
+    import torch
+
+    from warmstart.app.export import export_model
+    from warmstart.evaluation.result import set_result_aside, write_result
+    from warmstart.ranks import of_all_ranks, rank_and_world_size
+    from warmstart.training.loggers import log_result
+
+    on_cuda = torch.cuda.is_available() and settings.trainer.accelerator != "cpu"
+    peaks = of_all_ranks(_peak_memory("cuda" if on_cuda else "cpu"))
+    if rank_and_world_size()[0] > 0:
+        return
+    model, tokenizers, _ = load_trained(checkpoint)
+    result = {
+        **_about(settings, checkpoint, model),
+        "metrics": {},
+        "baselines": {},
+        "controls": {},
+        "peak_memory_bytes": max(peaks),
+        **facts,
+        "seconds": {**facts.get("seconds", {}), "total": time.perf_counter() - began},
+    }
+    export_model(model, tokenizers, run_dir / "export", result, settings)
+    set_result_aside(run_dir)
+    (run_dir / "predictions.jsonl").unlink(missing_ok=True)  # of an earlier run in this folder
+    log_result(loggers, result)
+    write_result(run_dir, result)
+    best = "{monitor} {best:.4f}".format(**facts["validation"])
+    print(f"{settings.encoder.name} x {settings.decoder.name}: best {best}. The test split was not scored")
+    print(f"(evaluation.test=false): task=evaluate ckpt={run_dir} scores it.")
+    print(f"Run: {run_dir}")
+
+
+def _about(settings: Config, checkpoint: str, model: Any) -> dict[str, Any]:
+    """What ``result.json`` says of a complete run, scored or not."""
+    from warmstart.app.identity import identity
+    from warmstart.model.halves import parameter_counts
+
+    return {
+        **identity(settings),
+        "status": "complete",
+        "checkpoint": scored_checkpoint(checkpoint),
+        "parameters": recorded_parameters(checkpoint) or {"total": parameter_counts(model)["total"]},
+        "generation": asdict(settings.generation),
+    }
 
 
 def _peak_memory(device: str) -> int:

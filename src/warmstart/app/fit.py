@@ -1,4 +1,4 @@
-"""Train, test the best checkpoint, export, and write what the run leaves.
+"""Train, test the best checkpoint (or not: ``evaluation.test=false``), export, and write what the run leaves.
 
 python run.py encoder=bert decoder=gpt2
 python run.py encoder=bert decoder=gpt2 name=mine     # the same again goes on with runs/mine where it was stopped
@@ -80,7 +80,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     import lightning as L
     import transformers
 
-    from warmstart.app.evaluate import test
+    from warmstart.app.evaluate import leave_untested, test
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.evaluation.generation import generation_kwargs
     from warmstart.evaluation.rouge import rouge_scores
@@ -189,7 +189,10 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         "rows": data.row_counts(),
         "validation": validation,
     }
-    test(settings, run_dir, str(best), data, facts, began, loggers, None)
+    if settings.evaluation.test:
+        test(settings, run_dir, str(best), data, facts, began, loggers, None)
+    else:
+        leave_untested(settings, run_dir, str(best), facts, began, loggers)
     if trainer.is_global_zero:
         (run_dir / "checkpoints" / UNFINISHED).unlink()
     return validation["best"]
@@ -276,13 +279,14 @@ def _checkpoint_to_resume(settings: Config, run_dir: Path, digest: str) -> str |
 def _source_and_tokenizers(settings: Config) -> tuple[Any, Any]:
     """Texts and tokenizers; what a missing hub withholds of both is said in one message."""
     from warmstart.data.hub import Unreachable
-    from warmstart.data.sources import load_source
+    from warmstart.data.sources import SPLITS, load_source
     from warmstart.data.tokenizers import TokenizerPair, load_tokenizer
 
     missing: list[str] = []
     source: Any = None
     try:
-        source = load_source(settings.data)
+        splits = [split for split in SPLITS if split != "test" or settings.evaluation.test]
+        source = load_source(settings.data, splits)
     except Unreachable as error:
         missing += error.what
     tokenizers = []

@@ -67,7 +67,7 @@ def log_result(loggers: list[Logger], result: Mapping[str, Any]) -> None:
     What is no number, as the interval of a single example, is left out. Names: ``test/rouge1``, ``test/rouge1_low``,
     ``baselines/lead1/rouge1_difference_high``, ``parameters/total``, ...
     """
-    metrics = {name: value for name, value in result["metrics"].items() if not isinstance(value, list)}
+    metrics = {name: value for name, value in result["metrics"].items() if isinstance(value, int | float)}
     wanted = (
         "baselines",
         "controls",
@@ -80,7 +80,8 @@ def log_result(loggers: list[Logger], result: Mapping[str, Any]) -> None:
     )
     summary = dict(_numbers(result["metrics"])) | dict(_numbers({k: result[k] for k in wanted if k in result}))
     for logger in loggers:
-        logger.log_metrics(metrics)
+        if metrics:
+            logger.log_metrics(metrics)
         if isinstance(logger, WandbLogger):
             with failing_alone():
                 logger.experiment.summary.update(summary)
