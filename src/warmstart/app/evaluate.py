@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,22 @@ def run(settings: Config, run_dir: Path) -> float:
         loaded = load_trained(settings.ckpt)
         check_search(settings, loaded[0])
         data = SummarizationDataModule(settings.data, loaded[1], seed=settings.seed)
+        check_scripts(data.source, ["test"], "task=summarize writes the summaries; judge them by other means.")
         data.prepare_data()
         data.setup("test")
         return test(settings, run_dir, settings.ckpt, data, {"rows": data.row_counts()}, began, [], loaded=loaded)
+
+
+def check_scripts(source: Any, splits: Sequence[str], way_on: str) -> None:
+    """Refuse, before anything is trained or summarised, texts whose summaries ROUGE cannot score.
+
+    Raises:
+        UserError: ROUGE cannot read the references of one of ``splits``; the message ends with ``way_on``.
+    """
+    from warmstart.evaluation.rouge import check_references
+
+    for split in splits:
+        check_references([example.summary for example in source.split(split)], split, way_on)
 
 
 def _refuse_job_of_sweep(run_dir: Path) -> None:

@@ -80,7 +80,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     import lightning as L
     import transformers
 
-    from warmstart.app.evaluate import leave_untested, test
+    from warmstart.app.evaluate import check_scripts, leave_untested, test
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.evaluation.generation import generation_kwargs
     from warmstart.evaluation.rouge import rouge_scores
@@ -102,6 +102,11 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     L.seed_everything(settings.seed, workers=True, verbose=False)
 
     source, tokenizers = _source_and_tokenizers(settings)
+    check_scripts(
+        source,
+        _scored_splits(settings),
+        "To train without ROUGE, set evaluation.test=false trainer.validation_samples=0.",
+    )
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
     data.setup("fit")
@@ -196,6 +201,14 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     if trainer.is_global_zero:
         (run_dir / "checkpoints" / UNFINISHED).unlink()
     return validation["best"]
+
+
+def _scored_splits(settings: Config) -> list[str]:
+    """The splits whose references ROUGE is measured against."""
+    from warmstart.training.callbacks import validates
+
+    sampled = settings.trainer.validation_samples > 0 and validates(settings.trainer)
+    return ["validation"] * sampled + ["test"] * settings.evaluation.test
 
 
 def _place(data: Any, ranks: int, resume: str | None) -> tuple[int, int, int]:
