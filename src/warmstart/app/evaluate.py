@@ -2,6 +2,7 @@
 
 python run.py task=evaluate ckpt=runs/demo
 python run.py task=evaluate ckpt=runs/demo trainer=ddp trainer.devices=8
+python run.py task=evaluate ckpt=runs/demo logger=wandb     # into the W&B run of that fit
 
 Several ranks share out the batches of the split, which are the same for any number of them, and rank 0 judges.
 Interrupted, the same command goes on where it was: the summaries made so far are kept in the cache.
@@ -13,14 +14,14 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
 from warmstart.app.check import validate_numbers
-from warmstart.app.loading import check_search, load_trained, scored_checkpoint
+from warmstart.app.loading import check_search, is_export, load_trained, open_checkpoint, scored_checkpoint
 from warmstart.app.recorded import recorded_parameters
 from warmstart.app.schema import Config
 from warmstart.cache import cache_root
@@ -52,7 +53,38 @@ def run(settings: Config, run_dir: Path) -> float:
         check_scripts(data.source, ["test"], "task=summarize writes the summaries; judge them by other means.")
         data.prepare_data()
         data.setup("test")
-        return test(settings, run_dir, settings.ckpt, data, {"rows": data.row_counts()}, began, [], loaded=loaded)
+        score = test(settings, run_dir, settings.ckpt, data, {"rows": data.row_counts()}, began, [], loaded=loaded)
+        if settings.logger.wandb and any(word.split(".")[0] == "logger" for word in _named()):
+            _log_to_wandb(settings, run_dir, settings.ckpt)
+        return score
+
+
+def _named() -> set[str]:
+    """The keys that this command line names; all others may be the run's own."""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return {word.lstrip("+").partition("=")[0] for word in words}
+
+
+def _log_to_wandb(settings: Config, run_dir: Path, ckpt: str) -> None:
+    """Log the evaluation to its fit's W&B run, where it scores what that is judged by: the same settings, best.ckpt.
+
+    Scores of other data or of another search would stand there as the fit's own: they get a run of their own.
+    """
+    from warmstart.app.identity import config_hash
+    from warmstart.evaluation.result import read_result
+    from warmstart.ranks import rank_and_world_size
+    from warmstart.training.loggers import log_evaluation
+
+    if rank_and_world_size()[0] > 0:
+        return
+    logger, fit = settings.logger, None
+    if not is_export(Path(ckpt)):
+        checkpoint, file = open_checkpoint(ckpt)
+        if file.name == "best.ckpt" and checkpoint["hyper_parameters"].get("config_hash") == config_hash(settings):
+            fit = file.parents[1]
+            of_fit = checkpoint["hyper_parameters"]["config"]["logger"]
+            logger = replace(logger, project=of_fit["project"], entity=of_fit["entity"])
+    log_evaluation(logger, run_dir, fit, read_result(run_dir))
 
 
 def check_scripts(source: Any, splits: Sequence[str], way_on: str) -> None:
@@ -83,9 +115,7 @@ def _start_ranks(settings: Config) -> None:
 
     Not where the run's own settings do: a model that eight devices trained is judged on one as well.
     """
-    trainer, environment = settings.trainer, os.environ
-    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    named = {word.lstrip("+").partition("=")[0] for word in words}
+    trainer, environment, named = settings.trainer, os.environ, _named()
     alone = trainer.devices * trainer.nodes == 1
     if alone and trainer.accelerator in ("gpu", "cuda") and named & {"trainer", "trainer.accelerator"}:
         import torch
@@ -95,8 +125,6 @@ def _start_ranks(settings: Config) -> None:
                 f"trainer.accelerator={trainer.accelerator} was asked for, but torch finds no GPU here. Set "
                 "trainer=cpu, or leave it out: an evaluation takes what the machine has."
             )
-    if any(word.split(".")[0] == "logger" for word in named):
-        _log.warning("logger= is for a fit: an evaluation leaves its result in the run's folder alone.")
     if "TORCHELASTIC_RUN_ID" in environment:
         devices = int(environment["LOCAL_WORLD_SIZE"])
         nodes = int(environment["WORLD_SIZE"]) // devices

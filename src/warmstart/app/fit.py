@@ -14,7 +14,7 @@ from typing import Any
 from warmstart.app.bounds import fault_of_warm_up
 from warmstart.app.check import validate
 from warmstart.app.errors import status_of
-from warmstart.app.identity import config_hash
+from warmstart.app.identity import config_hash, run_name
 from warmstart.app.schema import Config, plain
 from warmstart.atomic import write_text
 from warmstart.errors import Left, UserError
@@ -65,7 +65,9 @@ def _logged_fit(settings: Config, run_dir: Path, digest: str, resume: str | None
 
     tags = [f"encoder={settings.encoder.name}", f"decoder={settings.decoder.name}", f"data={settings.data.name}"]
     exit_code = 0
-    loggers = build_loggers(settings.logger, run_dir, run_name=run_dir.name, config=plain(settings), tags=tags)
+    loggers = build_loggers(
+        settings.logger, run_dir, run_name=run_name(settings, run_dir), config=plain(settings), tags=tags
+    )
     try:
         return _fit_and_test(settings, run_dir, digest, resume, loggers)
     except BaseException as error:
