@@ -68,6 +68,18 @@ def test_a_trained_run_summarizes_beside_the_first_sentences(settings_of, tmp_pa
     assert "what follows was not read" not in page
 
 
+def test_a_reference_that_rouge_cannot_read_gives_no_score_and_a_reason():
+    form = {"document": "The river rose. It rained.", "reference": "दिल्ली में 3 बजे वर्षा"}
+    with serving(echo) as server:
+        _, page = ask(server, form)
+        _, german = ask(server, form | {"reference": "Die Brücke am Fluss bleibt bis Montag gesperrt."})
+    assert "rouge1 " not in page
+    assert "No ROUGE: it reads only the letters a to z, and would drop 100% of the reference" in unescape(page)
+    assert "THE RIVER ROSE." in page
+    assert german.count("rouge1 ") == 3
+    assert "No ROUGE" not in german
+
+
 def test_a_text_is_cleaned_as_the_documents_of_the_run_were(settings_of, tmp_path):
     fit.run(settings_of("debug=tiny"), tmp_path)
     model, tokenizers, _ = load_trained(str(tmp_path))

@@ -7,8 +7,10 @@ import shutil
 import pytest
 import torch
 
-from warmstart.app import fit
+from warmstart.app import evaluate, fit
+from warmstart.app.errors import status_of
 from warmstart.app.identity import config_hash
+from warmstart.data.sources import load_source
 from warmstart.data.tokenizers import TokenizerPair
 from warmstart.errors import UserError
 from warmstart.evaluation.result import read_result
@@ -200,3 +202,71 @@ def test_back_from_the_queue_a_fit_that_began_anew_goes_on(settings_of, tmp_path
     assert fit._checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is not None
     (folder / fit.UNFINISHED).write_text("another's\n")  # left the queue before it had begun
     assert fit._checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is None
+
+
+HINDI = "दिल्ली में आज {} बजे वर्षा हुई। मुंबई में धूप थी। पुणे में हवा चली।"
+
+
+def hindi_file(folder):
+    """Documents and summaries of which ROUGE reads nothing but a number."""
+    rows = [{"document": HINDI.format(i), "summary": f"दिल्ली में {i} बजे वर्षा"} for i in range(20)]
+    path = folder / "hindi.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_texts_that_rouge_cannot_read_end_the_run_before_training(settings_of, tmp_path):
+    words = ("debug=tiny", "data=files", f"data.path={hindi_file(tmp_path)}")
+    with pytest.raises(
+        UserError, match="drop 100% of the letters of the validation references, such as 'दिल्ली में"
+    ) as refused:
+        fit.run(settings_of(*words), tmp_path / "run")
+    assert status_of(refused.value) == 2
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert read_result(tmp_path / "run")["status"] == "failed"
+    with pytest.raises(UserError, match="letters of the test references"):
+        fit.run(settings_of(*words, "trainer.validation_samples=0"), tmp_path / "run")
+    without_rouge = ("evaluation.test=false", "trainer.validation_samples=0")  # the way on that the message names
+    fit.run(settings_of(*words, *without_rouge), tmp_path / "run")
+    assert read_result(tmp_path / "run")["status"] == "complete"
+    with pytest.raises(UserError, match="letters of the test references"):
+        evaluate.run(settings_of(*words, f"ckpt={tmp_path / 'run'}"), tmp_path / "scored")
+
+
+def test_a_fit_without_the_test_split_neither_reads_nor_scores_it(settings_of, tmp_path, capsys):
+    rows = [{"document": f"The river rose on day {i}. It rained.", "summary": f"Rain on day {i}."} for i in range(40)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "test.jsonl").write_text("not json\n")
+    words = [
+        "debug=tiny",
+        "data=files",
+        *(f"data.{split}_path={tmp_path}/{split}.jsonl" for split in ("train", "test")),
+    ]
+    with pytest.raises(UserError, match=r"test\.jsonl"):
+        fit.run(settings_of(*words), tmp_path / "tested")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "predictions.jsonl").write_text("of an earlier run\n")
+    best = fit.run(settings_of(*words, "evaluation.test=false"), run)
+    result = read_result(run)
+    assert (result["status"], result["metrics"], result["baselines"], result["controls"]) == ("complete", {}, {}, {})
+    assert result["validation"]["best"] == pytest.approx(best)
+    assert result["checkpoint"]["name"] == "best.ckpt"
+    assert sorted(result["rows"]) == ["reader", "train", "validation"]
+    assert result["seconds"].keys() == {"fit", "total"}
+    assert not (run / "predictions.jsonl").exists()
+    assert (run / "export" / "config.json").exists()
+    assert "The test split was not scored" in capsys.readouterr().out
+
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:9]))
+    evaluate.run(settings_of(*words, "evaluation.test=false", f"ckpt={run}"), tmp_path / "scored")
+    assert read_result(tmp_path / "scored")["metrics"]["test/examples"] == 9
+
+
+def test_rows_of_the_test_split_are_trained_on_no_more_where_it_is_not_scored(settings_of, tmp_path):
+    rows = [{"document": f"The river rose on day {i}. It rained.", "summary": f"Rain on day {i}."} for i in range(90)]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = settings_of("debug=tiny", "data=files", f"data.path={tmp_path}/all.jsonl").data
+    every, some = load_source(settings), load_source(settings, ("train", "validation"))
+    assert some.names == ("train", "validation")
+    assert [list(some.split(name)) for name in some.names] == [list(every.split(name)) for name in some.names]

@@ -4,10 +4,11 @@ import json
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from warmstart.app import evaluate, fit
-from warmstart.app.identity import config_hash, identity
+from warmstart.app.identity import config_hash, identity, run_name
 from warmstart.errors import UserError
 from warmstart.evaluation.result import read_result
 
@@ -42,14 +43,30 @@ def test_overrides_are_the_jobs_own_and_not_the_sweeps(settings_of, monkeypatch)
     assert identity(settings_of("debug=tiny"))["overrides"] == ["encoder=bert"]
 
 
+def test_a_job_of_a_sweep_is_named_by_its_choices_and_a_run_by_its_folder(settings_of, monkeypatch, tmp_path):
+    line = ["debug=tiny", "encoder=bert,roberta", "optim.new_rate=tag(log,interval(1e-4,1e-1))", "bridge=share,default"]
+    sweep = {"hydra": {"overrides": {"task": line}, "sweeper": {"params": {"seed": "1,2", "logger": "wandb"}}}}
+    OmegaConf.save(OmegaConf.create(sweep), tmp_path / "multirun.yaml")
+    chosen = ["debug=tiny", "encoder=roberta", "optim.new_rate=0.0031234567", "bridge=share", "seed=2", "logger=wandb"]
+    settings = settings_of("debug=tiny", "encoder=roberta", "seed=2")
+    for mode, name in (
+        (RunMode.MULTIRUN, "roberta-gpt2-optim.new_rate=0.003123-share-seed2"),
+        (RunMode.RUN, "0123abcd"),
+    ):
+        job = {"hydra": {"mode": mode, "overrides": {"task": chosen}}}
+        monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create(job))
+        assert run_name(settings, tmp_path / "0123abcd") == name
+
+
 def test_rows_are_counted_by_split_and_by_what_became_of_them(settings_of, tmp_path):
     settings = settings_of("debug=tiny", "data.limit_train=20", "data.max_target_length=12")
     fit.run(settings, tmp_path)
     rows = read_result(tmp_path)["rows"]
-    assert rows["train"] == {"read": 32, "kept": 20, "skipped": 12} | {
+    assert rows["train"] == {"read": 32, "kept": 20, "skipped": 12, "sampled": True} | {
         key: rows["train"][key] for key in ("truncated_documents", "truncated_summaries")
     }
     assert rows["test"]["read"] == rows["test"]["kept"] == 8
+    assert rows["test"]["sampled"] is False
     assert rows["test"]["truncated_summaries"] == 8  # none of the written summaries has so few tokens
     assert 0 <= rows["train"]["truncated_documents"] <= 20
     evaluate.run(settings_of("debug=tiny", f"ckpt={tmp_path}"), tmp_path / "again")

@@ -24,6 +24,8 @@ def points(root: Path) -> dict[str, tuple[float, float]]:
     found = {}
     for path in (root / "runs" / "multirun" / "s").glob("*/result.json"):
         config = OmegaConf.load(path.parent / ".hydra" / "config.yaml")
+        if config.task != "fit":
+            continue
         result = json.loads(path.read_text())
         assert result["validation"]["monitor"] == "validation/loss"
         found[path.parent.name] = (config.optim.new_rate, result["validation"]["best"])
@@ -63,7 +65,7 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(run_py, tmp_path):
 @pytest.mark.slow
 def test_a_space_ends_where_every_point_is_known_and_failed_ones_are_tried_again(run_py, tmp_path):
     words = (*SEARCH, "hydra.sweeper.trials=9", "trainer.validations_per_epoch=0,1", "decoder=bert,gpt2")
-    for launched in (4, 2):
+    for launched in (5, 2):  # four points and the evaluation of the best one; the failed ones again
         outcome = run_py(*words, cwd=tmp_path)
         assert outcome.returncode == 1, outcome.stderr
         assert "4 jobs, 2 failed" in outcome.stdout
@@ -98,3 +100,36 @@ def test_a_mistake_in_the_space_ends_in_one_message(run_py, tmp_path):
         assert outcome.returncode == 2
         assert said in outcome.stderr
         assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.slow
+def test_only_the_winner_is_scored_on_the_test_split_and_only_once(run_py, tmp_path):
+    folder = tmp_path / "runs" / "multirun" / "s"
+
+    def scored():
+        """The jobs with a test score, and when that was written."""
+        written = {path: json.loads(path.read_text()) for path in folder.glob("*/result.json")}
+        return {
+            path.parent.name: (path.stat().st_mtime_ns, result["checkpoint"]["sha256"])
+            for path, result in written.items()
+            if result["metrics"]
+        }
+
+    words = (*RATES, "hydra.sweeper.trials=2")
+    outcome = run_py(*words, cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    best = OmegaConf.load(folder / "search.yaml")
+    winner = json.loads((folder / best.run / "result.json").read_text())
+    assert winner["validation"]["best"] == best.value == min(value for _, value in points(tmp_path).values())
+    first = scored()
+    assert list(first) == [f"evaluate-{study(tmp_path).best_trial.number}"]
+    assert [sha256 for _, sha256 in first.values()] == [winner["checkpoint"]["sha256"]]
+    assert "The best run's test ROUGE-1: " in outcome.stdout
+    assert "test ROUGE-1" not in outcome.stdout.partition("Sweep ")[2]
+    outcome = run_py(*words, cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    assert scored() == first
+    outcome = run_py(*words, "name=t", "evaluation.test=true", "hydra.sweeper.trials=1", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    folder = folder.with_name("t")
+    assert [path.parent.name for path in folder.glob("*/result.json")] == list(scored())

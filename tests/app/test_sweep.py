@@ -176,6 +176,8 @@ def test_in_wandb_a_sweep_is_a_group_and_each_job_one_run_of_it_however_it_ended
             (began,) = (record.run for record in written if record.HasField("run"))
             known.add(began.run_id)
             assert began.run_group == "s"
+            decay = result["config"]["optim"]["weight_decay"]
+            assert began.display_name == f"bert-gpt2-optim.weight_decay={decay:.4g}-seed1"
             assert {"encoder=bert", "decoder=gpt2"} <= set(began.tags)
             codes = [record.exit.exit_code for record in written if record.HasField("exit")]
             assert codes == [0 if result["status"] == "complete" else 2]

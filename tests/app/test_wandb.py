@@ -99,7 +99,7 @@ def test_a_job_that_fails_before_its_model_is_built_is_one_run_too_and_goes_on_i
             began = found["run"]
             place = f"s/{path.parent.name}"
             assert began.run_id == hashlib.sha256(place.encode()).hexdigest()[:12]
-            assert (began.run_group, began.job_type, began.display_name) == ("s", "fit", path.parent.name)
+            assert (began.run_group, began.job_type, began.display_name) == ("s", "fit", "bert-gpt2-seed7")
             assert set(began.tags) >= {"mine", "encoder=bert", "data=files"}
             assert found["config"]["seed"] == 7
             assert found["exit_code"] == 2  # the user's mistake, as of a run of its own
@@ -127,6 +127,28 @@ def test_a_config_that_is_refused_before_anything_starts_has_no_run(run_py, tmp_
     outcome = run_py("debug=tiny", "logger=wandb", "name=r", "optim.new_rate=-1", cwd=tmp_path)
     assert outcome.returncode == 2
     assert not list(tmp_path.rglob("*wandb*"))
+
+
+@pytest.mark.slow
+def test_an_evaluation_logs_to_the_run_of_its_fit_where_its_command_says_so(run_py, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    words = ("debug=tiny", "logger=wandb", "evaluation.test=false")
+    assert run_py(*words, "name=r", cwd=tmp_path).returncode == 0
+    fitted = read_back(tmp_path / "runs" / "r")
+    assert not any(name.startswith("test/") for name in fitted["summary"])
+    of_fit = ("task=evaluate", "ckpt=runs/r", "data.processes=1")
+    outcome = run_py(*of_fit, "name=silent", cwd=tmp_path)  # logger=wandb is recorded in the checkpoint
+    assert outcome.returncode == 0, outcome.stderr
+    assert not (tmp_path / "runs" / "silent" / "wandb").exists()
+    for name, more in (("same", ()), ("other", ("generation.num_beams=2",))):
+        outcome = run_py(*of_fit, "logger=wandb", f"name={name}", *more, cwd=tmp_path)
+        assert outcome.returncode == 0, outcome.stderr
+        result = json.loads((tmp_path / "runs" / name / "result.json").read_text())
+        found = read_back(tmp_path / "runs" / name)
+        assert found["summary"]["test/rouge1"] == result["metrics"]["test/rouge1"]
+        # Scores of another search would stand in the fit's run as its own.
+        assert (found["run"].run_id == fitted["run"].run_id) == (name == "same")
+        assert found["exit_code"] == 0
 
 
 @pytest.mark.slow

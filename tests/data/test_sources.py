@@ -28,12 +28,17 @@ def test_written_texts():
         assert "{" not in example.document + example.summary
 
 
-def test_limits_take_the_first():
-    source = written(limit_train=5, limit_test=100)
-    assert list(source.split("train")) == list(written().split("train"))[:5]
+def test_a_limit_takes_a_sample_that_is_the_same_in_every_run():
+    source, every = written(limit_train=5, limit_test=100), list(written().split("train"))
+    places = [every.index(example) for example in source.split("train")]
+    assert places == sorted(places)  # the order of the file
+    assert places != list(range(5))
+    assert places == [6, 11, 13, 23, 28]  # fixed for ever: results of different days are of the same examples
+    assert set(source.split("train")) < set(written(limit_train=9).split("train"))
     assert source.report == {
         **{"train_read": 32, "validation_read": 8, "test_read": 8},
         **{"train_examples": 5, "validation_examples": 8, "test_examples": 8},
+        **{"train_sampled": 1, "validation_sampled": 0, "test_sampled": 0},
     }
     with pytest.raises(UserError, match="limit_train=0"):
         written(limit_train=0)
@@ -79,7 +84,7 @@ def test_hub_rows_are_cleaned_lazily_and_references_stay(hub_like, monkeypatch):
     assert source.split("train")[1].id == "c"
     assert [e.summary for e in source.split("test")] == hub_like["test"]["highlights"]
     assert [e.document for e in source.split("test")[:2]] == ["One ferry.", "Two ferries."]
-    limited = cnn(monkeypatch, hub_like, clean=["drop_garbled"], limit_train=2, limit_validation=1)
+    limited = cnn(monkeypatch, hub_like, clean=["drop_garbled"], limit_train=2, limit_validation=1)  # b is garbled
     assert [e.id for e in limited.split("train")] == ["a", "c"]
     assert len(limited.split("validation")) == 1
 
@@ -88,6 +93,21 @@ def test_fingerprint_of_hub_rows_follows_the_cleaning(hub_like, monkeypatch):
     plain = cnn(monkeypatch, hub_like)
     assert plain.fingerprint() == cnn(monkeypatch, hub_like).fingerprint()
     assert plain.fingerprint() != cnn(monkeypatch, hub_like, clean=["strip_new_marker"]).fingerprint()
+
+
+def test_a_limit_samples_rows_that_stay_on_disk_too(hub_like, monkeypatch):
+    import datasets
+
+    columns = {name: [f"{name} {i}" for i in range(200)] for name in ("id", "article", "highlights")}
+    columns["highlights"][::2] = ['Garbled"?text.'] * 100
+    hub_like["train"] = datasets.Dataset.from_dict(columns)
+    for clean in ([], ["drop_garbled"]):
+        rows = cnn(monkeypatch, hub_like, clean=clean, limit_train=20).split("train")
+        places = [int(example.id.split()[1]) for example in rows]
+        assert places == sorted(places)
+        assert len(places) == 20
+        assert max(places) > 150
+    assert all(place % 2 for place in places)
 
 
 MANY = 60_000
@@ -121,6 +141,10 @@ def test_one_changed_row_of_a_large_hub_split_changes_its_fingerprint(column, hu
     assert fingerprint(many_rows(**{column: "other"})) != plain
     assert fingerprint(many_rows(), clean=["strip_new_marker"]) != plain
     assert fingerprint(many_rows(), limit_train=MANY - 1) != plain
+    of_a_sample = fingerprint(many_rows(), limit_train=MANY - 1)
+    with monkeypatch.context() as patched:  # as many rows, but others
+        patched.setattr("warmstart.data.sources._random_order", lambda rows, split: list(range(rows)))
+        assert fingerprint(many_rows(), limit_train=MANY - 1) != of_a_sample
     monkeypatch.setattr(HubRows, "_read", lambda *_: pytest.fail("a row was read, which takes minutes for all"))
     assert fingerprint(many_rows()) == plain
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from rouge_score import rouge_scorer
 
+from warmstart.errors import UserError
 from warmstart.evaluation.baselines import lead
-from warmstart.evaluation.rouge import KINDS, rouge_scores, sentences
+from warmstart.evaluation.rouge import KINDS, MOST_LOST, check_references, lost_letters, rouge_scores, sentences
 
 
 def theirs(prediction, reference):
@@ -59,3 +60,30 @@ def test_values_come_in_order_and_unequal_lists_are_refused(references):
     np.testing.assert_array_equal(scores["rouge2"], [100.0, 0.0])
     with pytest.raises(ValueError, match="2 predictions"):
         rouge_scores(["a", "b"], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("दिल्ली में 3 बजे वर्षा", 1.0),
+        ("日本語の文", 1.0),
+        ("Größe", 0.4),
+        ("Gro\u0308e", 0.0),  # the mark is no letter, and o is kept
+        ("\u0130zmir \u212a", 0.0),  # in lower case these are i and k
+        ("The river rose.", 0.0),
+        ("1234 ...", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_letters_outside_a_to_z_are_the_ones_that_rouge_drops(text, lost):
+    assert lost_letters([text]) == pytest.approx(lost)
+    word = rouge_scores([text], [text])["rouge1"][0]
+    assert (word > 0) == any(c.isascii() and c.isalnum() for c in text.lower())
+
+
+def test_references_that_lose_a_tenth_of_their_letters_are_refused_with_share_and_example():
+    german = ["Die Bürgermeisterin erklärte, die Brücke bleibe für Wochen gesperrt."] * 9
+    assert 0.02 < lost_letters(german) < MOST_LOST
+    check_references(german, "test", "")
+    with pytest.raises(UserError, match=r"drop 37% of the letters of the test references, such as 'प.*'\. .* Stop\.$"):
+        check_references([*german, "प" * 249], "test", "Stop.")

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from warmstart.report.collect import Run, collect
-from warmstart.report.compare import RESAMPLES, SEED, Row, baseline_row, differences, interval, rows_of
+from warmstart.report.compare import RESAMPLES, SEED, Row, baseline_row, differences, interval, ranked_by, rows_of
 
 
 def test_seeds_make_one_row_and_one_seed_shows_no_deviation(write_run, tmp_path):
@@ -111,6 +112,64 @@ def test_a_checkpoint_judged_with_another_seed_is_no_other_seed(write_run, tmp_p
     (row,) = rows_of(collect([tmp_path]))
     assert [run.folder.name for run in row.runs] == ["again", "other"]
     assert [run.folder.name for run in row.left_out] == ["fit"]
+
+
+def validated(best, monitor="validation/loss", mode="min"):
+    return {"validation": {"monitor": monitor, "mode": mode, "best": best}}
+
+
+def test_rows_are_ranked_by_validation_and_not_by_the_test_split(write_run, tmp_path):
+    write_run("a", scores=(30.0, 40.0), result=validated(2.5))
+    write_run("b", encoder="roberta", scores=(10.0, 20.0), result=validated(2.0))
+    write_run("c", encoder="electra", result=validated(1.0) | {"metrics": {}, "baselines": {}, "controls": {}})
+    write_run("d", encoder="minilm", scores=(90.0, 90.0))  # has no validation score
+    rows = rows_of(collect([tmp_path]))
+    assert ranked_by(rows) == "validation/loss"
+    assert [row.encoder for row in rows] == ["electra", "roberta", "bert", "minilm"]
+    assert [row.validation("validation/loss") for row in rows] == [1.0, 2.0, 2.5, None]
+    assert rows[0].mean("metrics", "test/rouge1") is None
+
+
+def test_higher_validation_scores_are_better_but_of_a_loss(write_run, tmp_path):
+    for name, best in (("a", 10.0), ("b", 30.0)):
+        write_run(name, encoder=name, result=validated(best, "validation/rouge2", "max"))
+    rows = rows_of(collect([tmp_path]))
+    assert ranked_by(rows) == "validation/rouge2"
+    assert [row.encoder for row in rows] == ["b", "a"]
+
+
+def test_losses_of_two_vocabularies_do_not_rank_rows_but_validation_rouge_does(write_run, tmp_path):
+    for name, decoder, loss, rouge in (("a", "gpt2", 2.0, 11.0), ("b", "llama", 3.0, 12.0)):
+        folder = write_run(name, decoder=decoder, result=validated(loss))
+        curve = f"step,validation/loss,validation/rouge1\n1,9.0,99.0\n2,{loss},{rouge}\n3,9.0,99.0\n"
+        (folder / "metrics.csv").write_text(curve)
+    rows = rows_of(collect([tmp_path]))
+    assert ranked_by(rows) == "validation/rouge1"
+    assert [row.decoder for row in rows] == ["llama", "gpt2"]
+    assert rows[0].validation("validation/rouge1") == 12.0  # of the best checkpoint, not the highest of the curve
+    for folder in ("a", "b"):
+        (tmp_path / "sweep" / folder / "metrics.csv").unlink()
+    assert ranked_by(rows_of(collect([tmp_path]))) == "test/rouge1"
+
+
+def test_an_evaluation_of_a_fit_that_left_the_test_split_is_that_fits_row(write_run, tmp_path):
+    untested = {"metrics": {}, "baselines": {}, "controls": {}}
+    write_run("fit", finished=3, result=of("best.ckpt", "a") | validated(2.0) | untested)
+    write_run("evaluate-1", finished=2, scores=(10.0, 30.0), result=of("best.ckpt", "a"))
+    (row,) = rows_of(collect([tmp_path]))
+    assert row.mean("metrics", "test/rouge1") == 20.0  # the scored one, though the fit is newer
+    assert row.validation("validation/loss") == 2.0
+
+
+def test_scored_or_not_a_configuration_is_the_same(write_run, tmp_path):
+    folder = write_run("a", result=validated(2.0))
+    config = OmegaConf.load(folder / ".hydra" / "config.yaml")
+    for name, test in (("a", True), ("b", False)):
+        folder = folder if name == "a" else write_run("b", seed=2, result=validated(3.0))
+        here = {"evaluation": {"test": test}, "seed": 1 if test else 2}
+        OmegaConf.save(OmegaConf.merge(config, here), folder / ".hydra" / "config.yaml")
+    (row,) = rows_of(collect([tmp_path]))
+    assert row.validation("validation/loss") == 2.5
 
 
 def decoded_by(decoder, *, cut=48, **choices):

@@ -112,7 +112,7 @@ def test_what_is_left_out_is_said(write_run, tmp_path):
     write_run("other", decoder="llama", nll=(2.0, 2.0))
     page = render(collect([tmp_path]), title="t")
     assert "No nats/token of decoder=gpt2 encoder=roberta: not all likelihoods are finite." in page
-    assert "<button>nats/token</button><small>only within one decoder vocabulary</small>" in page
+    assert "<button>nats/token</button><small>test</small><small>only within one decoder vocabulary</small>" in page
     assert "compare it only between rows of the same decoder vocabulary and max_target_length" in page
     reasons = {why for *_, scores, why in data_of(page)["differences"] if "nll" not in scores}
     assert {why.partition(":")[0] for why in reasons if why} == {"nats/token is left out"}
@@ -124,3 +124,20 @@ def test_one_example_makes_a_page(write_run, tmp_path):
     data = data_of(render(collect([tmp_path]), title="t"))
     assert data["rows"][0]["scores"]["rouge1"]["interval"] is None
     assert data["differences"][0][3]["rouge1"] == [20.0, None, None]
+
+
+def test_the_column_that_ranks_is_named(write_run, tmp_path):
+    validation = {"validation": {"monitor": "validation/loss", "mode": "min", "best": 2.125}}
+    write_run("a", result=validation)
+    write_run("b", encoder="roberta", result=validation | {"metrics": {}, "baselines": {}, "controls": {}})
+    page = render(collect([tmp_path]), title="t")
+    assert "<button>validation/loss</button><small>ranks the rows; lower is better</small>" in page
+    assert '<td data-value="2.125">2.125</td>' in page
+    assert "<button>ROUGE-1</button><small>test</small>" in page
+    assert "Without a test score: 1 of 2 rows" in page
+    write_run("c", seed=2)
+    for folder in ("a", "b"):
+        (tmp_path / "sweep" / folder / "result.json").unlink()
+    page = render(collect([tmp_path]), title="t")
+    assert "<button>ROUGE-1</button><small>test; ranks the rows, for no run has a validation score" in page
+    assert "Without a test score" not in page

@@ -178,6 +178,8 @@ class Handler(BaseHTTPRequestHandler):
             with self.server.one:
                 summary, read, cleaned = self.server.summarize(document)
                 rows = compared(cleaned, summary, reference)
+                if unread := no_score(reference):
+                    read = f"{read} {unread}"
         except Exception:
             _log.exception("A summary failed.")
             return self._page(500, document, reference, error="The summary failed; the reason is in the demo's log.")
@@ -231,13 +233,17 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def compared(document: str, summary: str, reference: str) -> list[dict[str, str]]:
-    """The summary beside the document's first sentence and first three, each with ROUGE where there is a reference."""
+    """The summary next to the document's first sentence and first three, each with ROUGE where there is a reference.
+
+    A reference that ROUGE cannot read gives no score; :func:`no_score` says why.
+    """
     from warmstart.evaluation.baselines import lead
     from warmstart.evaluation.rouge import rouge_scores
 
     texts = {"Summary": summary}
     texts |= {name: lead([document], n)[0] for name, n in (("First sentence (lead-1)", 1), ("First three (lead-3)", 3))}
-    scores = rouge_scores(list(texts.values()), [reference] * len(texts)) if reference else {}
+    scored = reference and not no_score(reference)
+    scores = rouge_scores(list(texts.values()), [reference] * len(texts)) if scored else {}
     return [
         {
             "name": name,
@@ -246,3 +252,13 @@ def compared(document: str, summary: str, reference: str) -> list[dict[str, str]
         }
         for i, (name, text) in enumerate(texts.items())
     ]
+
+
+def no_score(reference: str) -> str:
+    """Why there is no ROUGE against this reference; empty where there is one, or no reference."""
+    from warmstart.evaluation.rouge import MOST_LOST, lost_letters
+
+    share = lost_letters([reference])
+    if share <= MOST_LOST:
+        return ""
+    return f"No ROUGE: it reads only the letters a to z, and would drop {share:.0%} of the reference's letters."

@@ -2,6 +2,7 @@
 
 python run.py task=evaluate ckpt=runs/demo
 python run.py task=evaluate ckpt=runs/demo trainer=ddp trainer.devices=8
+python run.py task=evaluate ckpt=runs/demo logger=wandb     # into the W&B run of that fit
 
 Several ranks share out the batches of the split, which are the same for any number of them, and rank 0 judges.
 Interrupted, the same command goes on where it was: the summaries made so far are kept in the cache.
@@ -12,14 +13,15 @@ import math
 import os
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
 from warmstart.app.check import validate_numbers
-from warmstart.app.loading import check_search, load_trained, scored_checkpoint
+from warmstart.app.loading import check_search, is_export, load_trained, open_checkpoint, scored_checkpoint
 from warmstart.app.recorded import recorded_parameters
 from warmstart.app.schema import Config
 from warmstart.cache import cache_root
@@ -48,9 +50,53 @@ def run(settings: Config, run_dir: Path) -> float:
         loaded = load_trained(settings.ckpt)
         check_search(settings, loaded[0])
         data = SummarizationDataModule(settings.data, loaded[1], seed=settings.seed)
+        check_scripts(data.source, ["test"], "task=summarize writes the summaries; judge them by other means.")
         data.prepare_data()
         data.setup("test")
-        return test(settings, run_dir, settings.ckpt, data, {"rows": data.row_counts()}, began, [], loaded=loaded)
+        score = test(settings, run_dir, settings.ckpt, data, {"rows": data.row_counts()}, began, [], loaded=loaded)
+        if settings.logger.wandb and any(word.split(".")[0] == "logger" for word in _named()):
+            _log_to_wandb(settings, run_dir, settings.ckpt)
+        return score
+
+
+def _named() -> set[str]:
+    """The keys that this command line names; all others may be the run's own."""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return {word.lstrip("+").partition("=")[0] for word in words}
+
+
+def _log_to_wandb(settings: Config, run_dir: Path, ckpt: str) -> None:
+    """Log the evaluation to its fit's W&B run, where it scores what that is judged by: the same settings, best.ckpt.
+
+    Scores of other data or of another search would stand there as the fit's own: they get a run of their own.
+    """
+    from warmstart.app.identity import config_hash
+    from warmstart.evaluation.result import read_result
+    from warmstart.ranks import rank_and_world_size
+    from warmstart.training.loggers import log_evaluation
+
+    if rank_and_world_size()[0] > 0:
+        return
+    logger, fit = settings.logger, None
+    if not is_export(Path(ckpt)):
+        checkpoint, file = open_checkpoint(ckpt)
+        if file.name == "best.ckpt" and checkpoint["hyper_parameters"].get("config_hash") == config_hash(settings):
+            fit = file.parents[1]
+            of_fit = checkpoint["hyper_parameters"]["config"]["logger"]
+            logger = replace(logger, project=of_fit["project"], entity=of_fit["entity"])
+    log_evaluation(logger, run_dir, fit, read_result(run_dir))
+
+
+def check_scripts(source: Any, splits: Sequence[str], way_on: str) -> None:
+    """Refuse, before anything is trained or summarised, texts whose summaries ROUGE cannot score.
+
+    Raises:
+        UserError: ROUGE cannot read the references of one of ``splits``; the message ends with ``way_on``.
+    """
+    from warmstart.evaluation.rouge import check_references
+
+    for split in splits:
+        check_references([example.summary for example in source.split(split)], split, way_on)
 
 
 def _refuse_job_of_sweep(run_dir: Path) -> None:
@@ -69,9 +115,7 @@ def _start_ranks(settings: Config) -> None:
 
     Not where the run's own settings do: a model that eight devices trained is judged on one as well.
     """
-    trainer, environment = settings.trainer, os.environ
-    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    named = {word.lstrip("+").partition("=")[0] for word in words}
+    trainer, environment, named = settings.trainer, os.environ, _named()
     alone = trainer.devices * trainer.nodes == 1
     if alone and trainer.accelerator in ("gpu", "cuda") and named & {"trainer", "trainer.accelerator"}:
         import torch
@@ -81,8 +125,6 @@ def _start_ranks(settings: Config) -> None:
                 f"trainer.accelerator={trainer.accelerator} was asked for, but torch finds no GPU here. Set "
                 "trainer=cpu, or leave it out: an evaluation takes what the machine has."
             )
-    if any(word.split(".")[0] == "logger" for word in named):
-        _log.warning("logger= is for a fit: an evaluation leaves its result in the run's folder alone.")
     if "TORCHELASTIC_RUN_ID" in environment:
         devices = int(environment["LOCAL_WORLD_SIZE"])
         nodes = int(environment["WORLD_SIZE"]) // devices
@@ -127,7 +169,6 @@ def test(
     from rich.progress import Progress
 
     from warmstart.app.export import export_model
-    from warmstart.app.identity import identity
     from warmstart.evaluation.generation import generation_kwargs, summarize_batches
     from warmstart.evaluation.kept_summaries import KeptSummaries, summaries_key
     from warmstart.evaluation.likelihood import in_order, likelihoods
@@ -135,7 +176,6 @@ def test(
     from warmstart.evaluation.scores import judge
     from warmstart.evaluation.table import score_table, verdict
     from warmstart.model.dtypes import computing_in
-    from warmstart.model.halves import parameter_counts
     from warmstart.ranks import failing_together, of_all_ranks, rank_and_world_size
     from warmstart.seeding import seed_of
     from warmstart.training.allocator import keep_freed_memory
@@ -205,14 +245,10 @@ def test(
     )
     seconds = {**facts.pop("seconds", {}), "test": time.perf_counter() - tested, "total": time.perf_counter() - began}
     result = {
-        **identity(settings),
-        "status": "complete",
-        "checkpoint": scored_checkpoint(checkpoint),
+        **_about(settings, checkpoint, model),
         "metrics": judgement.metrics,
         "baselines": judgement.baselines,
         "controls": judgement.controls,
-        "parameters": recorded_parameters(checkpoint) or {"total": parameter_counts(model)["total"]},
-        "generation": asdict(settings.generation),
         "summaries": {"generated": generated, "from_an_interrupted_run": earlier},
         "peak_memory_bytes": max(peak for _, _, peak in shares),
         "seconds": seconds,
@@ -241,6 +277,59 @@ def test(
     out.print(verdict(judgement), highlight=False, markup=False)
     out.print(f"Run: {run_dir}", highlight=False, markup=False, soft_wrap=True)
     return float(judgement.metrics["test/rouge1"])
+
+
+def leave_untested(
+    settings: Config, run_dir: Path, checkpoint: str, facts: dict[str, Any], began: float, loggers: list[Any]
+) -> None:
+    """Leave export and result of a fit whose test split is neither read nor scored.
+
+    Every rank has to call this; rank 0 writes.
+    """
+    import torch
+
+    from warmstart.app.export import export_model
+    from warmstart.evaluation.result import set_result_aside, write_result
+    from warmstart.ranks import of_all_ranks, rank_and_world_size
+    from warmstart.training.loggers import log_result
+
+    on_cuda = torch.cuda.is_available() and settings.trainer.accelerator != "cpu"
+    peaks = of_all_ranks(_peak_memory("cuda" if on_cuda else "cpu"))
+    if rank_and_world_size()[0] > 0:
+        return
+    model, tokenizers, _ = load_trained(checkpoint)
+    result = {
+        **_about(settings, checkpoint, model),
+        "metrics": {},
+        "baselines": {},
+        "controls": {},
+        "peak_memory_bytes": max(peaks),
+        **facts,
+        "seconds": {**facts.get("seconds", {}), "total": time.perf_counter() - began},
+    }
+    export_model(model, tokenizers, run_dir / "export", result, settings)
+    set_result_aside(run_dir)
+    (run_dir / "predictions.jsonl").unlink(missing_ok=True)  # of an earlier run in this folder
+    log_result(loggers, result)
+    write_result(run_dir, result)
+    best = "{monitor} {best:.4f}".format(**facts["validation"])
+    print(f"{settings.encoder.name} x {settings.decoder.name}: best {best}. The test split was not scored")
+    print(f"(evaluation.test=false): task=evaluate ckpt={run_dir} scores it.")
+    print(f"Run: {run_dir}")
+
+
+def _about(settings: Config, checkpoint: str, model: Any) -> dict[str, Any]:
+    """What ``result.json`` says of a complete run, scored or not."""
+    from warmstart.app.identity import identity
+    from warmstart.model.halves import parameter_counts
+
+    return {
+        **identity(settings),
+        "status": "complete",
+        "checkpoint": scored_checkpoint(checkpoint),
+        "parameters": recorded_parameters(checkpoint) or {"total": parameter_counts(model)["total"]},
+        "generation": asdict(settings.generation),
+    }
 
 
 def _peak_memory(device: str) -> int:

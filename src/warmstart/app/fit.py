@@ -1,4 +1,4 @@
-"""Train, test the best checkpoint, export, and write what the run leaves.
+"""Train, test the best checkpoint (or not: ``evaluation.test=false``), export, and write what the run leaves.
 
 python run.py encoder=bert decoder=gpt2
 python run.py encoder=bert decoder=gpt2 name=mine     # the same again goes on with runs/mine where it was stopped
@@ -14,7 +14,7 @@ from typing import Any
 from warmstart.app.bounds import fault_of_warm_up
 from warmstart.app.check import validate
 from warmstart.app.errors import status_of
-from warmstart.app.identity import config_hash
+from warmstart.app.identity import config_hash, run_name
 from warmstart.app.schema import Config, plain
 from warmstart.atomic import write_text
 from warmstart.errors import Left, UserError
@@ -65,7 +65,9 @@ def _logged_fit(settings: Config, run_dir: Path, digest: str, resume: str | None
 
     tags = [f"encoder={settings.encoder.name}", f"decoder={settings.decoder.name}", f"data={settings.data.name}"]
     exit_code = 0
-    loggers = build_loggers(settings.logger, run_dir, run_name=run_dir.name, config=plain(settings), tags=tags)
+    loggers = build_loggers(
+        settings.logger, run_dir, run_name=run_name(settings, run_dir), config=plain(settings), tags=tags
+    )
     try:
         return _fit_and_test(settings, run_dir, digest, resume, loggers)
     except BaseException as error:
@@ -80,7 +82,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     import lightning as L
     import transformers
 
-    from warmstart.app.evaluate import test
+    from warmstart.app.evaluate import check_scripts, leave_untested, test
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.evaluation.generation import generation_kwargs
     from warmstart.evaluation.rouge import rouge_scores
@@ -102,6 +104,11 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     L.seed_everything(settings.seed, workers=True, verbose=False)
 
     source, tokenizers = _source_and_tokenizers(settings, resume)
+    check_scripts(
+        source,
+        _scored_splits(settings),
+        "To train without ROUGE, set evaluation.test=false trainer.validation_samples=0.",
+    )
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
     data.setup("fit")
@@ -191,10 +198,21 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         "rows": data.row_counts(),
         "validation": validation,
     }
-    test(settings, run_dir, str(best), data, facts, began, loggers, None)
+    if settings.evaluation.test:
+        test(settings, run_dir, str(best), data, facts, began, loggers, None)
+    else:
+        leave_untested(settings, run_dir, str(best), facts, began, loggers)
     if trainer.is_global_zero:
         (run_dir / "checkpoints" / UNFINISHED).unlink()
     return validation["best"]
+
+
+def _scored_splits(settings: Config) -> list[str]:
+    """The splits whose references ROUGE is measured against."""
+    from warmstart.training.callbacks import validates
+
+    sampled = settings.trainer.validation_samples > 0 and validates(settings.trainer)
+    return ["validation"] * sampled + ["test"] * settings.evaluation.test
 
 
 def _place(data: Any, ranks: int, resume: str | None) -> tuple[int, int, int]:
@@ -283,15 +301,16 @@ def _source_and_tokenizers(settings: Config, resume: str | None) -> tuple[Any, A
     """
     from warmstart.app.loading import open_checkpoint, tokenizers_of
     from warmstart.data.hub import Unreachable
-    from warmstart.data.sources import load_source
+    from warmstart.data.sources import SPLITS, load_source
     from warmstart.data.tokenizers import TokenizerPair, load_tokenizer
 
+    splits = [split for split in SPLITS if split != "test" or settings.evaluation.test]
     if resume is not None:
-        return load_source(settings.data), tokenizers_of(*open_checkpoint(resume))
+        return load_source(settings.data, splits), tokenizers_of(*open_checkpoint(resume))
     missing: list[str] = []
     source: Any = None
     try:
-        source = load_source(settings.data)
+        source = load_source(settings.data, splits)
     except Unreachable as error:
         missing += error.what
     tokenizers = []

@@ -2,17 +2,21 @@
 
 import hashlib
 import json
+import os
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from warmstart.app.schema import Config, plain
 from warmstart.errors import UserError
 from warmstart.evaluation.result import CHANGES_NO_NUMBER, write_result
 
+LONGEST_NAME = 128  # characters that W&B takes
 VERSIONS = ("torch", "lightning", "transformers", "hydra-core", "warmstart")
 
 
@@ -29,6 +33,44 @@ def identity(settings: Config) -> dict[str, Any]:
         "versions": {name: version(name) for name in VERSIONS},
         "git_commit": _commit(),
     }
+
+
+def run_name(settings: Config, run_dir: Path) -> str:
+    """What W&B calls the run: its folder's name, or what a job of a sweep has chosen, as in ``bert-gpt2-seed1``.
+
+    Encoder, decoder and seed stand in every job's name; in between, whatever else the jobs of its sweep differ in.
+    """
+    of_agent = "WANDB_SWEEP_ID" in os.environ
+    if not HydraConfig.initialized() or not (HydraConfig.get().mode is RunMode.MULTIRUN or of_agent):
+        return run_dir.name
+    shared = _words_of_sweep(run_dir.parent)
+    words = [word.lstrip("+") for word in HydraConfig.get().overrides.task if word not in shared]
+    own = [(key, value) for key, _, value in (word.partition("=") for word in words) if _tells(key)]
+    said = [f"{key}={_short(value)}" if "." in key else value for key, value in own]
+    return "-".join([settings.encoder.name, settings.decoder.name, *said, f"seed{settings.seed}"])[:LONGEST_NAME]
+
+
+def _words_of_sweep(folder: Path) -> list[str]:
+    """The words of a sweep's command line, which its sweeper keeps; a job has those that do not vary as they stand."""
+    path = folder / "multirun.yaml"
+    if not path.exists():
+        return []
+    hydra: Any = OmegaConf.load(path).hydra
+    params = hydra.sweeper.get("params") or {}
+    return [*hydra.overrides.task, *(f"{key}={value}" for key, value in params.items())]
+
+
+def _tells(key: str) -> bool:
+    """Whether a choice belongs in a name between encoder, decoder and seed."""
+    others = ("experiment", "sweep", "debug", "evaluation.test")
+    return key not in ("encoder", "decoder", "seed", *others, *CHANGES_NO_NUMBER) and not key.startswith("logger.")
+
+
+def _short(value: str) -> str:
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return value
 
 
 def config_hash(settings: Config) -> str:

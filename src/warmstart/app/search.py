@@ -6,6 +6,10 @@
 A point is a job like that of a grid, in the folder of its config's hash, and its value is the best validation score.
 What a killed search was at is gone on with from its checkpoint; a point that failed is tried again; none is proposed
 twice. Proposals depend on the seed and on what is known alone, so that a search in two parts is the search in one.
+
+Trials do not read the test split (``evaluation.test=false``). At the end the winner is scored on it, once, by a job of
+``task=evaluate`` in the sweep's folder. Where the command line names ``evaluation.test``, that holds for all trials,
+and nothing is added at the end.
 """
 
 import logging
@@ -23,8 +27,10 @@ from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from warmstart.app.loading import scored_checkpoint
 from warmstart.atomic import write_text
 from warmstart.errors import UserError
+from warmstart.evaluation.result import is_complete, read_result
 
 _log = logging.getLogger(__name__)
 _PROPOSALS = 50  # for a point that is not known yet, where the sampler repeats itself
@@ -36,6 +42,9 @@ Point = dict[str, Any]
 def search(sweeper: Any, arguments: list[str]) -> float:
     """Run a :class:`hydra_plugins.warmstart_search.SearchSweeper` to its end; returns the best value."""
     space, fixed = _space(sweeper, arguments)
+    scores_winner = not any(word.lstrip("+").startswith("evaluation.test=") for word in fixed)
+    if scores_winner:
+        fixed.append("evaluation.test=false")
     folder = Path(str(sweeper.config.hydra.sweep.dir))
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "multirun.yaml", OmegaConf.to_yaml(sweeper.config))
@@ -60,7 +69,9 @@ def search(sweeper: Any, arguments: list[str]) -> float:
                 _log.info("Every point of the space is known.")
                 break
             failures += _run(sweeper, study, fixed, proposed)
-        best = _leave_best(study, folder)
+        best = _leave_best(sweeper, study, fixed)
+        if scores_winner and not math.isnan(best):
+            failures += _score_winner(sweeper, study, fixed)
     for job in failures:
         _ = job.return_value  # raises what the job raised
     return best
@@ -209,12 +220,38 @@ def _value(job: Any) -> float | None:
     return float(job.return_value)
 
 
-def _leave_best(study: optuna.Study, folder: Path) -> float:
-    """``search.yaml`` in the sweep's folder: the best point and its value."""
+def _leave_best(sweeper: Any, study: optuna.Study, fixed: list[str]) -> float:
+    """``search.yaml`` in the sweep's folder: the best point, its value and its run."""
     if not any(trial.state is TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
         return math.nan
     best = study.best_trial
+    run = _folder(sweeper, _words(fixed, best.params))
     said = {"value": best.value, "params": best.params, "monitor": study.user_attrs["searched"]["trainer.monitor"]}
-    write_text(folder / "search.yaml", OmegaConf.to_yaml(OmegaConf.create(said)))
+    write_text(run.parent / "search.yaml", OmegaConf.to_yaml(OmegaConf.create(said | {"run": run.name})))
     print(f"Best of {len(_known(study))} points: {best.value:.4f} at {' '.join(_words([], best.params))}")
     return study.best_value
+
+
+def _score_winner(sweeper: Any, study: optuna.Study, fixed: list[str]) -> list[Any]:
+    """Evaluate the best point's run on the test split, unless that was done; returns the job if it failed."""
+    best = study.best_trial
+    words = _words(fixed, best.params)
+    run = _folder(sweeper, words)
+    if not (run / "checkpoints" / "best.ckpt").exists():
+        _log.warning("The best run is not in %s, so it is not scored on the test split.", run)
+        return []
+    evaluation = run.parent / f"evaluate-{best.number}"  # as a sweep names a job of this task
+    if not (is_complete(evaluation) and read_result(evaluation).get("checkpoint") == scored_checkpoint(str(run))):
+        quoted = str(run).replace("'", "\\'")
+        (job,) = sweeper.launch([[*words, "task=evaluate", f"ckpt='{quoted}'"]], best.number)
+        if job.status is JobStatus.FAILED:
+            return [job]
+    rouge = read_result(evaluation)["metrics"]["test/rouge1"]
+    print(f"The best run's test ROUGE-1: {rouge:.2f}, in {evaluation}")
+    return []
+
+
+def _folder(sweeper: Any, words: list[str]) -> Path:
+    """The folder of the job with these words."""
+    config = sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, words)
+    return Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)

@@ -126,13 +126,20 @@ def summary(folder: Path) -> tuple[list[str], int]:
         status = result.get("status", "partial")
         said = "the same command goes on with it"
         if status == "complete":
-            said = f"ROUGE-1 {result['metrics']['test/rouge1']:.2f}"
+            said = _scores(result)
         elif status == "failed":
             said = str(result.get("error"))
             failed += 1
         words = OmegaConf.load(job / ".hydra" / "overrides.yaml")
         lines.append(f"  {job.name}  {status:8}  {' '.join(str(word) for word in words)}  {said}")
     return lines, failed
+
+
+def _scores(result: dict[str, Any]) -> str:
+    """The best validation score, which a fit is judged by, and the test score where there is one."""
+    validation, rouge = result.get("validation") or {}, result.get("metrics", {}).get("test/rouge1")
+    said = [] if validation.get("best") is None else [f"{validation['monitor']} {validation['best']:.4f}"]
+    return ", ".join([*said, *([] if rouge is None else [f"test ROUGE-1 {rouge:.2f}"])])
 
 
 def _result(run_dir: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from warmstart.data.batching import TokenBudgetBatchSampler, evaluation_batches
 from warmstart.data.collate import Collator
 from warmstart.data.settings import DataSettings
-from warmstart.data.sources import SPLITS, Example, Source, load_source
+from warmstart.data.sources import Example, Source, load_source
 from warmstart.data.token_cache import ExchangedDocuments, TokenizedSplit, tokenized_split
 from warmstart.data.tokenizers import TokenizerPair
 from warmstart.errors import UserError
@@ -85,11 +85,11 @@ class SummarizationDataModule(L.LightningDataModule):
         return self.source.split(split)
 
     def prepare_data(self) -> None:
-        for split in SPLITS:
+        for split in self.source.names:
             self.tokenized(split)
 
     def setup(self, stage: str | None = None) -> None:
-        for split in _STAGES.get(stage or "", SPLITS):
+        for split in _STAGES.get(stage or "", self.source.names):
             self.tokenized(split)
 
     def tokenized(self, split: str) -> TokenizedSplit:
@@ -166,18 +166,20 @@ class SummarizationDataModule(L.LightningDataModule):
     def row_counts(self) -> dict[str, dict[str, int]]:
         """What became of the rows: of each split, and in ``reader`` what its reader had left out before.
 
-        ``skipped`` are those that cleaning or a limit took. ``truncated`` are texts that fill their maximum length: all
+        ``skipped`` are those that cleaning or a limit took; ``sampled`` says whether those that were kept are a random
+        sample, as a limit takes it. ``truncated`` are texts that fill their maximum length: all
         that were cut, and the few that fit exactly.
         """
         report, settings = dict(self.source.report), self.settings
         counts = {}
-        for split in SPLITS:
+        for split in self.source.names:
             read, kept = report.pop(f"{split}_read"), report.pop(f"{split}_examples")
             rows = self.tokenized(split)
             counts[split] = {
                 "read": read,
                 "kept": kept,
                 "skipped": read - kept,
+                "sampled": bool(report.pop(f"{split}_sampled")),
                 "truncated_documents": int((rows.source_lengths >= settings.max_source_length).sum()),
                 "truncated_summaries": int((rows.target_lengths >= settings.max_target_length).sum()),
             }

@@ -37,20 +37,24 @@ _READINGS = 3  # of a file that changes each time
 _NAMES = {"train": ("train", "training"), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
 
-def read_files(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
-    """The splits of the user's files.
+def read_files(
+    settings: DataSettings, splits: Sequence[str] = SPLITS
+) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
+    """The splits of the user's files; a file of a split that is not among ``splits`` is not opened.
 
     Raises:
         UserError: a path or column is missing, a file is malformed, or there is nothing in it.
     """
     report: Counter[str] = Counter()
     found: dict[str, StoredRows] = {}
-    for split, (option, path) in _paths(settings).items():
-        found[split], counts = _read_split(path, option, settings)
-        report.update(counts)
+    paths = _paths(settings)
+    for split, (option, path) in paths.items():
+        if split in splits:
+            found[split], counts = _read_split(path, option, settings)
+            report.update(counts)
     # Train last, so that what stays in it is what neither of the others took.
     for split in SPLIT_OFF:
-        if split not in found:
+        if split not in paths:
             rows = found["train"]
             taken = split_off(rows.places(split), split, settings)
             found[split], found["train"] = rows.only(np.flatnonzero(taken)), rows.only(np.flatnonzero(~taken))

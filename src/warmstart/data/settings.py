@@ -66,11 +66,11 @@ class DataSettings:
     max_target_length: int = 128
     """Label tokens kept, the end token included."""
     limit_train: int | None = None
-    """Use only this many training examples."""
+    """Use only this many training examples: a random sample, the same in every run whatever its seed."""
     limit_validation: int | None = None
-    """Use only this many validation examples."""
+    """Use only this many validation examples, sampled as ``limit_train`` samples."""
     limit_test: int | None = None
-    """Use only this many test examples."""
+    """Use only this many test examples, sampled as ``limit_train`` samples."""
     batch: BatchSettings = field(default_factory=BatchSettings)
     evaluation_max_tokens: int = 16384
     """Token budget of a validation or test batch."""

@@ -3,16 +3,19 @@
     source = load_source(settings)
     source.split("train")[0].document
 
-The reader gives raw splits; here they are cleaned and limited. Splits of the hub data set and of the user's files stay
-on disk and are read and cleaned row by row; all others are lists.
+The reader gives raw splits; here they are cleaned, and a limit takes a sample of them. Splits of the hub data set and
+of the user's files stay on disk and are read and cleaned row by row; all others are lists.
 """
 
 import hashlib
+import zlib
 from abc import abstractmethod
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple, overload
+
+import numpy as np
 
 from warmstart.data.cleaning import (
     CLEANING_VERSION,
@@ -49,6 +52,11 @@ class Source:
         self._splits = dict(splits)
         self._steps = steps
         self._fingerprints: dict[str, str] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The splits that were read."""
+        return tuple(self._splits)
 
     def split(self, name: str) -> Sequence[Example]:
         """The examples of ``train``, ``validation`` or ``test``."""
@@ -102,8 +110,14 @@ class CleanedSplit(LazyRows):
 
     @property
     def content(self) -> str:
-        """What the raw rows know of their own contents without being read; empty where they know nothing."""
-        return getattr(self._raw, "content", "")
+        """What the raw rows know of their own contents without being read, and which of them are kept.
+
+        Empty where they know nothing.
+        """
+        content: str = getattr(self._raw, "content", "")
+        if content and isinstance(self._kept, array):
+            content += f" {hashlib.sha256(self._kept.tobytes()).hexdigest()}"
+        return content
 
 
 def cleaned(example: Example, steps: Sequence[Step], *, training: bool) -> Example:
@@ -112,37 +126,44 @@ def cleaned(example: Example, steps: Sequence[Step], *, training: bool) -> Examp
     return Example(example.id, clean_document(example.document, steps), target)
 
 
-def load_source(settings: DataSettings) -> Source:
+def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS) -> Source:
     """Read the data set that ``conf/data`` chose.
+
+    Args:
+        settings: Which data set, and how it is cleaned and limited.
+        splits: The splits to give. Files of the others are not opened; rows that belong to them are set aside.
 
     Raises:
         UserError: it cannot be read; the message names the option to change.
     """
     steps = steps_named(settings.clean)
-    raw, report = _read(settings)
+    raw, report = _read(settings, splits)
     report = dict(report)
-    splits: dict[str, Sequence[Example]] = {}
-    for name in SPLITS:
+    found: dict[str, Sequence[Example]] = {}
+    for name in splits:
         limit = getattr(settings, f"limit_{name}")
         if limit is not None and limit < 1:
             raise UserError(f"data.limit_{name}={limit} leaves no example. Set 1 or more, or null for all.")
-        splits[name] = _prepared(raw[name], steps, limit, training=name == "train")
-        report[f"{name}_read"], report[f"{name}_examples"] = len(raw[name]), len(splits[name])
-        if not splits[name]:
+        found[name] = _prepared(raw[name], steps, limit, name)
+        report[f"{name}_read"], report[f"{name}_examples"] = len(raw[name]), len(found[name])
+        report[f"{name}_sampled"] = int(len(found[name]) == limit and limit < len(raw[name]))
+        if not found[name]:
             raise UserError(
                 f"data={settings.name}: no {name} example is left of {len(raw[name])} after data.clean="
                 f"{settings.clean}. Take steps out of data.clean, or give more data."
             )
-    return Source(splits, name=settings.name, report=report, steps=f"{CLEANING_VERSION} {settings.clean}")
+    return Source(found, name=settings.name, report=report, steps=f"{CLEANING_VERSION} {settings.clean}")
 
 
-def _read(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
+def _read(settings: DataSettings, splits: Sequence[str]) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
     # Imported here: a reader's libraries take seconds, and only one reader is used.
     match settings.kind:
         case DataKind.cnn_dailymail:
             from warmstart.data.cnn_dailymail import read_cnn_dailymail as read
         case DataKind.files:
-            from warmstart.data.files import read_files as read
+            from warmstart.data.files import read_files
+
+            return read_files(settings, splits)
         case DataKind.news:
             from warmstart.data.news import read_news as read
         case DataKind.written:
@@ -150,17 +171,32 @@ def _read(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], Mapp
     return read(settings)
 
 
-def _prepared(raw: Sequence[Example], steps: list[Step], limit: int | None, *, training: bool) -> Sequence[Example]:
-    limit = len(raw) if limit is None else min(limit, len(raw))
+def _prepared(raw: Sequence[Example], steps: list[Step], limit: int | None, name: str) -> Sequence[Example]:
+    training = name == "train"
+    every = CleanedSplit(raw, range(len(raw)), steps, training=training)
+    rows: Iterable[int] = range(len(raw)) if limit is None or limit >= len(raw) else _random_order(len(raw), name)
+    if training and any(step.keep for step in steps):
+
+        def usable(i: int) -> bool:
+            example = every[i]
+            return kept_in_training(example.document, example.summary, steps)
+
+        rows = filter(usable, rows)
+    chosen: Sequence[int] = rows if isinstance(rows, range) else array("q", sorted(islice(rows, limit)))
     if isinstance(raw, list):
-        kept = (cleaned(example, steps, training=training) for example in raw)
-        usable = (e for e in kept if not training or kept_in_training(e.document, e.summary, steps))
-        return list(islice(usable, limit))
-    if not training or not any(step.keep for step in steps):
-        return CleanedSplit(raw, range(limit), steps, training=training)
-    candidates = CleanedSplit(raw, range(len(raw)), steps, training=True)
-    rows = (i for i, e in enumerate(candidates) if kept_in_training(e.document, e.summary, steps))
-    return CleanedSplit(raw, array("q", islice(rows, limit)), steps, training=True)
+        return [every[i] for i in chosen]
+    return CleanedSplit(raw, chosen, steps, training=training)
+
+
+def _random_order(rows: int, split: str) -> list[int]:
+    """The order in which a limit takes rows: a file may be sorted, by date or by publisher.
+
+    It depends only on the split and its number of rows, never on the run's seed: all runs are judged on the same
+    examples, and a smaller limit takes some of those of a larger one.
+    """
+    seed = zlib.crc32(f"{split} {rows}".encode())
+    # Not default_rng: only the legacy generator's numbers are the same in every release of NumPy (NEP 19).
+    return np.random.RandomState(seed).permutation(rows).tolist()
 
 
 def _fingerprint(examples: Sequence[Example], steps: str) -> str:

@@ -153,7 +153,6 @@ def read_written(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]
     """32 training, 8 validation and 8 test examples."""
     del settings  # nothing to choose
     splits: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
-    # Place by place, so that data.limit_train=8 still holds every kind.
     for place, split in enumerate(_SPLIT_OF_PLACE):
         for number, kind in enumerate(_KINDS):
             facts = dict(zip(kind.fields.split(" | "), kind.places[place].split(" | "), strict=True))

@@ -2,10 +2,12 @@
 
 rougeLsum is what papers call ROUGE-L: it needs one sentence a line on both sides, so sentences are split here.
 Scores come from rouge-score-rs, which equals Google's rouge-score (tests/evaluation/test_rouge.py). Like
-that, it counts words of a-z and 0-9 alone: of texts in other scripts it says nothing.
+that, it counts only words of a-z and 0-9: texts in other scripts would be scored on their digits, and are refused.
 """
 
-from collections.abc import Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
@@ -13,7 +15,10 @@ import numpy as np
 import pysbd
 from rouge_score_rs import rouge_scorer
 
+from warmstart.errors import UserError
+
 KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+MOST_LOST = 0.1  # share of the letters of references: German loses a few per cent, Hindi all of them
 
 
 @cache
@@ -56,3 +61,38 @@ def rouge_scores(predictions: Sequence[str], references: Sequence[str]) -> dict[
         [_one_sentence_a_line(text) for text in references], [_one_sentence_a_line(text) for text in predictions]
     )
     return {kind: np.array([100 * row[kind].fmeasure for row in rows], dtype=np.float64) for kind in KINDS}
+
+
+def lost_letters(texts: Iterable[str]) -> float:
+    """Share of the letters (Unicode category L) of all ``texts`` that ROUGE drops: all but a-z, in lower case."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text.lower())
+    letters = {letter: n for letter, n in counts.items() if unicodedata.category(letter).startswith("L")}
+    lost = sum(n for letter, n in letters.items() if not letter.isascii())
+    return lost / max(sum(letters.values()), 1)
+
+
+def check_references(references: Sequence[str], split: str, way_on: str) -> None:
+    """Refuse references that ROUGE cannot read.
+
+    Args:
+        references: All of the split.
+        split: Its name, for the message.
+        way_on: What the person can do, for the message.
+
+    Raises:
+        UserError: ROUGE would drop more than ``MOST_LOST`` of their letters.
+    """
+    share = lost_letters(references)
+    if share > MOST_LOST:
+        example = max(references[:1000], key=lambda text: lost_letters([text]))
+        raise UserError(
+            f"ROUGE reads only the letters a to z: it would drop {share:.0%} of the letters of the {split} references, "
+            f"such as {_shortened(example)!r}. Its scores would say nothing about these texts. {way_on}"
+        )
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else f"{line[:59]}\N{HORIZONTAL ELLIPSIS}"

@@ -41,6 +41,11 @@ class GenerationSettings:
 class EvaluationSettings:
     """How summaries are judged."""
 
+    test: bool = True
+    """Read, summarise and score the test split at the end of a fit. false leaves it for ``task=evaluate``, which always
+    scores. A search (hydra/sweeper=search) sets false, and at its end scores the winner's; where the command line names
+    it, that holds instead: true scores every trial, false none.
+    """
     lead_sentences: int = 3
     """Lead-n: the first n sentences of the document, the baseline of news summarization."""
     bootstrap_samples: int = 1000

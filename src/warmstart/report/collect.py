@@ -51,6 +51,23 @@ class Run:
         """Why there is no result."""
         return str(self.result.get("error") or "it has not ended: the command that began it goes on with it")
 
+    def validation(self, metric: str) -> float | None:
+        """The validation score of its best checkpoint: what the fit monitored, else from the curves at that step."""
+        best = self.result.get("validation") or {}
+        monitor = best.get("monitor")
+        if metric == monitor:
+            return best.get("best")
+        monitored, wanted = self.curves.get(str(monitor), []), dict(self.curves.get(metric, []))
+        if not monitored:
+            return None
+        step, _ = (min if best.get("mode") == "min" else max)(monitored, key=lambda point: point[1])
+        return wanted.get(step)
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether its test split was scored."""
+        return "test/rouge1" in self.result.get("metrics", {})
+
     def _judged(self) -> dict[str, Any]:
         return self.result.get("checkpoint") or {}
 
@@ -99,7 +116,8 @@ def _read(folder: Path) -> Run | None:
 
 def _is_choice(key: str) -> bool:
     """Whether two runs that differ in it differ in what they found, or it is the short name of such a choice."""
-    return key in _NAMES or not any(key == one or key.startswith(f"{one}.") for one in CHANGES_NO_NUMBER)
+    no_choices = (*CHANGES_NO_NUMBER, "evaluation.test")  # the model is the same, scored or not
+    return key in _NAMES or not any(key == one or key.startswith(f"{one}.") for one in no_choices)
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, str]:

@@ -19,6 +19,7 @@ from warmstart.evaluation.rouge import rouge_scores
 from warmstart.report.collect import BEST, SCORES, Run
 
 RESAMPLES = 1000
+VALIDATION_ROUGE = "validation/rouge1"
 SEED = 1
 # Of which texts a tokenizer was trained, where the decoder's own could not be had.
 TRAINING_TEXTS = tuple(
@@ -60,6 +61,15 @@ class Row:
             costs.append(next((float(value) for value in values if isinstance(value, int | float)), None))
         known = [cost for cost in costs if cost is not None]
         return statistics.fmean(known) if len(known) == len(costs) else None
+
+    def validation(self, metric: str) -> float | None:
+        """Mean over seeds of a validation score; of an evaluated run, that of the fit that its checkpoint is from."""
+        found = []
+        for run in self.runs:
+            values = (one.validation(metric) for one in (run, *self.left_out) if one.seed == run.seed)
+            found.append(next((value for value in values if value is not None), None))
+        known = [value for value in found if value is not None]
+        return statistics.fmean(known) if len(known) == len(found) else None
 
     def deviation(self, *path: str | int) -> float | None:
         """Sample standard deviation over seeds; None of a single one, which shows none."""
@@ -104,9 +114,9 @@ class Difference:
 
 
 def rows_of(runs: list[Run]) -> list[Row]:
-    """The complete runs, put together by seed, best ROUGE-1 first.
+    """The complete runs, put together by seed, the best first by :func:`ranked_by`.
 
-    Of runs of one seed, or of one checkpoint, the one that finished last is taken.
+    Of runs of one seed, or of one checkpoint, the one that finished last is taken, of those with a test score first.
     """
     complete = [run for run in runs if run.status == "complete"]
     keys = telling_keys([run.choices for run in runs])
@@ -115,7 +125,39 @@ def rows_of(runs: list[Run]) -> list[Row]:
         of = (run.checkpoint, *(f"{k}={v}" for k, v in sorted(run.choices.items())))
         groups.setdefault(of, []).append(run)
     rows = [Row(label(group[0], keys), *_newest(group)) for group in groups.values()]
-    return sorted(rows, key=lambda row: -(row.mean("metrics", "test/rouge1") or 0.0))
+    metric = ranked_by(rows)
+
+    def place(row: Row) -> tuple[bool, float, float]:
+        score, test = row.validation(metric), -(row.mean("metrics", "test/rouge1") or 0.0)
+        return (score is None, 0.0 if score is None else -score if higher_is_better(metric) else score, test)
+
+    return sorted(rows, key=place)
+
+
+def ranked_by(rows: list[Row]) -> str:
+    """The score that ranks the rows: a validation score, for the test split must choose nothing.
+
+    It is what all fits monitored, if that can be compared: a loss is of the same unit only under the same tokens.
+    Otherwise it is the ROUGE-1 of validation samples. Where no row has a validation score, it is that of the test.
+    """
+    monitors = {run.result["validation"]["monitor"] for row in rows for run in _fits(row)}
+    if not monitors:
+        return "test/rouge1"
+    if len(monitors) == 1:
+        (monitor,) = monitors
+        if monitor != "validation/loss" or all(_other_tokens(rows[0], row) is None for row in rows[1:]):
+            return str(monitor)
+    return VALIDATION_ROUGE if any(row.validation(VALIDATION_ROUGE) is not None for row in rows) else "test/rouge1"
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether the larger score is the better one."""
+    return metric != "validation/loss"
+
+
+def _fits(row: Row) -> list[Run]:
+    """The runs of a row that say how well they validated."""
+    return [run for run in (*row.runs, *row.left_out) if "monitor" in (run.result.get("validation") or {})]
 
 
 def baseline_row(beside: Row, name: str, label: str, shown: int) -> Row:
@@ -198,10 +240,13 @@ def interval(row: Row, kind: str) -> tuple[float, float] | None:
 
 
 def _newest(runs: list[Run]) -> tuple[list[Run], list[Run]]:
-    """Of each seed and of each checkpoint the run that finished last, in the order of ``runs``; and the others."""
+    """Of each seed and of each checkpoint one run, in the order of ``runs``; and the others.
+
+    It is the one that finished last, among those whose test split was scored where there are any.
+    """
     taken: set[tuple[str, str]] = set()
     others = []
-    for run in sorted(runs, key=lambda run: -run.finished):
+    for run in sorted(runs, key=lambda run: (not run.is_tested, -run.finished)):
         of = {("seed", run.seed)} | ({("sha256", run.checkpoint_sha256)} if run.checkpoint_sha256 else set())
         if of & taken:
             others.append(run)

@@ -17,7 +17,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from warmstart.evaluation.baselines import lead
 from warmstart.evaluation.intervals import FEWEST
 from warmstart.report.collect import SCORES, Run
-from warmstart.report.compare import Row, baseline_row, differences, interval, label, rows_of, telling_keys
+from warmstart.report.compare import (
+    Row,
+    baseline_row,
+    differences,
+    higher_is_better,
+    interval,
+    label,
+    ranked_by,
+    rows_of,
+    telling_keys,
+)
 
 SAMPLES = 200  # of each row, for a page that opens at once
 TITLES = dict(zip(SCORES, ("ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum", "nats/token"), strict=True))
@@ -35,6 +45,7 @@ COSTS = [  # of the last table: where in result.json, times what, digits
 def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
     """The page of some runs; without ``texts``, none of an example's document, reference or summaries is in it."""
     rows = rows_of(runs)
+    metric = ranked_by(rows)
     leads = _leads(rows)
     rivals = _rivals(rows, leads)
     keys = telling_keys([run.choices for run in runs])
@@ -62,6 +73,9 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         shown=data["rows"],
         scores=TITLES,
         leads=leads,
+        ranked_by=metric,
+        higher=higher_is_better(metric),
+        untested=sum(row.mean("metrics", "test/rouge1") is None for row in rows),
         rivals=rivals,
         mixed=len(rivals) > len(leads),
         left_out=[run.folder for row in rows for run in row.left_out],

@@ -28,6 +28,7 @@ from warmstart.training.settings import LoggerSettings
 
 _log = logging.getLogger(__name__)
 
+RUN_ID = "wandb_id.txt"
 SECONDS = 3.0  # for W&B's server to answer; wandb.init itself waits 90 and then fails
 
 
@@ -67,7 +68,7 @@ def log_result(loggers: list[Logger], result: Mapping[str, Any]) -> None:
     What is no number, as the interval of a single example, is left out. Names: ``test/rouge1``, ``test/rouge1_low``,
     ``baselines/lead1/rouge1_difference_high``, ``parameters/total``, ...
     """
-    metrics = {name: value for name, value in result["metrics"].items() if not isinstance(value, list)}
+    metrics = {name: value for name, value in result["metrics"].items() if isinstance(value, int | float)}
     wanted = (
         "baselines",
         "controls",
@@ -80,11 +81,33 @@ def log_result(loggers: list[Logger], result: Mapping[str, Any]) -> None:
     )
     summary = dict(_numbers(result["metrics"])) | dict(_numbers({k: result[k] for k in wanted if k in result}))
     for logger in loggers:
-        logger.log_metrics(metrics)
+        if metrics:
+            logger.log_metrics(metrics)
         if isinstance(logger, WandbLogger):
             with failing_alone():
                 logger.experiment.summary.update(summary)
         logger.save()
+
+
+def log_evaluation(settings: LoggerSettings, run_dir: Path, fit: Path | None, result: Mapping[str, Any]) -> None:
+    """Log a finished evaluation to W&B: to the run of a fit, or to a run of its own.
+
+    Args:
+        settings: Project, entity, group and tags.
+        run_dir: The evaluation's folder, where W&B writes.
+        fit: The folder of the fit whose W&B run gets the scores; None, or a fit that was not logged, gives a new run.
+        result: What ``result.json`` holds.
+    """
+    options: dict[str, Any] = {"save_dir": run_dir, "project": settings.project, "entity": settings.entity}
+    if fit is not None and (fit / RUN_ID).exists():
+        options["id"] = (fit / RUN_ID).read_text().strip()
+    else:
+        config = json.loads(json.dumps(result["config"], default=str))
+        options |= {"id": _run_id(run_dir), "name": run_dir.name, "config": config, "job_type": "evaluate"}
+        options |= {"group": settings.group, "tags": settings.tags}
+    with failing_alone():
+        log_result([let_fail_alone(_started(options, run_dir))], result)
+    close_loggers(0)
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -183,7 +206,7 @@ def _run_id(run_dir: Path) -> str:
 
     Rank 0 alone keeps it: ranks that start together would each write another.
     """
-    path = run_dir / "wandb_id.txt"
+    path = run_dir / RUN_ID
     if (given := os.environ.get("WANDB_RUN_ID")) and os.environ.get("WANDB_SWEEP_ID"):
         write_text(path, given)
     elif not path.exists():

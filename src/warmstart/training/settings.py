@@ -106,7 +106,8 @@ class LoggerSettings:
     name: str = "csv"
     """Name of the choice: csv or wandb."""
     wandb: bool = False
-    """Also log to Weights & Biases: online where a key is configured, else offline."""
+    """Also log to Weights & Biases: online where a key is configured, else offline. An evaluation logs only where its
+    own command names it: to its fit's run if it scores best.ckpt under the fit's settings, else to a new run."""
     project: str = "warmstart"
     """W&B project."""
     entity: str | None = None
