@@ -40,9 +40,10 @@ class Config:
     ckpt: str | None = None
     """A run directory, a .ckpt file in one, or an exported folder; ``last`` is ``name``'s last checkpoint.
 
-    fit resumes it; without, it goes on with a run of the same name and config that was not finished, and ``new`` begins
-    anew. evaluate, summarize and export go by the settings recorded in it, but for what the command line
-    names: a group such as ``generation=beam`` whole, a key such as ``data.max_source_length=256`` alone.
+    fit resumes it; without, it resumes a run of the same name
+    and config that was not finished and leaves a finished one as it is, and ``new`` starts over. evaluate, summarize
+    and export go by the settings recorded in it, but for what the command line names: a group such as
+    ``generation=beam`` whole, a key such as ``data.max_source_length=256`` alone.
     """
     input: str | None = None
     """summarize: a text file, a folder of them (but for *.summary.txt), or - for standard input."""

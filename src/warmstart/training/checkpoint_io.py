@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import pickle
+import re
 import zipfile
 import zlib
 from itertools import pairwise
@@ -24,6 +25,9 @@ from warmstart.errors import UserError
 
 _log = logging.getLogger(__name__)
 SUMS = "SHA256SUMS"
+_OLDER = re.compile(r"last-(\d+)\.ckpt")
+_OWN = re.compile(rf"(last(-\d+)?|best|nonfinite)\.ckpt|{SUMS}")
+_PARTIAL = re.compile(rf"\.({_OWN.pattern})\.\d+\.tmp")
 Sums = dict[str, list[str]]  # digests by file name; two of one name only while that file is being replaced
 
 
@@ -80,8 +84,8 @@ def newest_sound(folder: Path) -> Path | None:
         UserError: there are some, and all are damaged.
     """
     damaged: list[Path] = []
-    found = [folder / "last.ckpt", *sorted(folder.glob("last-*.ckpt"), key=lambda path: int(path.stem[5:]))]
-    for path in found:
+    ages = {int(found[1]): path for path in folder.glob("last-*.ckpt") if (found := _OLDER.fullmatch(path.name))}
+    for path in (folder / "last.ckpt", *(ages[age] for age in sorted(ages))):
         if not path.exists():
             continue
         if is_sound(path):
@@ -94,6 +98,16 @@ def newest_sound(folder: Path) -> Path | None:
             f"Damaged: {', '.join(map(str, damaged))}, and there is no older one. Set ckpt=new to begin anew."
         )
     return None
+
+
+def own_files(folder: Path) -> list[Path]:
+    """The checkpoints and checksums that a fit has written into ``folder``; all other files there are a person's."""
+    return [path for path in sorted(folder.glob("*")) if _OWN.fullmatch(path.name)]
+
+
+def partial_files(folder: Path) -> list[Path]:
+    """What a process that was killed while it wrote a checkpoint has left in ``folder``."""
+    return [path for path in folder.glob(".*.tmp") if _PARTIAL.fullmatch(path.name)]
 
 
 def is_sound(path: Path) -> bool:
