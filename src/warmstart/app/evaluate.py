@@ -19,7 +19,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from warmstart.app.check import validate_numbers
-from warmstart.app.loading import check_search, load_trained, scored_checkpoint
+from warmstart.app.loading import check_search, load_trained, refuse_nonfinite, scored_checkpoint
 from warmstart.app.recorded import recorded_parameters
 from warmstart.app.schema import Config
 from warmstart.cache import cache_root
@@ -145,6 +145,7 @@ def test(
     rank, ranks = rank_and_world_size()
     with failing_together():
         model, tokenizers, _ = loaded or load_trained(checkpoint)
+        refuse_nonfinite(f"ckpt={checkpoint}", model)
         texts = [data.tokenized("test").folder.name, data.settings.evaluation_max_tokens]
         search = [asdict(settings.generation), settings.seed if settings.generation.do_sample else None]
         key = summaries_key(model, tokenizers, texts, search)

@@ -21,7 +21,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from warmstart.atomic import replacing, write_text
-from warmstart.errors import UserError
+from warmstart.errors import UserError, says_nothing_of_the_file
 
 _log = logging.getLogger(__name__)
 SUMS = "SHA256SUMS"
@@ -71,6 +71,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
         except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
+            if says_nothing_of_the_file(error):
+                raise
             raise UserError(
                 f"ckpt={path} cannot be read: it is damaged, or holds code beside data "
                 f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). Resume from another one."
@@ -118,8 +120,11 @@ def is_sound(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError, OverflowError):
-        return False  # zipfile raises all of these for one byte of its directory that changed
+    # zipfile raises all of these for one byte of its directory that changed.
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError, OverflowError) as error:
+        if says_nothing_of_the_file(error):
+            raise
+        return False
 
 
 def digest_of(*paths: Path) -> str:
