@@ -15,6 +15,7 @@ from warmstart.app.errors import status_of
 from warmstart.app.identity import config_hash
 from warmstart.app.resuming import begin, checkpoint_to_resume, finish, finished_result, is_of_run, mark_of
 from warmstart.app.schema import Config, plain
+from warmstart.app.starting_weights import check_same_pair, check_same_tokenizers, check_same_weights, start_from
 from warmstart.errors import Left, UserError
 from warmstart.model.settings import Weights
 from warmstart.training.settings import TrainerSettings
@@ -40,6 +41,8 @@ def run(settings: Config, run_dir: Path) -> float:
     try:
         validate(settings)
         resume = checkpoint_to_resume(settings, run_dir, digest)
+        if resume is not None:
+            check_same_pair(settings, resume)
     except Exception as error:
         if not is_complete(run_dir):
             set_aside(run_dir)
@@ -100,6 +103,8 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     L.seed_everything(settings.seed, workers=True, verbose=False)
 
     source, tokenizers = _source_and_tokenizers(settings)
+    if resume is not None:
+        check_same_tokenizers(settings, resume, tokenizers)
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
     data.setup("fit")
@@ -115,12 +120,14 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         encoder_vocab_size=len(tokenizers.source),
         decoder_vocab_size=len(tokenizers.target),
     )
+    if resume is None and settings.ckpt_weights is not None:
+        start_from(settings, model, tokenizers)
     if settings.trainer.checkpoint_activations:
         model.gradient_checkpointing_enable()
     if settings.trainer.compile:
         compile_layers(model)
 
-    taken, epoch, batch = _place(data, ranks, resume)
+    taken, epoch, batch = _place(settings, data, ranks, resume, model)
     total_steps = _total_steps(settings.trainer, batches, taken, epoch, batch)
     if resume is not None and taken >= total_steps and not is_of_run(Path(resume), run_dir):
         raise UserError(
@@ -193,13 +200,18 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     return validation["best"]
 
 
-def _place(data: Any, ranks: int, resume: str | None) -> tuple[int, int, int]:
-    """Optimizer steps that are taken already, and epoch and batch that come next."""
+def _place(settings: Config, data: Any, ranks: int, resume: str | None, model: Any) -> tuple[int, int, int]:
+    """Optimizer steps that are taken already, and epoch and batch that come next.
+
+    Raises:
+        UserError: the checkpoint's weights are not of this model.
+    """
     from warmstart.training.checkpoint_io import AtomicCheckpointIO
 
     if resume is None:
         return 0, 0, 0
     checkpoint = AtomicCheckpointIO().load_checkpoint(resume, mmap=True)
+    check_same_weights(settings, checkpoint, model)
     return checkpoint["global_step"], *data.place_of(checkpoint, ranks)
 
 
