@@ -1,11 +1,32 @@
 """How a run ends that is no defect of ours: by a user's mistake, or because it was asked to."""
 
+import errno
 import signal
 from collections.abc import Iterable
 from pathlib import Path
 
 LISTED = 10
 _NAME_LENGTH = 60
+_OF_THE_MACHINE = frozenset(
+    {
+        *(errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
+        *(errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.EMFILE, errno.ENFILE),
+    }
+)
+_NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "out of memory")
+
+
+def says_nothing_of_the_file(error: BaseException) -> bool:
+    """Whether reading a file failed for want of memory, a device, a disk, permissions or a package.
+
+    A loader lets these through: its message would blame a file that may be good. A :class:`UserError` has its own.
+    """
+    if isinstance(error, UserError | MemoryError | ImportError):
+        return True
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        return True
+    cuda = type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")  # torch's; importing it takes seconds
+    return cuda or any(words in str(error) for words in _NO_MEMORY)
 
 
 class UserError(Exception):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from warmstart.app import evaluate, fit
+from warmstart.app import evaluate, fit, resuming
 from warmstart.app.errors import status_of
 from warmstart.app.identity import config_hash
 from warmstart.data.sources import load_source
@@ -195,13 +195,13 @@ def test_a_complete_run_of_another_config_is_asked_about(settings_of, tmp_path):
 def test_back_from_the_queue_a_fit_that_began_anew_goes_on(settings_of, tmp_path, monkeypatch):
     settings, folder = settings_of("debug=tiny", "ckpt=new"), tmp_path / "checkpoints"
     fit.run(settings, tmp_path)
-    (folder / fit.UNFINISHED).write_text(f"{read_result(tmp_path)['config_hash']}\n")
+    (folder / resuming.UNFINISHED).write_text(f"{read_result(tmp_path)['config_hash']}\n")
     (tmp_path / "result.json").unlink()
-    assert fit._checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is None
+    assert resuming.checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is None
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert fit._checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is not None
-    (folder / fit.UNFINISHED).write_text("another's\n")  # left the queue before it had begun
-    assert fit._checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is None
+    assert resuming.checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is not None
+    (folder / resuming.UNFINISHED).write_text("another's\n")  # left the queue before it had begun
+    assert resuming.checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is None
 
 
 HINDI = "दिल्ली में आज {} बजे वर्षा हुई। मुंबई में धूप थी। पुणे में हवा चली।"

@@ -12,6 +12,7 @@ from typing import Any
 
 from warmstart.app.bounds import faults_of_ids, faults_of_numbers, faults_of_search
 from warmstart.app.schema import Config
+from warmstart.app.starting_weights import fault_of_start
 from warmstart.data.settings import DataKind
 from warmstart.errors import UserError
 from warmstart.model.settings import HalfSettings, Halves, Scale, Share, Weights, fault_of_sharing
@@ -25,6 +26,8 @@ def faults(settings: Config) -> list[str]:
     from warmstart.model.halves import maximum_positions
 
     found = faults_of_numbers(settings)
+    if fault := fault_of_start(settings):
+        found.append(fault)
     batch = settings.data.batch
     if batch.max_tokens is None and batch.size is None:
         found.append("data.batch: set max_tokens (a token budget) or size (examples in a batch).")

@@ -47,7 +47,8 @@ def explain(error: BaseException) -> str | None:
         if "database or disk is full" in str(cause) or "disk I/O error" in str(cause):  # SQLite's, in Optuna's
             return f"The study of the search cannot be written ({_first_line(cause)}). {_ROOM}"
     for cause in causes:
-        if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(cause):
+        no_memory = isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM
+        if no_memory or type(cause).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(cause):
             return (
                 f"Out of memory: {_first_line(cause) if str(cause) else 'Python could allocate no more'}. Lower "
                 "data.batch.max_tokens (or data.batch.size) and raise trainer.accumulate by as much: the steps stay "

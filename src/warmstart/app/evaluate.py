@@ -21,7 +21,14 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from warmstart.app.check import validate_numbers
-from warmstart.app.loading import check_search, is_export, load_trained, open_checkpoint, scored_checkpoint
+from warmstart.app.loading import (
+    check_search,
+    is_export,
+    load_trained,
+    open_checkpoint,
+    refuse_nonfinite,
+    scored_checkpoint,
+)
 from warmstart.app.recorded import recorded_parameters
 from warmstart.app.schema import Config
 from warmstart.cache import cache_root
@@ -186,6 +193,7 @@ def test(
     rank, ranks = rank_and_world_size()
     with failing_together():
         model, tokenizers, _ = loaded or load_trained(checkpoint)
+        refuse_nonfinite(f"ckpt={checkpoint}", model)
         texts = [data.tokenized("test").folder.name, data.settings.evaluation_max_tokens]
         search = [asdict(settings.generation), settings.seed if settings.generation.do_sample else None]
         key = summaries_key(model, tokenizers, texts, search)

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from warmstart.app.loading import load_trained, scored_checkpoint
+from warmstart.app.loading import load_trained, refuse_nonfinite, scored_checkpoint
 from warmstart.app.recorded import OF_EXPORT, recorded_parameters
 from warmstart.app.schema import Config, plain
 from warmstart.atomic import replacing_folder
@@ -24,6 +24,7 @@ def run(settings: Config, run_dir: Path) -> None:
     if settings.ckpt is None:
         raise UserError("task=export needs ckpt=: a run directory or a .ckpt file.")
     model, tokenizers, home = load_trained(settings.ckpt)
+    refuse_nonfinite(f"ckpt={settings.ckpt}", model)
     result = read_result(home) if (home / "result.json").exists() else {}
     scored = result.get("checkpoint")
     if scored is not None and scored != scored_checkpoint(settings.ckpt):  # of another checkpoint of the run

@@ -1,12 +1,10 @@
 """Train, test the best checkpoint (or not: ``evaluation.test=false``), export, and write what the run leaves.
 
 python run.py encoder=bert decoder=gpt2
-python run.py encoder=bert decoder=gpt2 name=mine     # the same again goes on with runs/mine where it was stopped
+python run.py encoder=bert decoder=gpt2 name=mine     # the same again resumes runs/mine, or leaves it if it is finished
 """
 
-import logging
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,21 +13,25 @@ from warmstart.app.bounds import fault_of_warm_up
 from warmstart.app.check import validate
 from warmstart.app.errors import status_of
 from warmstart.app.identity import config_hash, run_name
+from warmstart.app.resuming import begin, checkpoint_to_resume, finish, finished_result, is_of_run, mark_of
 from warmstart.app.schema import Config, plain
-from warmstart.atomic import write_text
+from warmstart.app.starting_weights import (
+    check_same_pair,
+    check_same_tokenizers,
+    check_same_weights,
+    start_from,
+    unchanged_tokenizers,
+)
 from warmstart.errors import Left, UserError
 from warmstart.model.settings import Weights
 from warmstart.training.settings import TrainerSettings
-
-_log = logging.getLogger(__name__)
-UNFINISHED = "unfinished"  # in checkpoints/: the mark of the fit whose they are, until its result is written
 
 
 def run(settings: Config, run_dir: Path) -> float:
     """Fit and test; returns the best validation score, which a search optimises: the test split must choose nothing.
 
-    A failure leaves its own ``result.json``; one before anything is begun, of a mistyped word, not in the place of a
-    complete run's.
+    A run that this command has finished is left as it is. A failure leaves its own ``result.json``; one before anything
+    is begun, of a mistyped word, not in the place of a complete run's.
     """
     from lightning.pytorch.utilities import rank_zero_only
 
@@ -39,9 +41,14 @@ def run(settings: Config, run_dir: Path) -> float:
 
     set_aside = rank_zero_only(set_result_aside)  # a rank that starts late would take away what another has said
     digest = config_hash(settings)
+    if (result := finished_result(settings, run_dir, digest)) is not None:
+        best = result.get("validation", {}).get("best")
+        return math.nan if best is None else float(best)
     try:
         validate(settings)
-        resume = _checkpoint_to_resume(settings, run_dir, digest)
+        resume = checkpoint_to_resume(settings, run_dir, digest)
+        if resume is not None:
+            check_same_pair(settings, resume)
     except Exception as error:
         if not is_complete(run_dir):
             set_aside(run_dir)
@@ -124,14 +131,16 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         encoder_vocab_size=len(tokenizers.source),
         decoder_vocab_size=len(tokenizers.target),
     )
+    if resume is None and settings.ckpt_weights is not None:
+        start_from(settings, model, tokenizers)
     if settings.trainer.checkpoint_activations:
         model.gradient_checkpointing_enable()
     if settings.trainer.compile:
         compile_layers(model)
 
-    taken, epoch, batch = _place(data, ranks, resume)
+    taken, epoch, batch = _place(settings, data, ranks, resume, model)
     total_steps = _total_steps(settings.trainer, batches, taken, epoch, batch)
-    if resume is not None and taken >= total_steps and not Path(resume).resolve().is_relative_to(run_dir.resolve()):
+    if resume is not None and taken >= total_steps and not is_of_run(Path(resume), run_dir):
         raise UserError(
             f"ckpt={settings.ckpt} has taken {taken} steps in {epoch} epochs, and this fit ends there: nothing would "
             "be trained. Set trainer.max_epochs or trainer.max_steps higher; both count from the checkpoint's first."
@@ -172,7 +181,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     callbacks = [SameOnAllRanks(**inputs), SampleTable(run_dir, settings.logger.samples)]
     trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
     if trainer.is_global_zero:
-        _begin(run_dir / "checkpoints", _mark(settings, run_dir, digest), resume)
+        begin(run_dir, mark_of(settings, run_dir, digest), resume)
         tokenizers.keep(run_dir / "checkpoints" / "tokenizers")
     model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
     try:
@@ -203,7 +212,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     else:
         leave_untested(settings, run_dir, str(best), facts, began, loggers)
     if trainer.is_global_zero:
-        (run_dir / "checkpoints" / UNFINISHED).unlink()
+        finish(run_dir)
     return validation["best"]
 
 
@@ -215,13 +224,18 @@ def _scored_splits(settings: Config) -> list[str]:
     return ["validation"] * sampled + ["test"] * settings.evaluation.test
 
 
-def _place(data: Any, ranks: int, resume: str | None) -> tuple[int, int, int]:
-    """Optimizer steps that are taken already, and epoch and batch that come next."""
+def _place(settings: Config, data: Any, ranks: int, resume: str | None, model: Any) -> tuple[int, int, int]:
+    """Optimizer steps that are taken already, and epoch and batch that come next.
+
+    Raises:
+        UserError: the checkpoint's weights are not of this model.
+    """
     from warmstart.training.checkpoint_io import AtomicCheckpointIO
 
     if resume is None:
         return 0, 0, 0
     checkpoint = AtomicCheckpointIO().load_checkpoint(resume, mmap=True)
+    check_same_weights(settings, checkpoint, model)
     return checkpoint["global_step"], *data.place_of(checkpoint, ranks)
 
 
@@ -231,82 +245,18 @@ def _total_steps(trainer: TrainerSettings, batches: int, taken: int, epoch: int,
     return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps
 
 
-def _mark(settings: Config, run_dir: Path, digest: str) -> str:
-    """Which fit it is: the same for the same command again, also where that begins from another run's checkpoint."""
-    if settings.ckpt in (None, "last", "new"):
-        return digest
-    given = Path(settings.ckpt).resolve()
-    return digest if given.is_relative_to(run_dir.resolve()) else f"{digest} from {given}"
-
-
-def _begin(folder: Path, mark: str, resume: str | None) -> None:
-    """Note whose checkpoints these are; a fit that goes on with none of them first clears away what another left."""
-    from warmstart.training.callbacks import SAMPLES
-    from warmstart.training.checkpoint_io import SUMS
-    from warmstart.training.loss_watch import NOTES
-    from warmstart.training.metrics_csv import FILE
-
-    if resume is None or Path(resume).resolve().parent != folder.resolve():
-        for old in (*folder.glob("*.ckpt"), folder / SUMS, *(folder.parent / name for name in (NOTES, FILE, SAMPLES))):
-            old.unlink(missing_ok=True)
-    for left in folder.glob(".*.tmp"):  # a process that was killed while it saved
-        left.unlink(missing_ok=True)
-    write_text(folder / UNFINISHED, mark + "\n")
-
-
-def _checkpoint_to_resume(settings: Config, run_dir: Path, digest: str) -> str | None:
-    """What ``ckpt`` says; before that the newest checkpoint of this very fit, where it was begun and not finished."""
-    from warmstart.evaluation.result import is_complete, read_result
-    from warmstart.training.checkpoint_io import newest_sound
-
-    folder = run_dir / "checkpoints"
-    of, mark = folder / UNFINISHED, _mark(settings, run_dir, digest)
-    begun = of.read_text().strip() if of.exists() else None
-    if settings.ckpt == "new":
-        back_from_queue = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0  # it may have begun anew already
-        saved = newest_sound(folder) if back_from_queue and begun == mark else None
-        return saved if saved is None else str(saved)
-    same = begun == mark and (settings.ckpt is None or mark != digest)
-    asked_about = begun is not None and settings.ckpt is None
-    of_another = is_complete(run_dir) and read_result(run_dir).get("config_hash") != digest
-    if settings.ckpt is None and of_another and newest_sound(folder) is not None:
-        raise UserError(
-            f"{run_dir} holds a complete run of another config, whose checkpoints this one would replace. Set "
-            "ckpt=last to go on from it, ckpt=new to throw it away, or another name=."
-        )
-    if (same or asked_about) and (path := newest_sound(folder)) is not None:
-        if not same:
-            raise UserError(
-                f"{run_dir} holds an unfinished run of another config, or from another checkpoint. Set ckpt=last to go "
-                "on with it as it is asked for now, ckpt=new to throw it away, or another name=."
-            )
-        _log.info("Going on from %s; ckpt=new begins anew.", path)
-        return str(path)
-    if settings.ckpt is None:
-        return None
-    given = run_dir if settings.ckpt == "last" else Path(settings.ckpt)
-    found = newest_sound(given / "checkpoints") if given.is_dir() else given
-    if found is None or not found.is_file():
-        missing = f"{given} holds no checkpoints/last.ckpt" if given.is_dir() else f"{given} is not there"
-        way_on = "Set name= to the run to resume" if settings.ckpt == "last" else "Name a run directory or a .ckpt file"
-        raise UserError(f"ckpt={settings.ckpt} was asked for, but {missing}. {way_on}.")
-    return str(found)
-
-
 def _source_and_tokenizers(settings: Config, resume: str | None) -> tuple[Any, Any]:
     """Texts and tokenizers; one message names all that is missing where the hub cannot be reached.
 
     A fit that resumes takes the tokenizers of its checkpoint: those that the config names may be others by now, such as
     one that is trained on texts which have changed since.
     """
-    from warmstart.app.loading import open_checkpoint, tokenizers_of
     from warmstart.data.hub import Unreachable
     from warmstart.data.sources import SPLITS, load_source
     from warmstart.data.tokenizers import TokenizerPair, load_tokenizer
 
     splits = [split for split in SPLITS if split != "test" or settings.evaluation.test]
-    if resume is not None:
-        return load_source(settings.data, splits), tokenizers_of(*open_checkpoint(resume))
+    kept = {} if resume is None else unchanged_tokenizers(settings, resume)
     missing: list[str] = []
     source: Any = None
     try:
@@ -315,6 +265,9 @@ def _source_and_tokenizers(settings: Config, resume: str | None) -> tuple[Any, A
         missing += error.what
     tokenizers = []
     for half, role in ((settings.encoder, "encoder"), (settings.decoder, "decoder")):
+        if role in kept:
+            tokenizers.append(kept[role])
+            continue
         if source is None and half.weights is Weights.random:
             continue  # its tokenizer may have to be trained on the texts
         try:
@@ -323,7 +276,10 @@ def _source_and_tokenizers(settings: Config, resume: str | None) -> tuple[Any, A
             missing += error.what
     if missing:
         raise Unreachable(*missing)
-    return source, TokenizerPair(*tokenizers)
+    pair = TokenizerPair(*tokenizers)
+    if resume is not None:
+        check_same_tokenizers(settings, resume, pair)
+    return source, pair
 
 
 def _texts(source: Any) -> Any:

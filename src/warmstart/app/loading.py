@@ -5,14 +5,14 @@ from typing import Any
 
 from warmstart.app.bounds import faults_of_search
 from warmstart.app.schema import Config
-from warmstart.errors import UserError
+from warmstart.errors import UserError, says_nothing_of_the_file
 
 
 def load_writer(settings: Config) -> tuple[Any, Any]:
     """The model of ``ckpt`` on its device, in the type that ``generation`` names, and its tokenizers; for texts alone.
 
     Raises:
-        UserError: there is no ``ckpt``, or it cannot be loaded.
+        UserError: there is no ``ckpt``, it cannot be loaded, or its weights are not finite.
     """
     import torch
     import transformers
@@ -24,6 +24,7 @@ def load_writer(settings: Config) -> tuple[Any, Any]:
     if settings.ckpt is None:
         raise UserError(f"task={settings.task} needs ckpt=: a run directory, a .ckpt file or an exported folder.")
     model, tokenizers, _ = load_trained(settings.ckpt)
+    refuse_nonfinite(f"ckpt={settings.ckpt}", model)
     check_search(settings, model)
     if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
         model.cuda()
@@ -41,6 +42,19 @@ def check_search(settings: Config, model: Any) -> None:
         raise UserError(" ".join(found))
 
 
+def refuse_nonfinite(given: str, model: Any) -> None:
+    """Raise a :class:`UserError` if a weight is NaN or infinite: texts and exports would look valid.
+
+    ``given`` is the word of the command line that names the model.
+    """
+    bad = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    if bad:
+        raise UserError(
+            f"{given}: {len(bad)} of its tensors hold NaN or infinity, such as {bad[0]}: the training diverged. "
+            "Nothing is written. Name an earlier checkpoint, or train again with lower rates (optim.*)."
+        )
+
+
 def scored_checkpoint(path: str) -> dict[str, str]:
     """Name and digest of the weights that ``path`` stands for: what a result says it is a result of."""
     from warmstart.training.checkpoint_io import digest_of
@@ -56,7 +70,7 @@ def load_trained(path: str) -> tuple[Any, Any, Path]:
     """The model (in evaluation mode), the tokenizer pair, and the run directory or export folder.
 
     Raises:
-        UserError: nothing is there, it is damaged, or its tokenizers are missing.
+        UserError: nothing is there, it is damaged or not ours, or its tokenizers are missing.
     """
     from warmstart.data.tokenizers import TokenizerPair
     from warmstart.model.config import EncoderDecoderConfig
@@ -73,11 +87,12 @@ def load_trained(path: str) -> tuple[Any, Any, Path]:
     if not is_sound(file):
         raise UserError(f"ckpt={path}: {file} is damaged: its checksum is another. Name another checkpoint of the run.")
     try:
-        # Here and below any error: a damaged file raises dozens of unrelated types.
         model = EncoderDecoderModel(EncoderDecoderConfig(**checkpoint["hyper_parameters"]["model_config"]))
         weights = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
         model.load_state_dict(weights)
-    except Exception as error:
+    except Exception as error:  # a checkpoint that somebody changed raises dozens of unrelated types
+        if says_nothing_of_the_file(error) or _is_as_written(file):
+            raise
         raise _damaged(path, file, error) from error
     tokenizers = tokenizers_of(checkpoint, file)
     _check_vocabularies(path, model, tokenizers)
@@ -120,7 +135,9 @@ def _load_export(path: str) -> Any:
 
     try:
         loaded: Any = EncoderDecoderModel.from_pretrained(path, use_safetensors=True, output_loading_info=True)
-    except Exception as error:
+    except Exception as error:  # there is no checksum, and a damaged file raises dozens of unrelated types
+        if says_nothing_of_the_file(error):
+            raise
         raise _damaged(path, Path(path), error) from error
     model, info = loaded
     if missing := sorted(info["missing_keys"]):
@@ -165,6 +182,8 @@ def open_checkpoint(path: str) -> tuple[dict[str, Any], Path]:
         if not isinstance(checkpoint["hyper_parameters"], dict):
             raise TypeError("its hyper_parameters are no dict")
     except Exception as error:
+        if says_nothing_of_the_file(error) or _is_as_written(file):
+            raise
         raise _damaged(path, file, error) from error
     return checkpoint, file
 
@@ -174,7 +193,13 @@ def is_export(folder: Path) -> bool:
     return (folder / "config.json").exists()
 
 
+def _is_as_written(file: Path) -> bool:
+    """Whether the checksum is there and agrees: whatever fails then is no fault of the file."""
+    from warmstart.training.checkpoint_io import is_sound, read_sums
+
+    return file.name in read_sums(file.parent) and is_sound(file)
+
+
 def _damaged(path: str, file: Path, error: Exception) -> UserError:
-    return UserError(
-        f"ckpt={path}: {file} is damaged or not ours ({(str(error).splitlines() or [type(error).__name__])[0]})."
-    )
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(f"ckpt={path}: {file} is damaged or not ours ({reason}). debug=true shows the traceback.")

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from warmstart.app.loading import is_export, open_checkpoint
 from warmstart.app.schema import GROUPS, Config
@@ -47,7 +49,7 @@ def with_recorded(cfg: DictConfig, overrides: list[str]) -> DictConfig:
             taken["data"] |= {name: here["data"][name] for name in _OF_THIS_MACHINE}
         taken["seed"] = recorded.get("seed", here["seed"])
         merged: Any = OmegaConf.merge(OmegaConf.structured(Config), here | taken)
-    except Exception as error:  # OmegaConf's and Python's have no common parent
+    except (OmegaConfBaseException, TypeError, ValueError, KeyError, AttributeError) as error:
         raise UserError(
             f"{file}: the run's settings cannot be read ({str(error).splitlines()[0]}). "
             "Name them yourself with experiment= or debug=, as on the run's own command line."
@@ -65,6 +67,13 @@ def with_recorded(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         elif key == "seed" or group in GROUPS:
             OmegaConf.update(merged, key, OmegaConf.select(cfg, key), merge=False)
     return merged
+
+
+def recorded_config(ckpt: str) -> dict[str, Any]:
+    """The settings that the run recorded, of an export those that it keeps; empty where there are none."""
+    if is_export(Path(ckpt)):
+        return _of_export(ckpt)[0]
+    return open_checkpoint(ckpt)[0]["hyper_parameters"].get("config", {})
 
 
 def recorded_parameters(ckpt: str) -> dict[str, int] | None:
@@ -85,8 +94,7 @@ def _interpolation(value: Any, key: str = "") -> str | None:
 
 def _record(ckpt: str) -> tuple[dict[str, Any], Path]:
     if not is_export(Path(ckpt)):
-        checkpoint, file = open_checkpoint(ckpt)
-        return checkpoint["hyper_parameters"].get("config", {}), file
+        return recorded_config(ckpt), open_checkpoint(ckpt)[1]
     recorded, file = _of_export(ckpt)
     # Without a record it is not the choices of this command line that are in there.
     unknown = {role: {"name": f"{role} of {Path(ckpt).name}", "path": ckpt} for role in ("encoder", "decoder")}
@@ -99,7 +107,7 @@ def _of_export(ckpt: str) -> tuple[dict[str, Any], Path]:
         return {}, file
     try:
         recorded: Any = OmegaConf.to_container(OmegaConf.load(file))
-    except Exception as error:  # yaml's, OmegaConf's and the file system's have no common parent either
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
         raise UserError(f"{file} cannot be read ({str(error).splitlines()[0]}). Export the model again.") from error
     if not isinstance(recorded, dict):
         raise UserError(f"{file} cannot be read (it holds no settings). Export the model again.")

@@ -40,9 +40,16 @@ class Config:
     ckpt: str | None = None
     """A run directory, a .ckpt file in one, or an exported folder; ``last`` is ``name``'s last checkpoint.
 
-    fit resumes it; without, it goes on with a run of the same name and config that was not finished, and ``new`` begins
-    anew. evaluate, summarize and export go by the settings recorded in it, but for what the command line
-    names: a group such as ``generation=beam`` whole, a key such as ``data.max_source_length=256`` alone.
+    fit resumes it, with the same encoder, decoder, bridge and tokenizers; without, it resumes a run of the same name
+    and config that was not finished and leaves a finished one as it is, and ``new`` starts over. evaluate, summarize
+    and export go by the settings recorded in it, but for what the command line names: a group such as
+    ``generation=beam`` whole, a key such as ``data.max_source_length=256`` alone.
+    """
+    ckpt_weights: str | None = None
+    """fit: a run directory (its best checkpoint), a .ckpt file in one, or an exported folder to take the weights from.
+
+    A second stage of training: the weights only, with a new optimizer and schedule. Encoder, decoder and
+    cross-attention are taken where they are the same in both runs; the log lists what is not taken.
     """
     input: str | None = None
     """summarize: a text file, a folder of them (but for *.summary.txt), or - for standard input."""

@@ -53,7 +53,8 @@ def job_folder(root: DictConfig) -> str:
         return f"{root.task}-{root.hydra.job.num}"
     if root.ckpt is not None:
         raise UserError(
-            f"ckpt={root.ckpt} was asked for in a sweep of fits: its jobs go on from their own checkpoints."
+            f"ckpt={root.ckpt} was asked for in a sweep of fits: its jobs resume from their own checkpoints. Set "
+            "ckpt_weights= to start each from the weights of another run."
         )
     return config_hash(without_hydra(root))
 

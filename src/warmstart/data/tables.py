@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from warmstart.data.bad_rows import BadText
-from warmstart.errors import UserError, listed
+from warmstart.errors import UserError, listed, says_nothing_of_the_file
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 MAX_ROW_BYTES = 64 * 2**20
@@ -162,6 +162,8 @@ class Table:
                             yield f"row {number}", row
         # A damaged file may raise any of these; pyarrow's own errors are partly OSError and ValueError.
         except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+            if isinstance(error, OSError) and says_nothing_of_the_file(error):
+                raise
             said = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"{self.named} is no readable parquet file: {said}. Write it again.") from error
         if max(declared, unpacked) > bound:

@@ -21,7 +21,7 @@ import torch
 from warmstart.atomic import replacing_folder
 from warmstart.data.hub import Unreachable, hub_reachable
 from warmstart.data.trained_tokenizer import trained_tokenizer
-from warmstart.errors import UserError
+from warmstart.errors import UserError, says_nothing_of_the_file
 from warmstart.model.settings import HalfSettings, Scale, Weights
 
 FORMAT_VERSION = 1
@@ -241,6 +241,8 @@ def _from_folder(location: str, role: str) -> Any:
             return GPT2Tokenizer(vocab=vocab, merges=merges)
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
     except Exception as error:  # the Rust library's own errors are of the bare type
+        if says_nothing_of_the_file(error) and not isinstance(error, ImportError):
+            raise
         files = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
         raise UserError(
             f"{role}: no tokenizer can be read from {location} (it holds {files}): "

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
-from warmstart.errors import UserError
+from warmstart.errors import UserError, says_nothing_of_the_file
 from warmstart.model.adapters import check_adapter
 from warmstart.model.attention import use_lean_dropout
 from warmstart.model.config import refuse_kernels
@@ -113,9 +113,9 @@ def half_config(
             check_adapter(path, {"revision": settings.revision})
             config = AutoConfig.from_pretrained(path, revision=settings.revision, trust_remote_code=False)
             refuse_kernels(config)
-        except UserError:
-            raise
         except Exception as error:  # a config.json that is damaged raises whatever its first user does
+            if says_nothing_of_the_file(error) and not isinstance(error, ImportError):
+                raise
             raise UserError(
                 f"{role}={settings.name}: no model can be read from {settings.path}: {_said(error)}"
             ) from error
@@ -215,7 +215,7 @@ def build_model(
     # A weights file that is damaged, of other shapes, or that holds code beside data.
     except (OSError, RuntimeError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         given = [half.path for half in (encoder, decoder) if half.weights is Weights.pretrained]
-        if not given or isinstance(error, torch.OutOfMemoryError):
+        if not given or says_nothing_of_the_file(error):
             raise
         raise UserError(f"The weights of {' or '.join(given)} cannot be read: {_said(error)}") from error
     for half in (model.encoder, model.decoder):

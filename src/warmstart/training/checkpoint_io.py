@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import pickle
+import re
 import zipfile
 import zlib
 from itertools import pairwise
@@ -20,10 +21,13 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from warmstart.atomic import replacing, write_text
-from warmstart.errors import UserError
+from warmstart.errors import UserError, says_nothing_of_the_file
 
 _log = logging.getLogger(__name__)
 SUMS = "SHA256SUMS"
+_OLDER = re.compile(r"last-(\d+)\.ckpt")
+_OWN = re.compile(rf"(last(-\d+)?|best|nonfinite)\.ckpt|{SUMS}")
+_PARTIAL = re.compile(rf"\.({_OWN.pattern})\.\d+\.tmp")
 Sums = dict[str, list[str]]  # digests by file name; two of one name only while that file is being replaced
 
 
@@ -67,6 +71,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
         except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
+            if says_nothing_of_the_file(error):
+                raise
             raise UserError(
                 f"ckpt={path} cannot be read: it is damaged, or holds code beside data "
                 f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). Resume from another one."
@@ -80,8 +86,8 @@ def newest_sound(folder: Path) -> Path | None:
         UserError: there are some, and all are damaged.
     """
     damaged: list[Path] = []
-    found = [folder / "last.ckpt", *sorted(folder.glob("last-*.ckpt"), key=lambda path: int(path.stem[5:]))]
-    for path in found:
+    ages = {int(found[1]): path for path in folder.glob("last-*.ckpt") if (found := _OLDER.fullmatch(path.name))}
+    for path in (folder / "last.ckpt", *(ages[age] for age in sorted(ages))):
         if not path.exists():
             continue
         if is_sound(path):
@@ -96,6 +102,16 @@ def newest_sound(folder: Path) -> Path | None:
     return None
 
 
+def own_files(folder: Path) -> list[Path]:
+    """The checkpoints and checksums that a fit has written into ``folder``; all other files there are a person's."""
+    return [path for path in sorted(folder.glob("*")) if _OWN.fullmatch(path.name)]
+
+
+def partial_files(folder: Path) -> list[Path]:
+    """What a process that was killed while it wrote a checkpoint has left in ``folder``."""
+    return [path for path in folder.glob(".*.tmp") if _PARTIAL.fullmatch(path.name)]
+
+
 def is_sound(path: Path) -> bool:
     """Whether a checkpoint is what was written: by its checksum, or by its parts' where it has none."""
     digests = read_sums(path.parent).get(path.name)
@@ -104,8 +120,11 @@ def is_sound(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError, OverflowError):
-        return False  # zipfile raises all of these for one byte of its directory that changed
+    # zipfile raises all of these for one byte of its directory that changed.
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError, OverflowError) as error:
+        if says_nothing_of_the_file(error):
+            raise
+        return False
 
 
 def digest_of(*paths: Path) -> str:
