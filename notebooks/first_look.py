@@ -17,9 +17,13 @@
 # packages: no hub, no account.
 
 # %%
+from tempfile import TemporaryDirectory
+
 import torch
 import transformers
+from transformers import AutoTokenizer
 
+from warmstart import EncoderDecoderModel
 from warmstart.data.collate import Collator
 from warmstart.data.settings import DataKind, DataSettings
 from warmstart.data.sources import load_source
@@ -92,9 +96,21 @@ print(losses)
 
 # %% [markdown]
 # ## A summary
-# After eight steps on eight headlines it has learned little. `make demo` trains for minutes.
+# After eight steps on eight headlines it has learned little. `make demo` trains for minutes. The search is the model's:
+# `generation_config` holds it, and a saved folder takes it along.
 
 # %%
-model.eval()
-ids = model.generate(batch["input_ids"][:1], attention_mask=batch["attention_mask"][:1], max_new_tokens=16, num_beams=4)
+model.generation_config.update(max_new_tokens=16, num_beams=4)
+source = {"input_ids": batch["input_ids"][:1], "attention_mask": batch["attention_mask"][:1]}
+ids = model.eval().generate(**source)
 tokenizers.decode(ids[:, 1:])
+
+# %%
+with TemporaryDirectory() as folder:
+    model.save_pretrained(folder)
+    tokenizers.save(folder)
+    reopened = EncoderDecoderModel.from_pretrained(folder)
+    decoder_tokenizer = AutoTokenizer.from_pretrained(folder)
+again = reopened.generate(**source)
+assert torch.equal(again, ids)
+decoder_tokenizer.decode(again[0], skip_special_tokens=True)

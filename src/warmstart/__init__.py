@@ -25,5 +25,6 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
+        import_module(_HOME["EncoderDecoderModel"])  # registers both, whichever is used first
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'warmstart' has no attribute {name!r}")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from transformers import GenerationConfig
 
 from warmstart import EncoderDecoderConfig
 from warmstart.app import fit, summarize
@@ -87,6 +88,10 @@ def test_an_experiment_named_again_is_taken_whole(run_dir):
 def test_an_export_remembers_how_it_decodes(tmp_path):
     class Nothing:
         config = EncoderDecoderConfig()
+        generation_config = GenerationConfig()
+
+        def state_dict(self):
+            return {}
 
         def save_pretrained(self, folder):
             (folder / "config.json").write_text("{}")

@@ -105,9 +105,35 @@ def test_saved_pair_loads_the_same(pair, tmp_path):
     assert loaded.encode_targets(text, 9) == pair.encode_targets(text, 9)
     assert {p.name for p in (tmp_path / "pair").iterdir()} == {
         "encoder_tokenizer",
-        "decoder_tokenizer",
+        "tokenizer.json",
+        "tokenizer_config.json",
         "tokenizer_pair.json",
     }
+
+
+def test_transformers_opens_the_decoders_tokenizer_in_the_folder_and_the_encoders_below_it(family_pair, tmp_path):
+    from transformers import AutoTokenizer, BertConfig, EncoderDecoderConfig
+
+    # As in an export, beside a config whose two types say nothing of which tokenizer lies there.
+    EncoderDecoderConfig.from_encoder_decoder_configs(*2 * [BertConfig()]).save_pretrained(tmp_path)
+    family_pair.save(tmp_path)
+    text = "Volunteers have counted 412 otters, more than ever."
+    ids = family_pair.encode_targets([text], 40)
+    decoder = AutoTokenizer.from_pretrained(tmp_path)
+    assert [decoder.decode(ids[0], skip_special_tokens=True).strip()] == family_pair.decode(ids)
+    assert "412 otters, more" in decoder.decode(ids[0])
+    encoder = AutoTokenizer.from_pretrained(tmp_path, subfolder="encoder_tokenizer")
+    assert [encoder(text).input_ids] == family_pair.encode_sources([text], 40)
+
+
+def test_a_pair_of_an_earlier_version_still_loads(family_pair, tmp_path):
+    family_pair.save(tmp_path)
+    about = json.loads((tmp_path / "tokenizer_pair.json").read_text())
+    (tmp_path / "tokenizer_pair.json").write_text(json.dumps(about | {"format_version": 1}))
+    (tmp_path / "decoder_tokenizer").mkdir()
+    for file in [path for path in tmp_path.glob("*token*.json") if path.name != "tokenizer_pair.json"]:
+        file.rename(tmp_path / "decoder_tokenizer" / file.name)
+    assert TokenizerPair.load(tmp_path).fingerprint() == family_pair.fingerprint()
 
 
 def test_fingerprint_is_untouched_by_use_and_tells_tokenizers_apart(pair, family_pair):

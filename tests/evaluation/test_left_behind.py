@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from warmstart.errors import UserError
-from warmstart.evaluation.model_card import model_card
+from warmstart.evaluation.model_card import Use, model_card
 from warmstart.evaluation.result import read_result, set_result_aside, write_predictions, write_result
 from warmstart.evaluation.scores import judge
 from warmstart.evaluation.settings import EvaluationSettings
+
+USE = Use(transformers_opens=True, max_source_length=512)
 
 
 def refuse(word):
@@ -72,7 +74,8 @@ def test_the_card_names_halves_data_scores_rivals_command_and_licence(documents,
             "seed": 3,
             "git_commit": "abc",
             "versions": {"torch": "2.13"},
-        }
+        },
+        USE,
     )
     assert card.startswith("---\nlibrary_name: transformers\n")
     for part in (
@@ -102,18 +105,20 @@ def test_a_card_from_a_result_with_nulls_says_what_they_mean(documents, referenc
     write_result(tmp_path, parts)
     result = read_result(tmp_path)
     assert len(result["metrics"]["test/rouge1_ci"]) == 2
-    card = model_card(result)
-    assert sorted(card.splitlines()) == sorted(model_card(parts).splitlines())  # as the run itself writes it
+    card = model_card(result, USE)
+    assert sorted(card.splitlines()) == sorted(model_card(parts, USE).splitlines())  # as the run itself writes it
     assert "Likelihoods of references are not finite" in card
     assert "| this model | 100.00 |" in card if n == 1 else "| this model | 100.00 (100.00 to 100.00) |" in card
 
 
 def test_the_cards_command_can_be_pasted():
     words = ['data.path="/my data/x.jsonl"', "optim.betas=[0.9,0.98]", "name=it's"]
-    (command,) = [line for line in model_card({"overrides": words}).splitlines() if line.startswith("python run.py")]
+    (command,) = [
+        line for line in model_card({"overrides": words}, USE).splitlines() if line.startswith("python run.py")
+    ]
     assert shlex.split(command) == ["python", "run.py", *words]
 
 
 def test_the_card_of_a_model_that_was_never_scored_says_so():
-    assert "Not evaluated." in model_card({})
-    assert "python run.py encoder=bert" in model_card({"overrides": ["encoder=bert"], "seed": 1})
+    assert "Not evaluated." in model_card({}, USE)
+    assert "python run.py encoder=bert" in model_card({"overrides": ["encoder=bert"], "seed": 1}, USE)

@@ -81,8 +81,10 @@ def test_dropout_is_off_and_beams_are_used(model):
     assert runs[0] == runs[1]
 
 
-def test_only_what_the_search_knows_is_passed():
-    assert generation_kwargs(GREEDY) == {
+def test_the_search_is_passed_whole_and_what_it_does_not_know_is_unset():
+    unset = ("temperature", "top_p", "top_k", "length_penalty", "early_stopping")
+    lengths = ("min_new_tokens", "min_length", "max_length")
+    assert generation_kwargs(GREEDY) == dict.fromkeys((*unset, *lengths)) | {
         "num_beams": 1,
         "max_new_tokens": 5,
         "no_repeat_ngram_size": 3,

@@ -69,7 +69,7 @@ def test_a_damaged_export_loads_or_is_named(tiny_run, copy, damage, name):
 @some
 @given(
     damages,
-    st.sampled_from(["tokenizer_pair.json", "encoder_tokenizer/tokenizer.json", "decoder_tokenizer/tokenizer.json"]),
+    st.sampled_from(["tokenizer_pair.json", "encoder_tokenizer/tokenizer.json", "tokenizer.json"]),
 )
 def test_a_damaged_pair_of_tokenizers_loads_or_is_named(tiny_run, copy, damage, name):
     home = copy / "checkpoints" / "tokenizers"

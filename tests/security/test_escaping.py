@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmstart.evaluation.model_card import code, model_card, plain
+from warmstart.evaluation.model_card import Use, code, model_card, plain
 
 EVIL = "x`|\n# <script>alert(1)</script> [a](javascript:b) ![i](http://x/y.png) ```"
 
@@ -38,7 +38,7 @@ def test_the_whole_card():
         "git_commit": EVIL,
         "versions": {EVIL: EVIL},
     }
-    card = model_card(result)
+    card = model_card(result, Use(True, 512, clean=(EVIL,)))
     bare = re.sub(r"(`{4,})\n.*?\n\1", "", card, flags=re.DOTALL)  # the command, in a fence longer than its own marks
     assert bare != card
     bare = re.sub(r"(`{4,}) .*? \1", "", bare)

@@ -155,14 +155,15 @@ def test_remote_code_cannot_be_switched_on_by_a_checkpoint(tiny_run, tmp_path):
     shutil.copytree(tiny_run / "export", export)
     autos = ("AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
     on = {"auto_map": dict.fromkeys(autos, "evil.Evil"), "trust_remote_code": True}
-    for folder in (export, export / "encoder_tokenizer", export / "decoder_tokenizer"):
+    tokenizers = (export / "encoder_tokenizer", export)
+    for folder in tokenizers:
         write_module(folder, tmp_path / "owned")
     config = json.loads((export / "config.json").read_text())
     for part in (config, config["encoder"], config["decoder"]):
         part |= on
     (export / "config.json").write_text(json.dumps(config))
-    for role in ("encoder", "decoder"):
-        file = export / f"{role}_tokenizer" / "tokenizer_config.json"
+    for folder in tokenizers:
+        file = folder / "tokenizer_config.json"
         evil = {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}, "trust_remote_code": True}
         file.write_text(json.dumps(json.loads(file.read_text()) | evil | {"tokenizer_class": "Evil"}))
     for load in (load_trained, TokenizerPair.load):

@@ -50,7 +50,8 @@ def run(settings: Config, run_dir: Path) -> None:
     validate_numbers(settings)
     steps_named(settings.data.clean)  # an unknown one is refused before the model is loaded
     model, tokenizers = load_writer(settings)
-    search = ", ".join(f"{name}={value}" for name, value in generation_kwargs(settings.generation).items())
+    kwargs = generation_kwargs(settings.generation)
+    search = ", ".join(f"{name}={value}" for name, value in kwargs.items() if value is not None)
     try:
         server = DemoServer(
             (settings.host, settings.port), summarizer(model, tokenizers, settings), str(settings.ckpt), search

@@ -2,19 +2,24 @@
 
     python run.py task=export ckpt=runs/demo output=my-model
 
-Opens with ``warmstart.EncoderDecoderModel.from_pretrained`` and with transformers' own class.
+``EncoderDecoderModel.from_pretrained`` opens it, and so does transformers' own class where it computes the same;
+``generate`` searches as the run did. ``AutoTokenizer.from_pretrained`` opens the decoder's tokenizer.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from warmstart.app.loading import load_trained, refuse_nonfinite, scored_checkpoint
+from warmstart.app.check import validate_numbers
+from warmstart.app.loading import check_search, load_trained, refuse_nonfinite, scored_checkpoint
 from warmstart.app.recorded import OF_EXPORT, recorded_parameters
 from warmstart.app.schema import Config, plain
 from warmstart.atomic import replacing_folder
 from warmstart.errors import UserError
+
+if TYPE_CHECKING:
+    from warmstart.evaluation.model_card import Use
 
 
 def run(settings: Config, run_dir: Path) -> None:
@@ -23,6 +28,7 @@ def run(settings: Config, run_dir: Path) -> None:
 
     if settings.ckpt is None:
         raise UserError("task=export needs ckpt=: a run directory or a .ckpt file.")
+    validate_numbers(settings)
     model, tokenizers, home = load_trained(settings.ckpt)
     refuse_nonfinite(f"ckpt={settings.ckpt}", model)
     result = read_result(home) if (home / "result.json").exists() else {}
@@ -32,18 +38,33 @@ def run(settings: Config, run_dir: Path) -> None:
     if parameters := recorded_parameters(settings.ckpt):
         result = {"parameters": parameters} | result
     folder = Path(settings.output) if settings.output else run_dir / "export"
+    check_search(settings, model)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"output={folder} exists and is not empty. Name a new folder.")
-    export_model(model, tokenizers, folder, result, settings)
+    use = export_model(model, tokenizers, folder, result, settings)
     print(folder)
+    print(f"{use.opens()} {folder / 'README.md'} has the code.")
 
 
-def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, Any], settings: Config) -> None:
-    """Write the folder whole, replacing an earlier export."""
-    from warmstart.evaluation.model_card import model_card
+def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, Any], settings: Config) -> "Use":
+    """Write the folder whole, replacing an earlier export, and return how it is used.
+
+    ``model`` becomes what is written: its adapters are merged, its generation config holds ``settings``' search.
+    """
+    from warmstart.evaluation.generation import generation_kwargs
+    from warmstart.evaluation.model_card import Use, model_card
+    from warmstart.model.halves import maximum_positions
     from warmstart.model.lora import merge_lora
+    from warmstart.model.opening import opens_in_transformers
 
     merge_lora(model)
+    model.generation_config.update(**generation_kwargs(settings.generation))
+    use = Use(
+        transformers_opens=opens_in_transformers(model),
+        max_source_length=min(settings.data.max_source_length, maximum_positions(model.config.encoder) or 10**9),
+        dtype=settings.generation.dtype.value,
+        clean=tuple(settings.data.clean),
+    )
     config = plain(settings)
     # What it is and what summarizes as the run did; no local paths, which are a machine's own.
     record = {name: config[name] for name in ("seed", "bridge", "generation")}
@@ -58,4 +79,5 @@ def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, An
         model.save_pretrained(partial)
         tokenizers.save(partial)
         (partial / OF_EXPORT).write_text(OmegaConf.to_yaml(OmegaConf.create(record)), encoding="utf-8")
-        (partial / "README.md").write_text(model_card(result), encoding="utf-8")
+        (partial / "README.md").write_text(model_card(result, use), encoding="utf-8")
+    return use

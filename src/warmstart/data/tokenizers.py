@@ -24,7 +24,8 @@ from warmstart.data.trained_tokenizer import trained_tokenizer
 from warmstart.errors import UserError, says_nothing_of_the_file
 from warmstart.model.settings import HalfSettings, Scale, Weights
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+ENCODER_FOLDER = "encoder_tokenizer"
 PACKAGE_FILE = "package_file:"
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ class TokenizerPair:
             _first_id(source.pad_token_id, source.eos_token_id, source.sep_token_id, source.unk_token_id) or 0
         )
         self._tidy = _joins_word_pieces(target)
+        if self._tidy:  # saved with the tokenizer: its own ``decode`` then gives the text that ours gives
+            target.clean_up_tokenization_spaces = target.init_kwargs["clean_up_tokenization_spaces"] = True
 
     def special_ids(self) -> dict[str, int]:
         """The decoder's ids under the names that ``config`` and ``generation_config`` use."""
@@ -109,10 +112,13 @@ class TokenizerPair:
                 self.save(partial)
 
     def save(self, folder: str | Path) -> None:
-        """Write both tokenizers and the pair's own file."""
+        """Write the decoder's tokenizer, the encoder's in a subfolder, and the pair's own file.
+
+        ``AutoTokenizer.from_pretrained(folder)`` opens the decoder's: the one that decodes what the model generates.
+        """
         folder = Path(folder)
-        self.source.save_pretrained(folder / "encoder_tokenizer")
-        self.target.save_pretrained(folder / "decoder_tokenizer")
+        self.target.save_pretrained(folder)
+        self.source.save_pretrained(folder / ENCODER_FOLDER)
         about: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             **self.special_ids(),
@@ -132,6 +138,7 @@ class TokenizerPair:
         try:
             about = json.loads((folder / "tokenizer_pair.json").read_text(encoding="utf-8"))
             saved = {name: about[name] for name in _PAIR_IDS}
+            of_decoder = folder / "decoder_tokenizer" if about["format_version"] == 1 else folder
         except FileNotFoundError:
             raise UserError(
                 f"No pair of tokenizers in {folder}: tokenizer_pair.json is missing. "
@@ -139,7 +146,8 @@ class TokenizerPair:
             ) from None
         except (ValueError, RecursionError, KeyError, TypeError) as error:
             raise UserError(f"{folder / 'tokenizer_pair.json'} is damaged ({error!r}). Save the pair again.") from error
-        pair = cls(*(_from_folder(str(folder / f"{role}_tokenizer"), role) for role in ("encoder", "decoder")))
+        folders = {"encoder": folder / ENCODER_FOLDER, "decoder": of_decoder}
+        pair = cls(*(_from_folder(str(place), role) for role, place in folders.items()))
         found = {**pair.special_ids(), "source_pad_id": pair.source_pad_id}
         if found != saved:
             raise UserError(

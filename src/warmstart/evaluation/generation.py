@@ -13,16 +13,21 @@ from warmstart.seeding import seed_of
 
 
 def generation_kwargs(settings: GenerationSettings) -> dict[str, Any]:
-    """Arguments for ``generate``; those that only sampling knows are left out of a search."""
+    """Arguments for ``generate`` that state the search whole.
+
+    None unsets an option: a ``generation_config.json`` (of an export, of another library) may hold another search.
+    """
     kwargs = asdict(settings)
     del kwargs["dtype"]
-    if settings.do_sample:
-        kwargs["top_k"] = 0  # transformers draws from the 50 likeliest alone where nobody says otherwise
-    else:
-        del kwargs["temperature"], kwargs["top_p"]
+    # transformers' other names for the lengths, and a ``top_k`` that is 50 where nobody sets it
+    kwargs |= {"max_length": None, "min_length": None, "top_k": 0 if settings.do_sample else None}
+    kwargs["min_new_tokens"] = settings.min_new_tokens or None
+    # Out of place, these are refused when a generation config is saved.
+    if not settings.do_sample:
+        kwargs |= {"temperature": None, "top_p": None}
     if settings.num_beams == 1:
-        del kwargs["length_penalty"], kwargs["early_stopping"]
-    return {name: value for name, value in kwargs.items() if not (name == "min_new_tokens" and value == 0)}
+        kwargs |= {"length_penalty": None, "early_stopping": None}
+    return kwargs
 
 
 @torch.inference_mode()

@@ -3,14 +3,14 @@
 import html
 import re
 import shlex
+from dataclasses import dataclass
 from typing import Any
 
 from warmstart.evaluation.rouge import KINDS
 from warmstart.evaluation.table import NAMES, SAID, known_interval, statements
 
 FRONT_MATTER = """---
-library_name: transformers
-pipeline_tag: summarization
+library_name: {library}
 tags:
   - summarization
   - encoder-decoder
@@ -20,14 +20,23 @@ tags:
 
 USE = """## Use
 
-```python
-from warmstart import EncoderDecoderModel
-from warmstart.data.tokenizers import TokenizerPair
+{opens}
 
-model, tokenizers = EncoderDecoderModel.from_pretrained(FOLDER), TokenizerPair.load(FOLDER)
+```python
+{imports}
+
+folder = "."  # this folder
+encoder_tokenizer = AutoTokenizer.from_pretrained(folder, subfolder="encoder_tokenizer")
+decoder_tokenizer = AutoTokenizer.from_pretrained(folder)
+model = {model_class}.from_pretrained(folder{dtype})
+
+document = "The council met on Monday and voted to close the school."
+source = encoder_tokenizer(document, truncation=True, max_length={max_length}, return_tensors="pt")
+ids = model.generate(source.input_ids, attention_mask=source.attention_mask)
+print(decoder_tokenizer.decode(ids[0], skip_special_tokens=True).strip())
 ```
 
-The source is tokenized with `encoder_tokenizer/`, the summary with `decoder_tokenizer/`. From the command line:
+`generate` searches as `generation_config.json` says. {cleaned}From the command line:
 `warmstart task=summarize ckpt=FOLDER input=article.txt`.
 """
 
@@ -38,14 +47,54 @@ Read them before you share or use it.
 """
 
 
-def model_card(result: dict[str, Any]) -> str:
+@dataclass
+class Use:
+    """How an exported model is opened and given a text."""
+
+    transformers_opens: bool
+    """Whether transformers' own class opens it; else warmstart's has to."""
+    max_source_length: int
+    """Longest source in tokens."""
+    dtype: str = "float32"
+    """What its summaries are computed in."""
+    clean: tuple[str, ...] = ()
+    """The steps of ``data.clean`` that documents went through."""
+
+    def opens(self) -> str:
+        """Which library opens it, in one sentence or two."""
+        if self.transformers_opens:
+            return "transformers' own classes open it; `warmstart.EncoderDecoderModel` does too, and is faster."
+        return (
+            "transformers' own class cannot open it, or computes something else: install warmstart, and open it with "
+            "`warmstart.EncoderDecoderModel`."
+        )
+
+    def markdown(self) -> str:
+        """The card's section with code that runs in the exported folder."""
+        imports, model_class = "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer", "AutoModelForSeq2SeqLM"
+        if not self.transformers_opens:
+            imports = "from transformers import AutoTokenizer\n\nfrom warmstart import EncoderDecoderModel"
+            model_class = "EncoderDecoderModel"
+        steps = ", ".join(code(step) for step in self.clean)
+        return USE.format(
+            opens=self.opens(),
+            imports=imports,
+            model_class=model_class,
+            dtype="" if self.dtype == "float32" else f', dtype="{self.dtype}"',
+            max_length=self.max_source_length,
+            cleaned=f"Documents were cleaned first (`data.clean`: {steps}). " if steps else "",
+        )
+
+
+def model_card(result: dict[str, Any], use: Use) -> str:
     """Markdown from what result.json holds; of a model that was never evaluated it says so."""
-    parts = [FRONT_MATTER, "# Warm-started summarizer\n"]
+    library = "transformers" if use.transformers_opens else "warmstart"
+    parts = [FRONT_MATTER.format(library=library), "# Warm-started summarizer\n"]
     if not result:
         parts.append("Not evaluated.\n")
     else:
         parts += [_made_of(result), _scores(result), _command(result)]
-    return "\n".join([*parts, USE, LICENCE])
+    return "\n".join([*parts, use.markdown(), LICENCE])
 
 
 def plain(text: Any) -> str:

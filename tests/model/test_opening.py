@@ -1,0 +1,56 @@
+"""What is said of transformers' class is what that class does with the checkpoint."""
+
+import pytest
+import torch
+import transformers
+
+from warmstart.model.halves import build_model
+from warmstart.model.opening import opens_in_transformers
+from warmstart.model.settings import Attention, BridgeSettings, CrossAttentionInit, HalfSettings, Scale, Share, Weights
+
+IDS = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+
+
+def half(kind, attention=Attention.own):
+    return HalfSettings(kind, "nowhere", kind, weights=Weights.random, scale=Scale.tiny, attention=attention)
+
+
+def pair(encoder, decoder, **bridge):
+    sizes = {"encoder_vocab_size": 60, "decoder_vocab_size": 60}
+    return build_model(encoder, half(decoder), BridgeSettings(**bridge), special_ids=IDS, **sizes).eval()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "bridge", "opens"),
+    [
+        (half("bert"), "gpt2", {}, True),
+        (half("bert"), "bert", {"share": Share.weights}, True),
+        (half("distilbert"), "bart", {}, True),
+        (half("gpt2", Attention.bidirectional), "gpt2", {}, True),
+        (half("llama", Attention.bidirectional), "roberta", {}, True),
+        (half("bert"), "llama", {}, False),  # grafted
+        (
+            half("bert"),
+            "gpt_bigcode",
+            {"init": CrossAttentionInit.random},
+            False,
+        ),  # grafted, though transformers' class finds cross-attention in it
+        (half("t5"), "gpt2", {}, False),
+        (half("bart"), "gpt2", {}, False),
+        (half("longformer"), "gpt2", {}, False),  # it opens, and has no global attention
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_the_answer_is_what_transformers_class_does(encoder, decoder, bridge, opens, tmp_path):
+    model = pair(encoder, decoder, **bridge)
+    assert opens_in_transformers(model) == opens
+    model.save_pretrained(tmp_path)
+    ids = torch.randint(5, 60, (2, 9))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids[:, :4]}
+    try:
+        theirs, info = transformers.EncoderDecoderModel.from_pretrained(tmp_path, output_loading_info=True)
+        missing = {name for name in info["missing_keys"] if not name.startswith("encoder.pooler.")}
+        same = not missing and torch.allclose(theirs.eval()(**batch).logits, model(**batch).logits, atol=1e-5)
+    except (ValueError, RuntimeError, TypeError, AttributeError):
+        same = False
+    assert same == opens
