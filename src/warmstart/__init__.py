@@ -8,6 +8,8 @@ The two names load torch and transformers on first use, so that ``run.py --help`
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from warmstart.releases import warn_of_untried
+
 if TYPE_CHECKING:
     from warmstart.model.config import EncoderDecoderConfig
     from warmstart.model.modeling import EncoderDecoderModel
@@ -16,6 +18,8 @@ __version__ = "0.1.0"
 __all__ = ["EncoderDecoderConfig", "EncoderDecoderModel", "__version__"]
 
 _HOME = {"EncoderDecoderConfig": "warmstart.model.config", "EncoderDecoderModel": "warmstart.model.modeling"}
+
+warn_of_untried()
 
 
 def __getattr__(name: str) -> Any:
