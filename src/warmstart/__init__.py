@@ -2,7 +2,9 @@
 
     from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 
-The two names load torch and transformers on first use, so that ``run.py --help`` stays instant.
+    warmstart.build_cpu_kernels()  # faster generation on a CPU with AVX-512: compiles kernels once, with g++
+
+These names load torch and transformers on first use, so that ``run.py --help`` stays instant.
 """
 
 from importlib import import_module
@@ -10,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from warmstart.model.config import EncoderDecoderConfig
+    from warmstart.model.cpu_kernels import build_cpu_kernels
     from warmstart.model.modeling import EncoderDecoderModel
 
 __version__ = "0.1.0"
-__all__ = ["EncoderDecoderConfig", "EncoderDecoderModel", "__version__"]
+__all__ = ["EncoderDecoderConfig", "EncoderDecoderModel", "__version__", "build_cpu_kernels"]
 
-_HOME = {"EncoderDecoderConfig": "warmstart.model.config", "EncoderDecoderModel": "warmstart.model.modeling"}
+_HOME = {
+    "EncoderDecoderConfig": "warmstart.model.config",
+    "EncoderDecoderModel": "warmstart.model.modeling",
+    "build_cpu_kernels": "warmstart.model.cpu_kernels",
+}
 
 
 def __getattr__(name: str) -> Any:
