@@ -93,6 +93,8 @@ def worker(library: str, kept: bool, chosen: argparse.Namespace, pipe: Connectio
     transformers.logging.set_verbosity_error()
     if kept:
         keep_freed_memory()
+    if library == "warmstart":
+        warmstart.build_cpu_kernels()  # as an evaluation does
     torch.manual_seed(0)
     dtype = getattr(torch, chosen.dtype)
     model = pair(importlib.import_module(library), chosen.decoder, dtype)

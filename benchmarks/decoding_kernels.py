@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from warmstart.model.attention import attention_probabilities
-from warmstart.model.cpu_kernels import CpuKernels, cpu_kernels
+from warmstart.model.cpu_kernels import CpuKernels, build_cpu_kernels, cpu_kernels
 from warmstart.training.allocator import keep_freed_memory
 
 LAYERS, REPEATS = 12, 9
@@ -81,6 +81,7 @@ def elementwise(kernels: CpuKernels, dtype: torch.dtype, rows: int) -> list[str]
 def main() -> None:
     """Print both tables, and how long reading the matrices takes."""
     keep_freed_memory()  # as an evaluation does
+    build_cpu_kernels()
     kernels = cpu_kernels()
     if kernels is None:
         raise SystemExit("There is no AVX-512 or no g++ here.")

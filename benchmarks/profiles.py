@@ -25,7 +25,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.model.attention import use_lean_dropout
 from warmstart.model.compiling import compile_layers
-from warmstart.model.cpu_kernels import CpuKernels
+from warmstart.model.cpu_kernels import CpuKernels, build_cpu_kernels
 from warmstart.model.flops import training_flops
 from warmstart.training.allocator import keep_freed_memory
 from warmstart.training.matrix_peak import matrix_peak
@@ -110,6 +110,8 @@ def main() -> None:
     chosen = parser.parse_args()
     transformers.logging.set_verbosity_error()
     keep_freed_memory()  # as task=fit does
+    if chosen.decode:
+        build_cpu_kernels()  # as an evaluation does
     torch.manual_seed(0)
     work, steps = (decoding(chosen), NEW) if chosen.decode else (training_step(chosen), 1)
     work()

@@ -2,6 +2,8 @@
 
     from warmstart import EncoderDecoderConfig, EncoderDecoderModel, use_in_auto_classes
 
+    warmstart.build_cpu_kernels()  # faster generation on a CPU with AVX-512: compiles kernels once, with g++
+
 These names load torch and transformers on first use, so that ``run.py --help`` stays instant.
 """
 
@@ -13,14 +15,22 @@ from warmstart.releases import warn_of_untried
 if TYPE_CHECKING:
     from warmstart.model.auto_classes import use_in_auto_classes
     from warmstart.model.config import EncoderDecoderConfig
+    from warmstart.model.cpu_kernels import build_cpu_kernels
     from warmstart.model.modeling import EncoderDecoderModel
 
 __version__ = "0.1.0"
-__all__ = ["EncoderDecoderConfig", "EncoderDecoderModel", "__version__", "use_in_auto_classes"]
+__all__ = [
+    "EncoderDecoderConfig",
+    "EncoderDecoderModel",
+    "__version__",
+    "build_cpu_kernels",
+    "use_in_auto_classes",
+]
 
 _HOME = {
     "EncoderDecoderConfig": "warmstart.model.config",
     "EncoderDecoderModel": "warmstart.model.modeling",
+    "build_cpu_kernels": "warmstart.model.cpu_kernels",
     "use_in_auto_classes": "warmstart.model.auto_classes",
 }
 

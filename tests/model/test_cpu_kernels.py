@@ -15,11 +15,9 @@ from transformers import BertConfig, GPT2Config
 
 import warmstart
 from warmstart.model import cpu_kernels as module
-from warmstart.model.cpu_kernels import WIDTHS, CpuKernels, cpu_kernels
+from warmstart.model.cpu_kernels import WIDTHS, CpuKernels, build_cpu_kernels, cpu_kernels
 from warmstart.model.few_queries import read_by_few
 
-KERNELS = cpu_kernels()
-compiled = pytest.mark.skipif(KERNELS is None, reason="this machine has no AVX-512 or no g++: torch's operations serve")
 sizes = st.tuples(*(st.integers(1, most) for most in (3, 3, 9, 40)))
 
 
@@ -40,12 +38,11 @@ def wanted(query, key, value, mask, scale):
     return torch.nan_to_num(torch.softmax(scores, dim=-1)) @ value.double()
 
 
-@compiled
 @settings(deadline=None, max_examples=60)
 @given(
     sizes, st.sampled_from(WIDTHS), st.sampled_from(["none", "rows", "each", "end"]), st.booleans(), st.integers(0, 9)
 )
-def test_attention_is_torchs(size, width, kind, low, seed):
+def test_attention_is_torchs(kernels, size, width, kind, low, seed):
     query, key, value = drawn(size, width, torch.bfloat16 if low else torch.float32, seed)
     batch, _, queries, keys = size
     masks = {
@@ -56,128 +53,120 @@ def test_attention_is_torchs(size, width, kind, low, seed):
     }
     mask = masks[kind]
     with torch.no_grad():
-        assert KERNELS.can_attend(query, key, value, mask)
-        read = KERNELS.attend(query, key, value, mask, 0.3)
+        assert kernels.can_attend(query, key, value, mask)
+        read = kernels.attend(query, key, value, mask, 0.3)
     assert read.transpose(1, 2).is_contiguous()
     exact = wanted(query, key, value, mask, 0.3)
     assert gap(read, exact) <= (8e-3 if low else 5e-6) * max(1.0, float(exact.abs().max()))
 
 
-@compiled
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 140), st.integers(1, 70), st.integers(1, 40), st.booleans(), st.booleans())
-def test_products_are_torchs(rows, columns, inner, with_bias, turned):
+def test_products_are_torchs(kernels, rows, columns, inner, with_bias, turned):
     generator = torch.Generator().manual_seed(rows * columns)
     weight = torch.randn(inner, columns, generator=generator).t() if turned else torch.randn(columns, inner)
     given_rows, bias = torch.randn(rows, 1, inner), torch.randn(columns) if with_bias else None
-    found = KERNELS.product(given_rows, KERNELS.laid_out(weight), bias, columns)
+    found = kernels.product(given_rows, kernels.laid_out(weight), bias, columns)
     assert found.shape == (rows, 1, columns)
     exact = F.linear(given_rows.double(), weight.double(), bias if bias is None else bias.double())
     assert gap(found, exact) < 1e-5 * inner
 
 
-@compiled
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 200), st.sampled_from([0.1, 1.0, 30.0]), st.booleans())
-def test_gelu_by_tanh_is_torchs(count, size, low):
+def test_gelu_by_tanh_is_torchs(kernels, count, size, low):
     numbers = size * torch.randn(count, generator=torch.Generator().manual_seed(count))
     numbers = numbers.to(torch.bfloat16 if low else torch.float32)
-    found = KERNELS.gelu(numbers)
+    found = kernels.gelu(numbers)
     assert found.dtype is numbers.dtype
     exact = F.gelu(numbers.double(), approximate="tanh")
     error = (found.double() - exact).abs()
     assert (error <= (4e-3 * exact.abs() + 1e-6 if low else 2e-7 * (1 + numbers.abs()))).all()
 
 
-@compiled
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 5), st.integers(1, 200), st.sampled_from([0.1, 1.0, 100.0]), st.booleans())
-def test_log_probabilities_are_torchs(rows, width, size, low):
+def test_log_probabilities_are_torchs(kernels, rows, width, size, low):
     logits = size * torch.randn(rows, 2, width, generator=torch.Generator().manual_seed(width))
     logits = logits.to(torch.bfloat16 if low else torch.float32)[:, -1]
     logits[0, 0] = float("-inf") if width > 1 else 1.0
-    found = KERNELS.log_softmax(logits)
+    found = kernels.log_softmax(logits)
     exact = torch.log_softmax(logits.double(), dim=-1)
     assert found.dtype is torch.float32
     assert torch.equal(found.isinf(), exact.isinf())
     assert torch.allclose(found.double(), exact, rtol=3e-7, atol=2e-6)
 
 
-@compiled
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("count", [16, 21])
-def test_numbers_that_are_none_stay_so_in_every_function(dtype, count):
+def test_numbers_that_are_none_stay_so_in_every_function(kernels, dtype, count):
     numbers = torch.zeros(2, count, dtype=dtype)
     for place in (0, count - 1):
         numbers[1, place] = float("nan")
-        assert KERNELS.gelu(numbers).isnan().tolist() == numbers.isnan().tolist()
-        assert KERNELS.log_softmax(numbers).isnan().all(dim=1).tolist() == [False, True]
+        assert kernels.gelu(numbers).isnan().tolist() == numbers.isnan().tolist()
+        assert kernels.log_softmax(numbers).isnan().all(dim=1).tolist() == [False, True]
         numbers[1, place] = 0
-    assert KERNELS.log_softmax(torch.full((1, count), float("-inf"), dtype=dtype)).isnan().all()
+    assert kernels.log_softmax(torch.full((1, count), float("-inf"), dtype=dtype)).isnan().all()
 
 
-@compiled
-def test_what_lies_beside_the_result_is_left_alone():
+def test_what_lies_beside_the_result_is_left_alone(kernels):
     rows, columns, inner = 5, 21, 8
     around = torch.full((rows * columns + 64,), 7.0)
-    weight, given_rows = KERNELS.laid_out(torch.randn(columns, inner)), torch.randn(rows, inner)
+    weight, given_rows = kernels.laid_out(torch.randn(columns, inner)), torch.randn(rows, inner)
     inside = around[32:-32]
-    KERNELS._product(given_rows.data_ptr(), weight.data_ptr(), None, inside.data_ptr(), rows, columns, inner)
+    kernels._product(given_rows.data_ptr(), weight.data_ptr(), None, inside.data_ptr(), rows, columns, inner)
     assert not (inside == 7).any()
     row = torch.randn(rows * columns)
-    KERNELS._gelu(0, row.data_ptr(), inside.data_ptr(), rows * columns)
-    assert torch.equal(inside, KERNELS.gelu(row))
-    KERNELS._log_softmax(0, row.data_ptr(), columns, inside.data_ptr(), rows, columns)
-    assert torch.equal(inside.view(rows, columns), KERNELS.log_softmax(row.view(rows, columns)))
+    kernels._gelu(0, row.data_ptr(), inside.data_ptr(), rows * columns)
+    assert torch.equal(inside, kernels.gelu(row))
+    kernels._log_softmax(0, row.data_ptr(), columns, inside.data_ptr(), rows, columns)
+    assert torch.equal(inside.view(rows, columns), kernels.log_softmax(row.view(rows, columns)))
     assert (around[:32] == 7).all()
     assert (around[-32:] == 7).all()
 
 
-@compiled
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_is_no_number_stays_so_and_large_scores_do_not_overflow(dtype):
+def test_what_is_no_number_stays_so_and_large_scores_do_not_overflow(kernels, dtype):
     query, key, value = drawn((1, 2, 3, 20), 32, dtype)
     key[0, 1, 4, 0] = float("nan")
     with torch.no_grad():
-        read = KERNELS.attend(query, key, value, None, 1.0)
+        read = kernels.attend(query, key, value, None, 1.0)
         assert read[:, 1].isnan().all()
         assert not read[:, 0].isnan().any()
         query, key, value = drawn((1, 2, 3, 20), 32, dtype)
-        assert KERNELS.attend(query * 1000, key * 1000, value, None, 1.0).isfinite().all()
+        assert kernels.attend(query * 1000, key * 1000, value, None, 1.0).isfinite().all()
 
 
-@compiled
-def test_the_number_of_threads_changes_nothing():
+def test_the_number_of_threads_changes_nothing(kernels):
     query, key, value = drawn((4, 3, 4, 33), 64, torch.float32)
     weight, before = torch.randn(100, 64), torch.get_num_threads()
     results = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
         with torch.no_grad():
-            product = KERNELS.product(query.flatten(0, 2), KERNELS.laid_out(weight), None, 100)
-            results.append((KERNELS.attend(query, key, value, None, 0.1), product))
+            product = kernels.product(query.flatten(0, 2), kernels.laid_out(weight), None, 100)
+            results.append((kernels.attend(query, key, value, None, 0.1), product))
     torch.set_num_threads(before)
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 
 
-@compiled
-def test_other_tensors_are_refused():
+def test_other_tensors_are_refused(kernels):
     query, key, value = drawn((1, 2, 3, 20), 32, torch.float32)
     mask = torch.ones(1, 1, 3, 20, dtype=torch.bool)
-    assert KERNELS.can_attend(query, key, value, mask)
-    assert not KERNELS.can_attend(query, key, value, mask.float())
-    assert not KERNELS.can_attend(query, key.bfloat16(), value, mask)
-    assert not KERNELS.can_attend(*(x.double() for x in (query, key, value)), mask)
-    assert not KERNELS.can_attend(*(x[..., :30] for x in (query, key, value)), mask)
-    assert not KERNELS.can_attend(query, key.transpose(2, 3).contiguous().transpose(2, 3), value, mask)
-    assert not KERNELS.can_attend(query, key[:, :, :0], value[:, :, :0], None)
-    assert not KERNELS.can_attend(query, key[:, :, :19], value, None)
-    assert not KERNELS.can_attend(query, key[:, :1], value[:, :1], None)
-    assert not KERNELS.can_attend(query, key, value, mask[..., :19])
-    assert not KERNELS.can_attend(query, key, value, mask.expand(-1, 2, -1, -1))
+    assert kernels.can_attend(query, key, value, mask)
+    assert not kernels.can_attend(query, key, value, mask.float())
+    assert not kernels.can_attend(query, key.bfloat16(), value, mask)
+    assert not kernels.can_attend(*(x.double() for x in (query, key, value)), mask)
+    assert not kernels.can_attend(*(x[..., :30] for x in (query, key, value)), mask)
+    assert not kernels.can_attend(query, key.transpose(2, 3).contiguous().transpose(2, 3), value, mask)
+    assert not kernels.can_attend(query, key[:, :, :0], value[:, :, :0], None)
+    assert not kernels.can_attend(query, key[:, :, :19], value, None)
+    assert not kernels.can_attend(query, key[:, :1], value[:, :1], None)
+    assert not kernels.can_attend(query, key, value, mask[..., :19])
+    assert not kernels.can_attend(query, key, value, mask.expand(-1, 2, -1, -1))
     with pytest.raises(AssertionError, match="rows of 7"):
-        KERNELS.product(torch.randn(3, 7), KERNELS.laid_out(torch.randn(20, 8)), None, 20)
-    assert not KERNELS.can_attend(*(x.to("meta") for x in (query, key, value)), None)
+        kernels.product(torch.randn(3, 7), kernels.laid_out(torch.randn(20, 8)), None, 20)
+    assert not kernels.can_attend(*(x.to("meta") for x in (query, key, value)), None)
 
 
 def wide(library, kind):
@@ -196,10 +185,9 @@ def wide(library, kind):
     return library.EncoderDecoderModel(config).eval()
 
 
-@compiled
 @pytest.mark.parametrize("kind", ["gpt2", "bert"])
 @pytest.mark.parametrize("search", [{"num_beams": 4}, {"num_beams": 3, "length_penalty": 2.0}, {"num_beams": 1}])
-def test_generation_with_them_gives_upstreams_ids(kind, search, monkeypatch):
+def test_generation_with_them_gives_upstreams_ids(kernels, kind, search, monkeypatch):
     ours, theirs = wide(warmstart, kind), wide(transformers, kind)
     theirs.load_state_dict(ours.state_dict(), strict=False)
     calls = []
@@ -236,27 +224,50 @@ def compiler_that(tmp_path, monkeypatch, script):
 
 def test_whoever_does_not_want_them_has_none(asked_anew, monkeypatch):
     monkeypatch.setenv("WARMSTART_KERNELS", "0")
+    assert not build_cpu_kernels()
     assert cpu_kernels() is None
     query, key, value = drawn((1, 2, 3, 20), 32, torch.float32)
     with torch.no_grad():
         assert gap(read_by_few(query, key, value, None), wanted(query, key, value, None, 32**-0.5)) < 1e-5
 
 
-@compiled
-def test_they_are_compiled_once(asked_anew, monkeypatch, tmp_path):
-    assert cpu_kernels() is not None
-    (library,) = asked_anew.iterdir()
+def test_they_are_compiled_once_and_with_one_log_line(kernels, asked_anew, caplog):
+    caplog.set_level(logging.INFO, logger=module.__name__)
+    assert build_cpu_kernels()
+    assert [record.message for record in caplog.records if "Compiling CPU kernels" in record.message] == caplog.messages
+    (library,) = asked_anew.glob("*.so")
     assert stat.S_IMODE(asked_anew.stat().st_mode) == 0o700
-    cpu_kernels.cache_clear()
     made = library.stat().st_mtime_ns
+    cpu_kernels.cache_clear()
     assert cpu_kernels() is not None
+    assert build_cpu_kernels()
+    assert len(caplog.messages) == 1
     assert library.stat().st_mtime_ns == made
     asked_anew.chmod(0o777)  # somebody else could have put it there
     cpu_kernels.cache_clear()
     assert cpu_kernels() is None
+    assert not build_cpu_kernels()
 
 
-@compiled
+@pytest.mark.parametrize("search", [{"num_beams": 1}, {"num_beams": 4}])
+def test_generate_starts_no_compiler_and_writes_no_file(search, asked_anew, monkeypatch, tmp_path):
+    started = tmp_path / "started"
+    compiler_that(tmp_path, monkeypatch, f"touch {started}; exit 1")
+    before = sorted(tmp_path.rglob("*"))
+    wide(warmstart, "gpt2").generate(torch.randint(5, 90, (2, 9)), max_new_tokens=4, **search)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_generate_uses_what_an_earlier_process_built(kernels, monkeypatch):
+    cpu_kernels.cache_clear()  # a new process has none loaded
+    monkeypatch.setenv("PATH", "")  # and needs no compiler
+    calls = []
+    original = CpuKernels.attend
+    monkeypatch.setattr(CpuKernels, "attend", lambda *args: calls.append(args) or original(*args))
+    wide(warmstart, "gpt2").generate(torch.randint(5, 90, (2, 9)), max_new_tokens=4)
+    assert calls
+
+
 @pytest.mark.parametrize(
     ("script", "said"),
     [
@@ -268,14 +279,25 @@ def test_they_are_compiled_once(asked_anew, monkeypatch, tmp_path):
         ),
     ],
 )
-def test_a_compiler_that_cannot_is_no_error(script, said, asked_anew, monkeypatch, tmp_path, caplog):
+def test_a_compiler_that_cannot_is_no_error(kernels, script, said, asked_anew, monkeypatch, tmp_path, caplog):
     compiler_that(tmp_path, monkeypatch, script)
     with caplog.at_level(logging.WARNING, logger=module.__name__):
-        assert cpu_kernels() is None
+        assert not build_cpu_kernels()
     assert said in caplog.text
-    assert not list(asked_anew.glob("*"))
+    assert not list(asked_anew.glob("*.so"))
+    assert cpu_kernels() is None
 
 
 def test_without_a_compiler_there_are_none(asked_anew, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
+    assert not build_cpu_kernels()
     assert cpu_kernels() is None
+
+
+def test_a_library_that_cannot_be_loaded_is_no_error(kernels, asked_anew, caplog):
+    library = module._library()
+    library.parent.mkdir(mode=0o700)
+    library.write_bytes(b"no library")
+    with caplog.at_level(logging.WARNING, logger=module.__name__):
+        assert cpu_kernels() is None
+    assert "cannot be loaded" in caplog.text

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from tiny import OURS, decoder_half, gap, half, source
 from torch import nn
 
-from warmstart.model.cpu_kernels import CpuKernels, cpu_kernels
+from warmstart.model.cpu_kernels import CpuKernels
 from warmstart.model.elementwise import gelu_in_one_pass, log_probabilities
 
-pytestmark = pytest.mark.skipif(cpu_kernels() is None, reason="this machine has no AVX-512 or no g++: torch serves")
+pytestmark = pytest.mark.usefixtures("kernels")
 
 
 def pair(kind="gpt2"):

@@ -12,11 +12,9 @@ from transformers.cache_utils import DynamicCache
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.model import beam_search
 from warmstart.model.beam_cache import BeamLayer, use_beam_layers
-from warmstart.model.cpu_kernels import cpu_kernels
 from warmstart.model.placed import ROOM, Placed, PlacedLayer
 
-KERNELS = cpu_kernels()
-pytestmark = pytest.mark.skipif(KERNELS is None, reason="this machine has no AVX-512 or no g++: caches are copied")
+pytestmark = pytest.mark.usefixtures("kernels")
 
 
 def both(rows, dtype=torch.float32, width=32):
@@ -65,7 +63,7 @@ def test_any_operation_gets_the_rows_in_order():
 
 @settings(deadline=None, max_examples=40)
 @given(st.tuples(*(st.integers(1, most) for most in (4, 3, 5, 40))), st.booleans(), st.booleans(), st.integers(0, 9))
-def test_the_kernel_reads_where_they_stand(size, low, masked, seed):
+def test_the_kernel_reads_where_they_stand(kernels, size, low, masked, seed):
     (rows, heads, queries, keys), dtype = size, torch.bfloat16 if low else torch.float32
     generator = torch.Generator().manual_seed(seed)
     query, key, value = (
@@ -74,22 +72,22 @@ def test_the_kernel_reads_where_they_stand(size, low, masked, seed):
     )
     places = torch.randint(6, (rows, keys), generator=generator)
     mask = torch.rand(rows, 1, 1, keys, generator=generator) > 0.3 if masked else None
-    assert KERNELS.can_attend(query, key, value, mask, places)
-    read = KERNELS.attend(query, key, value, mask, 0.3, places)
+    assert kernels.can_attend(query, key, value, mask, places)
+    read = kernels.attend(query, key, value, mask, 0.3, places)
     in_order = [x[:, :, :keys].gather(0, places[:, None, :, None].expand(-1, heads, -1, 64)) for x in (key, value)]
-    assert torch.equal(KERNELS.in_order(key, places), in_order[0])
-    assert torch.equal(read, KERNELS.attend(query, *in_order, mask, 0.3))
+    assert torch.equal(kernels.in_order(key, places), in_order[0])
+    assert torch.equal(read, kernels.attend(query, *in_order, mask, 0.3))
 
 
-def test_places_that_do_not_fit_are_refused():
+def test_places_that_do_not_fit_are_refused(kernels):
     query, key = torch.randn(3, 2, 1, 32), torch.randn(5, 2, 7, 32)
     places = torch.zeros(3, 7, dtype=torch.long)
-    assert KERNELS.can_attend(query, key, key, None, places)
-    assert KERNELS.can_attend(query, key, key, None, places[:, :6])
-    assert not KERNELS.can_attend(query, key, key, None, places[:, :0])
-    assert not KERNELS.can_attend(query, key[:, :, :6], key[:, :, :6], None, places)
-    assert not KERNELS.can_attend(query, key, key, None, places[:2])
-    assert not KERNELS.can_attend(query[:, :1], key, key, None, places)
+    assert kernels.can_attend(query, key, key, None, places)
+    assert kernels.can_attend(query, key, key, None, places[:, :6])
+    assert not kernels.can_attend(query, key, key, None, places[:, :0])
+    assert not kernels.can_attend(query, key[:, :, :6], key[:, :, :6], None, places)
+    assert not kernels.can_attend(query, key, key, None, places[:2])
+    assert not kernels.can_attend(query[:, :1], key, key, None, places)
 
 
 def test_layers_that_the_kernel_cannot_read_are_copied():

@@ -182,6 +182,7 @@ def test(
     from warmstart.evaluation.result import set_result_aside, write_predictions, write_result
     from warmstart.evaluation.scores import judge
     from warmstart.evaluation.table import score_table, verdict
+    from warmstart.model.cpu_kernels import build_cpu_kernels
     from warmstart.model.dtypes import computing_in
     from warmstart.ranks import failing_together, of_all_ranks, rank_and_world_size
     from warmstart.seeding import seed_of
@@ -199,6 +200,8 @@ def test(
         key = summaries_key(model, tokenizers, texts, search)
         if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
             model.cuda()
+        else:
+            build_cpu_kernels()
         dtype = getattr(torch, settings.generation.dtype)
         kept = KeptSummaries(cache_root(data.settings.cache_dir) / "summaries" / f"{key}.jsonl", rank)
         examples = data.examples("test")

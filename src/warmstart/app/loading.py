@@ -17,6 +17,7 @@ def load_writer(settings: Config) -> tuple[Any, Any]:
     import torch
     import transformers
 
+    from warmstart.model.cpu_kernels import build_cpu_kernels
     from warmstart.model.dtypes import to_dtype
 
     transformers.logging.set_verbosity_error()
@@ -28,6 +29,8 @@ def load_writer(settings: Config) -> tuple[Any, Any]:
     check_search(settings, model)
     if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
         model.cuda()
+    else:
+        build_cpu_kernels()
     to_dtype(model, getattr(torch, settings.generation.dtype))
     return model, tokenizers
 

@@ -1,10 +1,13 @@
-"""A decoding step's kernels for a CPU with AVX-512, compiled by the machine's own GCC when they are first asked for.
+"""A decoding step's kernels for a CPU with AVX-512, compiled by the machine's own GCC on request.
 
-    kernels = cpu_kernels()  # None: this machine cannot have them, and torch's operations serve
+    warmstart.build_cpu_kernels()  # compiles them if they are not built yet
+    kernels = cpu_kernels()        # loads what is built; None: torch's operations serve
 
-A decoding step reads all weights and caches for a few rows, and torch's products reach half to two thirds of the
-memory's bandwidth at that (docs/performance.md). The compiled library lies in ``~/.cache/warmstart/kernels-<user id>``
-(or below ``$WARMSTART_CACHE``), named by source, compiler and processor. ``WARMSTART_KERNELS=0`` goes without.
+The tasks of ``run.py`` that generate on a CPU build them. The model's class only loads what is built: it starts no
+compiler and writes no file. A decoding step reads all weights and caches for a few rows, and torch's products reach
+half to two thirds of the memory's bandwidth at that (docs/performance.md). The compiled library lies in
+``~/.cache/warmstart/kernels-<user id>`` (or below ``$WARMSTART_CACHE``), named by source and processor.
+``WARMSTART_KERNELS=0`` disables the kernels.
 
 Shapes: B batch, N heads, T queries, S keys, D width of a head; M rows, K inner width, C columns of the product.
 """
@@ -18,10 +21,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from warmstart.atomic import replacing
@@ -171,47 +174,98 @@ def are_plain(*tensors: Tensor) -> bool:
     )
 
 
+def build_cpu_kernels() -> bool:
+    """Compile the CPU kernels for decoding if they are not built yet (10 to 30 s, logged), and enable them.
+
+    Needs Linux, AVX-512 and GCC (``g++``). The library is kept in ``~/.cache/warmstart`` (or ``$WARMSTART_CACHE``), so
+    it is compiled once for each user and processor. Call it once before ``generate``; without it, ``generate`` uses
+    the kernels only if an earlier call built them. ``WARMSTART_KERNELS=0`` disables them.
+
+    Returns:
+        Whether ``generate`` uses the kernels in this process. If they cannot be built, the reason is logged and
+        torch's operations serve.
+    """
+    if not _enabled():
+        return False
+    try:
+        library = _library()
+        if not _is_built(library):
+            compiler = shutil.which("g++")
+            if compiler is None:
+                _log.info("There is no g++ to build the CPU kernels with: torch's operations serve (slower).")
+                return False
+            _compile(library, compiler)
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "stderr", None) or error
+        _log.warning("The CPU kernels were not built, torch's operations serve (slower): %s", reason)
+        return False
+    cpu_kernels.cache_clear()
+    return cpu_kernels() is not None
+
+
 @functools.cache
 def cpu_kernels() -> CpuKernels | None:
-    """The kernels, compiled now (some seconds) if no earlier process did; None where they cannot be had."""
-    if os.environ.get("WARMSTART_KERNELS") == "0":
-        return None
-    if sys.platform != "linux" or torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return None
-    compiler = shutil.which("g++")
-    if compiler is None:
-        _log.info("No g++ here: summaries are written with torch's operations, which are slower on a CPU.")
+    """Load the kernels that :func:`build_cpu_kernels` built; None where there are none, or they are disabled.
+
+    Starts no compiler and writes nothing.
+    """
+    if not _enabled():
         return None
     try:
-        return CpuKernels(_compiled(compiler))
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or error
-        _log.warning("The kernels for a CPU cannot be had, torch's operations serve (slower): %s", said)
+        library = _library()
+        return CpuKernels(library) if _is_built(library) else None
+    except (OSError, AttributeError) as error:
+        _log.warning("The CPU kernels cannot be loaded, torch's operations serve (slower): %s", error)
         return None
 
 
-def _compiled(compiler: str) -> Path:
+def _enabled() -> bool:
+    return (
+        os.environ.get("WARMSTART_KERNELS") != "0"
+        and sys.platform == "linux"
+        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    )
+
+
+def _sources() -> list[Path]:
+    return sorted(path for path in _SOURCES.iterdir() if path.suffix in (".cpp", ".h"))
+
+
+def _library() -> Path:
+    """Where the compiled kernels of this source and processor are kept, whether or not they are built."""
+    processor = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags")), "")
+    about = (*(path.read_text() for path in _sources()), " ".join(_FLAGS), processor)
+    name = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
+    return cache_root() / f"kernels-{os.getuid()}" / f"{name}.so"
+
+
+def _is_built(library: Path) -> bool:
+    """Whether it is there.
+
+    Raises:
+        OSError: another user could have written it.
+    """
+    if not library.parent.is_dir():
+        return False
+    owner = library.parent.stat()
+    if owner.st_uid != os.getuid() or owner.st_mode & 0o022:
+        raise OSError(f"{library.parent} is writable by other users, so no kernels are loaded from it. Remove it.")
+    return library.is_file()
+
+
+def _compile(library: Path, compiler: str) -> None:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     if "Free Software Foundation" not in version:
         raise OSError(f"{compiler} is not GCC, whose OpenMP torch uses too.")
-    processor = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags")), "")
-    sources = sorted(path for path in _SOURCES.iterdir() if path.suffix in (".cpp", ".h"))
-    about = (*(path.read_text() for path in sources), " ".join(_FLAGS), version, processor)
-    name = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
-    folder = cache_root() / f"kernels-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    owner = folder.stat()
-    if owner.st_uid != os.getuid() or owner.st_mode & 0o022:
-        raise OSError(f"{folder} can be written by others, so what lies there is not loaded. Remove it.")
-    library = folder / f"{name}.so"
-    if not library.is_file():
-        began = time.perf_counter()
-        with tempfile.TemporaryDirectory() as place:
-            made = Path(place) / library.name
-            files = [str(path) for path in sources if path.suffix == ".cpp"]
+    library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with FileLock(f"{library}.lock"):
+        if _is_built(library):  # another process has compiled it meanwhile
+            return
+        _log.info("Compiling CPU kernels for decoding with %s (10 to 30 s, once): %s", compiler, library)
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / library.name
+            files = [str(path) for path in _sources() if path.suffix == ".cpp"]
             command = [compiler, *_FLAGS, *files, "-o", str(made)]
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
             with replacing(library, "wb") as file:
                 file.write(made.read_bytes())
-        _log.info("Kernels for this CPU compiled in %.0f s: %s", time.perf_counter() - began, library)
-    return library

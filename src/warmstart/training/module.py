@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from warmstart import __version__
 from warmstart.errors import UserError
 from warmstart.model.compiling import compiled_layers
+from warmstart.model.cpu_kernels import build_cpu_kernels
 from warmstart.model.flops import TrainingFlops, count_flops
 from warmstart.seeding import seed_of
 from warmstart.training.loss_watch import NOTES, REMEDY, LossWatch
@@ -127,6 +128,8 @@ class SummarizationModule(L.LightningModule):
         # Parts of one row or without a padded source would double the graphs, past the limit of what torch compiles.
         self._in_parts = holds_all and not compiled_layers(self.model)
         self._peak = matrix_peak(self.device, str(self.trainer.precision))
+        if self._sample.size > 0 and self.device.type == "cpu":
+            build_cpu_kernels()  # for the summaries of validations
 
     def on_train_start(self) -> None:
         if self.trainer.is_global_zero:
