@@ -22,17 +22,26 @@ demo: $(STAMP)  ## train MiniLM x MiniLM on real news, score it, summarize an ar
 	$(BIN)/python run.py experiment=demo name=demo
 	$(BIN)/python run.py task=summarize ckpt=runs/demo input=docs/article.txt
 
-test: $(STAMP)  ## lint, types and every quick check
+lint: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+test: lint  ## lint, types and every quick check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
+
+test-newest:  ## every quick check under the newest releases, in .venv-newest without constraints.txt
+	.ci/newest $(PYTHON)
+	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 -m 'not slow'
 
 test-slow: $(STAMP)  ## the checks that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow || test $$? -eq 5  # 5: none is marked slow
 
 audit: $(STAMP)  ## known vulnerabilities of the pins; says so where the service cannot be reached
 	.ci/audit $(BIN)/python
+
+wheel:  ## build the wheel, install it into an empty environment, run the README's example and a tiny fit there
+	.ci/wheel $(PYTHON)
 
 licences: $(STAMP)  ## the licence of each dependency; fails on one that Apache-2.0 software cannot use
 	$(BIN)/python .ci/licences.py
@@ -44,4 +53,4 @@ format: $(STAMP)  ## apply the formatter
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-.PHONY: help setup demo test test-slow audit licences lock format
+.PHONY: help setup demo lint test test-newest test-slow wheel audit licences lock format

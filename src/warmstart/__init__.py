@@ -8,6 +8,8 @@ These names load torch and transformers on first use, so that ``run.py --help`` 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from warmstart.releases import warn_of_untried
+
 if TYPE_CHECKING:
     from warmstart.model.auto_classes import use_in_auto_classes
     from warmstart.model.config import EncoderDecoderConfig
@@ -21,6 +23,8 @@ _HOME = {
     "EncoderDecoderModel": "warmstart.model.modeling",
     "use_in_auto_classes": "warmstart.model.auto_classes",
 }
+
+warn_of_untried()
 
 
 def __getattr__(name: str) -> Any:

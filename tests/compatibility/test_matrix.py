@@ -1,8 +1,11 @@
 """A slice of the matrix: twenty decoder types and fifteen encoder types through every check."""
 
 import pytest
+import torch
+import transformers
+from huggingface_hub import constants
 
-from warmstart.compatibility.matrix import Cell, try_cell
+from warmstart.compatibility.matrix import Cell, offline_and_quiet, try_cell
 
 DECODERS = [
     *("llama", "qwen3", "gemma3_text", "gpt_neox", "opt", "gpt_neo", "olmo2", "mistral", "phi3", "bloom", "falcon"),
@@ -26,3 +29,15 @@ def test_decoder(kind):
 def test_encoder(kind):
     cell = Cell(**try_cell({"side": "encoder", "kind": kind, "other": "llama"}))
     assert cell.clean, cell
+
+
+def test_a_process_of_the_matrix_is_offline_where_transformers_was_imported_before(monkeypatch, recwarn):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    verbosity, threads = transformers.logging.get_verbosity(), torch.get_num_threads()
+    try:
+        offline_and_quiet()
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        transformers.logging.enable_progress_bar()
+        torch.set_num_threads(threads)
+    assert constants.is_offline_mode()

@@ -130,7 +130,7 @@ def test_ids_are_those_of_transformers_loop(make, copied, monkeypatch):
     update, in_order, model = PlacedLayer.update, Placed.in_order, make()
 
     def counting(name, function):
-        return lambda *args: counted.update({name: counted[name] + 1}) or function(*args)
+        return lambda *args, **options: counted.update({name: counted[name] + 1}) or function(*args, **options)
 
     monkeypatch.setattr(PlacedLayer, "update", counting("placed", update))
     monkeypatch.setattr(Placed, "in_order", counting("in order", in_order))

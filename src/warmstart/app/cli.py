@@ -35,6 +35,7 @@ from warmstart.app.sweep import (
     summary,
     sweep_folder,
 )
+from warmstart.data.hub import set_timeout
 from warmstart.errors import Left, UserError
 
 OF_A_RUN = ("evaluate", "summarize", "export", "replay", "demo")
@@ -52,6 +53,7 @@ def config_dir() -> str:
 
 def run_task(cfg: DictConfig) -> object:
     """Run the task that ``cfg`` names in Hydra's output directory."""
+    set_timeout()  # here, not in main(): a launcher's worker calls this function only
     if cfg.task not in TASKS:
         raise UserError(f"task={cfg.task} was asked for; there are {', '.join(TASKS)}.")
     run_dir = Path(HydraConfig.get().runtime.output_dir)

@@ -1,7 +1,6 @@
 """One cell of the matrix, a pair of types put through every check; and all cells, in processes of their own."""
 
 import multiprocessing
-import os
 import signal
 import warnings
 from collections.abc import Iterable, Iterator
@@ -44,7 +43,7 @@ def cells(decoders: Iterable[str], encoders: Iterable[str], *, upstream: bool = 
 def run(plan: list[Cell], jobs: int) -> Iterator[Cell]:
     """The cells with their results, in order; one that crashes or hangs takes no other with it."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs, initializer=_quiet, maxtasksperchild=40) as pool:
+    with context.Pool(jobs, initializer=offline_and_quiet, maxtasksperchild=40) as pool:
         waiting = [(cell, pool.apply_async(try_cell, (asdict(cell),))) for cell in plan]
         for cell, outcome in waiting:
             try:
@@ -54,13 +53,14 @@ def run(plan: list[Cell], jobs: int) -> Iterator[Cell]:
                 yield cell
 
 
-def _quiet() -> None:
-    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-    os.environ["HF_HUB_OFFLINE"] = "1"
+def offline_and_quiet() -> None:
+    """Prepare a process of the matrix: no hub, one thread, errors only."""
     warnings.filterwarnings("ignore")
     import torch
     import transformers
+    from huggingface_hub import constants
 
+    constants.HF_HUB_OFFLINE = True  # the environment is read at import, which the main module has done by now
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

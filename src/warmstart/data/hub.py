@@ -10,11 +10,8 @@ import threading
 
 from warmstart.errors import UserError
 
-# Read when huggingface_hub is first imported: a hub that answers the probe and then stalls must not hang the run.
-os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
-os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
-
 PROBE_SECONDS = 3.0
+ETAG_SECONDS = 5
 
 WAYS_ON = """Three ways on:
   - local folders: encoder.path=FOLDER decoder.path=FOLDER with downloaded checkpoints, data=files data.path=FILE
@@ -38,6 +35,15 @@ class Unreachable(UserError):
             f"{', '.join(what)}.\n{WAYS_ON}"
         )
         self.what = what
+
+
+def set_timeout() -> None:
+    """Make the hub client wait 5 s, not 10, for a file's metadata; after that it takes the file from its cache.
+
+    huggingface_hub reads ``HF_HUB_ETAG_TIMEOUT`` once, when it is imported, and transformers imports it: call this
+    before either is imported. A value that the environment already has is kept.
+    """
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", str(ETAG_SECONDS))
 
 
 def hub_reachable() -> bool:
