@@ -129,6 +129,7 @@ def test_the_study_lies_in_its_folder_whatever_its_name(name, tmp_path):
             "sqlite:////no/x",
         ),
         *("postgresql://me:secret@127.0.0.1:1/x", "mysql://me:secret@h/x", "postgresql+psycopg2://me:secret@[::1/x"),
+        "mysql://h/x?password=secret",
     ],
 )
 def test_a_storage_that_cannot_work_is_named_without_its_password(url, tmp_path):

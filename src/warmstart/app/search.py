@@ -15,6 +15,7 @@ and nothing is added at the end.
 import logging
 import math
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -141,10 +142,10 @@ def _cannot_store(url: str | None, folder: Path, error: Exception) -> str:
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if not url:
         return f"The study {folder / 'search.db'} cannot be read or written ({reason}). Set name= to begin another."
-    scheme = url.partition("://")[0] if "://" in url else "?"
     # Neither the URL nor what a driver says of it is repeated where it may hold a password.
-    hidden = "@" in url
-    named = f"{scheme}://..." if hidden else url
+    hidden = "@" in url or "?" in url
+    scheme = re.match(r"[\w+]*(?=://)", url)
+    named = f"{scheme[0] if scheme else ''}..." if hidden else url
     return (
         f"hydra.sweeper.storage={named} cannot be used ({type(error).__name__ if hidden else reason}). Set a URL of "
         "SQLAlchemy whose driver is installed and whose database can be reached, or leave it out: the study is "
