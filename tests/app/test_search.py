@@ -4,11 +4,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
 from omegaconf import OmegaConf
+from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
+
+from warmstart.app.search import _study
+from warmstart.errors import UserError
 
 KILLED = Path(__file__).with_name("killed_sweep.py")
 SEARCH = ("-m", "debug=tiny", "hydra/sweeper=search", "name=s")
@@ -89,6 +94,55 @@ def test_every_rank_of_a_trial_has_the_parameters_of_that_trial(run_py, tmp_path
         log = (tmp_path / "runs" / "multirun" / "s" / job / "cli.log").read_text()
         assert f"2 ranks, each with config {job}" in log
         assert any(t.params == {"optim.new_rate": rate} and t.value == value for t in study(tmp_path).trials)
+
+
+ODD = ["a?b", "a#b", "a%41", "{SCHEMA_VERSION}", "{x}", "a?mode=memory", "x:y@z", "a b&c", "a\nb", "\u0939", "\udcff"]
+
+
+def sweeper(storage=None):
+    return SimpleNamespace(
+        storage=storage, config=OmegaConf.create({"trainer": {"monitor_mode": "min", "monitor": "m"}})
+    )
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_study_lies_in_its_folder_whatever_its_name(name, tmp_path):
+    folder, space = tmp_path / name, {"x": IntDistribution(1, 3)}
+    folder.mkdir()
+    trial = _study(sweeper(), folder, space).ask(space)
+    (again,) = _study(sweeper(), folder, space).trials
+    assert again.params == trial.params
+    assert [file.name for file in folder.iterdir()] == ["search.db"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "foo",
+            "journal.log",
+            "nosuch://x",
+            "redis://h",
+            "sqlite:///{a}.db",
+            "sqlite://host:port/x",
+            "sqlite:////no/x",
+        ),
+        *("postgresql://me:secret@127.0.0.1:1/x", "mysql://me:secret@h/x", "postgresql+psycopg2://me:secret@[::1/x"),
+        "mysql://h/x?password=secret",
+    ],
+)
+def test_a_storage_that_cannot_work_is_named_without_its_password(url, tmp_path):
+    with pytest.raises(UserError, match=r"hydra\.sweeper\.storage=.* cannot be used") as refused:
+        _study(sweeper(url), tmp_path, {})
+    assert "secret" not in str(refused.value)
+    assert url.partition(":")[0] in str(refused.value)
+
+
+def test_a_damaged_study_is_named(tmp_path):
+    (tmp_path / "search.db").write_bytes(b"no database" * 100)
+    with pytest.raises(UserError, match=r"search\.db cannot be read or written \(.*not a database"):
+        _study(sweeper(), tmp_path, {})
 
 
 def test_a_mistake_in_the_space_ends_in_one_message(run_py, tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from warmstart.app.check import faults
 from warmstart.app.cli import config_dir
 from warmstart.app.errors import explain
-from warmstart.app.no_code import refuse_code
+from warmstart.app.hydra_files import explain_composition
 from warmstart.app.schema import Config, plain, register, to_settings
 
 # A longer run, for a maintainer: FUZZ_EXAMPLES=2000 python -m pytest tests/conf/test_bad_overrides.py
@@ -55,7 +55,7 @@ word = st.tuples(signs, key, st.sampled_from(["=", "=", ""]), value).map("".join
 def outcome(words, folder=None):
     """The settings, or the message that a person reads; any other error is a defect."""
     register()
-    refuse_code()
+    explain_composition()
     try:
         with initialize_config_dir(config_dir(), version_base="1.3"):
             search = [f"hydra.searchpath=[file://{folder}]"] if folder else []
@@ -97,13 +97,9 @@ def test_any_yaml_is_taken_or_explained(tmp_path, content):
         ("data: [1]", "DataSettings"),
         ("a: [", "fuzz.yaml"),
         ("- 1", "ListConfig"),
-        ("encoder: {architecture: {x: {_target_: os.system}}}", "names code to run"),
-        ("hydra: {callbacks: {x: {_target_: os.system}}}", ""),
     ],
 )
 def test_a_yaml_that_is_wrong_is_explained(tmp_path, content, said):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "fuzz.yaml").write_text("# @package _global_\n" + content)
-    found = outcome(["experiment=fuzz"], tmp_path)
-    if said:
-        assert said in str(found)
+    assert said in str(outcome(["experiment=fuzz"], tmp_path))

@@ -1,10 +1,7 @@
-"""Nothing that is read becomes code: no yaml, no override, no checkpoint, no export, no tokenizer."""
+"""Nothing of a model becomes code: no checkpoint, no record in it, no export, no tokenizer."""
 
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,14 +9,11 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from warmstart.app.loading import load_trained
-from warmstart.app.no_code import check_no_code
 from warmstart.app.recorded import with_recorded
 from warmstart.data.tokenizers import TokenizerPair
 from warmstart.errors import UserError
 from warmstart.model.halves import build_model, half_config
 from warmstart.training.checkpoint_io import AtomicCheckpointIO
-
-ROOT = Path(__file__).parents[2]
 
 
 class Evil:
@@ -30,81 +24,6 @@ class Evil:
 
     def __reduce__(self):
         return open, (self.path, "w")
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("hydra.callbacks.x._target_", "builtins.open"),
-        ("hydra.callbacks.sweep._target_", "os.system"),
-        ("hydra.callbacks.x._target_", "${oc.env:HOME}"),
-        ("hydra.launcher._target_", "subprocess.Popen"),
-        ("hydra.launcher.x._target_", "hydra_plugins.x"),
-        ("hydra.sweeper.sampler._target_", "os.system"),
-        ("hydra.job_logging.formatters.x.()", "builtins.open"),
-        ("hydra.job_logging.handlers.x.class", "logging.handlers.HTTPHandler"),
-        ("hydra.job_logging.handlers.x.stream", "ext://os.environ"),
-        ("hydra.job_logging.handlers.x.stream", "${oc.env:X}"),
-        ("hydra.hydra_logging.handlers.x.filename", "cfg://root"),
-        ("encoder.architecture.x._target_", "os.system"),
-    ],
-)
-def test_a_config_names_no_code(key, value):
-    node = value
-    for part in reversed(key.split(".")):
-        node = {part: node}
-    with pytest.raises(UserError, match="names code to run, or could"):
-        check_no_code(OmegaConf.create(node))
-
-
-def test_hydras_own_choices_pass():
-    check_no_code(
-        OmegaConf.create(
-            {
-                "hydra": {
-                    "callbacks": {"sweep": {"_target_": "warmstart.app.sweep.Sweep"}},
-                    "launcher": {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"},
-                    "sweeper": {
-                        "_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper",
-                        "sampler": {"_target_": "optuna.samplers.TPESampler"},
-                    },
-                    "job_logging": {
-                        "formatters": {
-                            "simple": {"format": "%(message)s"},
-                            "colorlog": {"()": "colorlog.ColoredFormatter"},
-                        },
-                        "handlers": {
-                            "console": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"},
-                            "file": {"filename": "${hydra.runtime.output_dir}/${hydra.job.name}.log"},
-                        },
-                    },
-                }
-            }
-        )
-    )
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["+hydra.callbacks.x={_target_:builtins.open,file:owned,mode:w}"],
-        ["--config-dir=yamls", "hydra/job_logging=evil"],
-        ["-m", "--config-dir=yamls", "hydra/sweeper=evil", "seed=1"],
-    ],
-)
-def test_run_py_runs_no_code_of_a_config(words, tmp_path):
-    for group, text in {
-        "job_logging": 'version: 1\nformatters: {x: {"()": builtins.open, file: owned, mode: w}}\n',
-        "sweeper": "defaults: [basic]\nx: {_target_: builtins.open, file: owned, mode: w}\n",
-    }.items():
-        folder = tmp_path / "yamls" / "hydra" / group
-        folder.mkdir(parents=True)
-        (folder / "evil.yaml").write_text(text)
-    command = [sys.executable, ROOT / "run.py", "task=check", "debug=tiny", *words]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
-    assert not (tmp_path / "owned").exists()
-    assert ended.returncode == 2, ended.stderr
-    assert "Traceback" not in ended.stderr
 
 
 def test_a_pickle_in_a_checkpoint_is_not_run(tiny_run, tmp_path):
@@ -205,3 +124,22 @@ def test_a_record_cannot_read_this_machines_environment(tiny_run, tmp_path, sett
     (export / "run_config.yaml").write_text(f"data: {{cache_dir: {tmp_path / 'elsewhere'}}}\n")
     merged = with_recorded(OmegaConf.structured(settings_of("debug=tiny", f"ckpt={export}")), [])
     assert merged.data.cache_dir == str(tmp_path / "cache")
+
+
+def test_a_record_is_settings_and_names_no_code(tiny_run, tmp_path, settings_of):
+    """Of what a run or an export recorded only our own groups are taken: nothing of it reaches Hydra."""
+    export, owned = tmp_path / "export", tmp_path / "owned"
+    shutil.copytree(tiny_run / "export", export)
+    made = {"_target_": "builtins.open", "file": str(owned), "mode": "w"}
+    record = OmegaConf.to_container(OmegaConf.load(export / "run_config.yaml"))
+    record |= {"hydra": {"callbacks": {"x": made}, "job": {"env_set": {"PATH": str(tmp_path)}}}, "x": made}
+    (export / "run_config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(record)))
+    merged = with_recorded(OmegaConf.structured(settings_of("debug=tiny", f"ckpt={export}")), [])
+    assert "hydra" not in merged
+    assert "x" not in merged
+    load_trained(str(export))
+    record["data"]["x"] = made
+    (export / "run_config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(record)))
+    with pytest.raises(UserError, match="settings cannot be read"):
+        with_recorded(OmegaConf.structured(settings_of("debug=tiny", f"ckpt={export}")), [])
+    assert not owned.exists()

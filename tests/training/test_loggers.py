@@ -9,7 +9,7 @@ from offline_wandb import records
 from tiny_training import STILL, Letters, Recorder, fit, tiny_model
 
 from warmstart.training import loggers as module
-from warmstart.training.loggers import _numbers, build_loggers, close_loggers, wandb_mode
+from warmstart.training.loggers import _numbers, build_loggers, close_loggers, log_evaluation, wandb_mode
 from warmstart.training.metrics_csv import MetricsCsv
 from warmstart.training.settings import LoggerSettings
 
@@ -76,6 +76,42 @@ def test_what_is_no_number_is_left_out_of_the_summary():
         "word": "x",
     }
     assert dict(_numbers(result)) == {"rouge1": 0.2, "of/nll_low": 1, "of/nll_high": 2}
+
+
+def errors(caplog):
+    """Ours: W&B logs its own surprises as well."""
+    return [one for one in caplog.records if one.levelname == "ERROR" and one.name.startswith("warmstart")]
+
+
+@pytest.mark.parametrize("project", ["a/b", "a:b", "p" * 200, "\ud800"])
+def test_settings_that_wandb_refuses_end_nothing_and_are_logged_once(project, tmp_path, caplog):
+    settings = LoggerSettings(name="wandb", wandb=True, project=project)
+    (csv,) = build_loggers(settings, tmp_path, run_name="r", config={}, tags=[])
+    build_loggers(settings, tmp_path, run_name="r", config={}, tags=[])
+    assert isinstance(csv, MetricsCsv)
+    (said,) = errors(caplog)
+    assert "The run continues" in said.getMessage()
+    log_evaluation(settings, tmp_path, None, {"config": {}, "metrics": {"test/rouge1": 1.0}})
+
+
+@pytest.mark.parametrize("content", [b"a/b", b"", b" \n", b"\xff\xfe", b"a" * 5000, b"a\x1b[31m", b"a\nb", None])
+def test_a_damaged_run_id_ends_nothing_and_names_its_file(content, tmp_path, caplog):
+    place = tmp_path / "wandb_id.txt"
+    place.mkdir() if content is None else place.write_bytes(content)
+    (csv,) = build_loggers(ON, tmp_path, run_name="r", config={}, tags=[])
+    assert isinstance(csv, MetricsCsv)
+    (said,) = errors(caplog)
+    assert str(place) in said.getMessage()
+    assert "\x1b" not in said.getMessage()
+    log_evaluation(ON, tmp_path / "evaluation", tmp_path, {"config": {}, "metrics": {"test/rouge1": 1.0}})
+
+
+def test_long_and_empty_tags_are_cut_and_dropped(tmp_path):
+    settings = LoggerSettings(name="wandb", wandb=True, project="p", tags=["t" * 65, ""])
+    tags = ["encoder=" + "long-name-" * 20]
+    _, logger = build_loggers(settings, tmp_path, run_name="n" * 500, config={}, tags=tags)
+    assert isinstance(logger, WandbLogger)
+    assert sorted(logger.experiment.tags) == [tags[0][:64], "t" * 64]
 
 
 def test_a_second_job_has_a_run_of_its_own_and_a_resumed_one_its_earlier(tmp_path):

@@ -20,8 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from warmstart.app.errors import explain, status_of
-from warmstart.app.hydra_files import write_configs_whole
-from warmstart.app.no_code import refuse_code
+from warmstart.app.hydra_files import explain_composition, write_configs_whole
 from warmstart.app.quoting import quote, quote_texts
 from warmstart.app.recorded import with_recorded
 from warmstart.app.schema import register, to_settings
@@ -80,7 +79,7 @@ def run_task(cfg: DictConfig) -> object:
 def main() -> None:
     """Entry point of ``run.py`` and of the ``warmstart`` command."""
     register()
-    refuse_code()
+    explain_composition()
     write_configs_whole()
     # oc.select gives a null that is there, not its default: every run without a name went to runs/None.
     OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value, replace=True)

@@ -8,10 +8,14 @@ Texts are limited, one summary is made at a time, and a few may wait for it.
 """
 
 import logging
+import sys
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
+from io import BufferedReader, RawIOBase
 from pathlib import Path
+from socket import socket
 from socketserver import ThreadingTCPServer
 from typing import Any
 from urllib.parse import parse_qs
@@ -29,8 +33,9 @@ LARGEST = 2**20  # bytes of a request: a text of 100,000 words and its escapes
 HEARD = 8 * LARGEST  # bytes of a longer one that are read before it is refused
 WAITING = 4  # summaries in the making or waited for; one more is turned away
 CONNECTIONS = 32
-SECONDS = 10.0  # for a request to arrive
+SECONDS = 10.0  # for a whole request to arrive, and for its answer to be taken
 LOOPBACK = ("127.0.0.1", "localhost")
+HTTP_PORT = 80  # browsers leave it out of the name
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -123,6 +128,11 @@ class DemoServer(ThreadingTCPServer):
         finally:
             self.connections.release()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log an error of ours; a client that closes its connection is not one."""
+        if not isinstance(sys.exception(), OSError):
+            _log.exception("A request failed.")
+
     @property
     def server_port(self) -> int:
         """The port that it has, also where any was asked for."""
@@ -132,7 +142,31 @@ class DemoServer(ThreadingTCPServer):
         """Names that a browser may call this server by; any, where it was told to serve other machines."""
         if self.host not in LOOPBACK:
             return None
-        return {f"{name}:{self.server_port}" for name in LOOPBACK}
+        named = {f"{name}:{self.server_port}" for name in LOOPBACK}
+        return named | set(LOOPBACK) if self.server_port == HTTP_PORT else named
+
+
+class UntilDeadline(RawIOBase):
+    """Read a connection until a moment. A time-out of the socket alone starts again with each byte of a slow sender."""
+
+    def __init__(self, connection: socket, deadline: float) -> None:
+        self.connection, self.deadline = connection, deadline
+
+    def readable(self) -> bool:
+        """It is there to be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Wait for some bytes.
+
+        Raises:
+            TimeoutError: the moment has come.
+        """
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self.connection.settimeout(left)
+        return self.connection.recv_into(buffer)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -141,6 +175,12 @@ class Handler(BaseHTTPRequestHandler):
     server: DemoServer
     timeout = SECONDS
     server_version, sys_version = "warmstart", ""
+
+    def setup(self) -> None:
+        """Read by a deadline."""
+        super().setup()
+        self.rfile.close()
+        self.rfile = BufferedReader(UntilDeadline(self.connection, time.monotonic() + SECONDS))
 
     def do_GET(self) -> None:
         """The empty page."""
@@ -162,11 +202,15 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/x-www-form-urlencoded":
             return self._page(415, error="Only the form's own way of sending a text is taken.")
         try:
-            body = self.rfile.read(int(size)).decode("ascii")
-            form = parse_qs(body, errors="surrogateescape", max_num_fields=4)
+            body = self.rfile.read(int(size))
+            if len(body) < int(size):
+                return self._page(400, error="The request ended before its text did.")
+            form = parse_qs(body.decode("ascii"), errors="surrogateescape", max_num_fields=4)
             document = text_of(form.get("document", [""])[0].replace("\r\n", "\n"), "text")
             reference = form.get("reference", [""])[0].replace("\r\n", "\n")
             reference = text_of(reference, "reference") if reference.strip() else ""
+        except TimeoutError:
+            return self._page(408, error=f"The text did not arrive within {SECONDS:.0f} seconds.")
         except (UnicodeDecodeError, ValueError):
             return self._page(400, error="The request is none that the form sends.")
         except BadText as error:
@@ -219,6 +263,7 @@ class Handler(BaseHTTPRequestHandler):
             rows=rows,
             read=read,
         ).encode("utf-8", "backslashreplace")
+        self.connection.settimeout(SECONDS)
         self.send_response(status)
         for name, value in HEADERS.items():
             self.send_header(name, value)

@@ -1,14 +1,19 @@
-"""What Hydra writes into a run's folder: its configs whole or as they were, and a log whose disk may fill up."""
+"""What Hydra reads and writes: yamls that cannot be composed, configs whole or as they were, a log on a full disk."""
 
+import functools
 import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 import hydra.core.utils
-from omegaconf import OmegaConf
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from warmstart.atomic import write_text
+from warmstart.errors import UserError
 
 
 class LogFile(logging.FileHandler):
@@ -24,6 +29,31 @@ class LogFile(logging.FileHandler):
             self._said = True
             reason = f"{error.strerror} ({self.baseFilename})"
             print(f"warmstart: the log cannot be written: {reason}. The run goes on.", file=sys.stderr)
+
+
+def explain_composition() -> None:
+    """From now on, make every error of a config's composition one that is explained.
+
+    Hydra lets through whatever yaml, the codecs and its own assertions raise, and no function of its public API lies
+    between them and the traceback.
+    """
+    compose = ConfigLoaderImpl.load_configuration
+    if hasattr(compose, "__wrapped__"):
+        return
+
+    @functools.wraps(compose)
+    def load_configuration(*args: Any, **kwargs: Any) -> DictConfig:
+        try:
+            return compose(*args, **kwargs)
+        except (HydraException, OmegaConfBaseException):
+            raise
+        except Exception as error:
+            raise UserError(
+                f"The config cannot be composed ({type(error).__name__}: {' '.join(str(error).split())}). Look at the "
+                "words of the command line and at the yamls that they name."
+            ) from error
+
+    ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[method-assign]
 
 
 def write_configs_whole() -> None:

@@ -12,6 +12,7 @@ are in files that submitit writes when it does.
 
 import shlex
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def run(settings: Config, run_dir: Path) -> None:
     name = _name(settings)
     validate(settings)
     words = _words(HydraConfig.get().overrides)
-    lines = [*_head(settings, name), "#SBATCH --output=" + shlex.quote(f"{settings.output_root}/{name}-%j.out")]
+    lines = [*_head(settings, name), _option("output", f"{settings.output_root}/{name}-%j.out", "output_root")]
     print(*lines, _srun(words), sep="\n")
 
 
@@ -56,7 +57,7 @@ def print_array(configs: list[DictConfig]) -> None:
     lines = [
         *heads[0],
         f"#SBATCH --array=0-{len(jobs) - 1}",
-        "#SBATCH --output=" + shlex.quote(f"{jobs[0].output_root}/{name}-%A_%a.out"),
+        _option("output", f"{jobs[0].output_root}/{name}-%A_%a.out", "output_root"),
         "case $SLURM_ARRAY_TASK_ID in",
         *(f"{i}) job=({shlex.join([w for w in of_job if w not in common])}) ;;" for i, of_job in enumerate(words)),
         "esac",
@@ -68,7 +69,8 @@ def print_submitit(configs: list[DictConfig], queue: dict[str, Any]) -> None:
     """Print the script that ``hydra/launcher=submitit_slurm``, whose settings are ``queue``, would submit.
 
     Raises:
-        UserError: a job is unsound, or wants other machines than the launcher would ask for.
+        UserError: a job is unsound, or wants other machines than the launcher would ask for, or a setting of the
+            launcher has a line break.
     """
     from submitit.slurm.slurm import SlurmExecutor
 
@@ -89,6 +91,11 @@ def print_submitit(configs: list[DictConfig], queue: dict[str, Any]) -> None:
             return 1
 
     queue = {name: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value for name, value in queue.items()}
+    for name, value in queue.items():
+        # A mapping holds further options of sbatch; the lists (setup, srun_args) are lines of shell, and meant to be.
+        for text in (f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else [value]:
+            if isinstance(text, str):
+                _one_line(f"hydra.launcher.{name}", text)
     executor = Anywhere(queue.pop("submitit_folder"), max_num_timeout=queue.pop("max_num_timeout"))
     executor.update_parameters(**executor._convert_parameters({k: v for k, v in queue.items() if v is not None}))
     if len(configs) > 1:
@@ -128,7 +135,7 @@ def _head(settings: Config, name: str) -> list[str]:
     devices = settings.trainer.devices
     return [
         "#!/bin/bash",
-        f"#SBATCH --job-name={shlex.quote(name)}",
+        _option("job-name", name, "name"),
         f"#SBATCH --nodes={settings.trainer.nodes}",
         f"#SBATCH --ntasks-per-node={devices}",
         *([] if settings.trainer.accelerator == "cpu" else [f"#SBATCH --gpus-per-node={devices}"]),
@@ -138,6 +145,19 @@ def _head(settings: Config, name: str) -> list[str]:
         "#SBATCH --requeue",
         "#SBATCH --open-mode=append",
     ]
+
+
+def _option(option: str, value: str, key: str) -> str:
+    return f"#SBATCH --{option}={shlex.quote(_one_line(key, value))}"
+
+
+def _one_line(key: str, value: str) -> str:
+    """``value``, which ends no ``#SBATCH`` line: no quote holds there, and what follows the line would be run."""
+    if any(unicodedata.category(letter) == "Cc" for letter in value):
+        raise UserError(
+            f"{key}={value!r} has a line break or another control character, which no #SBATCH line can hold."
+        )
+    return value
 
 
 def _srun(words: list[str]) -> str:

@@ -1,6 +1,6 @@
 """The whole config, typed: every key of conf/ is a field of one of these dataclasses, documented where it stands.
 
-No yaml names code to run: a group's keys become its settings object, and plain functions take that.
+No group names code to run: its keys become its settings object, and plain functions take that.
 """
 
 from dataclasses import dataclass, field, fields, is_dataclass

@@ -14,17 +14,22 @@ and nothing is added at the end.
 
 import logging
 import math
+import os
+import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+import sqlalchemy
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.core.utils import JobStatus
 from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from warmstart.app.loading import scored_checkpoint
@@ -108,21 +113,44 @@ def _distribution(override: Override) -> BaseDistribution:
 
 def _study(sweeper: Any, folder: Path, space: Space) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = sweeper.storage or f"sqlite:///{folder / 'search.db'}"
     minimised = str(sweeper.config.trainer.monitor_mode) == "min"
-    study = optuna.create_study(
-        study_name=folder.name,
-        storage=storage,
-        direction="minimize" if minimised else "maximize",
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            study_name=os.fsencode(folder.name).decode("utf-8", "backslashreplace"),
+            storage=RDBStorage(sweeper.storage) if sweeper.storage else _beside_jobs(folder / "search.db"),
+            direction="minimize" if minimised else "maximize",
+            load_if_exists=True,
+        )
+    except Exception as error:  # SQLAlchemy's, each driver's and Python's have no common parent
+        raise UserError(_cannot_store(sweeper.storage, folder, error)) from error
     said = {key: str(distribution) for key, distribution in sorted(space.items())}
     said["trainer.monitor"] = str(sweeper.config.trainer.monitor)
     earlier = study.user_attrs.get("searched", said)
     if earlier != said:
-        raise UserError(f"The study in {storage} searched {earlier}, not {said}. Set name= to begin another.")
+        raise UserError(f"The study {study.study_name} searched {earlier}, not {said}. Set name= to begin another.")
     study.set_user_attr("searched", said)
     return study
+
+
+def _beside_jobs(file: Path) -> RDBStorage:
+    """A database at a path of any letters: a URL's ``?``, ``%`` and ``{`` have meanings, which differ by release."""
+    options = {"creator": lambda: sqlite3.connect(file), "poolclass": sqlalchemy.NullPool}
+    return RDBStorage("sqlite://", engine_kwargs=options)
+
+
+def _cannot_store(url: str | None, folder: Path, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if not url:
+        return f"The study {folder / 'search.db'} cannot be read or written ({reason}). Set name= to begin another."
+    # Neither the URL nor what a driver says of it is repeated where it may hold a password.
+    hidden = "@" in url or "?" in url
+    scheme = re.match(r"[\w+]*(?=://)", url)
+    named = f"{scheme[0] if scheme else ''}..." if hidden else url
+    return (
+        f"hydra.sweeper.storage={named} cannot be used ({type(error).__name__ if hidden else reason}). Set a URL of "
+        "SQLAlchemy whose driver is installed and whose database can be reached, or leave it out: the study is "
+        "search.db in the sweep's folder."
+    )
 
 
 def _known(study: optuna.Study) -> list[Point]:

@@ -14,18 +14,21 @@ from lightning.pytorch.loggers import WandbLogger
 _log = logging.getLogger(__name__)
 _CALLED = ("log_metrics", "log_hyperparams", "log_graph", "after_save_checkpoint", "save", "finalize")  # by Lightning
 _said: set[str] = set()
+LONGEST_REASON = 300  # characters: a first line alone can be "1 validation error for Settings"
 
 
 @contextmanager
 def failing_alone() -> Iterator[None]:
-    """In this block W&B is called and nothing else: its errors are said, each of them once, and end nothing."""
+    """In this block W&B is called and nothing else: each of its errors is logged once, and none ends the run."""
     try:
         yield
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:LONGEST_REASON].rstrip(".")
         if reason not in _said:
             _said.add(reason)
-            _log.error("W&B: %s. What it shows of this run is not whole; the run goes on, its own files are.", reason)
+            _log.error(
+                "W&B: %s. W&B does not show all of this run. The run continues and writes all its files.", reason
+            )
 
 
 def let_fail_alone(logger: WandbLogger) -> WandbLogger:

@@ -9,6 +9,7 @@ import logging
 import math
 import netrc
 import os
+import re
 import socket
 import sys
 import urllib.request
@@ -22,6 +23,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from warmstart.atomic import write_text
+from warmstart.errors import UserError
 from warmstart.training.dashboard import failing_alone, let_fail_alone
 from warmstart.training.metrics_csv import MetricsCsv
 from warmstart.training.settings import LoggerSettings
@@ -29,27 +31,30 @@ from warmstart.training.settings import LoggerSettings
 _log = logging.getLogger(__name__)
 
 RUN_ID = "wandb_id.txt"
+A_RUN_ID = re.compile(r"[^\s/\\#?%:;,'\"\x00-\x1f]{1,64}")  # what W&B takes, as one word
+LONGEST_TAG = 64
 SECONDS = 3.0  # for W&B's server to answer; wandb.init itself waits 90 and then fails
 
 
 def build_loggers(
     settings: LoggerSettings, run_dir: Path, *, run_name: str, config: dict[str, Any], tags: list[str]
 ) -> list[Logger]:
-    """The loggers of a run; ``config`` is plain values."""
+    """The loggers of a run; ``config`` is plain values. W&B is left out where it refuses its settings."""
     loggers: list[Logger] = [MetricsCsv(run_dir)]
     if settings.wandb:
-        options: dict[str, Any] = {
-            "name": run_name,
-            "save_dir": run_dir,
-            "id": _run_id(run_dir),
-            "project": settings.project,
-            "entity": settings.entity,
-            "group": settings.group,
-            "job_type": "fit",
-            "tags": [*tags, *settings.tags],
-            "config": json.loads(json.dumps(config, default=str)),
-        }
-        loggers.append(let_fail_alone(_started(options, run_dir)))
+        with failing_alone():
+            options: dict[str, Any] = {
+                "name": run_name,
+                "save_dir": run_dir,
+                "id": _run_id(run_dir),
+                "project": settings.project,
+                "entity": settings.entity,
+                "group": settings.group,
+                "job_type": "fit",
+                "tags": _tags([*tags, *settings.tags]),
+                "config": json.loads(json.dumps(config, default=str)),
+            }
+            loggers.append(let_fail_alone(_started(options, run_dir)))
     return loggers
 
 
@@ -99,15 +104,20 @@ def log_evaluation(settings: LoggerSettings, run_dir: Path, fit: Path | None, re
         result: What ``result.json`` holds.
     """
     options: dict[str, Any] = {"save_dir": run_dir, "project": settings.project, "entity": settings.entity}
-    if fit is not None and (fit / RUN_ID).exists():
-        options["id"] = (fit / RUN_ID).read_text().strip()
-    else:
-        config = json.loads(json.dumps(result["config"], default=str))
-        options |= {"id": _run_id(run_dir), "name": run_dir.name, "config": config, "job_type": "evaluate"}
-        options |= {"group": settings.group, "tags": settings.tags}
     with failing_alone():
+        if fit is not None and (fit / RUN_ID).exists():
+            options["id"] = _kept_id(fit / RUN_ID)
+        else:
+            config = json.loads(json.dumps(result["config"], default=str))
+            options |= {"id": _run_id(run_dir), "name": run_dir.name, "config": config, "job_type": "evaluate"}
+            options |= {"group": settings.group, "tags": _tags(settings.tags)}
         log_result([let_fail_alone(_started(options, run_dir))], result)
     close_loggers(0)
+
+
+def _tags(tags: list[str]) -> list[str]:
+    """W&B refuses a run for one tag that is empty or too long, as an encoder's name can be."""
+    return [tag[:LONGEST_TAG] for tag in tags if tag]
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -211,4 +221,16 @@ def _run_id(run_dir: Path) -> str:
         write_text(path, given)
     elif not path.exists():
         write_text(path, uuid.uuid4().hex[:12])
-    return path.read_text().strip()
+    return _kept_id(path)
+
+
+def _kept_id(path: Path) -> str:
+    """The run id in a file.
+
+    Raises:
+        UserError: it is not one.
+    """
+    found = path.read_bytes()[:1000].decode("utf-8", "backslashreplace").strip()
+    if not A_RUN_ID.fullmatch(found):
+        raise UserError(f"{path} holds {found[:80]!r}, which is not a run id. Remove the file for a new W&B run")
+    return found
