@@ -8,6 +8,7 @@ and safetensors' and tokenizers' are of types of their own.
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+_FILES = "files.json"
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
 
 
@@ -84,6 +86,24 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
         sync_folder(folder.parent)
         shutil.rmtree(before, ignore_errors=True)
+
+
+def list_files(folder: Path) -> None:
+    """Note the files of a folder that is whole, and how long they are: a cleaner of old files may take some."""
+    write_text(folder / _FILES, json.dumps(_sizes(folder)))
+
+
+def has_listed_files(folder: Path) -> bool:
+    """Whether all that :func:`list_files` noted is there in its length; False where nothing was noted."""
+    try:
+        wanted = json.loads((folder / _FILES).read_text(encoding="utf-8"))
+        return wanted.items() <= _sizes(folder).items()
+    except (OSError, ValueError, RecursionError, TypeError, AttributeError):  # absent, or not the list that was noted
+        return False
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
 
 @contextlib.contextmanager

@@ -80,7 +80,8 @@ def newest_sound(folder: Path) -> Path | None:
         UserError: there are some, and all are damaged.
     """
     damaged: list[Path] = []
-    found = [folder / "last.ckpt", *sorted(folder.glob("last-*.ckpt"), key=lambda path: int(path.stem[5:]))]
+    older = (path for path in folder.glob("last-*.ckpt") if path.stem[5:].isdecimal())
+    found = [folder / "last.ckpt", *sorted(older, key=lambda path: int(path.stem[5:]))]
     for path in found:
         if not path.exists():
             continue
