@@ -15,6 +15,7 @@ from warmstart.app.recorded import OF_EXPORT, recorded_parameters
 from warmstart.app.schema import Config, plain
 from warmstart.atomic import replacing_folder
 from warmstart.errors import UserError
+from warmstart.printing import say
 
 
 def run(settings: Config, run_dir: Path) -> None:
@@ -34,7 +35,7 @@ def run(settings: Config, run_dir: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"output={folder} exists and is not empty. Name a new folder.")
     export_model(model, tokenizers, folder, result, settings)
-    print(folder)
+    say(folder)
 
 
 def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, Any], settings: Config) -> None:

@@ -9,6 +9,7 @@ import hydra.core.utils
 from omegaconf import OmegaConf
 
 from warmstart.atomic import write_text
+from warmstart.printing import say
 
 
 class LogFile(logging.FileHandler):
@@ -23,7 +24,7 @@ class LogFile(logging.FileHandler):
         elif not self._said:
             self._said = True
             reason = f"{error.strerror} ({self.baseFilename})"
-            print(f"warmstart: the log cannot be written: {reason}. The run goes on.", file=sys.stderr)
+            say(f"warmstart: the log cannot be written: {reason}. The run goes on.", file=sys.stderr)
 
 
 def write_configs_whole() -> None:
