@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from warmstart.app.loading import load_trained, scored_checkpoint
 from warmstart.app.recorded import OF_EXPORT, recorded_parameters
 from warmstart.app.schema import Config, plain
-from warmstart.atomic import replacing_folder
+from warmstart.atomic import new_folder, replacing_folder
 from warmstart.errors import UserError
 from warmstart.printing import say
 
@@ -34,12 +34,23 @@ def run(settings: Config, run_dir: Path) -> None:
     folder = Path(settings.output) if settings.output else run_dir / "export"
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"output={folder} exists and is not empty. Name a new folder.")
-    export_model(model, tokenizers, folder, result, settings)
+    try:
+        export_model(model, tokenizers, folder, result, settings, replace=False)
+    except FileExistsError as error:
+        raise UserError(
+            f"output={folder} was requested, but another process wrote there in the meantime. Name a new folder."
+        ) from error
     say(folder)
 
 
-def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, Any], settings: Config) -> None:
-    """Write the folder whole, replacing an earlier export."""
+def export_model(
+    model: Any, tokenizers: Any, folder: Path, result: dict[str, Any], settings: Config, *, replace: bool = True
+) -> None:
+    """Write the folder whole, replacing an earlier export.
+
+    Raises:
+        FileExistsError: with ``replace`` false, another process has written there.
+    """
     from warmstart.evaluation.model_card import model_card
     from warmstart.model.lora import merge_lora
 
@@ -54,7 +65,7 @@ def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, An
         record[role] = config[role] | local
     if "parameters" in result:
         record["parameters"] = result["parameters"]
-    with replacing_folder(folder) as partial:
+    with (replacing_folder if replace else new_folder)(folder) as partial:
         model.save_pretrained(partial)
         tokenizers.save(partial)
         (partial / OF_EXPORT).write_text(OmegaConf.to_yaml(OmegaConf.create(record)), encoding="utf-8")
