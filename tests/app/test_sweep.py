@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from offline_wandb import records
 
-from warmstart.app.sweep import sweep_folder
+from warmstart.app.sweep import summary, sweep_folder
 
 KILLED = Path(__file__).with_name("killed_sweep.py")
 RUN = Path(__file__).parents[2] / "run.py"
@@ -56,6 +56,41 @@ def test_a_mistake_of_the_command_line_is_no_failed_job(run_py, tmp_path):
         assert said in outcome.stderr
         assert "Traceback" not in outcome.stderr
         assert "failed" not in outcome.stdout
+
+
+DAMAGES = {
+    "result.json": ["[]", "NaN", '{"status": "comp', '{"status": "complete", "metrics": 3}'],
+    ".hydra/overrides.yaml": ["a: [", "seed: 1", "*a"],
+    ".hydra/config.yaml": ["", "- a", "task: [", "*a"],
+}
+
+
+@pytest.mark.parametrize(("file", "text"), [(file, text) for file, texts in DAMAGES.items() for text in texts])
+def test_a_damaged_job_is_listed_with_its_file(tmp_path, file, text):
+    for name in ("a", "b"):
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        (tmp_path / name / ".hydra" / "config.yaml").write_text("task: fit\n")
+        (tmp_path / name / ".hydra" / "overrides.yaml").write_text("- seed=1\n")
+    (tmp_path / "b" / file).write_text(text)
+    lines, failed = summary(tmp_path)
+    assert [line.split()[:2] for line in lines] == [["a", "partial"], ["b", "damaged"]]
+    assert f"{tmp_path / 'b' / file} is damaged (" in lines[1]
+    assert failed == 0
+
+
+def test_a_kill_before_hydra_wrote_the_overrides_leaves_a_partial_job(tmp_path):
+    (tmp_path / "a" / ".hydra").mkdir(parents=True)
+    (tmp_path / "a" / ".hydra" / "config.yaml").write_text("task: fit\n")
+    assert summary(tmp_path) == (["  a  partial     the same command goes on with it"], 0)
+
+
+def test_recorded_overrides_are_listed_as_they_were_typed(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_canary")
+    (tmp_path / "a" / ".hydra").mkdir(parents=True)
+    (tmp_path / "a" / ".hydra" / "config.yaml").write_text("task: fit\nname: ${oc.env:HF_TOKEN}\n")
+    (tmp_path / "a" / ".hydra" / "overrides.yaml").write_text("- name=${oc.env:HF_TOKEN}\n- seed=${no_such:1}\n")
+    (line,), _ = summary(tmp_path)
+    assert "name=${oc.env:HF_TOKEN} seed=${no_such:1}" in line
 
 
 def left_in(folder: Path) -> str:

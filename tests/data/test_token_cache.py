@@ -15,6 +15,7 @@ from warmstart.data.build_once import build_once
 from warmstart.data.sources import Example
 from warmstart.data.token_cache import tokenized_split
 from warmstart.data.written import read_written
+from warmstart.errors import UserError
 
 EXAMPLES = read_written(None)[0]["train"]
 
@@ -89,6 +90,25 @@ def test_each_choice_has_a_folder_of_its_own(pair, family_pair, tmp_path):
     tokenize(pair, max_target_length=13)
     tokenize(family_pair)
     assert len(folders(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("name", ["source_ids.npy", "target_offsets.npy"])
+@pytest.mark.parametrize("spoil", [lambda file: file.unlink(), lambda file: file.write_bytes(b"\x93NUMPY\x01\x00")])
+def test_a_file_that_is_lost_while_the_cache_is_used_is_named(pair, name, spoil):
+    split = tokenize(pair)
+    spoil(split.folder / name)
+    with pytest.raises(UserError, match=r"The token cache .* is damaged"):
+        pickle.loads(pickle.dumps(split))  # as a loader's worker opens it
+    assert len(tokenize(pair)) == 32  # the same command makes it again
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "3", "\udcff"])
+def test_a_damaged_list_of_files_has_the_folder_built_again(tmp_path, content):
+    builds = []
+    for _ in range(2):
+        build_once(tmp_path / "x", builds.append)
+        (tmp_path / "x" / "files.json").write_text(content, errors="surrogateescape")
+    assert len(builds) == 2
 
 
 def test_a_failure_leaves_nothing(pair, tmp_path, monkeypatch):

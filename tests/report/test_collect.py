@@ -1,12 +1,14 @@
 """Runs are found wherever they lie, in whatever state they were left."""
 
 import json
+import os
 
 import pytest
 from omegaconf import OmegaConf
 
 from warmstart.errors import UserError
 from warmstart.report.collect import collect
+from warmstart.report.page import render
 
 
 def test_complete_failed_partial_and_damaged_runs_are_told_apart(write_run, tmp_path):
@@ -18,8 +20,9 @@ def test_complete_failed_partial_and_damaged_runs_are_told_apart(write_run, tmp_
         "a": "complete",
         "b": "failed",
         "c": "partial",
-        "d": "partial",
+        "d": "damaged",
     }
+    assert "result.json is damaged" in runs["d"].error
     assert runs["b"].error == "UserError: a b"
     assert "goes on with it" in runs["c"].error
     assert runs["a"].choices["encoder.name"] == "bert"
@@ -56,8 +59,58 @@ def test_a_run_is_known_by_its_result_whatever_a_later_task_left_in_its_folder(w
     assert run.choices == {"encoder.name": "electra"}  # where tokens are cached is no choice
 
 
-def test_a_damaged_line_of_predictions_is_named(write_run, tmp_path):
+RESULTS = {
+    "a list": "[]",
+    "not a number": "NaN",
+    "a word": '"complete"',
+    "scores that are a list": '{"status": "complete", "metrics": []}',
+    "a baseline that is a number": '{"status": "complete", "baselines": {"lead1": 3}}',
+    "a checkpoint without a name": '{"status": "complete", "checkpoint": {"name": 3}}',
+    "a score that is a text": '{"status": "complete", "validation": {"monitor": "validation/loss", "best": "low"}}',
+    "a config that is a text": '{"status": "complete", "config": "task: fit"}',
+    "deep": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("way", [*RESULTS, "not UTF-8", "a pipe"])
+def test_a_damaged_result_is_listed_with_its_file_and_the_others_are_compared(write_run, tmp_path, way):
+    write_run("a")
+    path = write_run("b", seed=2) / "result.json"
+    path.unlink()
+    if way == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(RESULTS[way].encode() if way in RESULTS else b"\xff\xfe")
+    sound, damaged = collect([tmp_path])
+    assert (sound.status, damaged.status, damaged.seed) == ("complete", "damaged", "2")
+    assert damaged.error.startswith(f"{path} is damaged (")
+    page = render([sound, damaged], title="t")
+    assert "result.json is damaged" in page
+
+
+@pytest.mark.parametrize("line", ['{"id": "2", "docu', "[]", "3", '{"document": "a"}', '{"id": 1, "document": 2}'])
+def test_a_damaged_line_of_predictions_is_listed(write_run, tmp_path, line):
     path = write_run("a") / "predictions.jsonl"
-    path.write_text(path.read_text() + '{"id": "2", "docu')
-    with pytest.raises(UserError, match=r"predictions\.jsonl, line 3 is damaged"):
-        collect([tmp_path])
+    path.write_text(path.read_text() + line)
+    (run,) = collect([tmp_path])
+    assert (run.status, run.examples) == ("damaged", {})
+    assert "predictions.jsonl is damaged (line 3: " in run.error
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a", "a: *b", "a", "task: ${"])
+def test_a_damaged_config_is_listed_and_never_interpolated(write_run, tmp_path, text):
+    path = write_run("a", status="partial") / ".hydra" / "config.yaml"
+    path.write_text(text)
+    found = collect([tmp_path]) if text != "task: ${" else []
+    assert [(run.status, str(path) in run.error) for run in found] == [("damaged", True)] * len(found)
+    if not found:  # of no known task
+        with pytest.raises(UserError, match="no run lies there"):
+            collect([tmp_path])
+
+
+@pytest.mark.parametrize("text", ["", "\0", "x,y\n1,2\n", "step,train/loss\n1,2,3,4\nx,1\n2,nan\n", 'step\n"\n'])
+def test_curves_are_what_can_be_read_of_them(write_run, tmp_path, text):
+    (write_run("a") / "metrics.csv").write_text(text)
+    (run,) = collect([tmp_path])
+    assert run.status == "complete"
+    assert run.curves == ({"train/loss": [(1, 2.0)]} if "train" in text else {})

@@ -16,6 +16,7 @@ from warmstart.app.starting_weights import fault_of_start
 from warmstart.data.settings import DataKind
 from warmstart.errors import UserError
 from warmstart.model.settings import HalfSettings, Halves, Scale, Share, Weights, fault_of_sharing
+from warmstart.printing import say
 from warmstart.training.settings import ACCELERATORS, PRECISIONS
 
 
@@ -122,9 +123,7 @@ def run(settings: Config, run_dir: Path) -> None:
     validate(settings)
     cost = predict(settings, pair_without_values(settings))
     chosen = f"encoder={settings.encoder.name} decoder={settings.decoder.name} data={settings.data.name}"
-    print(f"{chosen}: no faults found.")
-    for line in prediction(settings, cost):
-        print(line)
+    say(f"{chosen}: no faults found.", *prediction(settings, cost))
 
 
 def prediction(settings: Config, cost: Any) -> list[str]:

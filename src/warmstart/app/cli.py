@@ -36,6 +36,7 @@ from warmstart.app.sweep import (
 )
 from warmstart.data.hub import set_timeout
 from warmstart.errors import Left, UserError
+from warmstart.printing import escape_log_records, escape_tracebacks, say
 
 OF_A_RUN = ("evaluate", "summarize", "export", "replay", "demo")
 OF_RANKS = ("fit", "evaluate")
@@ -53,6 +54,7 @@ def config_dir() -> str:
 def run_task(cfg: DictConfig) -> object:
     """Run the task that ``cfg`` names in Hydra's output directory."""
     set_timeout()  # here, not in main(): a launcher's worker calls this function only
+    escape_log_records()  # here, too: a launcher's workers begin with this function
     if cfg.task not in TASKS:
         raise UserError(f"task={cfg.task} was asked for; there are {', '.join(TASKS)}.")
     run_dir = Path(HydraConfig.get().runtime.output_dir)
@@ -78,6 +80,8 @@ def run_task(cfg: DictConfig) -> object:
 
 def main() -> None:
     """Entry point of ``run.py`` and of the ``warmstart`` command."""
+    escape_log_records()
+    escape_tracebacks()
     register()
     explain_composition()
     write_configs_whole()
@@ -114,7 +118,7 @@ def main() -> None:
         sys.exit(status_of(error))
     except Left as left:
         anew = " Leave ckpt=new out then: it would begin anew." if "ckpt=new" in sys.argv else ""
-        print(f"warmstart: {left}{anew}", file=sys.stderr)
+        say(f"warmstart: {left}{anew}", file=sys.stderr)
         sys.exit(status_of(left))
     except JobFailed:
         list_jobs()
@@ -154,14 +158,14 @@ def list_jobs() -> None:
     if Sweep.folder is not None and Sweep.folder.is_dir():
         lines, failed = summary(Sweep.folder)
         if lines:
-            print(f"Sweep {Sweep.folder}: {len(lines)} jobs, {failed} failed.", *lines, sep="\n")
+            say(f"Sweep {Sweep.folder}: {len(lines)} jobs, {failed} failed.", *lines)
 
 
 def end_of_user_error(error: Exception, debug: bool) -> None:
     """Exit with the message and status 2 if the error is a user's mistake; return if it is ours, or for ``debug``."""
     message = explain(error)
     if message is not None and not debug:
-        print(f"warmstart: {message}", file=sys.stderr)
+        say(f"warmstart: {message}", file=sys.stderr)
         sys.exit(status_of(error))
 
 

@@ -46,6 +46,11 @@ def explain(error: BaseException) -> str | None:
             return f"{os.strerror(cause.errno)}{place}. {_OF_THE_MACHINE[cause.errno]}"
         if "database or disk is full" in str(cause) or "disk I/O error" in str(cause):  # SQLite's, in Optuna's
             return f"The study of the search cannot be written ({_first_line(cause)}). {_ROOM}"
+        if "file is not a database" in str(cause) or "database disk image is malformed" in str(cause):
+            return (
+                f"The study of the search is damaged ({_first_line(cause)}). Move search.db elsewhere: the same "
+                "command proposes the points again and runs no finished job twice."
+            )
     for cause in causes:
         no_memory = isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM
         if no_memory or type(cause).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(cause):

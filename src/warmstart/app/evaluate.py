@@ -33,6 +33,7 @@ from warmstart.app.recorded import recorded_parameters
 from warmstart.app.schema import Config
 from warmstart.cache import cache_root
 from warmstart.errors import UserError
+from warmstart.printing import say, visible
 
 _log = logging.getLogger(__name__)
 ASKS_FOR_RANKS = {"trainer", "trainer.devices", "trainer.nodes", "trainer.strategy"}
@@ -284,9 +285,9 @@ def test(
     write_result(run_dir, result)
     kept.close(complete=True)
     out = Console()
-    out.print(score_table(judgement, f"{settings.encoder.name} x {settings.decoder.name}"))
+    out.print(score_table(judgement, visible(f"{settings.encoder.name} x {settings.decoder.name}")))
     out.print(verdict(judgement), highlight=False, markup=False)
-    out.print(f"Run: {run_dir}", highlight=False, markup=False, soft_wrap=True)
+    out.print(visible(f"Run: {run_dir}"), highlight=False, markup=False, soft_wrap=True)
     return float(judgement.metrics["test/rouge1"])
 
 
@@ -324,9 +325,9 @@ def leave_untested(
     log_result(loggers, result)
     write_result(run_dir, result)
     best = "{monitor} {best:.4f}".format(**facts["validation"])
-    print(f"{settings.encoder.name} x {settings.decoder.name}: best {best}. The test split was not scored")
-    print(f"(evaluation.test=false): task=evaluate ckpt={run_dir} scores it.")
-    print(f"Run: {run_dir}")
+    say(f"{settings.encoder.name} x {settings.decoder.name}: best {best}. The test split was not scored")
+    say(f"(evaluation.test=false): task=evaluate ckpt={run_dir} scores it.")
+    say(f"Run: {run_dir}")
 
 
 def _about(settings: Config, checkpoint: str, model: Any) -> dict[str, Any]:

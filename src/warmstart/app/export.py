@@ -7,7 +7,7 @@
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
@@ -15,8 +15,9 @@ from warmstart.app.check import validate_numbers
 from warmstart.app.loading import check_search, load_trained, refuse_nonfinite, scored_checkpoint
 from warmstart.app.recorded import OF_EXPORT, recorded_parameters
 from warmstart.app.schema import Config, plain
-from warmstart.atomic import replacing_folder
+from warmstart.atomic import new_folder, replacing_folder
 from warmstart.errors import UserError
+from warmstart.printing import say
 
 if TYPE_CHECKING:
     from warmstart.evaluation.model_card import Use
@@ -41,15 +42,25 @@ def run(settings: Config, run_dir: Path) -> None:
     check_search(settings, model)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"output={folder} exists and is not empty. Name a new folder.")
-    use = export_model(model, tokenizers, folder, result, settings)
-    print(folder)
-    print(f"{use.opens()} {folder / 'README.md'} has the code.")
+    try:
+        use = export_model(model, tokenizers, folder, result, settings, replace=False)
+    except FileExistsError as error:
+        raise UserError(
+            f"output={folder} was requested, but another process wrote there in the meantime. Name a new folder."
+        ) from error
+    say(folder)
+    say(f"{use.opens()} {folder / 'README.md'} has the code.")
 
 
-def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, Any], settings: Config) -> "Use":
+def export_model(
+    model: Any, tokenizers: Any, folder: Path, result: dict[str, Any], settings: Config, *, replace: bool = True
+) -> "Use":
     """Write the folder whole, replacing an earlier export, and return how it is used.
 
     ``model`` becomes what is written: its adapters are merged, its generation config holds ``settings``' search.
+
+    Raises:
+        FileExistsError: with ``replace`` false, another process has written there.
     """
     from warmstart.evaluation.generation import generation_kwargs
     from warmstart.evaluation.model_card import Use, model_card
@@ -75,7 +86,7 @@ def export_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, An
         record[role] = config[role] | local
     if "parameters" in result:
         record["parameters"] = result["parameters"]
-    with replacing_folder(folder) as partial:
+    with (replacing_folder if replace else new_folder)(folder) as partial:
         model.save_pretrained(partial)
         tokenizers.save(partial)
         (partial / OF_EXPORT).write_text(OmegaConf.to_yaml(OmegaConf.create(record)), encoding="utf-8")

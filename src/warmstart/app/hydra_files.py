@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from warmstart.atomic import write_text
 from warmstart.errors import UserError
+from warmstart.printing import say
 
 
 class LogFile(logging.FileHandler):
@@ -28,7 +29,7 @@ class LogFile(logging.FileHandler):
         elif not self._said:
             self._said = True
             reason = f"{error.strerror} ({self.baseFilename})"
-            print(f"warmstart: the log cannot be written: {reason}. The run goes on.", file=sys.stderr)
+            say(f"warmstart: the log cannot be written: {reason}. The run goes on.", file=sys.stderr)
 
 
 def explain_composition() -> None:

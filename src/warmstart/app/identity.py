@@ -10,11 +10,11 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import OmegaConf
 
 from warmstart.app.schema import Config, plain
 from warmstart.errors import UserError
 from warmstart.evaluation.result import CHANGES_NO_NUMBER, write_result
+from warmstart.run_files import DamagedFile, read_yaml
 
 LONGEST_NAME = 128  # characters that W&B takes
 VERSIONS = ("torch", "lightning", "transformers", "hydra-core", "warmstart")
@@ -52,12 +52,12 @@ def run_name(settings: Config, run_dir: Path) -> str:
 
 def _words_of_sweep(folder: Path) -> list[str]:
     """The words of a sweep's command line, which its sweeper keeps; a job has those that do not vary as they stand."""
-    path = folder / "multirun.yaml"
-    if not path.exists():
+    try:
+        hydra = read_yaml(folder / "multirun.yaml")["hydra"]
+        params = hydra["sweeper"].get("params") or {}
+        return [*hydra["overrides"]["task"], *(f"{key}={value}" for key, value in params.items())]
+    except (FileNotFoundError, DamagedFile, LookupError, TypeError, AttributeError):  # it decides a name only
         return []
-    hydra: Any = OmegaConf.load(path).hydra
-    params = hydra.sweeper.get("params") or {}
-    return [*hydra.overrides.task, *(f"{key}={value}" for key, value in params.items())]
 
 
 def _tells(key: str) -> bool:

@@ -11,11 +11,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from warmstart.app.loading import is_export, open_checkpoint
 from warmstart.app.schema import GROUPS, Config
 from warmstart.errors import UserError
+from warmstart.run_files import DamagedFile, read_yaml
 
 OF_EXPORT = "run_config.yaml"
 _OF_THIS_MACHINE = ("cache_dir", "processes")
@@ -103,12 +103,9 @@ def _record(ckpt: str) -> tuple[dict[str, Any], Path]:
 
 def _of_export(ckpt: str) -> tuple[dict[str, Any], Path]:
     file = Path(ckpt) / OF_EXPORT
-    if not file.exists():  # of save_pretrained alone
-        return {}, file
     try:
-        recorded: Any = OmegaConf.to_container(OmegaConf.load(file))
-    except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
-        raise UserError(f"{file} cannot be read ({str(error).splitlines()[0]}). Export the model again.") from error
-    if not isinstance(recorded, dict):
-        raise UserError(f"{file} cannot be read (it holds no settings). Export the model again.")
-    return recorded, file
+        return read_yaml(file), file
+    except FileNotFoundError:  # of save_pretrained alone
+        return {}, file
+    except DamagedFile as error:
+        raise UserError(f"{error} Export the model again.") from error

@@ -10,6 +10,8 @@ from typing import Any
 from warmstart.app.loading import load_trained
 from warmstart.app.schema import Config
 from warmstart.errors import UserError
+from warmstart.printing import say
+from warmstart.run_files import DamagedFile, read_text
 
 
 def run(settings: Config, run_dir: Path) -> None:
@@ -34,14 +36,29 @@ def run(settings: Config, run_dir: Path) -> None:
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
     rows, collate = data.tokenized("train"), Collator(tokenizers.source_pad_id)
     trained_in = resolve_precision(settings.trainer.precision, settings.trainer.accelerator)
-    *lines, _ = notes.read_text(encoding="utf-8").split("\n")  # behind the last end of a line, what a kill left of one
-    for note in map(json.loads, lines):
+    for note in _noted(notes, len(rows)):
         batch = collate([rows[i] for i in note["examples"]])
-        print(f"step {note['step']}, {len(note['examples'])} examples: {note['examples']}")
+        say(f"step {note['step']}, {len(note['examples'])} examples: {note['examples']}")
         for name, low in ((trained_in, "bf16" in trained_in or "16-" in trained_in), ("fp32", False)):
             dtype = torch.bfloat16 if "bf16" in trained_in else torch.float16
             with torch.autocast(model.device.type, dtype=dtype, enabled=low):
-                print(f"  {name}: {_replayed(model, batch)}")
+                say(f"  {name}: {_replayed(model, batch)}")
+
+
+def _noted(path: Path, examples: int) -> list[dict[str, Any]]:
+    """The steps that were skipped, each with its examples; a line that a kill left unfinished is not one."""
+    *lines, _ = read_text(path).split("\n")
+    notes = []
+    for number, line in enumerate(lines, 1):
+        try:
+            note = json.loads(line)
+            sound = all(type(i) is int and 0 <= i < examples for i in note["examples"]) and "step" in note
+        except (ValueError, RecursionError, LookupError, TypeError):
+            sound = False
+        if not sound:
+            raise DamagedFile(path, f"line {number}: not a skipped step of these data")
+        notes.append(note)
+    return notes
 
 
 def _replayed(model: Any, batch: dict[str, Any]) -> str:

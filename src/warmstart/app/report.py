@@ -9,6 +9,7 @@ from pathlib import Path
 from warmstart.app.schema import Config
 from warmstart.atomic import write_text
 from warmstart.errors import UserError
+from warmstart.printing import say
 
 
 def run(settings: Config, run_dir: Path) -> None:
@@ -25,7 +26,7 @@ def run(settings: Config, run_dir: Path) -> None:
     write_text(output, page)
     counts = {status: sum(run.status == status for run in runs) for status in {run.status: 0 for run in runs}}
     said = ", ".join(f"{count} {status}" for status, count in counts.items())
-    print(f"{output}: {len(runs)} runs ({said}), {len(page) / 1e6:.1f} MB")
+    say(f"{output}: {len(runs)} runs ({said}), {len(page) / 1e6:.1f} MB")
 
 
 def _sweep_or_run(folder: Path) -> Path:

@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 
 from warmstart.app.errors import explain
 from warmstart.errors import UserError
+from warmstart.printing import say
 
 _log = logging.getLogger(__name__)
 LOCK = ".run.lock"
@@ -49,7 +50,7 @@ class RunLock(Callback):
         try:
             self._held.enter_context(held(Path(str(config.hydra.run.dir))))
         except (UserError, OSError) as error:  # Hydra makes a warning of them, and runs the job
-            print(f"warmstart: {explain(error) or error}", file=sys.stderr)
+            say(f"warmstart: {explain(error) or error}", file=sys.stderr)
             sys.exit(2)
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -59,7 +60,7 @@ class RunLock(Callback):
 def _refuse_empty_name(config: DictConfig) -> None:
     """A variable that was not set would make the folder of all runs one run."""
     if config.name is not None and not str(config.name).strip(" ./"):
-        print(f"warmstart: name={config.name} names no folder. Give it a word, or leave it out.", file=sys.stderr)
+        say(f"warmstart: name={config.name} names no folder. Give it a word, or leave it out.", file=sys.stderr)
         sys.exit(2)
 
 

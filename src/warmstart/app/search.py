@@ -36,6 +36,7 @@ from warmstart.app.loading import scored_checkpoint
 from warmstart.atomic import write_text
 from warmstart.errors import UserError
 from warmstart.evaluation.result import is_complete, read_result
+from warmstart.printing import say
 
 _log = logging.getLogger(__name__)
 _PROPOSALS = 50  # for a point that is not known yet, where the sampler repeats itself
@@ -256,7 +257,7 @@ def _leave_best(sweeper: Any, study: optuna.Study, fixed: list[str]) -> float:
     run = _folder(sweeper, _words(fixed, best.params))
     said = {"value": best.value, "params": best.params, "monitor": study.user_attrs["searched"]["trainer.monitor"]}
     write_text(run.parent / "search.yaml", OmegaConf.to_yaml(OmegaConf.create(said | {"run": run.name})))
-    print(f"Best of {len(_known(study))} points: {best.value:.4f} at {' '.join(_words([], best.params))}")
+    say(f"Best of {len(_known(study))} points: {best.value:.4f} at {' '.join(_words([], best.params))}")
     return study.best_value
 
 
@@ -275,7 +276,7 @@ def _score_winner(sweeper: Any, study: optuna.Study, fixed: list[str]) -> list[A
         if job.status is JobStatus.FAILED:
             return [job]
     rouge = read_result(evaluation)["metrics"]["test/rouge1"]
-    print(f"The best run's test ROUGE-1: {rouge:.2f}, in {evaluation}")
+    say(f"The best run's test ROUGE-1: {rouge:.2f}, in {evaluation}")
     return []
 
 

@@ -18,6 +18,7 @@ from warmstart.atomic import write_text
 from warmstart.data.bad_rows import BadText, text_of
 from warmstart.data.cleaning import clean_document, steps_named
 from warmstart.errors import UserError
+from warmstart.printing import visible
 
 BATCH = 8
 
@@ -106,8 +107,9 @@ def _read(files: dict[str, Path], settings: Config) -> list[str]:
 
 
 def _write(summaries: dict[str, str], places: dict[str, Path]) -> None:
+    shown = visible if sys.stdout.isatty() else str  # a pipe is data, as a file is
     for name, summary in summaries.items():
         if name in places:
             write_text(places[name], summary + "\n")
         else:
-            print(summary if len(summaries) == 1 else f"{name}\t{summary}")
+            print(shown(summary if len(summaries) == 1 else f"{name}\t{summary}"))

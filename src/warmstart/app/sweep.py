@@ -21,7 +21,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, flag_override
 
 from warmstart.app.errors import explain
 from warmstart.app.identity import config_hash
@@ -30,6 +30,7 @@ from warmstart.app.schema import Config, to_settings
 from warmstart.atomic import write_text
 from warmstart.errors import UserError
 from warmstart.evaluation.result import read_result
+from warmstart.run_files import DamagedFile, read_yaml
 
 _log = logging.getLogger(__name__)
 # Lightning sets these for the processes of one job; the next job would take itself for a rank of the last one.
@@ -91,7 +92,11 @@ def run_job(settings: Config, run_dir: Path) -> float:
     # Where srun or torchrun started the ranks, the others would be in the fit by the time that this one has waited.
     ranks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("WORLD_SIZE") or 1)
     with held(run_dir, wait=ranks == 1):
-        earlier = _result(run_dir)
+        try:
+            earlier = _result(run_dir)
+        except DamagedFile as error:
+            _log.warning("%s The job runs again.", error)
+            earlier = {}
         if earlier.get("status") == "complete":
             if earlier.get("config_hash") != run_dir.name or "validation" not in earlier:
                 another = (
@@ -101,7 +106,7 @@ def run_job(settings: Config, run_dir: Path) -> float:
                 _log.error("%s", another)
                 raise JobFailed(another)
             _log.info("Complete already, not run again: %s", run_dir)
-            best = earlier["validation"]["best"]
+            best = earlier["validation"].get("best")
             return math.nan if best is None else float(best)
         _name_wandb_run(run_dir)
         group = settings.logger.group or run_dir.parent.name
@@ -120,33 +125,47 @@ def summary(folder: Path) -> tuple[list[str], int]:
     """A line for each fit in a sweep's folder, and how many failed."""
     lines, failed = [], 0
     for job in sorted(file.parents[1] for file in folder.glob("*/.hydra/config.yaml")):
-        config: Any = OmegaConf.load(job / ".hydra" / "config.yaml")
-        if config.get("task") != "fit":
-            continue
-        result = _result(job)
-        status = result.get("status", "partial")
-        said = "the same command goes on with it"
+        status, said, words = "partial", "the same command goes on with it", list[str]()
+        result: dict[str, Any] = {}
+        try:
+            if read_yaml(job / ".hydra" / "config.yaml").get("task") != "fit":
+                continue
+            result = _result(job)
+            status = result.get("status", status)
+            words = _words(job)
+        except (DamagedFile, FileNotFoundError) as error:
+            status, said = "damaged", f"{error} The same command writes it again."
         if status == "complete":
             said = _scores(result)
         elif status == "failed":
             said = str(result.get("error"))
             failed += 1
-        words = OmegaConf.load(job / ".hydra" / "overrides.yaml")
-        lines.append(f"  {job.name}  {status:8}  {' '.join(str(word) for word in words)}  {said}")
+        lines.append(f"  {job.name}  {status:8}  {' '.join(words)}  {said}")
     return lines, failed
+
+
+def _words(job: Path) -> list[str]:
+    """The overrides of a job as they were typed; a kill before Hydra wrote them leaves none."""
+    try:
+        return [str(word) for word in read_yaml(job / ".hydra" / "overrides.yaml", list)]
+    except FileNotFoundError:
+        return []
 
 
 def _scores(result: dict[str, Any]) -> str:
     """The best validation score, which a fit is judged by, and the test score where there is one."""
     validation, rouge = result.get("validation") or {}, result.get("metrics", {}).get("test/rouge1")
-    said = [] if validation.get("best") is None else [f"{validation['monitor']} {validation['best']:.4f}"]
+    said = [] if validation.get("best") is None else [f"{validation.get('monitor')} {validation['best']:.4f}"]
     return ", ".join([*said, *([] if rouge is None else [f"test ROUGE-1 {rouge:.2f}"])])
 
 
 def _result(run_dir: Path) -> dict[str, Any]:
+    """The result of a job, empty where there is none; a damaged one raises."""
     try:
         return read_result(run_dir)
-    except UserError:  # none, or a damaged one
+    except DamagedFile:
+        raise
+    except UserError:
         return {}
 
 

@@ -1,14 +1,11 @@
 """Folders that are built once and then only read: whole or absent, however many processes ask at the same time."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
-from warmstart.atomic import replacing_folder, write_text
-
-_FILES = "files.json"  # what the builder left, and how long: a cleaner of old files may take some
+from warmstart.atomic import has_listed_files, list_files, replacing_folder
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
@@ -17,29 +14,13 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     ``build`` fills an empty folder of another name, which is renamed when it returns. One process builds while the
     others wait on a file lock. What a killed process left half built is removed by the next one to build.
     """
-    if _is_whole(folder):
+    if has_listed_files(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f"{folder.name}.lock"):
-        if _is_whole(folder):
+        if has_listed_files(folder):
             return folder
         with replacing_folder(folder) as partial:
             build(partial)
-            sizes = {str(path.relative_to(partial)): path.stat().st_size for path in _files(partial)}
-            write_text(partial / _FILES, json.dumps(sizes))
+            list_files(partial)
     return folder
-
-
-def _is_whole(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    try:
-        wanted = json.loads((folder / _FILES).read_text())
-    except (FileNotFoundError, ValueError):  # of an earlier version, or the list itself was taken or damaged
-        return False
-    found = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
-    return wanted.items() <= found.items()
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]

@@ -27,6 +27,7 @@ from warmstart.cache import cache_root
 from warmstart.data.build_once import build_once
 from warmstart.data.sources import Example
 from warmstart.data.tokenizers import TokenizerPair
+from warmstart.errors import UserError
 
 FORMAT_VERSION = 1
 _TEXTS_AT_A_TIME = 1000
@@ -38,9 +39,16 @@ class TokenizedSplit(Dataset):
     """Rows ``(index, source ids, target ids)`` of one folder of the cache."""
 
     def __init__(self, folder: str | Path) -> None:
+        """Map the arrays of ``folder``.
+
+        Raises:
+            UserError: one of them is gone or damaged.
+        """
         self.folder = Path(folder)
         self._source, self._source_offsets = _ids_and_offsets(self.folder, "source")
         self._target, self._target_offsets = _ids_and_offsets(self.folder, "target")
+        if len(self._source_offsets) != len(self._target_offsets):
+            raise _damaged(self.folder, "sources and targets are not of the same rows")
 
     def __len__(self) -> int:
         return len(self._source_offsets) - 1
@@ -169,7 +177,19 @@ class _RowsWriter:
 def _ids_and_offsets(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     ids, offsets = _paths(folder, name)
     # The offsets are small and read for every row; the ids stay on disk.
-    return np.load(ids, mmap_mode="r"), np.load(offsets)
+    try:
+        mapped, read = np.load(ids, mmap_mode="r"), np.load(offsets)
+    except (FileNotFoundError, ValueError, EOFError) as error:
+        raise _damaged(folder, " ".join(str(error).split())) from error
+    if mapped.ndim != 1 or read.ndim != 1 or read[-1:].tolist() != [len(mapped)]:
+        raise _damaged(folder, f"{offsets.name} is not of {ids.name}")
+    return mapped, read
+
+
+def _damaged(folder: Path, reason: str) -> UserError:
+    return UserError(
+        f"The token cache {folder} is damaged ({reason}). Delete the folder; the same command makes it again."
+    )
 
 
 def _paths(folder: Path, name: str) -> tuple[Path, Path]:

@@ -94,7 +94,9 @@ def _read(path: Path) -> tuple[dict[int, str], int]:
                 break
             try:
                 index, text = json.loads(line)
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
+                break
+            if not isinstance(index, int) or not isinstance(text, str):
                 break
             done[index] = text
             whole += len(line)

@@ -6,6 +6,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from warmstart.model.adapters import NO_ADAPTER, find_adapter, hub_arguments, is_whole
+from warmstart.model.weight_index import check_weight_index
 
 _log = logging.getLogger(__name__)
 
@@ -20,6 +21,7 @@ class PairLoading(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """transformers' ``from_pretrained``; an adapter next to a whole checkpoint is reported and not loaded."""
         hub = hub_arguments(kwargs)
+        check_weight_index(pretrained_model_name_or_path, hub)
         if find_adapter(pretrained_model_name_or_path, hub) and is_whole(pretrained_model_name_or_path, hub):
             _log.warning(
                 "%s holds an adapter_config.json next to the checkpoint. The adapter is not loaded; if you want it, "

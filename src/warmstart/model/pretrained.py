@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
 from warmstart.model.adapters import NO_ADAPTER, find_adapter, hub_arguments, merge_adapter
+from warmstart.model.weight_index import check_weight_index
 
 # T5 and its kin make this field of another, so the class has no default for it.
 _DERIVED_ACTIVATIONS = {"dense_act_fn": "relu"}
@@ -40,8 +41,10 @@ def load_pretrained(
 
     Raises:
         ValueError: the weights are quantized, or the adapter does not fit them.
+        UserError: an index names weights outside of the checkpoint's folder.
     """
     hub = hub_arguments(kwargs) | (kwargs.pop("adapter_kwargs", None) or {})
+    check_weight_index(path, hub)
     model, info = model_class.from_pretrained(
         path, *model_args, output_loading_info=True, adapter_kwargs=dict(NO_ADAPTER), **kwargs
     )

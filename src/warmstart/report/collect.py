@@ -1,18 +1,16 @@
-"""Runs below given folders, as they lie there: complete, failed, interrupted or partial."""
+"""Runs below given folders, as they lie there: complete, failed, interrupted, partial or damaged."""
 
-import csv
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from warmstart.errors import UserError
-from warmstart.evaluation.result import CHANGES_NO_NUMBER, read_result
+from warmstart.evaluation.result import CHANGES_NO_NUMBER, read_predictions, read_result
+from warmstart.run_files import DamagedFile, read_csv, read_yaml
 
 SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll")
+DAMAGED = "damaged"
 BEST = "best.ckpt"  # what a fit is judged by
 
 _NAMES = ("encoder.name", "decoder.name", "data.name")  # what rows are called
@@ -24,7 +22,7 @@ class Run:
 
     folder: Path
     status: str
-    """complete, failed, interrupted or partial (no result yet, or a damaged one)."""
+    """complete, failed, interrupted, partial (no result yet) or damaged (a file of it cannot be read)."""
     result: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
     """The config, flat: ``bridge.share`` to its value as text; without the seed."""
@@ -94,23 +92,36 @@ def collect(folders: list[Path]) -> list[Run]:
 
 
 def _read(folder: Path) -> Run | None:
+    """The run in a folder; None where the folder is of another task than a fit or an evaluation."""
+    damage = None
     try:
         result = read_result(folder)
-    except UserError:  # none yet, or a damaged one
+    except DamagedFile as error:
+        damage, result = error, {}
+    except UserError:  # none yet
         result = {}
     config: Any = result.get("config")
     if config is None:
-        path = folder / ".hydra" / "config.yaml"
-        config = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+        try:
+            config = read_yaml(folder / ".hydra" / "config.yaml")
+        except FileNotFoundError:
+            config = {}
+        except DamagedFile as error:
+            damage, config = damage or error, {}
         if config.get("task", "fit") != "fit":
             return None
     choices = {key: value for key, value in _flat(config).items() if _is_choice(key)}
     seed = choices.pop("seed", str(result.get("seed", "")))
     run = Run(folder, str(result.get("status", "partial")), result, choices, seed)
-    run.curves = _curves(folder / "metrics.csv")
-    if run.status == "complete":
-        run.finished = (folder / "result.json").stat().st_mtime
-        run.examples = _examples(folder / "predictions.jsonl")
+    try:
+        run.curves = _curves(folder / "metrics.csv")
+        if run.status == "complete":
+            run.finished = (folder / "result.json").stat().st_mtime
+            run.examples = read_predictions(folder)
+    except DamagedFile as error:
+        damage = damage or error
+    if damage is not None:
+        return Run(folder, DAMAGED, {"error": str(damage)}, choices, seed, run.curves)
     return run
 
 
@@ -129,30 +140,18 @@ def _flat(config: Any, prefix: str = "") -> dict[str, str]:
 
 def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     curves: dict[str, list[tuple[int, float]]] = {}
-    if not path.exists():
+    try:
+        rows = read_csv(path)
+    except FileNotFoundError:
         return curves
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        for row in csv.DictReader(file):
-            for name, text in row.items():
-                if not name or not name.startswith(("train/", "validation/")) or not text:
-                    continue
-                try:
-                    step, value = int(row["step"] or 0), float(text)
-                except ValueError:  # half a row of a killed run
-                    continue
-                if math.isfinite(value):
-                    curves.setdefault(name, []).append((step, value))
-    return curves
-
-
-def _examples(path: Path) -> dict[str, dict[str, Any]]:
-    rows: dict[str, dict[str, Any]] = {}
-    if path.exists():
-        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+    for row in rows:
+        for name, text in row.items():
+            if not name.startswith(("train/", "validation/")) or not text:
+                continue
             try:
-                row = json.loads(line) if line else None
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}, line {number} is damaged ({error}). Evaluate the run again.") from None
-            if row is not None:
-                rows[str(row["id"])] = row
-    return rows
+                step, value = int(row.get("step") or 0), float(text)
+            except ValueError:  # half a row of a killed run
+                continue
+            if math.isfinite(value):
+                curves.setdefault(name, []).append((step, value))
+    return curves

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from warmstart.atomic import naming, write_text
+from warmstart.run_files import read_csv
 
 FILE = "metrics.csv"
 
@@ -70,17 +71,17 @@ class MetricsCsv(Logger):
             return []
         columns = list(earlier[0])
         # Rows without a step are of a test of the fit's last weights, which is made again.
-        kept = [row for row in earlier if row.get("step") and (step is None or int(row["step"]) < step)]
+        kept = [row for row in earlier if row.get("step", "").isdecimal() and (step is None or int(row["step"]) < step)]
         if len(kept) < len(earlier):
             self._columns = columns
             self._rewrite(kept)
         return columns
 
     def _rows(self) -> list[dict[str, str]]:
-        if not self.path.exists():
+        try:
+            return read_csv(self.path)
+        except FileNotFoundError:
             return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
 
     def _drop_half_row(self) -> None:
         """A killed run can leave one, to which the first row of the next run would be added."""

@@ -20,6 +20,7 @@ from lightning.fabric.strategies.launchers import subprocess_script as of_fabric
 from lightning.pytorch.strategies.launchers import subprocess_script as of_trainer
 
 from warmstart.errors import Left, RankDied
+from warmstart.printing import say
 from warmstart.training.leaving import SIGNALS
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class RankWatch(threading.Thread):
                     for rank in self.ranks:
                         rank.poll()
                     _log.error("%s", death)
-                    print(f"warmstart: {death}", file=sys.stderr, flush=True)
+                    say(f"warmstart: {death}", file=sys.stderr)
                     os._exit(1)
                 return
 
