@@ -16,21 +16,23 @@ import logging
 import math
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import optuna
-from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.core.utils import JobStatus
 from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import URL
 
 from warmstart.app.loading import scored_checkpoint
 from warmstart.atomic import write_text
 from warmstart.errors import UserError
 from warmstart.evaluation.result import is_complete, read_result
+from warmstart.locks import Lock
 
 _log = logging.getLogger(__name__)
 _PROPOSALS = 50  # for a point that is not known yet, where the sampler repeats itself
@@ -48,13 +50,12 @@ def search(sweeper: Any, arguments: list[str]) -> float:
     folder = Path(str(sweeper.config.hydra.sweep.dir))
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "multirun.yaml", OmegaConf.to_yaml(sweeper.config))
-    lock = FileLock(folder / ".search.lock")
+    lock = Lock(folder / ".search.lock")
+    if not lock.acquire(wait=False):
+        who = lock.holder() or "process"
+        raise UserError(f"Another {who} searches in {folder}. Wait for its end, or set name= to another search.")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"Another process searches in {folder}. Wait for it, or set name= to another search.") from None
-    with lock:
-        study = _study(sweeper, folder, space)
+        study = _study(sweeper, folder, space, has_flock=lock.has_flock)
         failures: list[Any] = []
         for interrupted in study.get_trials(states=(TrialState.RUNNING,)):
             if interrupted.params.keys() != space.keys():  # killed while it was proposed
@@ -72,6 +73,8 @@ def search(sweeper: Any, arguments: list[str]) -> float:
         best = _leave_best(sweeper, study, fixed)
         if scores_winner and not math.isnan(best):
             failures += _score_winner(sweeper, study, fixed)
+    finally:
+        lock.release()
     for job in failures:
         _ = job.return_value  # raises what the job raised
     return best
@@ -106,9 +109,13 @@ def _distribution(override: Override) -> BaseDistribution:
     return CategoricalDistribution(list(override.sweep_string_iterator()))
 
 
-def _study(sweeper: Any, folder: Path, space: Space) -> optuna.Study:
+def _study(sweeper: Any, folder: Path, space: Space, *, has_flock: bool) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = sweeper.storage or f"sqlite:///{folder / 'search.db'}"
+    database = folder / "search.db"
+    url = URL.create("sqlite", database=str(database))
+    if not has_flock:  # SQLite's own locks fail there, too; the search's lock serves: this process alone opens the file
+        url = url.set(database=f"file:{quote(str(database))}", query={"vfs": "unix-none", "uri": "true"})
+    storage = sweeper.storage or url.render_as_string()
     minimised = str(sweeper.config.trainer.monitor_mode) == "min"
     study = optuna.create_study(
         study_name=folder.name,

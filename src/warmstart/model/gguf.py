@@ -9,11 +9,10 @@ import hashlib
 import logging
 from pathlib import Path
 
-from filelock import FileLock
-
 from warmstart.atomic import replacing_folder
 from warmstart.cache import cache_root
 from warmstart.errors import UserError
+from warmstart.locks import locked
 from warmstart.model.adapters import NO_ADAPTER
 
 _log = logging.getLogger(__name__)
@@ -30,8 +29,7 @@ def converted(file: Path) -> Path:
     folder = cache_root() / "gguf" / f"{file.stem}-{_hash(file)}"
     if (folder / "config.json").exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    with locked(folder.with_name(f"{folder.name}.lock")):
         if not (folder / "config.json").exists():  # another process may have been first
             _log.warning("Converting %s once (about half a minute) into %s", file.name, folder)
             with replacing_folder(folder) as partial:
