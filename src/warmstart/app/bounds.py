@@ -37,6 +37,7 @@ _ABOVE_UP_TO: dict[str, tuple[float, float]] = {
     "generation.top_p": (0, 1),
     "generation.temperature": (0, math.inf),
     "trainer.max_minutes": (0, math.inf),
+    "trainer.timeout_minutes": (0, 10_000),
 }
 
 
