@@ -21,6 +21,7 @@ WRONG = {
     "trainer.max_epochs": ("0", "-1"),
     "trainer.max_steps": ("0", "-2"),
     "trainer.max_minutes": ("0", "-1", "1e308", "inf"),
+    "trainer.timeout_minutes": ("0", "nan", "inf"),
     "trainer.devices": ("0",),
     "trainer.keep_last": ("0",),
     "trainer.save_every": ("0",),

@@ -44,7 +44,7 @@ def test_a_job_that_dies_stops_no_other_and_the_end_of_the_sweep_is_the_end_of_i
         for socket in sockets:
             address = ipaddress.ip_address(socket.laddr.ip)
             assert (getattr(address, "ipv4_mapped", None) or address).is_loopback
-        first = next(process for process in processes if process.name() == "ray::_job" and runs_seed_1(process))
+        first = next(process for process in processes if process.name() == "ray::run_one" and runs_seed_1(process))
         first.kill()
         died = next(line for line in sweep.stdout if "A job died" in line)
         assert "seed=1" in died

@@ -121,6 +121,17 @@ def test_ranks_that_cannot_be_had_are_said_before_anything_is_evaluated(settings
         evaluate.run(settings_of("debug=tiny", *words, "trainer.accelerator=gpu", "ckpt=nowhere"), Path("nowhere"))
 
 
+def test_a_rank_that_is_stopped_ends_the_job_with_its_number(tmp_path):
+    words = (*FIT, *RANKS, "trainer.save_every=2", "trainer.timeout_minutes=0.1", "name=s")
+    script = [sys.executable, Path(__file__).with_name("stopped_rank.py"), *words]
+    stopped = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert stopped.returncode == 1, stopped.stderr[-3000:]
+    assert "warmstart: Rank 1 of this job has not answered for trainer.timeout_minutes=0.1" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert result_in(tmp_path / "runs" / "s")["status"] == "failed"
+    assert (tmp_path / "runs" / "s" / "checkpoints" / "last.ckpt").exists()
+
+
 def test_a_rank_that_is_killed_fails_its_job_alone_and_the_same_command_goes_on(run_py, tmp_path):
     words = (*FIT, *RANKS, "trainer.max_steps=8", "trainer.save_every=2", "optim.new_rate=0.001,0.002", "name=s")
     script = [sys.executable, Path(__file__).with_name("killed_rank.py"), "-m", *words]

@@ -1,5 +1,9 @@
 """Padding and masks by length."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -35,3 +39,11 @@ def test_labels_of_a_pair_with_pad_equal_to_end_keep_their_end(pair):
         kept = [token for token in label if token != -100]
         assert kept == target
         assert kept[-1] == end
+
+
+def test_a_worker_without_shared_memory_ends_in_a_message_not_in_a_wait():
+    script = [sys.executable, Path(__file__).with_name("worker_without_memory.py")]
+    outcome = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60)
+    assert outcome.returncode == 1
+    assert "found no shared memory for a batch" in outcome.stderr
+    assert "Set data.batch.workers=0" in outcome.stderr

@@ -39,6 +39,7 @@ _FROM_TO_BELOW: dict[str, tuple[float, float]] = {"optim.label_smoothing": (0, 1
 _ABOVE_UP_TO: dict[str, tuple[float, float]] = {
     "generation.top_p": (0, 1),
     "trainer.max_minutes": (0, 5_256_000),  # ten years; 1.44e12 no longer fit into a timedelta
+    "trainer.timeout_minutes": (0, 10_000),
 }
 
 

@@ -44,7 +44,7 @@ def run(settings: Config, run_dir: Path) -> float:
     import transformers
 
     from warmstart.data.datamodule import SummarizationDataModule
-    from warmstart.training.rank_watch import watched_ranks
+    from warmstart.training.rank_watch import rank_timeout, watched_ranks
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -53,7 +53,7 @@ def run(settings: Config, run_dir: Path) -> float:
     validate_numbers(settings)
     _refuse_job_of_sweep(run_dir)
     began = time.perf_counter()
-    with watched_ranks():
+    with watched_ranks(rank_timeout(settings.trainer)):
         _start_ranks(settings)
         loaded = load_trained(settings.ckpt)
         check_search(settings, loaded[0])
@@ -145,10 +145,14 @@ def _start_ranks(settings: Config) -> None:
         devices, nodes = trainer.devices, trainer.nodes
     if devices * nodes > 1:
         from lightning.fabric import Fabric
+        from lightning.fabric.strategies import DDPStrategy
         from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+        from warmstart.training.rank_watch import group_timeout
+
         try:
-            fabric = Fabric(accelerator=trainer.accelerator, strategy="ddp", devices=devices, num_nodes=nodes)
+            strategy = DDPStrategy(timeout=group_timeout(trainer))
+            fabric = Fabric(accelerator=trainer.accelerator, strategy=strategy, devices=devices, num_nodes=nodes)
         except (MisconfigurationException, RuntimeError, ValueError) as error:
             raise UserError(
                 f"trainer.accelerator={trainer.accelerator}, devices={devices} cannot be had on this machine: "

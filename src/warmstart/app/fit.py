@@ -37,7 +37,7 @@ def run(settings: Config, run_dir: Path) -> float:
 
     from warmstart.app.identity import write_failure
     from warmstart.evaluation.result import is_complete, set_result_aside
-    from warmstart.training.rank_watch import watched_ranks
+    from warmstart.training.rank_watch import rank_timeout, watched_ranks
 
     set_aside = rank_zero_only(set_result_aside)  # a rank that starts late would take away what another has said
     digest = config_hash(settings)
@@ -56,7 +56,7 @@ def run(settings: Config, run_dir: Path) -> float:
         raise
     set_aside(run_dir)
     try:
-        with watched_ranks():
+        with watched_ranks(rank_timeout(settings.trainer)):
             return _logged_fit(settings, run_dir, digest, resume)
     except Left as left:
         write_failure(settings, run_dir, left, "interrupted")

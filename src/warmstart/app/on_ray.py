@@ -26,7 +26,7 @@ from warmstart.app.sweep import JobFailed
 from warmstart.errors import Left, UserError
 
 _log = logging.getLogger(__name__)
-_SECONDS = 60.0  # for jobs that are asked to end to save where they are
+TO_SAVE = 60.0  # for jobs that are asked to end to save where they are
 _ANSWER = 10.0  # seconds for a cluster to be reached
 _STORE = 100_000_000  # bytes; jobs pass nothing but words and a score through it
 _OF_OUR_OWN = {
@@ -38,21 +38,12 @@ _OF_OUR_OWN = {
 
 def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
     """Run jobs for a :class:`hydra_plugins.warmstart_ray.RayLauncher`; a job that fails or dies stops no other."""
-    setup_globals()
-    configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
-    folder = Path(str(launcher.config.hydra.sweep.dir))
-    folder.mkdir(parents=True, exist_ok=True)
-    load = launcher.hydra_context.config_loader.load_sweep_config
-    configs = [load(launcher.config, list(words)) for words in job_overrides]
-    for number, config in enumerate(configs, first):
-        with open_dict(config):
-            config.hydra.job.id = f"{config.hydra.job.name}_{number}"
-            config.hydra.job.num = number
+    configs = job_configs(launcher, job_overrides, first)
     with _ray(launcher.address) as ray:
-        _log.info("Ray runs %d jobs, sweep output dir: %s", len(configs), folder)
+        _log.info("Ray runs %d jobs, sweep output dir: %s", len(configs), launcher.config.hydra.sweep.dir)
         # A process for each job: its memory ends with it. One that died is not started anew: what killed it (memory
         # that ran out, say) would kill it again, and the same command goes on with it.
-        task = ray.remote(max_calls=1, max_retries=0)(_job)
+        task = ray.remote(max_calls=1, max_retries=0)(run_one)
         shared = (os.getcwd(), launcher.hydra_context, launcher.task_function, Singleton.get_state())
         jobs = []
         for number, (config, words) in enumerate(zip(configs, job_overrides, strict=True), first):
@@ -63,6 +54,20 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) ->
         return _outcomes(ray, jobs, job_overrides)
 
 
+def job_configs(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) -> list[DictConfig]:
+    """The whole config of each job, the first of which has the number ``first``; makes the sweep's folder."""
+    setup_globals()
+    configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
+    Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+    load = launcher.hydra_context.config_loader.load_sweep_config
+    configs = [load(launcher.config, list(words)) for words in job_overrides]
+    for number, config in enumerate(configs, first):
+        with open_dict(config):
+            config.hydra.job.id = f"{config.hydra.job.name}_{number}"
+            config.hydra.job.num = number
+    return configs
+
+
 def _outcomes(ray: Any, jobs: list[Any], job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
     """What became of each. A signal asks all to end, as Ctrl-C does: a fit saves where it is; a second waits no more.
 
@@ -71,8 +76,8 @@ def _outcomes(ray: Any, jobs: list[Any], job_overrides: Sequence[Sequence[str]])
     """
     found: dict[Any, JobReturn] = {}
     waiting, left_at = list(jobs), None
-    with _noted_signals() as came:
-        while waiting and len(came) < 2 and (left_at is None or time.monotonic() < left_at + _SECONDS):
+    with noted_signals() as came:
+        while waiting and len(came) < 2 and (left_at is None or time.monotonic() < left_at + TO_SAVE):
             done, waiting = ray.wait(waiting, timeout=1.0)
             for job in done:
                 found[job] = _outcome(ray, job, job_overrides[jobs.index(job)])
@@ -86,7 +91,7 @@ def _outcomes(ray: Any, jobs: list[Any], job_overrides: Sequence[Sequence[str]])
 
 
 @contextmanager
-def _noted_signals() -> Iterator[list[signal.Signals]]:
+def noted_signals() -> Iterator[list[signal.Signals]]:
     """The signals that came. Ray would end the process, and what a handler raises is lost inside Ray's calls."""
     came: list[signal.Signals] = []
     before = {
@@ -100,8 +105,8 @@ def _noted_signals() -> Iterator[list[signal.Signals]]:
             signal.signal(number, handler)
 
 
-def _job(config: DictConfig, folder: str, hydra_context: Any, task: Any, singletons: Any) -> JobReturn:
-    """In a process of Ray's: Hydra as it is where the sweep was started, then the job."""
+def run_one(config: DictConfig, folder: str, hydra_context: Any, task: Any, singletons: Any) -> JobReturn:
+    """In a process of its own: Hydra as it is where the sweep was started, then the job."""
     try:
         os.chdir(folder)
     except OSError as error:
@@ -118,7 +123,7 @@ def _job(config: DictConfig, folder: str, hydra_context: Any, task: Any, singlet
             job_subdir_key="hydra.sweep.subdir",
         )
     except Left as left:
-        return _failed(list(config.hydra.overrides.task), str(left))
+        return failed_job(list(config.hydra.overrides.task), str(left))
 
 
 def _outcome(ray: Any, job: Any, words: Sequence[str]) -> JobReturn:
@@ -129,10 +134,11 @@ def _outcome(ray: Any, job: Any, words: Sequence[str]) -> JobReturn:
     except ray.exceptions.RayError as error:  # the process died, or its machine
         reason = str(error).strip().splitlines()[0]
         _log.error("A job died (%s): %s", " ".join(filter_overrides(words)), reason)
-        return _failed(words, reason)
+        return failed_job(words, reason)
 
 
-def _failed(words: Sequence[str], reason: str) -> JobReturn:
+def failed_job(words: Sequence[str], reason: str) -> JobReturn:
+    """What Hydra is given of a job that died, or was asked to end."""
     return JobReturn(overrides=words, status=JobStatus.FAILED, _return_value=JobFailed(reason))
 
 

@@ -1,34 +1,29 @@
 """One process at a time writes into a run's folder: of two fits, one would train on the other's checkpoints.
 
-A lock of the system, which ends with the process that has it, however that ends: the file that stays behind holds
-nobody up. A job of a sweep waits for the process that runs it; a run of its own ends with one message, before Hydra
-has written anything.
+A lock (:mod:`warmstart.locks`), which ends with its process. A job of a sweep waits for the process that runs it; a
+run that is not part of a sweep ends with one message, before Hydra has written anything.
 """
 
-import contextlib
-import errno
 import logging
 import os
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from warmstart.app.errors import explain
 from warmstart.errors import UserError
+from warmstart.locks import Lock
 from warmstart.printing import say
 
 _log = logging.getLogger(__name__)
 LOCK = ".run.lock"
 TASKS = ("fit", "evaluate")  # those that write a result.json
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 # Of srun, torchrun and Lightning: any that is not 0 says that another process started the run.
 _RANK_OF = ("SLURM_PROCID", "RANK", "LOCAL_RANK", "NODE_RANK")
 
@@ -69,39 +64,20 @@ def held(run_dir: Path, *, wait: bool = False) -> Iterator[None]:
     """In this block no other process has ``run_dir``; further ranks go along with rank 0, which has it for all.
 
     Raises:
-        UserError: another process has it, and this one is not to wait.
+        UserError: another process has it and this one is not to wait, or nobody can say whether that one still runs.
     """
     if any(int(os.environ.get(name) or 0) > 0 for name in _RANK_OF):
         yield
         return
     run_dir.mkdir(parents=True, exist_ok=True)
-    file = run_dir / LOCK
-    lock = FileLock(file)
+    lock = Lock(run_dir / LOCK)
+    if not lock.acquire(wait=False):
+        who = "" if (holder := lock.holder()) is None else f" ({holder})"
+        if not wait:
+            raise UserError(f"Another process writes into {run_dir}{who}. Wait for its end, or set another name=.")
+        _log.info("Another process%s runs this job; waiting for it: %s", who, run_dir)
+        lock.acquire(wait=True)
     try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if not wait:
-                raise UserError(
-                    f"Another process writes into {run_dir}{_holder(file)}. Wait for its end, or set another name=."
-                ) from None
-            _log.info("Another process%s runs this job; waiting for it: %s", _holder(file), run_dir)
-            lock.acquire()
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        _log.warning("%s is on a disk without locks (%s): do not start it twice.", run_dir, os.strerror(error.errno))
-    try:
-        with contextlib.suppress(OSError):  # a full disk is for the run to name
-            file.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         lock.release()
-
-
-def _holder(file: Path) -> str:
-    try:
-        who = file.read_text().strip()
-    except OSError:
-        return ""
-    return f" ({who})" if who else ""

@@ -19,11 +19,11 @@ import re
 import sqlite3
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import optuna
 import sqlalchemy
-from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.core.utils import JobStatus
@@ -36,6 +36,7 @@ from warmstart.app.loading import scored_checkpoint
 from warmstart.atomic import write_text
 from warmstart.errors import UserError
 from warmstart.evaluation.result import is_complete, read_result
+from warmstart.locks import Lock
 from warmstart.printing import say
 
 _log = logging.getLogger(__name__)
@@ -54,13 +55,12 @@ def search(sweeper: Any, arguments: list[str]) -> float:
     folder = Path(str(sweeper.config.hydra.sweep.dir))
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "multirun.yaml", OmegaConf.to_yaml(sweeper.config))
-    lock = FileLock(folder / ".search.lock")
+    lock = Lock(folder / ".search.lock")
+    if not lock.acquire(wait=False):
+        who = lock.holder() or "process"
+        raise UserError(f"Another {who} searches in {folder}. Wait for its end, or set name= to another search.")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"Another process searches in {folder}. Wait for it, or set name= to another search.") from None
-    with lock:
-        study = _study(sweeper, folder, space)
+        study = _study(sweeper, folder, space, has_flock=lock.has_flock)
         failures: list[Any] = []
         for interrupted in study.get_trials(states=(TrialState.RUNNING,)):
             if interrupted.params.keys() != space.keys():  # killed while it was proposed
@@ -78,6 +78,8 @@ def search(sweeper: Any, arguments: list[str]) -> float:
         best = _leave_best(sweeper, study, fixed)
         if scores_winner and not math.isnan(best):
             failures += _score_winner(sweeper, study, fixed)
+    finally:
+        lock.release()
     for job in failures:
         _ = job.return_value  # raises what the job raised
     return best
@@ -112,13 +114,13 @@ def _distribution(override: Override) -> BaseDistribution:
     return CategoricalDistribution(list(override.sweep_string_iterator()))
 
 
-def _study(sweeper: Any, folder: Path, space: Space) -> optuna.Study:
+def _study(sweeper: Any, folder: Path, space: Space, *, has_flock: bool) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     minimised = str(sweeper.config.trainer.monitor_mode) == "min"
     try:
         study = optuna.create_study(
             study_name=os.fsencode(folder.name).decode("utf-8", "backslashreplace"),
-            storage=RDBStorage(sweeper.storage) if sweeper.storage else _beside_jobs(folder / "search.db"),
+            storage=RDBStorage(sweeper.storage) if sweeper.storage else _beside_jobs(folder / "search.db", has_flock),
             direction="minimize" if minimised else "maximize",
             load_if_exists=True,
         )
@@ -133,9 +135,13 @@ def _study(sweeper: Any, folder: Path, space: Space) -> optuna.Study:
     return study
 
 
-def _beside_jobs(file: Path) -> RDBStorage:
-    """A database at a path of any letters: a URL's ``?``, ``%`` and ``{`` have meanings, which differ by release."""
-    options = {"creator": lambda: sqlite3.connect(file), "poolclass": sqlalchemy.NullPool}
+def _beside_jobs(file: Path, has_flock: bool) -> RDBStorage:
+    """A database at a path of any letters: a URL's ``?``, ``%`` and ``{`` have meanings, which differ by release.
+
+    Without flock SQLite's own locks fail, too. The search's lock serves then: only this process opens the file.
+    """
+    name = f"file:{quote(os.path.abspath(file))}" + ("" if has_flock else "?vfs=unix-none")
+    options = {"creator": lambda: sqlite3.connect(name, uri=True), "poolclass": sqlalchemy.NullPool}
     return RDBStorage("sqlite://", engine_kwargs=options)
 
 

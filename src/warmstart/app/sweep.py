@@ -35,6 +35,7 @@ from warmstart.run_files import DamagedFile, read_yaml
 _log = logging.getLogger(__name__)
 # Lightning sets these for the processes of one job; the next job would take itself for a rank of the last one.
 _OF_RANKS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
 RANK_OF_JOB = "WARMSTART_RANK_OF_JOB"  # set for the further ranks of a job, which have its words and no -m
 
 
@@ -73,12 +74,16 @@ class JobFailed(Exception):
 
 
 class Sweep(Callback):
-    """Hydra's callback that keeps where the sweep of this process lies."""
+    """Hydra's callback that keeps where the sweep of this process lies, and has our launcher run joblib's jobs."""
 
     folder: Path | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         Sweep.folder = Path(str(config.hydra.sweep.dir))
+        # Here, because which of two launchers of one name Hydra finds depends on the order of sys.path.
+        if config.hydra.launcher._target_ == _JOBLIB:
+            with flag_override(config.hydra, "readonly", False):
+                config.hydra.launcher._target_ = "hydra_plugins.warmstart_joblib.ProcessLauncher"
 
 
 def run_job(settings: Config, run_dir: Path) -> float:

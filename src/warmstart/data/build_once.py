@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
-
 from warmstart.atomic import has_listed_files, list_files, replacing_folder
+from warmstart.locks import locked
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
@@ -13,11 +12,13 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
 
     ``build`` fills an empty folder of another name, which is renamed when it returns. One process builds while the
     others wait on a file lock. What a killed process left half built is removed by the next one to build.
+
+    Raises:
+        UserError: the file system has no flock, and a process of another host may be building.
     """
     if has_listed_files(folder):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f"{folder.name}.lock"):
+    with locked(folder.parent / f"{folder.name}.lock"):
         if has_listed_files(folder):
             return folder
         with replacing_folder(folder) as partial:

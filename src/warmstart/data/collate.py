@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from warmstart.data.parts import parts_of
+from warmstart.errors import UserError
 
 IGNORED = -100
 
@@ -39,7 +41,25 @@ class Collator:
         }
         if self.in_parts:
             batch["parts"] = parts_of(input_ids.shape[1], [len(target) for target in targets])
+        if get_worker_info() is not None:
+            _share(batch)
         return batch
+
+
+def _share(batch: dict[str, Any]) -> None:
+    """Move a worker's tensors to shared memory here.
+
+    Where the worker's queue does it, an error stays in a thread of the worker, and the fit waits forever.
+    """
+    for value in batch.values():
+        if isinstance(value, torch.Tensor):
+            try:
+                value.share_memory_()
+            except (RuntimeError, OSError) as error:
+                raise UserError(
+                    f"A worker of data.batch.workers found no shared memory for a batch: {str(error).splitlines()[0]} "
+                    "Set data.batch.workers=0, or give the machine or container a larger /dev/shm."
+                ) from error
 
 
 def _padded(rows: Sequence[np.ndarray], value: int) -> torch.Tensor:

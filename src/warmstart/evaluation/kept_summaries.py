@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from warmstart.atomic import naming
+from warmstart.errors import UserError
+from warmstart.locks import Lock
 
 FORMAT_VERSION = 1
 
@@ -38,8 +39,11 @@ class KeptSummaries:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock_of(self.path)
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
+            taken = self._lock.acquire(wait=False)
+        except UserError as error:
+            _log.warning("%s Until then no summaries are kept.", error)
+            return
+        if not taken:
             _log.warning("Another process makes the same summaries; none of these are kept if this one is interrupted.")
             return
         for other in self._others():
@@ -53,7 +57,7 @@ class KeptSummaries:
 
     def add(self, indices: Sequence[int], summaries: Sequence[str]) -> None:
         """Keep the summaries of a batch."""
-        if self._lock.is_locked:
+        if self._lock.is_held:
             lines = (json.dumps([i, text]) + "\n" for i, text in zip(indices, summaries, strict=True))
             with naming(self.path):
                 self._file.write("".join(lines).encode())
@@ -62,26 +66,27 @@ class KeptSummaries:
 
     def close(self, *, complete: bool) -> None:
         """Let others have it; ``complete`` removes it, and what other ranks have left."""
-        if not self._lock.is_locked:
+        if not self._lock.is_held:
             return
         self._file.close()
         if complete:
             self.path.unlink(missing_ok=True)
         self._lock.release()
         if complete:
-            Path(self._lock.lock_file).unlink(missing_ok=True)
             for other in self._others():
-                with contextlib.suppress(Timeout), _lock_of(other).acquire(timeout=0) as lock:
-                    other.unlink(missing_ok=True)
-                    Path(lock.lock_file).unlink(missing_ok=True)
+                lock = _lock_of(other)
+                with contextlib.suppress(UserError):
+                    if lock.acquire(wait=False):
+                        other.unlink(missing_ok=True)
+                        lock.release()
 
     def _others(self) -> list[Path]:
         found = (self.path.parent / f"{self._of_all}.jsonl", *self.path.parent.glob(f"{self._of_all}.*.jsonl"))
         return [path for path in found if path != self.path and path.exists()]
 
 
-def _lock_of(path: Path) -> FileLock:
-    return FileLock(f"{path}.lock")
+def _lock_of(path: Path) -> Lock:
+    return Lock(path.with_name(f"{path.name}.lock"))
 
 
 def _read(path: Path) -> tuple[dict[int, str], int]:

@@ -16,6 +16,7 @@ CHANGES_NO_NUMBER = (
     *("task", "name", "output_root", "ckpt", "input", "output", "runs", "texts", "device", "logger", "host", "port"),
     *("encoder.name", "decoder.name", "data.name"),
     *("trainer.progress_bar", "trainer.log_every", "trainer.save_every", "trainer.keep_last", "trainer.skip_limit"),
+    "trainer.timeout_minutes",
     *("data.cache_dir", "data.processes", "data.batch.workers"),
 )
 

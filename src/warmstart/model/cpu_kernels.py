@@ -24,11 +24,11 @@ import tempfile
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from warmstart.atomic import replacing
 from warmstart.cache import cache_root
+from warmstart.locks import locked
 
 WIDTHS = (32, 64, 96, 128, 256)  # of a head
 _SOURCES = Path(__file__).with_name("kernels")
@@ -258,7 +258,7 @@ def _compile(library: Path, compiler: str) -> None:
     if "Free Software Foundation" not in version:
         raise OSError(f"{compiler} is not GCC, whose OpenMP torch uses too.")
     library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with FileLock(f"{library}.lock"):
+    with locked(library.with_name(f"{library.name}.lock")):
         if _is_built(library):  # another process has compiled it meanwhile
             return
         _log.info("Compiling CPU kernels for decoding with %s (10 to 30 s, once): %s", compiler, library)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from warmstart.atomic import has_listed_files, list_files, replacing_folder
 from warmstart.cache import cache_root
 from warmstart.errors import UserError
+from warmstart.locks import locked
 from warmstart.model.adapters import NO_ADAPTER
 
 _log = logging.getLogger(__name__)
@@ -32,8 +32,7 @@ def converted(file: Path) -> Path:
     folder = cache_root() / "gguf" / f"{file.stem}-{_hash(file)}"
     if has_listed_files(folder):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    with locked(folder.with_name(f"{folder.name}.lock")):
         if not has_listed_files(folder):  # another process may have been first
             _log.warning("Converting %s once (about half a minute) into %s", file.name, folder)
             with replacing_folder(folder) as partial:

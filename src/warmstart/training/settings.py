@@ -69,6 +69,8 @@ class TrainerSettings:
     """Machines of a cluster, each with so many devices."""
     strategy: str = "auto"
     """auto, ddp (each device holds the model), fsdp (devices hold shards of it), or another Lightning strategy."""
+    timeout_minutes: float = 10.0
+    """Minutes after which a job of several ranks ends because one of them does not answer."""
     validations_per_epoch: int = 1
     """Validation runs in each epoch, evenly spread between optimizer steps; the last is at its end."""
     validation_samples: int = 64

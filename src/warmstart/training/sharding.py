@@ -10,6 +10,7 @@ generated tokens are not equally many on all ranks, and a rank that gathers alon
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -32,8 +33,10 @@ class ShardedStrategy(ModelParallelStrategy):
     model's parameters, where any other strategy numbers them by the optimizer's groups.
     """
 
-    def __init__(self, ranks: int) -> None:
-        super().__init__(data_parallel_size=ranks, tensor_parallel_size=1, save_distributed_checkpoint=False)
+    def __init__(self, ranks: int, timeout: timedelta | None = None) -> None:
+        super().__init__(
+            data_parallel_size=ranks, tensor_parallel_size=1, save_distributed_checkpoint=False, timeout=timeout
+        )
 
     # --- a fit -----------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from warmstart.errors import UserError, listed
@@ -20,6 +21,7 @@ from warmstart.training.checkpoint_io import AtomicCheckpointIO
 from warmstart.training.half_weights import half_weights
 from warmstart.training.leaving import Leave
 from warmstart.training.precision import resolve_precision
+from warmstart.training.rank_watch import group_timeout
 from warmstart.training.settings import TrainerSettings
 
 # Of these there is a key of our own, on which more depends than the trainer (the schedule's length, file names), or
@@ -45,6 +47,7 @@ OWN_KEYS = {
     "logger": "logger",
     "default_root_dir": "name or output_root",
 }
+_BY_DDP = ("cpu", "gpu", "cuda")  # for several of which Lightning takes DDP where strategy=auto
 
 
 def check_extra(extra: dict[str, Any]) -> None:
@@ -146,11 +149,14 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
 
 
 def _strategy(settings: TrainerSettings) -> Any:
-    if settings.strategy != "fsdp":
-        return settings.strategy
-    from warmstart.training.sharding import ShardedStrategy
+    ranks = settings.devices * settings.nodes
+    if settings.strategy == "fsdp":
+        from warmstart.training.sharding import ShardedStrategy
 
-    return ShardedStrategy(settings.devices * settings.nodes)
+        return ShardedStrategy(ranks, group_timeout(settings))
+    if settings.strategy == "ddp" or (settings.strategy == "auto" and ranks > 1 and settings.accelerator in _BY_DDP):
+        return DDPStrategy(timeout=group_timeout(settings))
+    return settings.strategy
 
 
 def _listed(value: Any) -> list[Any]:
