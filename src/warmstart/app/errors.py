@@ -46,6 +46,10 @@ def explain(error: BaseException) -> str | None:
             return f"{os.strerror(cause.errno)}{place}. {_OF_THE_MACHINE[cause.errno]}"
         if "database or disk is full" in str(cause) or "disk I/O error" in str(cause):  # SQLite's, in Optuna's
             return f"The study of the search cannot be written ({_first_line(cause)}). {_ROOM}"
+        if isinstance(cause, RuntimeError) and str(cause) == "Could not determine home directory.":  # pathlib's
+            return "A path begins with ~, and no home directory is known. Set $HOME, or write the path without ~."
+        if isinstance(cause, KeyError | OSError) and "getpwuid()" in str(cause):  # getpass's, in torch
+            return "This user has no name: /etc/passwd does not list it. Set $USER."
     for cause in causes:
         if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(cause):
             return (

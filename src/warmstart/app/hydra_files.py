@@ -26,6 +26,14 @@ class LogFile(logging.FileHandler):
             print(f"warmstart: the log cannot be written: {reason}. The run goes on.", file=sys.stderr)
 
 
+class Console(logging.StreamHandler):
+    """Log lines on standard output, of which none is missed once its reader (``| head``) has left."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)
+
+
 def write_configs_whole() -> None:
     """From now on. Hydra opens ``.hydra/config.yaml`` and overwrites it: half of one is yaml, too, with fewer keys."""
 

@@ -22,6 +22,7 @@ LOGGING = frozenset(
     {
         *("logging.Formatter", "logging.StreamHandler", "logging.FileHandler", "logging.NullHandler"),
         *("logging.handlers.RotatingFileHandler", "colorlog.ColoredFormatter", "warmstart.app.hydra_files.LogFile"),
+        "warmstart.app.hydra_files.Console",
     }
 )
 STREAMS = frozenset({"ext://sys.stdout", "ext://sys.stderr"})
