@@ -3,8 +3,19 @@
 import os
 from pathlib import Path
 
+from warmstart.errors import UserError
+
 
 def cache_root(cache_dir: str | None = None) -> Path:
-    """``cache_dir``, else ``$WARMSTART_CACHE``, else ``~/.cache/warmstart``."""
+    """``cache_dir``, else ``$WARMSTART_CACHE``, else ``~/.cache/warmstart``.
+
+    Raises:
+        UserError: that folder is in a home directory, and the user has none.
+    """
     chosen = cache_dir or os.environ.get("WARMSTART_CACHE") or "~/.cache/warmstart"
-    return Path(chosen).expanduser()
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"The folder of caches is {chosen}, and no home directory is known. Set $HOME or $WARMSTART_CACHE."
+        ) from None

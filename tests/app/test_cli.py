@@ -2,6 +2,11 @@
 
 import copy
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hydra.core.config_store import ConfigStore
@@ -9,6 +14,8 @@ from omegaconf import OmegaConf
 
 from warmstart.app.cli import unnamed_folder
 from warmstart.app.schema import register
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +95,20 @@ def test_no_hub_is_said_at_once_with_three_ways_on(run_py, tmp_path, monkeypatch
         assert way in outcome.stderr
     [result] = tmp_path.rglob("result.json")
     assert json.loads(result.read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job", "debug=tiny"], ["task=check", "debug=tiny"]])
+def test_a_reader_that_leaves_ends_it_quietly(words, unbuffered, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)  # what ``| head`` does once it has enough
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, ROOT / "run.py", *words]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, "")
 
 
 def test_help_lists_every_choice_without_copying_the_store_for_each(run_py, tmp_path):

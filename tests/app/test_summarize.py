@@ -5,6 +5,7 @@ import io
 import pytest
 
 from warmstart.app import fit, summarize
+from warmstart.data.bad_rows import MAX_ROW_BYTES
 from warmstart.data.tokenizers import TokenizerPair
 from warmstart.errors import UserError
 
@@ -84,6 +85,18 @@ def test_numbers_and_steps_that_cannot_work_are_refused_before_the_model_is_load
     refused(r"generation\.num_beams=0", given, "generation.num_beams=0")
     refused("is more than", given, "generation.min_new_tokens=9", "generation.max_new_tokens=5")
     refused("no_such_step", given, "data.clean=[no_such_step]")
+
+
+def test_standard_input_that_is_closed_or_without_end_is_refused(refused, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    refused("standard input, which is closed", "input=-")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a" * (MAX_ROW_BYTES + 10))))
+    refused("- is longer than", "input=-")
+
+
+def test_a_text_that_is_too_long_is_refused(refused, tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"a" * (MAX_ROW_BYTES + 1))
+    refused(r"a\.txt is longer than", f"input={tmp_path / 'a.txt'}")
 
 
 def test_a_folder_gives_a_folder_of_its_documents_cleaned_as_the_runs_were(settings_of, texts, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from warmstart.cache import cache_root
+from warmstart.data import token_cache
 from warmstart.data.build_once import build_once
 from warmstart.data.sources import Example
 from warmstart.data.token_cache import tokenized_split
@@ -259,3 +260,21 @@ def test_a_killed_tokenizer_leaves_nothing_that_looks_whole_and_no_lock_that_hol
     undisturbed = tokenize(pair, fingerprint="other", max_source_length=512, max_target_length=128)
     for name in ("source_ids", "source_offsets", "target_ids", "target_offsets"):
         assert (train / f"{name}.npy").read_bytes() == (undisturbed.folder / f"{name}.npy").read_bytes()
+
+
+def test_cache_root_of_a_user_without_a_home(monkeypatch):
+    def nobody(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    for name in ("HOME", "WARMSTART_CACHE"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(UserError, match=r"no home directory is known\. Set \$HOME or \$WARMSTART_CACHE"):
+        cache_root()
+
+
+def test_long_texts_are_tokenized_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(token_cache, "_CHARACTERS_AT_A_TIME", 10)
+    examples = [Example(str(i), "a" * length, "b") for i, length in enumerate([2, 3, 4, 100, 1])]
+    assert [[len(one.document) for one in some] for some in token_cache._together(examples)] == [[2, 3, 4], [100], [1]]
+    assert list(token_cache._together([])) == []

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from warmstart.data import hub
-from warmstart.data.tokenizers import TokenizerPair, load_pair
+from warmstart.data.tokenizers import TokenizerPair, load_pair, load_tokenizer
 from warmstart.data.trained_tokenizer import Family, family_of, vocabulary_size
 from warmstart.errors import UserError
 from warmstart.model.settings import HalfSettings, Scale, Weights
@@ -330,3 +330,41 @@ def test_trained_tokenizer_is_kept_in_the_cache(texts, tmp_path):
     load_pair(tiny, tiny, texts)
     (folder,) = (p for p in Path(tmp_path / "cache" / "tokenizers").iterdir() if p.is_dir())
     assert folder.name.startswith("wordpiece-1000-")
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("normalizer", {"type": "Precompiled", "precompiled_charsmap": "////fw=="}),
+        (
+            "post_processor",
+            {
+                "type": "TemplateProcessing",
+                "single": [{"Sequence": {"id": "B", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+                "special_tokens": {},
+            },
+        ),
+        (
+            "model",
+            {
+                "type": "WordPiece",
+                "unk_token": "absent",
+                "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100,
+                "vocab": {"a": 0, "[SEP]": 1, "[CLS]": 2},
+            },
+        ),
+    ],
+)
+def test_what_the_tokenizers_library_dies_of_is_one_message(part, value, pair, tmp_path):
+    pair.source.save_pretrained(tmp_path)
+    state = json.loads((tmp_path / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**state, part: value}))
+
+    def encoded():
+        damaged = load_tokenizer(HalfSettings("x", str(tmp_path), "bert"), "encoder", must_not_be_called)
+        return TokenizerPair(damaged, pair.target).encode_sources(["a zebra"], 10)
+
+    with pytest.raises(UserError, match=r"^encoder: .*tokenizer\.json"):
+        encoded()

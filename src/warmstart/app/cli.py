@@ -10,6 +10,8 @@ Nothing heavy is imported before the config is composed.
 import importlib
 import os
 import re
+import select
+import signal
 import sys
 import uuid
 from pathlib import Path
@@ -105,6 +107,10 @@ def main() -> None:
     def task(cfg: DictConfig) -> object:
         try:
             return run_task(cfg)
+        except BrokenPipeError:
+            if HydraConfig.get().mode is RunMode.RUN:
+                end_without_reader()
+            raise
         except Exception as error:
             # Beyond this point Hydra prints a line of its own. In a sweep that line says which job failed, and going
             # through Hydra lets the other jobs run.
@@ -113,7 +119,16 @@ def main() -> None:
             raise
 
     try:
-        hydra.main(version_base="1.3", config_path=config_dir(), config_name="config")(task)()
+        try:
+            hydra.main(version_base="1.3", config_path=config_dir(), config_name="config")(task)()
+            list_jobs()
+        except SystemExit as ended:  # of --help
+            if ended.code:
+                raise
+        print(end="", flush=True)  # now: after this function Python reports a reader that has left
+    except BrokenPipeError:
+        end_without_reader()
+        raise
     except KeyboardInterrupt as error:
         sys.exit(status_of(error))
     except Left as left:
@@ -126,7 +141,6 @@ def main() -> None:
     except Exception as error:
         end_of_user_error(error, debug)
         raise
-    list_jobs()
 
 
 def unnamed_folder(choices: str, *, _root_: DictConfig) -> str:
@@ -159,6 +173,15 @@ def list_jobs() -> None:
         lines, failed = summary(Sweep.folder)
         if lines:
             say(f"Sweep {Sweep.folder}: {len(lines)} jobs, {failed} failed.", *lines)
+
+
+def end_without_reader() -> None:
+    """Exit quietly, as ``| head`` expects, if it is standard output whose reader has left; return if it is not."""
+    watch = select.poll()
+    watch.register(sys.stdout, select.POLLOUT)
+    if any(events & (select.POLLERR | select.POLLHUP) for _, events in watch.poll(0)):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in its buffer
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def end_of_user_error(error: Exception, debug: bool) -> None:

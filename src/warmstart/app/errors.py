@@ -51,6 +51,10 @@ def explain(error: BaseException) -> str | None:
                 f"The study of the search is damaged ({_first_line(cause)}). Move search.db elsewhere: the same "
                 "command proposes the points again and runs no finished job twice."
             )
+        if isinstance(cause, RuntimeError) and str(cause) == "Could not determine home directory.":  # pathlib's
+            return "A path begins with ~, and no home directory is known. Set $HOME, or write the path without ~."
+        if isinstance(cause, KeyError | OSError) and "getpwuid()" in str(cause):  # getpass's, in torch
+            return "This user has no name: /etc/passwd does not list it. Set $USER."
     for cause in causes:
         no_memory = isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM
         if no_memory or type(cause).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(cause):

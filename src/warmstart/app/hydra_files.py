@@ -57,6 +57,14 @@ def explain_composition() -> None:
     ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[method-assign]
 
 
+class Console(logging.StreamHandler):
+    """Log lines on standard output, of which none is missed once its reader (``| head``) has left."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)
+
+
 def write_configs_whole() -> None:
     """From now on. Hydra opens ``.hydra/config.yaml`` and overwrites it: half of one is yaml, too, with fewer keys."""
 

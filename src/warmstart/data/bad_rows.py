@@ -15,6 +15,8 @@ from warmstart.data.settings import OnBadRow
 from warmstart.errors import UserError, listed
 
 SHOWN = 3  # bad rows that the log names
+MAX_ROW_BYTES = 16 * 2**20
+"""Longest row or text: 16 MiB, about three million tokens. A quote that is never closed makes such rows."""
 
 _log = logging.getLogger(__name__)
 _FIXES = {
@@ -29,6 +31,11 @@ class BadText(Exception):
     def __init__(self, kind: str, what: str) -> None:
         super().__init__(what)
         self.kind = kind
+
+
+def too_long() -> BadText:
+    """What a row or text is that is longer than ``MAX_ROW_BYTES``."""
+    return BadText("too_long", f"is longer than {MAX_ROW_BYTES} bytes")
 
 
 class BadRows:

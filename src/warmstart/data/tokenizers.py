@@ -7,11 +7,12 @@ The pair owns the decoder's start, end and pad ids. Labels carry no start token 
 in the end token, truncated ones too: a model that never sees an end never stops.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -69,7 +70,8 @@ class TokenizerPair:
         """Encoder ids with the encoder's special tokens, at most ``max_length``; never empty."""
         if not texts:
             return []
-        rows = self.source(list(texts), truncation=True, max_length=max_length, **_ONLY_IDS)["input_ids"]
+        with _errors_of_the_library("encoder"):
+            rows = self.source(list(texts), truncation=True, max_length=max_length, **_ONLY_IDS)["input_ids"]
         # An attention over nothing is NaN: an empty text of a tokenizer without special tokens becomes one pad token.
         return [row or [self.source_pad_id] for row in rows]
 
@@ -77,9 +79,10 @@ class TokenizerPair:
         """Label ids, at most ``max_length`` with the end token that every row ends in."""
         if max_length <= 1 or not texts:
             return [[self._end] for _ in texts]
-        rows = self.target(
-            list(texts), add_special_tokens=False, truncation=True, max_length=max_length - 1, **_ONLY_IDS
-        )["input_ids"]
+        with _errors_of_the_library("decoder"):
+            rows = self.target(
+                list(texts), add_special_tokens=False, truncation=True, max_length=max_length - 1, **_ONLY_IDS
+            )["input_ids"]
         return [[*row, self._end] for row in rows]
 
     def decode(self, ids: torch.Tensor | Sequence[Sequence[int]]) -> list[str]:
@@ -221,9 +224,10 @@ def _from_hub(location: str, revision: str, role: str) -> Any:
 
     online = hub_reachable()
     try:
-        return AutoTokenizer.from_pretrained(
-            location, revision=revision, local_files_only=not online, trust_remote_code=False
-        )
+        with _errors_of_the_library(role):
+            return AutoTokenizer.from_pretrained(
+                location, revision=revision, local_files_only=not online, trust_remote_code=False
+            )
     except (OSError, ValueError, KeyError) as error:
         if not online:
             return None
@@ -248,7 +252,9 @@ def _from_folder(location: str, role: str) -> Any:
             merges: Any = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
             return GPT2Tokenizer(vocab=vocab, merges=merges)
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
-    except Exception as error:  # the Rust library's own errors are of the bare type
+    except BaseException as error:
+        if not (isinstance(error, Exception) or _is_of_the_library(error)):
+            raise
         if says_nothing_of_the_file(error) and not isinstance(error, ImportError):
             raise
         files = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
@@ -257,6 +263,25 @@ def _from_folder(location: str, role: str) -> Any:
             f"{(str(error).strip() or type(error).__name__).splitlines()[0]} "
             f"Put tokenizer.json beside the weights, or set {role}.tokenizer to a hub id or folder that has one."
         ) from error
+
+
+def _is_of_the_library(error: BaseException) -> bool:
+    """Rust's errors are of the bare type, and its panics of one that is no ``Exception`` and cannot be imported."""
+    return type(error) is Exception or type(error).__name__ == "PanicException"
+
+
+@contextlib.contextmanager
+def _errors_of_the_library(role: str) -> Iterator[None]:
+    """Turn what the tokenizers' library raises into an error that names the tokenizer."""
+    try:
+        yield
+    except BaseException as error:
+        if not _is_of_the_library(error):
+            raise
+        raise UserError(
+            f"{role}: the tokenizers library failed with this tokenizer: {str(error).splitlines()[0][:200]}. Its "
+            f"tokenizer.json is damaged or does not fit: set {role}.tokenizer to another hub id or folder."
+        ) from None
 
 
 def _assert_not_empty(tokenizer: Any, role: str) -> None:

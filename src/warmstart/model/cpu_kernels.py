@@ -28,6 +28,7 @@ from torch import Tensor
 
 from warmstart.atomic import replacing
 from warmstart.cache import cache_root
+from warmstart.errors import UserError
 from warmstart.locks import locked
 
 WIDTHS = (32, 64, 96, 128, 256)  # of a head
@@ -195,7 +196,7 @@ def build_cpu_kernels() -> bool:
                 _log.info("There is no g++ to build the CPU kernels with: torch's operations serve (slower).")
                 return False
             _compile(library, compiler)
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, UserError, subprocess.SubprocessError) as error:
         reason = getattr(error, "stderr", None) or error
         _log.warning("The CPU kernels were not built, torch's operations serve (slower): %s", reason)
         return False
