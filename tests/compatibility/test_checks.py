@@ -45,9 +45,8 @@ def unmasked(model):
     for cross in model.cross_attention.values():
         forward = cross.forward
 
-        def without_mask(hidden, source, forward=forward):
-            source.mask_BS = None
-            return forward(hidden, source)
+        def without_mask(hidden, states, mask=None, kept=None, forward=forward):
+            return forward(hidden, states, None, kept)
 
         cross.forward = without_mask
 
