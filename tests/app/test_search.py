@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import optuna
 import pytest
 from omegaconf import OmegaConf
-from optuna.distributions import IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from warmstart.app.search import _study
@@ -109,8 +109,8 @@ def sweeper(storage=None):
 def test_the_study_lies_in_its_folder_whatever_its_name(name, tmp_path):
     folder, space = tmp_path / name, {"x": IntDistribution(1, 3)}
     folder.mkdir()
-    trial = _study(sweeper(), folder, space).ask(space)
-    (again,) = _study(sweeper(), folder, space).trials
+    trial = _study(sweeper(), folder, space, has_flock=True).ask(space)
+    (again,) = _study(sweeper(), folder, space, has_flock=True).trials
     assert again.params == trial.params
     assert [file.name for file in folder.iterdir()] == ["search.db"]
     assert list(tmp_path.iterdir()) == [folder]
@@ -134,15 +134,33 @@ def test_the_study_lies_in_its_folder_whatever_its_name(name, tmp_path):
 )
 def test_a_storage_that_cannot_work_is_named_without_its_password(url, tmp_path):
     with pytest.raises(UserError, match=r"hydra\.sweeper\.storage=.* cannot be used") as refused:
-        _study(sweeper(url), tmp_path, {})
+        _study(sweeper(url), tmp_path, {}, has_flock=True)
     assert "secret" not in str(refused.value)
     assert url.partition(":")[0] in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"optim.new_rate": FloatDistribution(0.1, 9.0)},
+        {"data.path": CategoricalDistribution(["${oc.env:HOME}"])},
+    ],
+)
+def test_trials_of_another_space_are_not_run(foreign, tmp_path):
+    """A trial's parameters become words of a command line, so a study from elsewhere could add some."""
+    space = {"optim.new_rate": FloatDistribution(0.1, 0.2)}
+    study = _study(sweeper(), tmp_path, space, has_flock=True)
+    study.ask(space)
+    _study(sweeper(), tmp_path, space, has_flock=True)
+    study.ask(foreign)
+    with pytest.raises(UserError, match=r"trial 1 .* outside of the space"):
+        _study(sweeper(), tmp_path, space, has_flock=True)
 
 
 def test_a_damaged_study_is_named(tmp_path):
     (tmp_path / "search.db").write_bytes(b"no database" * 100)
     with pytest.raises(UserError, match=r"search\.db cannot be read or written \(.*not a database"):
-        _study(sweeper(), tmp_path, {})
+        _study(sweeper(), tmp_path, {}, has_flock=True)
 
 
 def test_a_mistake_in_the_space_ends_in_one_message(run_py, tmp_path):

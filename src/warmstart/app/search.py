@@ -132,6 +132,12 @@ def _study(sweeper: Any, folder: Path, space: Space, *, has_flock: bool) -> optu
     if earlier != said:
         raise UserError(f"The study {study.study_name} searched {earlier}, not {said}. Set name= to begin another.")
     study.set_user_attr("searched", said)
+    for trial in study.get_trials(deepcopy=False):  # their parameters become words of a job's command line
+        if any(space.get(key) != distribution for key, distribution in trial.distributions.items()):
+            raise UserError(
+                f"The study {study.study_name}: trial {trial.number} has parameters outside of the space that is "
+                "searched. Set name= to begin another."
+            )
     return study
 
 
@@ -140,7 +146,7 @@ def _beside_jobs(file: Path, has_flock: bool) -> RDBStorage:
 
     Without flock SQLite's own locks fail, too. The search's lock serves then: only this process opens the file.
     """
-    name = f"file:{quote(os.path.abspath(file))}" + ("" if has_flock else "?vfs=unix-none")
+    name = f"file:{quote(os.fsencode(os.path.abspath(file)))}" + ("" if has_flock else "?vfs=unix-none")
     options = {"creator": lambda: sqlite3.connect(name, uri=True), "poolclass": sqlalchemy.NullPool}
     return RDBStorage("sqlite://", engine_kwargs=options)
 
