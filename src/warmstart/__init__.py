@@ -3,6 +3,7 @@
     from warmstart import EncoderDecoderConfig, EncoderDecoderModel, use_in_auto_classes
 
     warmstart.build_cpu_kernels()  # faster generation on a CPU with AVX-512: compiles kernels once, with g++
+    warmstart.keep_freed_memory()  # faster training on a CPU, at a higher peak of memory
 
 These names load torch and transformers on first use, so that ``run.py --help`` stays instant.
 """
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from warmstart.model.config import EncoderDecoderConfig
     from warmstart.model.cpu_kernels import build_cpu_kernels
     from warmstart.model.modeling import EncoderDecoderModel
+    from warmstart.training.allocator import keep_freed_memory
 
 __version__ = "0.1.0"
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "EncoderDecoderModel",
     "__version__",
     "build_cpu_kernels",
+    "keep_freed_memory",
     "use_in_auto_classes",
 ]
 
@@ -31,6 +34,7 @@ _HOME = {
     "EncoderDecoderConfig": "warmstart.model.config",
     "EncoderDecoderModel": "warmstart.model.modeling",
     "build_cpu_kernels": "warmstart.model.cpu_kernels",
+    "keep_freed_memory": "warmstart.training.allocator",
     "use_in_auto_classes": "warmstart.model.auto_classes",
 }
 

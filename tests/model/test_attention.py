@@ -139,6 +139,20 @@ def test_without_dropout_nothing_changes(kind):
     assert torch.equal(loss, training_loss(model))
 
 
+def test_the_training_loss_exchanges_dropout_once_and_keeps_a_later_choice():
+    torch.manual_seed(0)
+    model = OURS.join(half("bert", **BERT), decoder_half("gpt2", **GPT2))
+    training_loss(model)  # no training mode
+    assert model.encoder.config._attn_implementation == "sdpa"
+    training_loss(model.train())
+    for submodel in (model.encoder, model.decoder):
+        assert submodel.config._attn_implementation == NAME
+        assert any(isinstance(module, LeanDropout) for module in submodel.modules())
+    model.set_attn_implementation("sdpa")
+    training_loss(model)
+    assert model.encoder.config._attn_implementation == "sdpa"
+
+
 def test_gradient_checkpointing_draws_the_same_mask_again():
     gradients = []
     for checkpointing in (False, True):

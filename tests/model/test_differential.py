@@ -69,6 +69,25 @@ def test_logits_loss_and_every_gradient(pair):
     assert {name for name, parameter in upstream.items() if parameter.grad is not None} == compared
 
 
+def test_loss_and_every_gradient_under_bf16_autocast(pair):
+    ours, theirs = pair
+    batch = source() | {"labels": target()}
+    for model in pair:
+        with torch.autocast("cpu", torch.bfloat16):
+            model(**batch).loss.backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = [model(**batch).loss for model in pair]
+    assert losses[0].dtype == torch.float32
+    torch.testing.assert_close(*losses, atol=0, rtol=2**-8)
+    upstream = dict(theirs.named_parameters())
+    largest = max(p.grad.norm() for p in theirs.parameters() if p.grad is not None)
+    for name, parameter in ours.named_parameters():
+        if parameter.grad is not None:
+            apart = (parameter.grad - upstream[name].grad).norm()
+            # A key's bias has no gradient but rounding.
+            assert apart < 2**-4 * upstream[name].grad.norm() + 2**-9 * largest, name
+
+
 def test_dropout_draws_the_same_numbers(pair):
     batch = source() | {"labels": target()}
     losses = []

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from warmstart.model.loss import _chunk_loss
+from warmstart.model.loss import _chunk_loss, cross_entropy
 
 ROWS, VOCABULARY = 7, 41
 SCALE = 2.0**-12  # a training step scales its sum of losses
@@ -57,3 +57,26 @@ def test_without_a_gradient_to_come_nothing_is_made_for_it():
     assert not loss.requires_grad
     torch.testing.assert_close(nll, F.cross_entropy(logits.detach(), labels, reduction="none"))
     assert not _chunk_loss(logits, labels, 0.0)[1].requires_grad
+
+
+@pytest.mark.parametrize("items", [None, 20, torch.tensor(20)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_positions_without_a_label_add_nothing_to_the_loss_of_logits(dtype, items):
+    logits, labels = logits_and_labels(dtype)
+    labels[[1, 4]] = -100
+    loss = cross_entropy(logits[None], labels[None], items)
+    loss.backward()
+    wide = logits.detach().double().requires_grad_()
+    expected = F.cross_entropy(wide, labels, reduction="sum") / (ROWS - 2 if items is None else items)
+    expected.backward()
+    torch.testing.assert_close(loss.detach().double(), expected.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(logits.grad, wide.grad.to(dtype), rtol=2**-7, atol=1e-7)
+    assert not logits.grad[[1, 4]].any()
+
+
+def test_the_loss_of_logits_keeps_their_gradient_in_their_own_precision_and_no_more():
+    logits, labels = logits_and_labels(torch.bfloat16)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append((x.shape, x.dtype)) or x, lambda x: x):
+        cross_entropy(logits[None], labels[None])
+    assert [found for found in kept if found[0].numel() >= ROWS * VOCABULARY] == [(logits.shape, torch.bfloat16)]

@@ -101,8 +101,9 @@ def test_checkpoints_move_both_ways(pair, batch, tmp_path):
 
 def test_training_loss_equals_forward_and_its_gradients(pair, batch):
     ours, _ = pair
-    loss, nll, count = ours.training_loss(**batch)
+    loss, nll, count = found = ours.training_loss(**batch)
     expected = ours(**batch).loss
+    torch.testing.assert_close(found.mean, expected)
     assert count == 16
     torch.testing.assert_close(loss / count, expected)
     torch.testing.assert_close(nll / count, expected.detach())

@@ -13,7 +13,6 @@ from enum import StrEnum
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
@@ -25,11 +24,11 @@ CHUNK = 4096  # label positions whose logits exist at one time: 4096 x 50257 x 4
 def cross_entropy(logits_BTV: Tensor, labels_BT: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
     """Mean over label positions, or sum over ``num_items_in_batch`` where the caller spans several batches."""
     logits_NV = logits_BTV.reshape(-1, logits_BTV.shape[-1])
-    logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
     labels_N = labels_BT.reshape(-1)
-    if num_items_in_batch is None:
-        return F.cross_entropy(logits_NV, labels_N, ignore_index=IGNORED)
-    return F.cross_entropy(logits_NV, labels_N, ignore_index=IGNORED, reduction="sum") / num_items_in_batch
+    is_label_N = labels_N != IGNORED
+    loss: Tensor
+    loss, _ = _SummedLoss.apply(logits_NV, labels_N.where(is_label_N, 0), 0.0, is_label_N)
+    return loss / (is_label_N.sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 class Head(StrEnum):
@@ -127,18 +126,19 @@ class _SummedLoss(torch.autograd.Function):
     """Cross-entropy whose gradient is made on the way: what autograd would do in a dozen passes over N x V is four.
 
     softmax minus the labels is kept in the logits' own precision; but for float16, where the small ones would vanish
-    before the loss scale reaches them.
+    before the loss scale reaches them. Rows outside ``is_label_N`` (None: all are inside) add nothing to the loss.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits_NV: Tensor, labels_N: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, logits_NV: Tensor, labels_N: Tensor, smoothing: float, is_label_N: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(logits_NV.dtype, torch.float32)
         scores_NV = torch.log_softmax(logits_NV, dim=-1, dtype=wide)
         labels_N1 = labels_N[:, None]
         nll_N = -scores_NV.gather(-1, labels_N1)[:, 0]
-        loss = nll_N.sum()
-        if smoothing:
-            loss = (1 - smoothing) * loss - smoothing * scores_NV.mean(dim=-1).sum()
+        loss_N = (1 - smoothing) * nll_N - smoothing * scores_NV.mean(dim=-1) if smoothing else nll_N
+        loss = (loss_N if is_label_N is None else loss_N.where(is_label_N, 0)).sum()
         ctx.mark_non_differentiable(nll_N)
         if ctx.needs_input_grad[0]:
             grad_NV = scores_NV.exp_()
@@ -146,11 +146,12 @@ class _SummedLoss(torch.autograd.Function):
                 grad_NV.sub_(smoothing / grad_NV.shape[-1])
             grad_NV.scatter_add_(-1, labels_N1, grad_NV.new_full(labels_N1.shape, smoothing - 1))
             ctx.dtype = logits_NV.dtype
-            ctx.save_for_backward(grad_NV if ctx.dtype == torch.float16 else grad_NV.to(ctx.dtype))
+            grad_NV = grad_NV if ctx.dtype == torch.float16 else grad_NV.to(ctx.dtype)
+            ctx.save_for_backward(grad_NV if is_label_N is None else grad_NV.masked_fill_(~is_label_N[:, None], 0))
         return loss, nll_N
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, _: Any) -> Any:
         (grad_NV,) = ctx.saved_tensors
-        return (grad_NV * grad_loss).to(ctx.dtype), None, None
+        return (grad_NV * grad_loss).to(ctx.dtype), None, None, None

@@ -119,6 +119,7 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
         if self._needs_projection:
             self.enc_to_dec_proj = nn.Linear(states_width(config.encoder), config.decoder.hidden_size, dtype=dtype)
         self._head: Head | None = None
+        self._drops_lean = False
         self._call = CallState()
         if config.graft is not None:
             drop_own_cross_attention(decoder)

@@ -1,0 +1,111 @@
+"""A training step in a loop of one's own, BERT-base x GPT-2, against transformers' own class: seconds and peak memory.
+
+    python benchmarks/plain_loop.py
+    python benchmarks/plain_loop.py --dtype float32 --dropout 0
+
+Random weights, 4 rows of 256 source and 64 target tokens; forward and backward without an optimizer. ``forward`` is
+``model(..., labels=labels).loss``, ``training_loss`` is ``model.training_loss(...).mean``. The seconds are measured in
+turn in one process (medians, and the processor's own, which other work on the machine touches less); each peak is the
+resident size of a process of its own. ``--keep-freed-memory`` calls ``warmstart.keep_freed_memory()`` first, for all.
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import BertConfig, GPT2Config
+
+import warmstart
+
+SOURCE, TARGET, END = 256, 64, 50256
+WAYS = ("transformers", "forward", "training_loss")
+
+
+def build(way: str, chosen: argparse.Namespace) -> Any:
+    """The pair of one library, in training mode."""
+    library: Any = transformers if way == "transformers" else warmstart
+    dropout = chosen.dropout
+    encoder = BertConfig(
+        num_hidden_layers=chosen.layers, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
+    )
+    decoder = GPT2Config(
+        n_layer=chosen.layers,
+        add_cross_attention=True,
+        is_decoder=True,
+        resid_pdrop=dropout,
+        embd_pdrop=dropout,
+        attn_pdrop=dropout,
+    )
+    ids = {"decoder_start_token_id": END, "eos_token_id": END, "pad_token_id": END}
+    torch.manual_seed(0)
+    config = library.EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder, **ids)
+    return library.EncoderDecoderModel(config).train()
+
+
+def step(way: str, model: Any, batch: dict[str, Tensor], dtype: str) -> tuple[float, float]:
+    """Seconds of a forward and backward pass, and the processor's seconds."""
+    began, worked = time.perf_counter(), time.process_time()
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+        loss = model.training_loss(**batch).mean if way == "training_loss" else model(**batch).loss
+    loss.backward()
+    taken = time.perf_counter() - began, time.process_time() - worked
+    model.zero_grad()
+    return taken
+
+
+def main() -> None:
+    """Print for each way its seconds, the processor's seconds, its peak, and the ratios to transformers'."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=4)
+    parser.add_argument("--layers", type=int, default=12, help="of each submodel")
+    parser.add_argument("--dtype", default="bfloat16", help="bfloat16 (autocast) or float32")
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--keep-freed-memory", action="store_true")
+    parser.add_argument("--only", choices=WAYS, help="two steps of one way, and its peak in bytes")
+    chosen = parser.parse_args()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    torch.set_num_threads(chosen.threads)
+    if chosen.keep_freed_memory:
+        warmstart.keep_freed_memory()
+    generator = torch.Generator().manual_seed(1)
+    source = torch.randint(1000, 30000, (chosen.rows, SOURCE), generator=generator)
+    labels = torch.randint(1000, 50000, (chosen.rows, TARGET), generator=generator)
+    batch = {"input_ids": source, "attention_mask": torch.ones_like(source), "labels": labels}
+    if chosen.only:
+        model = build(chosen.only, chosen)
+        for _ in range(2):
+            step(chosen.only, model, batch, chosen.dtype)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        return
+    # Before any model is here: Linux counts what a parent held when it started a process into that one's peak.
+    command = [sys.executable, *sys.argv, "--only"]
+    peaks = {way: int(subprocess.run([*command, way], check=True, capture_output=True).stdout) for way in WAYS}
+    models = {way: build(way, chosen) for way in WAYS}
+    taken: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+    for repeat in range(chosen.repeats + 1):
+        for way, model in models.items():
+            seconds = step(way, model, batch, chosen.dtype)
+            if repeat:  # the first is a warm-up
+                taken[way].append(seconds)
+    medians = {way: [statistics.median(column) for column in zip(*taken[way], strict=True)] for way in WAYS}
+    print(f"{chosen.rows} rows of {SOURCE} and {TARGET} tokens, {chosen.dtype}, dropout {chosen.dropout:g}:")
+    for way, (seconds, processor) in medians.items():
+        ratios = [value / peer for value, peer in zip((seconds, processor), medians["transformers"], strict=True)]
+        print(
+            f"{way:13} {seconds:6.2f} s ({ratios[0]:.2f})  processor {processor:6.2f} s ({ratios[1]:.2f})  "
+            f"peak {peaks[way] / 1e9:.2f} GB ({peaks[way] / peaks['transformers']:.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
