@@ -48,7 +48,7 @@ def test_log_records_and_their_tracebacks_are_escaped_whatever_the_handler(escap
         except KeyError:
             log.exception("then")
         logging.getLogger("transformers.x").addHandler(handler)
-        logging.getLogger("transformers.x").warning("\x1b[31mkey\x1b[0m \x1b]0;x\x07")
+        logging.getLogger("transformers.x").error("\x1b[31mkey\x1b[0m \x1b]0;x\x07")
     finally:
         log.removeHandler(handler)
         logging.getLogger("transformers.x").removeHandler(handler)
