@@ -8,7 +8,7 @@ from warmstart.app.errors import explain
 
 WRONG = {
     **dict.fromkeys(("optim.encoder_rate", "optim.new_rate", "optim.gate_rate"), ("-1e-5", "nan", "50", "inf")),
-    "optim.weight_decay": ("-0.1", "nan", "1e308"),
+    "optim.weight_decay": ("-0.1", "nan"),
     "optim.warmup_fraction": ("1.5", "-0.1"),
     "optim.warmup_steps": ("-1",),
     "optim.betas": ("[0.9]", "[0.9,1.0]", "[-0.1,0.9]"),

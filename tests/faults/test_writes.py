@@ -195,7 +195,7 @@ def test_what_only_tells_of_a_run_does_not_end_it(what, run_py, whole, tmp_path)
     else:
         status, said, _ = run_py((*FIT, "logger=wandb"), tmp_path, kill_wandb=True)
         hit = "W&B's process was killed" in said
-        assert "the run goes on" in said
+        assert "The run continues" in said
     assert hit
     assert status == 0, said[-3000:]
     assert "Traceback" not in said, said[-3000:]

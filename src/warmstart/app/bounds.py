@@ -16,7 +16,7 @@ _AT_LEAST: dict[str, float] = {
     **dict.fromkeys(("trainer.validations_per_epoch", "trainer.log_every", "trainer.keep_last"), 1),
     **dict.fromkeys(("trainer.save_every", "trainer.patience"), 1),
     **dict.fromkeys(("trainer.clip_norm", "trainer.skip_limit", "trainer.validation_samples", "logger.samples"), 0),
-    **dict.fromkeys(("optim.warmup_steps", "data.batch.workers"), 0),
+    **dict.fromkeys(("optim.weight_decay", "optim.warmup_steps", "data.batch.workers"), 0),
     **dict.fromkeys(("data.batch.max_tokens", "data.batch.size", "data.batch.bucket"), 1),
     **dict.fromkeys(("data.evaluation_max_tokens", "data.processes"), 1),
     **dict.fromkeys(("data.limit_train", "data.limit_validation", "data.limit_test"), 1),
@@ -30,7 +30,6 @@ _AT_LEAST: dict[str, float] = {
 _FROM_TO: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("optim.encoder_rate", "optim.decoder_rate", "optim.new_rate", "optim.gate_rate"), (0, 1)),
     "optim.warmup_fraction": (0, 1),
-    "optim.weight_decay": (0, 100),  # times a rate of 0.01, a step takes a weight to zero
     "generation.temperature": (1e-4, 1e4),  # scores divided by less leave float32, by more they are all the same
     "generation.length_penalty": (-10, 10),  # a length to the power of more leaves float32
     "seed": (0, 2**32 - 1),

@@ -125,6 +125,8 @@ def _study(sweeper: Any, folder: Path, space: Space, *, has_flock: bool) -> optu
             load_if_exists=True,
         )
     except Exception as error:  # SQLAlchemy's, each driver's and Python's have no common parent
+        if "database or disk is full" in str(error) or "disk I/O error" in str(error):
+            raise  # it has a message of its own, and no other name= helps
         raise UserError(_cannot_store(sweeper.storage, folder, error)) from error
     said = {key: str(distribution) for key, distribution in sorted(space.items())}
     said["trainer.monitor"] = str(sweeper.config.trainer.monitor)
