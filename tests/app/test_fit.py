@@ -57,7 +57,7 @@ def test_the_same_command_goes_on_with_what_it_began_from_another_run(settings_o
         fit.run(settings_of("debug=tiny", "trainer.max_steps=4", "trainer.max_epochs=9"), run)
     with caplog.at_level("INFO"):
         fit.run(command, run)
-    assert f"Going on from {run}" in caplog.text
+    assert f"Resuming from {run}" in caplog.text
     assert read_result(run)["status"] == "complete"
 
 
@@ -124,10 +124,10 @@ def test_a_checkpoint_after_which_nothing_is_left_to_train_is_refused(settings_o
     [
         (
             "empty",
-            "ckpt={0} was asked for, but {0} holds no checkpoints/last.ckpt. Name a run directory or a .ckpt file",
+            "ckpt={0} was requested, but {0} holds no checkpoints/last.ckpt. Name a run directory or a .ckpt file",
         ),
-        ("absent", "ckpt={0} was asked for, but {0} is not there. Name a run directory or a .ckpt file"),
-        ("last", "ckpt=last was asked for, but .*run is not there. Set name= to the run to resume"),
+        ("absent", "ckpt={0} was requested, but {0} is not there. Name a run directory or a .ckpt file"),
+        ("last", "ckpt=last was requested, but .*run is not there. Set name= to the run to resume"),
     ],
 )
 def test_a_checkpoint_that_is_not_there_is_said_with_what_to_name(ckpt, said, settings_of, tmp_path):

@@ -112,7 +112,7 @@ def _outcome(process: Any, pipe: Connection, words: Sequence[str]) -> JobReturn:
         status = process.exitcode
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         how += " (as the system does where memory runs out)" if status == -signal.SIGKILL else ""
-        reason = f"Its process {how}. The same command goes on with it."
+        reason = f"Its process {how}. The same command resumes it."
         _log.error("A job died (%s): %s", " ".join(filter_overrides(words)), reason)
         return failed_job(words, reason)
     process.join()

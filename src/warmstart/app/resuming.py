@@ -70,7 +70,7 @@ def checkpoint_to_resume(settings: Config, run_dir: Path, digest: str) -> str | 
         return saved if saved is None else str(saved)
     this_command = settings.ckpt is None or mark != digest
     if this_command and held == mark and (path := newest_sound(folder)) is not None:
-        _log.info("Going on from %s; ckpt=new begins anew.", path)
+        _log.info("Resuming from %s; ckpt=new starts over.", path)
         return str(path)
     if settings.ckpt is None:
         if held not in (None, mark) and newest_sound(folder) is not None:
@@ -86,7 +86,7 @@ def checkpoint_to_resume(settings: Config, run_dir: Path, digest: str) -> str | 
     if found is None or not found.is_file():
         missing = f"{given} holds no checkpoints/last.ckpt" if given.is_dir() else f"{given} is not there"
         way_on = "Set name= to the run to resume" if settings.ckpt == "last" else "Name a run directory or a .ckpt file"
-        raise UserError(f"ckpt={settings.ckpt} was asked for, but {missing}. {way_on}.")
+        raise UserError(f"ckpt={settings.ckpt} was requested, but {missing}. {way_on}.")
     return str(found)
 
 

@@ -92,7 +92,7 @@ def newest_sound(folder: Path) -> Path | None:
             continue
         if is_sound(path):
             if damaged:
-                _log.warning("Damaged: %s. Going on from %s.", ", ".join(map(str, damaged)), path)
+                _log.warning("Damaged: %s. Resuming from %s.", ", ".join(map(str, damaged)), path)
             return path
         damaged.append(path)
     if damaged:
