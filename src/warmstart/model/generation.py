@@ -73,7 +73,7 @@ class PairGeneration(GenerationMixin):
     _special_id: Any
     _call: CallState
 
-    def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+    def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **kwargs: Any) -> Any:
         """transformers' ``generate`` with ids from ``config`` and the source's padding from the encoder's side."""
         refuse_options_in_config(self.config, generation_config)
         sync_special_ids(self.config, self.generation_config)
@@ -100,7 +100,7 @@ class PairGeneration(GenerationMixin):
             by = "flex_attention" if flex else f"cache_implementation={chosen}"
             _log.info("%s takes a row for each beam: the source's keys and values too.", by)
         with self._call.during(shares_source=shares_source), self._made_fast():
-            return super().generate(inputs, generation_config=generation_config, **kwargs)  # type: ignore[misc]
+            return super().generate(inputs, generation_config=generation_config, **kwargs)
 
     @contextmanager
     def _made_fast(self) -> Iterator[None]:
