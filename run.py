@@ -6,7 +6,7 @@ python run.py task=check encoder=minilm decoder=minilm data=news
 python run.py task=summarize ckpt=runs/demo input=article.txt
 """
 
-from warmstart.app.cli import main
+from warmstart.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warmstart.model.attention import attention_with_dropout
-from warmstart.training.allocator import keep_freed_memory
+from warmstart.cpu.allocator import keep_freed_memory
+from warmstart.cpu.attention import attention_with_dropout
 
 LENGTHS = {"encoder": (512, 512), "cross": (128, 512), "decoder": (128, 128)}
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -26,7 +26,7 @@ import transformers
 from transformers import BertConfig, GPT2Config
 
 import warmstart
-from warmstart.training.allocator import keep_freed_memory
+from warmstart.cpu.allocator import keep_freed_memory
 
 SOURCE_TOKENS, NEW_TOKENS, BEAMS = 512, 64, 4
 THEIRS, OURS = "transformers", "warmstart"

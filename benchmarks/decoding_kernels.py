@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warmstart.model.attention import attention_probabilities
-from warmstart.model.cpu_kernels import CpuKernels, build_cpu_kernels, cpu_kernels
-from warmstart.training.allocator import keep_freed_memory
+from warmstart.cpu.allocator import keep_freed_memory
+from warmstart.cpu.attention import attention_probabilities
+from warmstart.cpu.build import CpuKernels, build_cpu_kernels, cpu_kernels
 
 LAYERS, REPEATS = 12, 9
 ATTENTION = (("cross", 1, 4, 512), ("self", 4, 1, 32))  # rows to a source, queries and keys, of 4 beams

@@ -41,9 +41,9 @@ def fit(folder: Path) -> None:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from warmstart.app import fit
-    from warmstart.app.cli import config_dir
-    from warmstart.app.schema import register, to_settings
+    from warmstart.cli.main import config_dir
+    from warmstart.config.schema import register, to_settings
+    from warmstart.tasks import fit
 
     own, done = [0], threading.Event()
 

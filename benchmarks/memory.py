@@ -19,7 +19,7 @@ import transformers
 from transformers import BertConfig, GPT2Config
 
 import warmstart
-from warmstart.model.attention import use_lean_dropout
+from warmstart.cpu.attention import use_lean_dropout
 
 SOURCE, TARGET, END = 512, 128, 50256
 LIBRARIES: dict[str, Any] = {"transformers": transformers, "warmstart": warmstart}

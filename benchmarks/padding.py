@@ -11,7 +11,7 @@ import numpy as np
 from training import BUDGET, news
 
 from warmstart.data.batching import Batches, TokenBudgetBatchSampler, pack, padded_tokens
-from warmstart.data.parts import WORTH, parts_of
+from warmstart.data.target_buckets import WORTH, parts_of
 
 
 def in_bands(source: list[int], target: list[int], batches: int) -> Batches:

@@ -23,12 +23,12 @@ from transformers import BertConfig, GPT2Config
 from transformers.modeling_outputs import BaseModelOutput
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.model.attention import use_lean_dropout
+from warmstart.cpu.allocator import keep_freed_memory
+from warmstart.cpu.attention import use_lean_dropout
+from warmstart.cpu.build import CpuKernels, build_cpu_kernels
 from warmstart.model.compiling import compile_layers
-from warmstart.model.cpu_kernels import CpuKernels, build_cpu_kernels
-from warmstart.model.flops import training_flops
-from warmstart.training.allocator import keep_freed_memory
-from warmstart.training.matrix_peak import matrix_peak
+from warmstart.profiling.flops import training_flops
+from warmstart.profiling.matrix_peak import matrix_peak
 
 SOURCE, TARGET, NEW, END = 512, 128, 64, 50256
 

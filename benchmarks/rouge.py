@@ -14,7 +14,7 @@ import time
 import numpy as np
 from rouge_score import rouge_scorer
 
-from warmstart.evaluation.intervals import bootstrap_intervals
+from warmstart.evaluation.bootstrap import bootstrap_intervals
 from warmstart.evaluation.rouge import KINDS, rouge_scores
 
 

@@ -23,9 +23,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, GPT2Config, PreTrainedConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.app.memory import fit_memory, generation_memory
-from warmstart.model.attention import use_lean_dropout
-from warmstart.model.flops import training_flops
+from warmstart.cpu.attention import use_lean_dropout
+from warmstart.profiling.flops import training_flops
+from warmstart.profiling.memory import fit_memory, generation_memory
 
 IDS = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 TINY = {"vocab_size": 1000, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -22,16 +22,16 @@ import lightning as L
 import torch
 import transformers
 
-from warmstart.app.cost import training_flops
+from warmstart.config.data import BatchSettings, DataKind, DataSettings
+from warmstart.config.model import BridgeSettings, HalfSettings
+from warmstart.config.training import OptimSettings
+from warmstart.cpu.allocator import keep_freed_memory
 from warmstart.data.datamodule import SummarizationDataModule
-from warmstart.data.settings import BatchSettings, DataKind, DataSettings
-from warmstart.data.sources import load_source
-from warmstart.data.tokenizers import TokenizerPair, load_tokenizer
+from warmstart.data.sources.base import load_source
+from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
 from warmstart.model.halves import build_model
-from warmstart.model.settings import BridgeSettings, HalfSettings
-from warmstart.training.allocator import keep_freed_memory
+from warmstart.profiling.cost import training_flops
 from warmstart.training.module import SummarizationModule
-from warmstart.training.settings import OptimSettings
 
 SOURCE, TARGET, ROWS = 512, 128, 8
 BUDGET = ROWS * (SOURCE + 32)

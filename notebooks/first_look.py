@@ -24,14 +24,14 @@ import transformers
 from transformers import AutoTokenizer
 
 from warmstart import EncoderDecoderModel
+from warmstart.config.data import DataKind, DataSettings
+from warmstart.config.model import BridgeSettings, CrossAttentionInit, HalfSettings
+from warmstart.config.training import OptimSettings
 from warmstart.data.collate import Collator
-from warmstart.data.settings import DataKind, DataSettings
-from warmstart.data.sources import load_source
-from warmstart.data.tokenizers import load_pair
+from warmstart.data.sources.base import load_source
+from warmstart.data.tokenization.pair import load_pair
 from warmstart.model.halves import build_model, parameter_counts
-from warmstart.model.settings import BridgeSettings, CrossAttentionInit, HalfSettings
 from warmstart.training.optimizer import build_optimizer
-from warmstart.training.settings import OptimSettings
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()

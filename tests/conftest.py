@@ -8,14 +8,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import random
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from warmstart.app.cli import config_dir
-from warmstart.app.schema import Config, register, to_settings
+from warmstart.cli.main import config_dir
+from warmstart.config.schema import Config, register, to_settings
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +56,22 @@ def settings_of(tmp_path):
             return to_settings(compose("config", overrides=[*overrides, f"data.cache_dir={tmp_path / 'cache'}"]))
 
     return make
+
+
+@pytest.fixture
+def run_py():
+    """``run_py("task=check", ..., cwd=folder)``: run.py as a person starts it, finished, with its output."""
+
+    def run(*words: str, cwd: Path) -> subprocess.CompletedProcess:
+        command = [sys.executable, ROOT / "run.py", *words]
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def built_kernels():
+    """The kernels of this machine's CPU, built once."""
+    from warmstart.cpu.build import build_cpu_kernels
+
+    build_cpu_kernels()

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.multiprocessing
 
+from warmstart.collectives import failing_together, of_all_ranks, rank_and_world_size
 from warmstart.errors import UserError
-from warmstart.ranks import failing_together, of_all_ranks, rank_and_world_size
 
 
 def one_rank(rank: int, folder: Path) -> None:

@@ -17,12 +17,12 @@ from types import SimpleNamespace
 import optuna
 import pytest
 
-from warmstart.app import run_lock
-from warmstart.app.search import _study
-from warmstart.data.build_once import build_once
+from warmstart.data.tokenization.build_once import build_once
 from warmstart.errors import UserError
-from warmstart.evaluation.kept_summaries import KeptSummaries
+from warmstart.evaluation.resumable import KeptSummaries
 from warmstart.locks import Holder, Lock, locked, this_process
+from warmstart.runs import lock as run_lock
+from warmstart.sweeps.search import _study
 
 NO_FLOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 WITHOUT = """

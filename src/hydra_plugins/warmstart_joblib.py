@@ -1,4 +1,4 @@
-"""What runs the jobs of ``hydra/launcher=joblib``: warmstart/app/on_processes.py, with the config of joblib's launcher.
+"""What runs the jobs of ``hydra/launcher=joblib``: warmstart/sweeps/processes.py, with the config of joblib's launcher.
 
 Hydra imports this file at every start, so that it imports nothing heavy.
 """
@@ -40,6 +40,6 @@ class ProcessLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run jobs, the first of which has the number ``initial_job_idx``, to their ends."""
-        from warmstart.app.on_processes import launch
+        from warmstart.sweeps.processes import launch
 
         return launch(self, job_overrides, initial_job_idx)

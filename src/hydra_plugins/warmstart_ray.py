@@ -1,4 +1,4 @@
-"""Hydra's launcher ``hydra/launcher=ray``: where Hydra looks for plugins. What it does is in warmstart/app/on_ray.py.
+"""Hydra's launcher ``hydra/launcher=ray``: where Hydra looks for plugins. What it does is in warmstart/sweeps/ray.py.
 
 Hydra imports this file at every start, so that it imports nothing heavy.
 """
@@ -49,6 +49,6 @@ class RayLauncher(Launcher):
         """
         if find_spec("ray") is None:
             raise UserError("hydra/launcher=ray needs Ray. Install warmstart[ray].")
-        from warmstart.app.on_ray import launch
+        from warmstart.sweeps.ray import launch
 
         return launch(self, job_overrides, initial_job_idx)

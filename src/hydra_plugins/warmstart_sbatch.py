@@ -48,7 +48,7 @@ class SbatchLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Print the script; there is nothing that a job returned."""
-        from warmstart.app.sbatch import print_array, print_submitit
+        from warmstart.sweeps.sbatch import print_array, print_submitit
 
         load = self.hydra_context.config_loader.load_sweep_config
         configs = [load(self.config, list(words)) for words in job_overrides]

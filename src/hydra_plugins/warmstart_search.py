@@ -1,4 +1,5 @@
-"""Hydra's sweeper ``hydra/sweeper=search``: where Hydra looks for plugins. What it does is in warmstart/app/search.py.
+"""Hydra's sweeper ``hydra/sweeper=search``: the plugin of
+warmstart/sweeps/search.py.
 
 Hydra imports this file at every start, so that it imports nothing heavy.
 """
@@ -64,7 +65,7 @@ class SearchSweeper(Sweeper):
         """
         if find_spec("optuna") is None:
             raise UserError("hydra/sweeper=search needs Optuna. Install warmstart[search].")
-        from warmstart.app.search import search
+        from warmstart.sweeps.search import search
 
         return search(self, arguments)
 

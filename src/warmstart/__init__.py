@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from warmstart.releases import warn_of_untried
 
 if TYPE_CHECKING:
+    from warmstart.cpu.allocator import keep_freed_memory
+    from warmstart.cpu.build import build_cpu_kernels
     from warmstart.model.auto_classes import use_in_auto_classes
-    from warmstart.model.config import EncoderDecoderConfig
-    from warmstart.model.cpu_kernels import build_cpu_kernels
+    from warmstart.model.configuration import EncoderDecoderConfig
     from warmstart.model.modeling import EncoderDecoderModel
-    from warmstart.training.allocator import keep_freed_memory
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 _HOME = {
-    "EncoderDecoderConfig": "warmstart.model.config",
+    "EncoderDecoderConfig": "warmstart.model.configuration",
     "EncoderDecoderModel": "warmstart.model.modeling",
-    "build_cpu_kernels": "warmstart.model.cpu_kernels",
-    "keep_freed_memory": "warmstart.training.allocator",
+    "build_cpu_kernels": "warmstart.cpu.build",
+    "keep_freed_memory": "warmstart.cpu.allocator",
     "use_in_auto_classes": "warmstart.model.auto_classes",
 }
 

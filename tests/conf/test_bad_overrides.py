@@ -7,11 +7,11 @@ from hydra import compose, initialize_config_dir
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from warmstart.app.check import faults
-from warmstart.app.cli import config_dir
-from warmstart.app.errors import explain
-from warmstart.app.hydra_files import explain_composition
-from warmstart.app.schema import Config, plain, register, to_settings
+from warmstart.cli.hydra_files import explain_composition
+from warmstart.cli.main import config_dir
+from warmstart.config.schema import Config, plain, register, to_settings
+from warmstart.runs.explain import explain
+from warmstart.tasks.check import faults
 
 # A longer run, for a maintainer: FUZZ_EXAMPLES=2000 python -m pytest tests/conf/test_bad_overrides.py
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from warmstart.app.check import faults
-from warmstart.app.cli import config_dir
-from warmstart.app.schema import GROUPS
+from warmstart.cli.main import config_dir
+from warmstart.config.schema import GROUPS
 from warmstart.errors import UserError
 from warmstart.model.halves import build_model, parameter_counts
+from warmstart.tasks.check import faults
 
 CONF = Path(config_dir())
 OF_MANY = ("experiment", "sweep", "debug")  # folders whose choices set keys of many groups
@@ -44,7 +44,7 @@ def test_every_half_is_sound_without_a_download(half, settings_of):
 def test_composing_any_pair_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['run.py', 'encoder=roberta', 'decoder=bert', '--cfg', 'job']\n"
-        "from warmstart.app.cli import main\n"
+        "from warmstart.cli.main import main\n"
         "main()\n"
         "heavy = {'torch', 'transformers', 'lightning', 'datasets', 'wandb'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

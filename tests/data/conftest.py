@@ -4,9 +4,9 @@ import functools
 
 import pytest
 
-from warmstart.data.tokenizers import TokenizerPair
-from warmstart.data.trained_tokenizer import Family, train_tokenizer
-from warmstart.data.written import read_written
+from warmstart.data.sources.synthetic import read_written
+from warmstart.data.tokenization.pair import TokenizerPair
+from warmstart.data.tokenization.train import Family, train_tokenizer
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from warmstart.data import bad_rows, json_rows, tables
-from warmstart.data import parquet as parquet_reader
+from warmstart.config.data import DataKind, DataSettings, OnBadRow
 from warmstart.data.datamodule import SummarizationDataModule
-from warmstart.data.news import read_news
-from warmstart.data.settings import DataKind, DataSettings, OnBadRow
-from warmstart.data.sources import SPLITS, load_source
-from warmstart.data.tables import SUFFIXES
+from warmstart.data.sources import bad_rows, json_rows, tables
+from warmstart.data.sources import parquet as parquet_reader
+from warmstart.data.sources.base import SPLITS, load_source
+from warmstart.data.sources.news import read_news
+from warmstart.data.sources.tables import SUFFIXES
 from warmstart.errors import UserError
 
 GOOD = [{"id": f"k{i}", "document": f"document {i}", "summary": f"summary {i}"} for i in range(6)]

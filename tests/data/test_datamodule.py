@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from warmstart.config.data import BatchSettings, DataKind, DataSettings
 from warmstart.data.datamodule import SummarizationDataModule
-from warmstart.data.settings import BatchSettings, DataKind, DataSettings
 from warmstart.errors import UserError
 
 

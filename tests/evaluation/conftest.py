@@ -2,8 +2,8 @@
 
 import pytest
 
-from warmstart.data.settings import DataKind, DataSettings
-from warmstart.data.sources import load_source
+from warmstart.config.data import DataKind, DataSettings
+from warmstart.data.sources.base import load_source
 
 
 @pytest.fixture(scope="session")

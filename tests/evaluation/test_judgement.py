@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from warmstart.config.evaluation import EvaluationSettings
 from warmstart.errors import UserError
 from warmstart.evaluation.baselines import lead
+from warmstart.evaluation.judgement import judge, novel_bigram_fraction
 from warmstart.evaluation.rouge import KINDS, rouge_scores
-from warmstart.evaluation.scores import judge, novel_bigram_fraction
-from warmstart.evaluation.settings import EvaluationSettings
-from warmstart.evaluation.table import score_table, statements, verdict
+from warmstart.evaluation.score_table import score_table, statements, verdict
 
 SETTINGS = EvaluationSettings(bootstrap_samples=200)
 

@@ -6,10 +6,10 @@ import torch
 from transformers import BertConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.config.data import DataKind, DataSettings
 from warmstart.data.datamodule import SummarizationDataModule
-from warmstart.data.settings import DataKind, DataSettings
-from warmstart.data.tokenizers import TokenizerPair
-from warmstart.data.trained_tokenizer import Family, train_tokenizer
+from warmstart.data.tokenization.pair import TokenizerPair
+from warmstart.data.tokenization.train import Family, train_tokenizer
 from warmstart.evaluation.controls import derangement
 from warmstart.evaluation.likelihood import in_order, likelihoods
 

@@ -5,8 +5,8 @@ import torch
 from transformers import BertConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.evaluation.generation import generation_kwargs, summarize_batches
-from warmstart.evaluation.settings import GenerationSettings
+from warmstart.config.evaluation import GenerationSettings
+from warmstart.evaluation.summarize import generation_kwargs, summarize_batches
 
 GREEDY = GenerationSettings(num_beams=1, max_new_tokens=5)
 

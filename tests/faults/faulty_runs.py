@@ -16,10 +16,11 @@ import lightning  # noqa: F401
 import torch
 import transformers  # noqa: F401
 
-from warmstart.app import evaluate, export, fit, search, summarize  # noqa: F401
-from warmstart.app.cli import main
-from warmstart.training.loss_watch import LossWatch
+from warmstart.cli.main import main
+from warmstart.sweeps import search  # noqa: F401
+from warmstart.tasks import evaluate, export, fit, summarize  # noqa: F401
 from warmstart.training.module import SummarizationModule
+from warmstart.training.nonfinite import LossWatch
 
 
 def make_infinite(step):

@@ -6,7 +6,7 @@ SIGNAL=9 SECONDS=0.7 python killed_fit.py debug=tiny name=run
 import os
 import threading
 
-from warmstart.app.cli import main
+from warmstart.cli.main import main
 from warmstart.training.module import SummarizationModule
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from warmstart.training.checkpoint_io import is_sound
+from warmstart.runs.checkpoint_io import is_sound
 
 pytestmark = pytest.mark.slow
 KILLED = Path(__file__).with_name("killed_fit.py")

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from tiny_gguf import write_tiny_gguf
 
-from warmstart.training.checkpoint_io import is_sound
+from warmstart.runs.checkpoint_io import is_sound
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("cc") or shutil.which("gcc")

@@ -17,9 +17,9 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["warmstart.data", "json", "csv"]):
-    from warmstart.data.settings import DataKind, DataSettings, OnBadRow
-    from warmstart.data.sources import SPLITS, load_source
-    from warmstart.data.tables import SUFFIXES
+    from warmstart.config.data import DataKind, DataSettings, OnBadRow
+    from warmstart.data.sources.base import SPLITS, load_source
+    from warmstart.data.sources.tables import SUFFIXES
     from warmstart.errors import UserError
 
 HEAD = {

@@ -6,7 +6,7 @@ from test_grafting import build
 from tiny import OURS, decoder_half, gap, half, source, target
 from torch._dynamo.utils import counters
 
-from warmstart.model.attention import use_lean_dropout
+from warmstart.cpu.attention import use_lean_dropout
 from warmstart.model.compiling import compile_layers
 
 SHAPES = [(3, 9, 6), (4, 12, 8), (2, 20, 5)]

@@ -10,9 +10,7 @@ from transformers import AutoConfig, BartConfig, BertConfig, DistilBertConfig, G
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.compatibility.tiny_configs import tiny_config
-from warmstart.errors import UserError
-from warmstart.model.halves import build_model, half_config, maximum_positions, parameter_counts, resolve_path
-from warmstart.model.settings import (
+from warmstart.config.model import (
     Attention,
     BridgeSettings,
     CrossAttentionInit,
@@ -22,6 +20,8 @@ from warmstart.model.settings import (
     Share,
     Weights,
 )
+from warmstart.errors import UserError
+from warmstart.model.halves import build_model, half_config, maximum_positions, parameter_counts, resolve_path
 
 SIZE = {
     "vocab_size": 50,

@@ -11,10 +11,10 @@ from transformers import BertModel, GPT2LMHeadModel
 
 from warmstart import EncoderDecoderModel
 from warmstart.compatibility.tiny_configs import decoder_types, encoder_types
+from warmstart.config.model import HalfSettings
 from warmstart.errors import UserError
 from warmstart.model.halves import half_config
 from warmstart.model.pretrained import check_trainable
-from warmstart.model.settings import HalfSettings
 
 QUANTIZED = {
     "gptq": {"quant_method": "gptq", "bits": 4},

@@ -12,7 +12,7 @@ from tiny import IDS, decoder_half, half, source, target
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.model.shared_change import is_inside, shared_change
+from warmstart.shared_change import is_inside, shared_change
 
 SEARCHES = [
     {"num_beams": 4, "max_new_tokens": 10},

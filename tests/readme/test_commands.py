@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from warmstart.app.check import faults
-from warmstart.app.cli import as_report
+from warmstart.cli.main import as_report
+from warmstart.tasks.check import faults
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

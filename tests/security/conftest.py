@@ -4,9 +4,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from warmstart.app import fit
-from warmstart.app.cli import config_dir
-from warmstart.app.schema import register, to_settings
+from warmstart.cli.main import config_dir
+from warmstart.config.schema import register, to_settings
+from warmstart.tasks import fit
 
 
 @pytest.fixture(scope="session")

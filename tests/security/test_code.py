@@ -12,10 +12,10 @@ import torch
 from transformers import BertConfig, BertModel
 
 from warmstart import EncoderDecoderModel
-from warmstart.app.loading import load_trained
+from warmstart.config.model import HalfSettings
 from warmstart.errors import UserError
 from warmstart.model.halves import half_config
-from warmstart.model.settings import HalfSettings
+from warmstart.runs.load import load_trained
 
 RUN = Path(__file__).parents[2] / "run.py"
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 20}

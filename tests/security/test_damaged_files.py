@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from warmstart.app.loading import load_trained
-from warmstart.data.tokenizers import TokenizerPair
+from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.errors import UserError
+from warmstart.runs.load import load_trained
 
 # A longer run, for a maintainer: FUZZ_EXAMPLES=2000 python -m pytest tests/security/test_damaged_files.py
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))

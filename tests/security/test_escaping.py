@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmstart.evaluation.model_card import Use, code, model_card, plain
+from warmstart.runs.model_card import Use, code, model_card, plain
 
 EVIL = "x`|\n# <script>alert(1)</script> [a](javascript:b) ![i](http://x/y.png) ```"
 

@@ -8,12 +8,12 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from warmstart.app.loading import load_trained
-from warmstart.app.recorded import with_recorded
-from warmstart.data.tokenizers import TokenizerPair
+from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.errors import UserError
 from warmstart.model.halves import build_model, half_config
-from warmstart.training.checkpoint_io import AtomicCheckpointIO
+from warmstart.runs.checkpoint_io import AtomicCheckpointIO
+from warmstart.runs.load import load_trained
+from warmstart.runs.recorded import with_recorded
 
 
 class Evil:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tiny_training import fit
 
-from warmstart.training.ranks import SameOnAllRanks
+from warmstart.training.distributed.same_config import SameOnAllRanks
 
 if __name__ == "__main__":
     inputs = dict.fromkeys(("config", "tokenizers", "data"), "same")

@@ -13,7 +13,7 @@ from written_training import TOTAL, run, weights
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.errors import UserError
-from warmstart.training.checkpoint_io import SUMS, AtomicCheckpointIO, is_sound, newest_sound
+from warmstart.runs.checkpoint_io import SUMS, AtomicCheckpointIO, is_sound, newest_sound
 
 
 @pytest.mark.parametrize(("patience", "thaw_after"), [(None, 0), (5, 0), (None, 4)])

@@ -22,9 +22,9 @@ from tiny_training import (
     weights_of,
 )
 
+from warmstart.config.training import OptimSettings
 from warmstart.errors import UserError
 from warmstart.training.module import SummarizationModule, require_plain
-from warmstart.training.settings import OptimSettings
 
 
 def reference_gradients(batch, label_smoothing=0.0):

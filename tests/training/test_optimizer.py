@@ -6,9 +6,9 @@ from tiny_training import SIZE, tiny_model
 from transformers import BertConfig, LlamaConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.config.training import OptimSettings
 from warmstart.errors import UserError
 from warmstart.training.optimizer import build_optimizer, parameter_groups
-from warmstart.training.settings import OptimSettings
 
 LLAMA = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 RATES = OptimSettings(encoder_rate=1.0, decoder_rate=2.0, new_rate=3.0, gate_rate=4.0, weight_decay=0.1)

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from tiny_training import Letters, Recorder, Rows, fit, tiny_model
 from written_training import run
 
-from warmstart.training.settings import Decay, OptimSettings
+from warmstart.config.training import Decay, OptimSettings
 
 BEGUN = OptimSettings(
     encoder_rate=1e-2, decoder_rate=2e-2, new_rate=3e-2, weight_decay=0.01, warmup_steps=1, decay=Decay.constant

@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny_training import STILL, Letters, Recorder, Rows, batches, fit, rows, tiny_model
 
-from warmstart.training.callbacks import SAMPLES, SampleTable
+from warmstart.training.callbacks.checkpoints import SAMPLES, SampleTable
 from warmstart.training.validation_sample import ValidationSample
 
 SEARCH = {"max_new_tokens": 4}

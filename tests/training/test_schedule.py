@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warmstart.config.training import Decay, OptimSettings
 from warmstart.training.schedule import build_schedule, rate_factor, warmup_steps
-from warmstart.training.settings import Decay, OptimSettings
 
 
 @pytest.mark.parametrize(

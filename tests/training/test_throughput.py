@@ -8,10 +8,10 @@ import torch
 from tiny_training import Letters, Recorder, Rows, batches, fit, in_parts, rows, tiny_model
 from written_training import run
 
-from warmstart.model.flops import count_flops
-from warmstart.training.matrix_peak import MatrixPeak, matrix_peak
-from warmstart.training.precision import training_dtype
-from warmstart.training.settings import OptimSettings
+from warmstart.config.precision import training_dtype
+from warmstart.config.training import OptimSettings
+from warmstart.profiling.flops import count_flops
+from warmstart.profiling.matrix_peak import MatrixPeak, matrix_peak
 from warmstart.training.throughput import ThroughputMeter, peak_memory_bytes
 
 FLOPS = count_flops(tiny_model())

@@ -6,10 +6,10 @@ from tiny_training import SIZE, Letters, Recorder, Rows, fit, tiny_model
 from transformers import BertConfig, LlamaConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.config.precision import cpu_computes_bf16, resolve_precision
+from warmstart.config.training import OptimSettings, TrainerSettings
 from warmstart.errors import UserError
-from warmstart.training.callbacks import SampleTable
-from warmstart.training.precision import cpu_computes_bf16, resolve_precision
-from warmstart.training.settings import OptimSettings, TrainerSettings
+from warmstart.training.callbacks.checkpoints import SampleTable
 from warmstart.training.trainer import build_trainer, check_validations
 
 CPU = {"accelerator": "cpu", "progress_bar": False}

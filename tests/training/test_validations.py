@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from tiny_training import assert_same
 from written_training import run, weights
 
-from warmstart.training.callbacks import validated_after
+from warmstart.training.callbacks.checkpoints import validated_after
 
 TWO_EPOCHS = {"max_steps": -1, "max_epochs": 2, "samples": 0}
 

@@ -6,9 +6,9 @@ from torch.utils.data import DataLoader
 from transformers import BertConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.data.parts import parts_of
+from warmstart.config.training import OptimSettings, TrainerSettings
+from warmstart.data.target_buckets import parts_of
 from warmstart.training.module import SummarizationModule
-from warmstart.training.settings import OptimSettings, TrainerSettings
 from warmstart.training.trainer import build_trainer
 
 SIZE = {

@@ -11,7 +11,7 @@ import torch
 from tiny_training import STILL, Letters, Recorder, batches, in_parts, tiny_model
 from torch.utils.data import DataLoader
 
-from warmstart.training.settings import TrainerSettings
+from warmstart.config.training import TrainerSettings
 from warmstart.training.trainer import build_trainer
 
 

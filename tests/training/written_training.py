@@ -5,14 +5,14 @@ import functools
 import torch
 
 from warmstart import EncoderDecoderModel
+from warmstart.config.data import BatchSettings, DataKind, DataSettings
+from warmstart.config.model import BridgeSettings, HalfSettings, Scale, Weights
+from warmstart.config.training import OptimSettings, TrainerSettings
 from warmstart.data.datamodule import SummarizationDataModule
-from warmstart.data.settings import BatchSettings, DataKind, DataSettings
-from warmstart.data.sources import load_source
-from warmstart.data.tokenizers import load_pair
+from warmstart.data.sources.base import load_source
+from warmstart.data.tokenization.pair import load_pair
 from warmstart.model.halves import build_model
-from warmstart.model.settings import BridgeSettings, HalfSettings, Scale, Weights
 from warmstart.training.module import SummarizationModule
-from warmstart.training.settings import OptimSettings, TrainerSettings
 from warmstart.training.trainer import build_trainer
 
 HALF = HalfSettings("bert", "google-bert/bert-base-uncased", "bert", weights=Weights.random, scale=Scale.tiny)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler
 
-from warmstart.data.parts import WORTH, parts_of
+from warmstart.data.target_buckets import WORTH, parts_of
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from warmstart.data.parts import parts_of
+from warmstart.data.target_buckets import parts_of
 from warmstart.errors import UserError
 
 IGNORED = -100

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from warmstart.config.data import DataSettings
 from warmstart.data.batching import TokenBudgetBatchSampler, evaluation_batches
 from warmstart.data.collate import Collator
-from warmstart.data.settings import DataSettings
-from warmstart.data.sources import Example, Source, load_source
-from warmstart.data.token_cache import ExchangedDocuments, TokenizedSplit, tokenized_split
-from warmstart.data.tokenizers import TokenizerPair
+from warmstart.data.sources.base import Example, Source, load_source
+from warmstart.data.tokenization.cache import ExchangedDocuments, TokenizedSplit, tokenized_split
+from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.errors import UserError
 
 _STAGES = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}

@@ -1,1 +1,1 @@
-"""Config, model, sharing, loss and loading of a warm-started encoder-decoder; knows no Hydra, Lightning or data."""
+"""Configuration, model, loss and loading of a warm-started encoder-decoder; imports no Hydra, Lightning or data."""

@@ -14,7 +14,7 @@ from typing import Any
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from transformers import EncoderDecoderConfig as StockConfig
 
-from warmstart.model.config import EncoderDecoderConfig
+from warmstart.model.configuration import EncoderDecoderConfig
 
 CHECKPOINTS = ("own", "all", "none")
 _OF_OURS = "graft"

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from warmstart.model.grafting import decoder_layers, outermost_lists
-from warmstart.model.shared_change import shared_change
+from warmstart.model.bridge.grafting import decoder_layers, outermost_lists
+from warmstart.shared_change import shared_change
 
 
 def compile_layers(model: Any) -> list[nn.Module]:

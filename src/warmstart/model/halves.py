@@ -17,20 +17,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
-from warmstart.errors import UserError, says_nothing_of_the_file
-from warmstart.model.adapters import check_adapter
-from warmstart.model.attention import use_lean_dropout
-from warmstart.model.config import refuse_kernels
-from warmstart.model.copying import copy_cross_attention
-from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
-from warmstart.model.encoders import build_encoder, check_sees_both_ways, encoder_class
-from warmstart.model.gguf import converted
-from warmstart.model.loading import load_halves
-from warmstart.model.lora import add_lora
-from warmstart.model.modeling import EncoderDecoderModel
-from warmstart.model.padding import POSITIONS_BEHIND_PAD
-from warmstart.model.pretrained import check_trainable
-from warmstart.model.settings import (
+from warmstart.config.model import (
     Attention,
     BridgeSettings,
     CrossAttentionInit,
@@ -41,6 +28,19 @@ from warmstart.model.settings import (
     Weights,
     fault_of_sharing,
 )
+from warmstart.cpu.attention import use_lean_dropout
+from warmstart.errors import UserError, says_nothing_of_the_file
+from warmstart.model.bridge.adapters import check_adapter
+from warmstart.model.bridge.copy_init import copy_cross_attention
+from warmstart.model.bridge.lora import add_lora
+from warmstart.model.configuration import refuse_kernels
+from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
+from warmstart.model.encoders import build_encoder, check_sees_both_ways, encoder_class
+from warmstart.model.gguf import converted
+from warmstart.model.loading import load_halves
+from warmstart.model.modeling import EncoderDecoderModel
+from warmstart.model.padding import POSITIONS_BEHIND_PAD
+from warmstart.model.pretrained import check_trainable
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from warmstart.model.attention import use_lean_dropout
+from warmstart.cpu.attention import use_lean_dropout
 from warmstart.model.loss import IGNORED, Head, judge_head, summed_loss
 from warmstart.model.padding import decoder_positions, mask_of_shifted
 
@@ -62,7 +62,7 @@ class LabelLosses:
 
         Only the label positions go through the LM head, so the full logits never exist. In training mode on a CPU the
         first call exchanges the dropout of both submodels, and the attention of those that run ``sdpa``, for
-        :func:`~warmstart.model.attention.use_lean_dropout`'s, which keeps no masks and no attention weights. Dropout
+        :func:`~warmstart.cpu.attention.use_lean_dropout`'s, which keeps no masks and no attention weights. Dropout
         then draws other numbers than transformers' class from the same seed.
 
         Args:

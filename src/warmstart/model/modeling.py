@@ -18,13 +18,15 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
-from warmstart.model.activations import fuse_activations
+from warmstart.cpu.activations import fuse_activations
 from warmstart.model.auto_classes import register
-from warmstart.model.cache_names import CACHE_NAMES, cache_of, one_cache
+from warmstart.model.bridge.cross_attention import CrossAttention
+from warmstart.model.bridge.grafting import graft, initialize, kwargs_for_decoder
+from warmstart.model.bridge.lora import add_lora
+from warmstart.model.bridge.tying import keep_pretrained, shared_across_halves, sharing_map
 from warmstart.model.call_checks import requested_outputs, warn_of_copied_labels
 from warmstart.model.call_state import CallState, Source
-from warmstart.model.config import EncoderDecoderConfig, use_config
-from warmstart.model.cross_attention import CrossAttention
+from warmstart.model.configuration import EncoderDecoderConfig, use_config
 from warmstart.model.decoders import (
     NO_GRADIENT_CHECKPOINTING,
     check_cross_attention,
@@ -34,12 +36,12 @@ from warmstart.model.decoders import (
     drop_own_cross_attention,
 )
 from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class, states_width
-from warmstart.model.generation import PairGeneration
-from warmstart.model.grafting import graft, initialize, kwargs_for_decoder
+from warmstart.model.generation.cache_names import CACHE_NAMES, cache_of, one_cache
+from warmstart.model.generation.mixin import PairGeneration
+from warmstart.model.generation.source_cache import FoldBeams, mask_of_sources, weights_by_row
 from warmstart.model.keywords import split_kwargs
 from warmstart.model.label_losses import LabelLosses
 from warmstart.model.loading import Halves, load_halves
-from warmstart.model.lora import add_lora
 from warmstart.model.loss import Head, cross_entropy
 from warmstart.model.new_parameters import BRIDGE, NewParameters
 from warmstart.model.padding import (
@@ -53,8 +55,6 @@ from warmstart.model.padding import (
 )
 from warmstart.model.pair_loading import PairLoading
 from warmstart.model.resizing import resize_token_embeddings
-from warmstart.model.shared_source import FoldBeams, mask_of_sources, weights_by_row
-from warmstart.model.sharing import keep_pretrained, shared_across_halves, sharing_map
 from warmstart.model.special_ids import sync_special_ids
 
 

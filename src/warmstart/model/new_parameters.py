@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from warmstart.model.bridge.lora import is_lora
+from warmstart.model.bridge.tying import shared_across_halves
 from warmstart.model.decoders import cross_attention_modules
-from warmstart.model.lora import is_lora
-from warmstart.model.sharing import shared_across_halves
 
 BRIDGE = ("enc_to_dec_proj.", "cross_attention.")
 

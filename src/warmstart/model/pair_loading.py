@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from warmstart.model.adapters import NO_ADAPTER, find_adapter, hub_arguments, is_whole
+from warmstart.model.bridge.adapters import NO_ADAPTER, find_adapter, hub_arguments, is_whole
 from warmstart.model.weight_index import check_weight_index
 
 _log = logging.getLogger(__name__)

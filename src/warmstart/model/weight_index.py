@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from warmstart.damaged_files import read_json
 from warmstart.errors import UserError, listed
-from warmstart.run_files import read_json
 
 
 def check_weight_index(path: Any, hub: dict[str, Any]) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from warmstart.damaged_files import DamagedFile, read_csv, read_yaml
 from warmstart.errors import UserError
-from warmstart.evaluation.result import CHANGES_NO_NUMBER, read_predictions, read_result
-from warmstart.run_files import DamagedFile, read_csv, read_yaml
+from warmstart.runs.result import CHANGES_NO_NUMBER, read_predictions, read_result
 
 SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll")
 DAMAGED = "damaged"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from warmstart.evaluation.baselines import lead
-from warmstart.evaluation.intervals import bootstrap_intervals
+from warmstart.evaluation.bootstrap import bootstrap_intervals
 from warmstart.evaluation.rouge import rouge_scores
 from warmstart.report.collect import BEST, SCORES, Run
 

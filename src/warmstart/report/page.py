@@ -15,7 +15,7 @@ import plotly
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from warmstart.evaluation.baselines import lead
-from warmstart.evaluation.intervals import FEWEST
+from warmstart.evaluation.bootstrap import FEWEST
 from warmstart.report.collect import SCORES, Run
 from warmstart.report.compare import (
     Row,

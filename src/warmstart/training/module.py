@@ -18,18 +18,18 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from warmstart import __version__
+from warmstart.config.training import OptimSettings
+from warmstart.cpu.build import build_cpu_kernels
 from warmstart.errors import UserError
 from warmstart.model.compiling import compiled_layers
-from warmstart.model.cpu_kernels import build_cpu_kernels
-from warmstart.model.flops import TrainingFlops, count_flops
+from warmstart.profiling.flops import TrainingFlops, count_flops
+from warmstart.profiling.matrix_peak import MatrixPeak, matrix_peak
 from warmstart.seeding import seed_of
-from warmstart.training.loss_watch import NOTES, REMEDY, LossWatch
-from warmstart.training.matrix_peak import MatrixPeak, matrix_peak
+from warmstart.training.callbacks.unfreeze import Thaw
+from warmstart.training.loggers.jsonl import keep_only_before
+from warmstart.training.nonfinite import NOTES, REMEDY, LossWatch
 from warmstart.training.optimizer import build_optimizer
 from warmstart.training.schedule import build_schedule
-from warmstart.training.settings import OptimSettings
-from warmstart.training.step_lines import keep_only_before
-from warmstart.training.thaw import Thaw
 from warmstart.training.throughput import ThroughputMeter, peak_memory_bytes
 from warmstart.training.validation_sample import ValidationSample, gathered
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
+from warmstart.config.training import OptimSettings
 from warmstart.errors import UserError
-from warmstart.training.settings import OptimSettings
 
 FUSED_DEVICES = ("cpu", "cuda")
 NEW = "new"

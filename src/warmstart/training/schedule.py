@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
+from warmstart.config.training import Decay, OptimSettings
 from warmstart.training.optimizer import NEW
-from warmstart.training.settings import Decay, OptimSettings
 
 
 def warmup_steps(optim: OptimSettings, total_steps: int) -> int:

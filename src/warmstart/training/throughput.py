@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from warmstart.model.flops import TrainingFlops, lengths_seen
-from warmstart.training.matrix_peak import MatrixPeak
+from warmstart.profiling.flops import TrainingFlops, lengths_seen
+from warmstart.profiling.matrix_peak import MatrixPeak
 
 
 class _Reading(NamedTuple):

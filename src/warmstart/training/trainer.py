@@ -15,14 +15,14 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from warmstart.config.precision import resolve_precision
+from warmstart.config.training import TrainerSettings
 from warmstart.errors import UserError, listed
-from warmstart.training.callbacks import SampleTable, Validations, checkpoint_callbacks, validates
-from warmstart.training.checkpoint_io import AtomicCheckpointIO
-from warmstart.training.half_weights import half_weights
-from warmstart.training.leaving import Leave
-from warmstart.training.precision import resolve_precision
-from warmstart.training.rank_watch import group_timeout
-from warmstart.training.settings import TrainerSettings
+from warmstart.runs.checkpoint_io import AtomicCheckpointIO
+from warmstart.training.callbacks.checkpoints import SampleTable, Validations, checkpoint_callbacks, validates
+from warmstart.training.callbacks.interrupt import Leave
+from warmstart.training.distributed.rank_watch import group_timeout
+from warmstart.training.float16_weights import half_weights
 
 # Of these there is a key of our own, on which more depends than the trainer (the schedule's length, file names), or
 # another way to what they are asked for.
@@ -151,7 +151,7 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
 def _strategy(settings: TrainerSettings) -> Any:
     ranks = settings.devices * settings.nodes
     if settings.strategy == "fsdp":
-        from warmstart.training.sharding import ShardedStrategy
+        from warmstart.training.distributed.fsdp import ShardedStrategy
 
         return ShardedStrategy(ranks, group_timeout(settings))
     if settings.strategy == "ddp" or (settings.strategy == "auto" and ranks > 1 and settings.accelerator in _BY_DDP):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from warmstart.ranks import of_all_ranks
+from warmstart.collectives import of_all_ranks
 
 ROWS = 16  # of one call of generate
 

@@ -1,0 +1,1 @@
+"""The optional fast path for CPUs: attention, dropout, prepacked weights, compiled kernels."""

@@ -1,0 +1,94 @@
+"""The target's keys and values in a beam search: beams change places and grow by a token in one copy, in kept memory.
+
+transformers' cache copies itself twice a step, to put the beams in their new order and to append a token, each time
+into memory that was just asked for; on a CPU the kernel clears those pages first. Here the new order waits for the next
+token, both are one copy, and the memory that it leaves serves the next layer.
+
+Shapes: R rows, N heads of keys, T target length, D width of a head.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from warmstart.cpu.indexed_kv_cache import PlacedLayer, Places
+
+
+class Spare:
+    """Memory that a layer has left, one piece for keys and values each, since layers grow one after the other."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Tensor] = []
+
+    def take(self, elements: int, like: Tensor) -> Tensor:
+        """A flat tensor of at least so many elements, of the type and on the device of ``like``."""
+        for place, piece in enumerate(self._pieces):
+            if piece.numel() >= elements and piece.dtype == like.dtype and piece.device == like.device:
+                return self._pieces.pop(place)
+        return like.new_empty(elements + elements // 2)  # room to grow, for some steps
+
+    def leave(self, piece: Tensor) -> None:
+        """Keep what ``piece`` is a view of, for whoever asks next."""
+        self._pieces = [*self._pieces[-1:], piece]
+
+
+class BeamLayer(DynamicLayer):
+    """A layer's keys and values (R, N, T, D), contiguous; ``reorder_cache`` takes effect when the next token comes."""
+
+    def __init__(self, spare: Spare) -> None:
+        super().__init__()
+        self.spare = spare
+        self._order: Tensor | None = None
+        self._memory: list[Tensor | None] = [None, None]
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Rows become those at ``beam_idx``, which may leave rows out. The last order is done by then."""
+        self._order = beam_idx
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append (R, N, new, D) to the reordered rows."""
+        if self.keys is None or self.values is None or self.keys.numel() == 0:
+            return super().update(key_states, value_states, *args, **kwargs)
+        self.keys = self._grown(0, self.keys, key_states)
+        self.values = self._grown(1, self.values, value_states)
+        self._order = None
+        return self.keys, self.values
+
+    def _grown(self, which: int, old_RNTD: Tensor, new_RNTD: Tensor) -> Tensor:
+        rows, heads, new, width = new_RNTD.shape
+        length = old_RNTD.shape[2]
+        elements = rows * heads * (length + new) * width
+        memory = self.spare.take(elements, old_RNTD)
+        grown = memory[:elements].view(rows, heads, length + new, width)
+        if self._order is None:
+            grown[:, :, :length] = old_RNTD
+        else:
+            torch.index_select(old_RNTD, 0, self._order, out=grown[:, :, :length])
+        grown[:, :, length:] = new_RNTD
+        left, self._memory[which] = self._memory[which], memory
+        if left is not None:
+            self.spare.leave(left)
+        return grown
+
+
+def use_beam_layers(cache: DynamicCache, by_place: bool) -> None:
+    """Let each plain layer of ``cache`` be one that beams can share; what it holds already stays.
+
+    Sliding windows stay theirs. ``by_place``: the decoder's attention reads rows where they stand (``placed``).
+    """
+    spare, places = Spare(), None
+    for number, layer in enumerate(cache.layers):
+        if type(layer) is not DynamicLayer:
+            continue
+        keys, values = layer.keys, layer.values
+        if keys is not None and values is not None and by_place and PlacedLayer.serves(keys, values):
+            places = places or Places(keys.shape[0], keys.shape[2])
+            if places.fit(keys):
+                cache.layers[number] = PlacedLayer(keys, values, places)
+                continue
+        cache.layers[number] = mine = BeamLayer(spare)
+        if keys is not None and values is not None:
+            mine.lazy_initialization(keys, values)
+            mine.keys, mine.values = keys, values

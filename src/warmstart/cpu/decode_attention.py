@@ -1,0 +1,117 @@
+"""Attention of a few queries to many keys, as a decoder has it at every step of a generation, on a CPU.
+
+    with few_queries(model.decoder):
+        model.generate(...)
+
+torch's fused attention for a CPU is made for many queries: with one query in 64 rows and 64 keys it took 5.5 ms in
+bfloat16 where two products and a softmax take 0.6 (docs/performance.md). A kernel of our own reads keys and values at
+the memory's speed where the machine can have it (``cpu_kernels``; scores in float32); else they are two products, with
+scores in the precision of the queries. For more queries, and on any other device, this is transformers' ``sdpa``.
+
+Shapes: B batch, N heads, G heads of keys and values, T queries, S keys, D width of a head.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from warmstart.cpu.attention import NAME as LEAN_DROPOUT
+from warmstart.cpu.attention import attention_probabilities, can_exchange_sdpa
+from warmstart.cpu.build import cpu_kernels
+from warmstart.cpu.indexed_kv_cache import Placed
+from warmstart.shared_change import is_inside, shared_change
+
+NAME = "sdpa_few_queries"
+FEW = 16  # beams of one source are so many queries of its cross-attention
+
+
+def few_queries_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention function: (B, N, T, D) and twice (B, G, S, D) to (B, T, N, D), and no weights."""
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    served = (
+        is_inside(NAME)
+        and serves(query, key, attention_mask)
+        and not dropout
+        and not (causal and attention_mask is None and query.shape[2] > 1)
+        and all(kwargs.get(name) is None for name in ("position_bias", "cache", "softcap"))
+    )
+    if not served:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, is_causal=is_causal, **kwargs
+        )
+    return read_by_few(query, key, value, attention_mask, scaling).transpose(1, 2).contiguous(), None
+
+
+def serves(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
+    """Whether :func:`read_by_few` is right and worth it: a CPU, few queries, and one mask for all heads."""
+    return (
+        # Before any size is asked for: a recorded graph must not be held to it.
+        not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and query.device.type == "cpu"
+        and query.shape[2] <= FEW
+        and query.dtype == key.dtype
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and (mask is None or (mask.dim() == 4 and mask.shape[1] == 1))
+    )
+
+
+def read_by_few(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None = None) -> Tensor:
+    """What (B, N, T, D) read from (B, G, S, D); ``mask`` (B, 1, T, S) is bool (True is read) or added to the scores."""
+    batch, heads, length, width = query.shape
+    groups = heads // key.shape[1]
+    scale = 1 / math.sqrt(width) if scaling is None else scaling
+    if groups > 1:  # heads that share keys are so many more queries
+        query = query.reshape(batch, key.shape[1], groups * length, width)
+        mask = mask if mask is None or mask.shape[2] == 1 else mask.repeat(1, 1, groups, 1)
+    kernels, memory, places = cpu_kernels(), (key, value), None
+    if isinstance(key, Placed) and isinstance(value, Placed):
+        memory, places = (key.memory_MNTD, value.memory_MNTD), key.places_RT
+    if kernels is not None and kernels.can_attend(query, *memory, mask, places):
+        read = kernels.attend(query, *memory, mask, scale, places)
+    else:
+        read = attention_probabilities(query, key, mask, scale) @ value
+    return read.reshape(batch, heads, length, -1)
+
+
+@contextmanager
+def few_queries(decoder: PreTrainedModel) -> Iterator[None]:
+    """Inside, a decoder that runs transformers' ``sdpa`` on a CPU runs this instead; others are left alone."""
+    chosen = decoder.config._attn_implementation
+    if chosen not in ("sdpa", LEAN_DROPOUT, NAME) or decoder.device.type != "cpu" or not can_exchange_sdpa(decoder):
+        yield
+        return
+    with shared_change(decoder, NAME, lambda: _exchange(decoder)):
+        yield
+
+
+def _exchange(decoder: PreTrainedModel) -> Callable[[], None]:
+    chosen = decoder.config._attn_implementation
+    decoder.config._attn_implementation = NAME
+
+    def undo() -> None:
+        decoder.config._attn_implementation = chosen
+
+    return undo
+
+
+AttentionInterface.register(NAME, few_queries_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)

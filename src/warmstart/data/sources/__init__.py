@@ -1,0 +1,1 @@
+"""Readers of texts: one for each ``data.kind``."""

@@ -1,0 +1,274 @@
+"""The rows of a parquet file, within a bounded memory whatever the file claims about itself.
+
+What a page unpacks to stands in its own header, and a value is never longer than the page or the dictionary that it
+comes from: both are checked before Arrow reads a page. A dictionary may hold a long text once that a million rows
+refer to, so rows are made only after their lengths are known.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from warmstart.data.sources.bad_rows import MAX_ROW_BYTES, BadText, too_long
+from warmstart.errors import UserError, says_nothing_of_the_file
+
+MAX_EXPANSION, FREE_BYTES = 100, 64 * 2**20
+"""A compressed file may unpack to 100 times its size and 64 MiB more. Text unpacks to 3 times, a bomb to 1000."""
+MAX_PAGE_BYTES = 128 * 2**20
+"""Largest page that is unpacked; writers use 1 MiB."""
+BYTES_OF_A_VALUE = 16
+"""What each value counts at least, a null too: Arrow allocates as much for its place."""
+_ROWS = 64
+_MAX_HEADER = 16 * 2**20
+_DELTA = frozenset({6, 7})  # DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY
+
+
+class Pages(NamedTuple):
+    """What the pages of some columns unpack to."""
+
+    bytes: int
+    largest: int
+    delta: bool
+
+
+class TooLarge(Exception):
+    """A file unpacks to more than it may; the message says what does."""
+
+
+def parquet_rows(path: Path, named: str, wanted: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | BadText]]:
+    """Where each row stands, and the row: its ``wanted`` columns.
+
+    Where a wanted column is missing there is one row, which has all the columns of the file and no value.
+
+    Raises:
+        UserError: the file is damaged, holds other things than texts, or unpacks to too much.
+    """
+    import pyarrow
+
+    number = 0
+    try:
+        for row in _rows(path, named, wanted):
+            number += 1
+            yield f"row {number}", row
+    except TooLarge as error:
+        raise UserError(f"{named} {error}") from None
+    # A damaged file may raise any of these; pyarrow's own errors are partly OSError and ValueError.
+    except (
+        *(pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError),
+        *(IndexError, OverflowError, RecursionError, MemoryError),
+    ) as error:
+        if isinstance(error, OSError) and says_nothing_of_the_file(error):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{named} is no readable parquet file: {reason}. Write it again.") from error
+
+
+def _rows(path: Path, named: str, wanted: Sequence[str]) -> Iterator[dict[str, Any] | BadText]:
+    import pyarrow.parquet
+
+    size = path.stat().st_size
+    bound = MAX_EXPANSION * size + FREE_BYTES
+    # No list or string of the footer can be longer than the file. Buffered: else a row group is held whole.
+    limits = {"thrift_string_size_limit": size, "thrift_container_size_limit": size}
+    reading: dict[str, Any] = {"pre_buffer": False, "buffer_size": 2**16, **limits}
+    with pyarrow.parquet.ParquetFile(path, **reading) as file:
+        names = file.schema_arrow.names
+        for name in wanted:
+            if names.count(name) > 1:
+                raise UserError(f"{named}: the column {name} stands there twice. Rename one of them.")
+        columns = list(dict.fromkeys(wanted)) or names
+        if not set(columns) <= set(names):
+            if file.metadata.num_rows:
+                yield dict.fromkeys(names)
+            return
+        nested = [name for name in columns if _is_list(_checked(file.schema_arrow.field(name), named))]
+        paths = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
+        leaves = {i: p for i, p in enumerate(paths) if any(p == n or p.startswith(f"{n}.") for n in columns)}
+        with path.open("rb") as opened:
+            pages = _pages(opened, file.metadata, list(leaves), bound)
+        # Arrow cannot keep the dictionary of these, and one page of DELTA_BYTE_ARRAY may hold lists of any length.
+        if nested and pages.delta:
+            raise TooLarge(
+                f"holds lists in a DELTA encoding, whose length shows only when they are unpacked. Write the column "
+                f"{nested[0]} in another encoding."
+            )
+    in_lists = [p for p in leaves.values() if any(p.startswith(f"{name}.") for name in nested)]
+    unpacked = 0
+    with pyarrow.parquet.ParquetFile(path, read_dictionary=in_lists, **reading) as file:
+        together = max(1, min(_ROWS, MAX_ROW_BYTES // max(pages.largest, 1)))
+        for batch in file.iter_batches(together, columns=columns, use_threads=False):
+            lengths = np.zeros(batch.num_rows, dtype=np.int64)
+            for column in batch.columns:
+                lengths += _lengths(column)
+            unpacked += int(lengths.sum()) + BYTES_OF_A_VALUE * batch.num_rows
+            _check(unpacked, bound)
+            yield from _rows_of(batch, lengths)
+
+
+def _checked(field: Any, named: str) -> Any:
+    """The type of a column that may hold texts or ids; a UserError for any other."""
+    from pyarrow import types
+
+    inner = field.type
+    if _is_list(inner) or types.is_dictionary(inner):
+        inner = inner.value_type
+    text = types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner)
+    if not (text or (inner is field.type and (types.is_primitive(inner) or types.is_null(inner)))):
+        raise UserError(
+            f"{named}: the column {field.name} holds not text but {str(field.type)[:60]}. Write texts, or lists of "
+            "lines, into it."
+        )
+    return field.type
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_list(kind) or types.is_large_list(kind)
+
+
+def _lengths(column: Any) -> Any:
+    """The bytes of each row's text, found without making the texts."""
+    import pyarrow
+    from pyarrow import compute, types
+
+    if _is_list(column.type):
+        ends = np.concatenate([[0], np.cumsum(_lengths(column.values), dtype=np.int64)])
+        offsets = column.offsets.to_numpy()
+        return ends[offsets[1:]] - ends[offsets[:-1]]
+    if types.is_dictionary(column.type):
+        each = _lengths(column.dictionary)
+        indices = column.indices
+        found = (
+            each[compute.fill_null(indices, 0).to_numpy(zero_copy_only=False)] if len(each) else np.zeros(len(indices))
+        )
+        return np.where(indices.is_valid().to_numpy(zero_copy_only=False), found, 0).astype(np.int64)
+    if types.is_primitive(column.type) or types.is_null(column.type):
+        return np.zeros(len(column), dtype=np.int64)
+    if types.is_string_view(column.type):
+        column = column.cast(pyarrow.large_string())
+    return compute.fill_null(compute.binary_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _rows_of(batch: Any, lengths: Any) -> Iterator[dict[str, Any] | BadText]:
+    for i, length in enumerate(lengths.tolist()):
+        if length > MAX_ROW_BYTES:
+            yield too_long()
+            continue
+        try:
+            yield batch.slice(i, 1).to_pylist()[0]
+        except UnicodeDecodeError:
+            yield BadText("not_utf8", "holds bytes that are not UTF-8")
+
+
+def _check(unpacked: int, bound: int) -> None:
+    if unpacked > bound:
+        raise TooLarge(
+            f"unpacks to more than {MAX_EXPANSION} times its size, which no text does. If it is sound all the same, "
+            "write it without compression."
+        )
+
+
+def _pages(file: BinaryIO, metadata: Any, columns: Sequence[int], bound: int) -> Pages:
+    """Read the headers of all pages of these columns; the footer's own sums are not relied on.
+
+    Raises:
+        TooLarge: they, or one of them, unpack to too much.
+        ValueError: a header is damaged.
+    """
+    total = largest = 0
+    delta = False
+    for group in range(metadata.num_row_groups):
+        for index in columns:
+            column = metadata.row_group(group).column(index)
+            at = column.data_page_offset
+            if column.has_dictionary_page and 0 < column.dictionary_page_offset < at:
+                at = column.dictionary_page_offset
+            end = at + column.total_compressed_size
+            while at < end:
+                header, begin = _header(file, at)
+                # The headers of a data page, a dictionary and a data page of the second version.
+                of_values = [header[part] for part in (5, 7, 8) if isinstance(header.get(part), dict)]
+                values = sum(_number(part, 1) for part in of_values)
+                delta |= any(not _DELTA.isdisjoint((part.get(2), part.get(4))) for part in of_values)
+                unpacked = _number(header, 2) + BYTES_OF_A_VALUE * values
+                if unpacked > MAX_PAGE_BYTES:
+                    raise TooLarge(
+                        f"has a page of {unpacked / 2**20:.0f} MiB, and at most {MAX_PAGE_BYTES // 2**20} MiB are "
+                        "unpacked at a time. Write it again with smaller pages, such as by pyarrow or pandas."
+                    )
+                largest, total = max(largest, _number(header, 2)), total + unpacked
+                _check(total, bound)
+                at = begin + _number(header, 3)
+    return Pages(total, largest, delta)
+
+
+def _number(fields: dict[int, Any], name: int) -> int:
+    number = fields.get(name, 0)
+    if not isinstance(number, int) or number < 0:
+        raise ValueError("the header of a page is damaged")
+    return number
+
+
+def _header(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
+    """The header of the page at ``at`` by the numbers of its fields, and where it ends."""
+    length = 1024
+    while True:
+        file.seek(at)
+        data = file.read(length)
+        try:
+            fields, used = _struct(data, 0)
+            return fields, at + used
+        except IndexError:  # a header with long statistics
+            if len(data) < length or length >= _MAX_HEADER:
+                raise ValueError("the header of a page is damaged") from None
+            length *= 8
+
+
+def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
+    """A struct in Thrift's compact protocol, as far as numbers and structs go: the fields of parquet's PageHeader."""
+    found: dict[int, Any] = {}
+    name = 0
+    while kind := data[at]:
+        at += 1
+        if kind >> 4:
+            name += kind >> 4
+        else:
+            name, at = _signed(data, at)
+        kind &= 15
+        if kind in (4, 5, 6):  # i16, i32, i64
+            number, at = _signed(data, at)
+            # Of a field that stands there twice Arrow takes the later: the larger is on the safe side.
+            found[name] = max(number, found.get(name, number)) if not isinstance(found.get(name), dict) else number
+        elif kind == 12:
+            found[name], at = _struct(data, at)
+        elif kind == 8:  # bytes
+            length, at = _varint(data, at)
+            at += length
+        elif kind == 7:  # double
+            at += 8
+        elif kind == 3:
+            at += 1
+        elif kind not in (1, 2):  # true and false hold their value in the kind
+            raise ValueError("the header of a page is damaged")
+    return found, at + 1
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        number |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return number, at
+        if shift > 63:
+            raise ValueError("the header of a page is damaged")
+
+
+def _signed(data: bytes, at: int) -> tuple[int, int]:
+    number, at = _varint(data, at)
+    return (number >> 1) ^ -(number & 1), at

@@ -1,0 +1,1 @@
+"""The pair of tokenizers, training one, and the cache of token ids."""

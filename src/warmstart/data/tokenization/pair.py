@@ -1,0 +1,327 @@
+"""The pair of tokenizers: source ids come from the encoder's, labels from the decoder's.
+
+    pair = load_pair(encoder, decoder, texts)
+    pair.encode_sources([...], 512), pair.encode_targets([...], 128), pair.decode(ids)
+
+The pair owns the decoder's start, end and pad ids. Labels carry no start token (the model shifts them) and always end
+in the end token, truncated ones too: a model that never sees an end never stops.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from warmstart.atomic import replacing_folder
+from warmstart.config.model import HalfSettings, Scale, Weights
+from warmstart.data.hub_access import Unreachable, hub_reachable
+from warmstart.data.tokenization.train import trained_tokenizer
+from warmstart.errors import UserError, says_nothing_of_the_file
+
+FORMAT_VERSION = 2
+ENCODER_FOLDER = "encoder_tokenizer"
+PACKAGE_FILE = "package_file:"
+
+_log = logging.getLogger(__name__)
+
+
+class TokenizerPair:
+    """Both tokenizers of a model and the special ids that training and generation share."""
+
+    def __init__(self, source: Any, target: Any) -> None:
+        self.source = source
+        self.target = target
+        for role, tokenizer in (("encoder", source), ("decoder", target)):
+            _assert_not_empty(tokenizer, role)
+            # Some checkpoints cut or pad on the left; the lead of an article is the part to keep.
+            tokenizer.truncation_side = tokenizer.padding_side = "right"
+        end = _first_id(target.eos_token_id, target.sep_token_id)
+        if end is None:
+            raise UserError(
+                f"The decoder's tokenizer ({type(target).__name__}) has neither an end nor a separator token, so "
+                "summaries could not end. Set decoder.tokenizer to one that has, or add eos_token to its "
+                "tokenizer_config.json."
+            )
+        # Qwen's and others' tokenizers have no start token: like GPT-2's, the end token then starts.
+        start = _first_id(target.bos_token_id, target.cls_token_id, end)
+        pad = _first_id(target.pad_token_id, end)
+        assert start is not None
+        assert pad is not None
+        self._start, self._end, self._pad = start, end, pad
+        self.source_pad_id: int = (
+            _first_id(source.pad_token_id, source.eos_token_id, source.sep_token_id, source.unk_token_id) or 0
+        )
+        self._tidy = _joins_word_pieces(target)
+        if self._tidy:  # saved with the tokenizer: its own ``decode`` then gives the text that ours gives
+            target.clean_up_tokenization_spaces = target.init_kwargs["clean_up_tokenization_spaces"] = True
+
+    def special_ids(self) -> dict[str, int]:
+        """The decoder's ids under the names that ``config`` and ``generation_config`` use."""
+        return {"decoder_start_token_id": self._start, "eos_token_id": self._end, "pad_token_id": self._pad}
+
+    def encode_sources(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Encoder ids with the encoder's special tokens, at most ``max_length``; never empty."""
+        if not texts:
+            return []
+        with _errors_of_the_library("encoder"):
+            rows = self.source(list(texts), truncation=True, max_length=max_length, **_ONLY_IDS)["input_ids"]
+        # An attention over nothing is NaN: an empty text of a tokenizer without special tokens becomes one pad token.
+        return [row or [self.source_pad_id] for row in rows]
+
+    def encode_targets(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Label ids, at most ``max_length`` with the end token that every row ends in."""
+        if max_length <= 1 or not texts:
+            return [[self._end] for _ in texts]
+        with _errors_of_the_library("decoder"):
+            rows = self.target(
+                list(texts), add_special_tokens=False, truncation=True, max_length=max_length - 1, **_ONLY_IDS
+            )["input_ids"]
+        return [[*row, self._end] for row in rows]
+
+    def decode(self, ids: torch.Tensor | Sequence[Sequence[int]]) -> list[str]:
+        """Texts of generated ids or of labels: up to the first end token, without special tokens."""
+        rows = ids.tolist() if isinstance(ids, torch.Tensor) else [list(map(int, row)) for row in ids]
+        return [
+            self.target.decode(
+                self._body(row), skip_special_tokens=True, clean_up_tokenization_spaces=self._tidy
+            ).strip()
+            for row in rows
+        ]
+
+    def _body(self, row: list[int]) -> list[int]:
+        # The start token may be the end token (GPT-2): it is taken off before looking for the end.
+        if row and row[0] == self._start:
+            row = row[1:]
+        for i, token in enumerate(row):
+            if token in (self._end, -100):
+                return row[:i]
+        return row
+
+    def keep(self, folder: Path) -> None:
+        """Save into ``folder``, in which another pair may lie; what lies there whole and is this pair is left alone."""
+        try:
+            same = TokenizerPair.load(folder).fingerprint() == self.fingerprint()
+        except UserError:  # none, or a damaged one
+            same = False
+        if not same:
+            with replacing_folder(folder) as partial:
+                self.save(partial)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the decoder's tokenizer, the encoder's in a subfolder, and the pair's own file.
+
+        ``AutoTokenizer.from_pretrained(folder)`` opens the decoder's: the one that decodes what the model generates.
+        """
+        folder = Path(folder)
+        self.target.save_pretrained(folder)
+        self.source.save_pretrained(folder / ENCODER_FOLDER)
+        about: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            **self.special_ids(),
+            "source_pad_id": self.source_pad_id,
+        }
+        about["fingerprint"] = self.fingerprint()
+        (folder / "tokenizer_pair.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "TokenizerPair":
+        """Read what ``save`` wrote.
+
+        Raises:
+            UserError: there is no pair in the folder, or it gives other special ids than when it was saved.
+        """
+        folder = Path(folder)
+        try:
+            about = json.loads((folder / "tokenizer_pair.json").read_text(encoding="utf-8"))
+            saved = {name: about[name] for name in _PAIR_IDS}
+            of_decoder = folder / "decoder_tokenizer" if about["format_version"] == 1 else folder
+        except FileNotFoundError:
+            raise UserError(
+                f"No pair of tokenizers in {folder}: tokenizer_pair.json is missing. "
+                "Name the tokenizers folder of a run's checkpoints or of an export."
+            ) from None
+        except (ValueError, RecursionError, KeyError, TypeError) as error:
+            raise UserError(f"{folder / 'tokenizer_pair.json'} is damaged ({error!r}). Save the pair again.") from error
+        folders = {"encoder": folder / ENCODER_FOLDER, "decoder": of_decoder}
+        pair = cls(*(_from_folder(str(place), role) for role, place in folders.items()))
+        found = {**pair.special_ids(), "source_pad_id": pair.source_pad_id}
+        if found != saved:
+            raise UserError(
+                f"The tokenizers in {folder} give the special ids {found}, but were saved with "
+                f"{saved}. Their files were changed: save the pair again."
+            )
+        return pair
+
+    def fingerprint(self) -> str:
+        """The same only for pairs that turn the same text into the same ids; it is the same on every machine."""
+        digest = hashlib.sha256(json.dumps([self.special_ids(), self.source_pad_id]).encode())
+        for tokenizer in (self.source, self.target):
+            digest.update(_contents(tokenizer))
+        return digest.hexdigest()
+
+    def vocabularies(self) -> str:
+        """A digest of both vocabularies alone: unlike the fingerprint, the same under any version of the library."""
+        both = [tokenizer.get_vocab() for tokenizer in (self.source, self.target)]
+        return hashlib.sha256(json.dumps(both, sort_keys=True).encode()).hexdigest()
+
+
+_PAIR_IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id", "source_pad_id")
+_ONLY_IDS: dict[str, Any] = {
+    "padding": False,
+    "return_attention_mask": False,
+    "return_token_type_ids": False,
+    # "<|endoftext|>" inside an article is text: read as a token it would end a summary in its middle.
+    "split_special_tokens": True,
+}
+
+
+def load_pair(encoder: HalfSettings, decoder: HalfSettings, texts: Callable[[], Iterable[str]]) -> TokenizerPair:
+    """The tokenizers of two halves: from hub, local folder or installed package, or trained where weights are random.
+
+    ``texts`` gives the training texts; it is called only when a tokenizer has to be trained.
+
+    Raises:
+        UserError: a tokenizer cannot be had, or is empty.
+    """
+    return TokenizerPair(load_tokenizer(encoder, "encoder", texts), load_tokenizer(decoder, "decoder", texts))
+
+
+def load_tokenizer(half: HalfSettings, role: str, texts: Callable[[], Iterable[str]]) -> Any:
+    """One half's tokenizer; ``role`` (encoder or decoder) is for the messages."""
+    if half.scale is Scale.tiny and not (half.tokenizer and _is_local(half.tokenizer)):
+        return trained_tokenizer(half, texts())
+    location = half.tokenizer or half.path
+    if _is_local(location):
+        from warmstart.model.halves import resolve_path
+
+        return _from_folder(resolve_path(location), role)
+    found = _from_hub(location, half.revision if half.tokenizer is None else "main", role)
+    if found is not None:
+        return found
+    if half.weights is Weights.random:
+        _log.warning(
+            "%s=%s: the tokenizer of %s cannot be reached; one is trained on the training texts instead.",
+            *(role, half.name, location),
+        )
+        return trained_tokenizer(half, texts())
+    raise Unreachable(f"{role}={half.name} ({location})")
+
+
+def _is_local(location: str) -> bool:
+    return location.startswith((PACKAGE_FILE, ".", "/", "~")) or os.path.exists(location)
+
+
+def _from_hub(location: str, revision: str, role: str) -> Any:
+    """None where neither the hub nor the cache has it."""
+    from transformers import AutoTokenizer
+
+    online = hub_reachable()
+    try:
+        with _errors_of_the_library(role):
+            return AutoTokenizer.from_pretrained(
+                location, revision=revision, local_files_only=not online, trust_remote_code=False
+            )
+    except (OSError, ValueError, KeyError) as error:
+        if not online:
+            return None
+        raise UserError(
+            f"{role}: the hub has no tokenizer {location!r} (revision {revision!r}) that can be read here: "
+            f"{str(error).strip().splitlines()[0]} Check the id and the revision; log in with `hf auth login` if the "
+            f"repository is gated; or set {role}.tokenizer to another id or a local folder."
+        ) from error
+
+
+def _from_folder(location: str, role: str) -> Any:
+    from transformers import AutoTokenizer, GPT2Tokenizer
+
+    path = Path(location).expanduser()
+    if not path.exists():
+        raise UserError(f"{role}: the tokenizer was asked from {location}, which does not exist. Check the path.")
+    folder, options = (path.parent, {"gguf_file": path.name}) if path.suffix == ".gguf" else (path, {})
+    try:
+        if (folder / "encoder.json").is_file() and (folder / "vocab.bpe").is_file():  # OpenAI's names for GPT-2's files
+            vocab = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+            lines = (folder / "vocab.bpe").read_text(encoding="utf-8").splitlines()
+            merges: Any = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+            return GPT2Tokenizer(vocab=vocab, merges=merges)
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
+    except BaseException as error:
+        if not (isinstance(error, Exception) or _is_of_the_library(error)):
+            raise
+        if says_nothing_of_the_file(error) and not isinstance(error, ImportError):
+            raise
+        files = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+        raise UserError(
+            f"{role}: no tokenizer can be read from {location} (it holds {files}): "
+            f"{(str(error).strip() or type(error).__name__).splitlines()[0]} "
+            f"Put tokenizer.json beside the weights, or set {role}.tokenizer to a hub id or folder that has one."
+        ) from error
+
+
+def _is_of_the_library(error: BaseException) -> bool:
+    """Rust's errors are of the bare type, and its panics of one that is no ``Exception`` and cannot be imported."""
+    return type(error) is Exception or type(error).__name__ == "PanicException"
+
+
+@contextlib.contextmanager
+def _errors_of_the_library(role: str) -> Iterator[None]:
+    """Turn what the tokenizers' library raises into an error that names the tokenizer."""
+    try:
+        yield
+    except BaseException as error:
+        if not _is_of_the_library(error):
+            raise
+        raise UserError(
+            f"{role}: the tokenizers library failed with this tokenizer: {str(error).splitlines()[0][:200]}. Its "
+            f"tokenizer.json is damaged or does not fit: set {role}.tokenizer to another hub id or folder."
+        ) from None
+
+
+def _assert_not_empty(tokenizer: Any, role: str) -> None:
+    specials = len(set(tokenizer.all_special_ids))
+    if len(tokenizer) <= specials:
+        raise UserError(
+            f"{role}: the tokenizer ({type(tokenizer).__name__}) is empty: {len(tokenizer)} entries, {specials} of "
+            f"them special. Its folder lacks the vocabulary file; set {role}.tokenizer to one that holds it."
+        )
+
+
+def _first_id(*ids: int | None) -> int | None:
+    return next((value for value in ids if value is not None), None)
+
+
+def _joins_word_pieces(tokenizer: Any) -> bool:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return backend is not None and type(backend.decoder).__name__ == "WordPiece"
+
+
+def _contents(tokenizer: Any) -> bytes:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return _saved(tokenizer)
+    state = json.loads(backend.to_str())
+    # Each call leaves its own truncation and padding behind in the backend: no part of what the tokenizer is.
+    state.pop("truncation", None)
+    state.pop("padding", None)
+    return json.dumps(state, sort_keys=True).encode()
+
+
+def _saved(tokenizer: Any) -> bytes:
+    """A Python tokenizer, by what it saves: its ids depend on its merges and options as well as on the vocabulary."""
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+    options = json.loads(files.pop("tokenizer_config.json", b"{}"))
+    # How it was reached, which differs between two runs: no part of what the tokenizer is.
+    for name in ("is_local", "local_files_only"):
+        options.pop(name, None)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    # Some copy their files as they lie on disk now: the vocabulary is the one that is used.
+    return json.dumps([type(tokenizer).__name__, tokenizer.get_vocab(), options, hashes], sort_keys=True).encode()

@@ -1,0 +1,182 @@
+"""A small tokenizer trained on the training text: for halves with random weights whose own tokenizer is out of reach.
+
+The family follows the model type, so that the special tokens are those the architecture expects: WordPiece for BERT's
+relatives, byte-level BPE with RoBERTa's or with GPT-2's special tokens for the others. Training sees at most
+``MAX_TEXTS`` texts, and its result is kept in the cache, so that all processes of a run hold the same tokenizer.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from warmstart.cache import cache_root
+from warmstart.config.model import HalfSettings, Scale
+from warmstart.data.tokenization.build_once import build_once
+from warmstart.errors import UserError
+
+FORMAT_VERSION = 2
+MAX_TEXTS = 50_000
+MAX_VOCABULARY = 8000
+TINY_VOCABULARY = 1000
+
+
+class Family(StrEnum):
+    wordpiece = "wordpiece"
+    roberta = "roberta"
+    gpt2 = "gpt2"
+
+
+_WORDPIECE_TYPES = frozenset(
+    (
+        *("albert", "bert", "bert-generation", "big_bird", "convbert", "deberta", "deberta-v2", "distilbert"),
+        *("electra", "ernie", "funnel", "layoutlm", "megatron-bert", "mobilebert", "modernbert", "mra"),
+        *("nystromformer", "rembert", "roformer", "squeezebert", "tapas", "yoso"),
+    )
+)
+_ROBERTA_TYPES = frozenset(
+    (
+        *("bart", "camembert", "data2vec-text", "longformer", "longt5", "mbart", "mpnet", "mt5", "roberta"),
+        *("roberta-prelayernorm", "t5", "umt5", "xlm-roberta", "xlm-roberta-xl"),
+    )
+)
+# The order is the ids' order: the pad id is then the one of the architecture's default configuration.
+_SPECIALS: dict[Family, dict[str, str]] = {
+    Family.wordpiece: {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    },
+    Family.roberta: {
+        "bos_token": "<s>",
+        "pad_token": "<pad>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "mask_token": "<mask>",
+    },
+    Family.gpt2: {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"},
+}
+
+
+def family_of(model_type: str) -> Family:
+    """The kind of tokenizer that checkpoints of this type usually have; an unknown type counts as a GPT-2."""
+    if model_type in _WORDPIECE_TYPES:
+        return Family.wordpiece
+    return Family.roberta if model_type in _ROBERTA_TYPES else Family.gpt2
+
+
+def vocabulary_size(half: HalfSettings) -> int:
+    """Entries to train: the architecture's own number where it is smaller than ``MAX_VOCABULARY``."""
+    if half.scale is Scale.tiny:
+        return TINY_VOCABULARY
+    return min(int(half.architecture.get("vocab_size") or MAX_VOCABULARY), MAX_VOCABULARY)
+
+
+def trained_tokenizer(half: HalfSettings, texts: Iterable[str]) -> Any:
+    """Train, or take from the cache, the tokenizer of one half.
+
+    Raises:
+        UserError: there is no text to train on.
+    """
+    from transformers import AutoTokenizer
+
+    sample = list(islice((text for text in texts if text.strip()), MAX_TEXTS))
+    if not sample:
+        raise UserError(
+            f"The tokenizer of {half.name} has to be trained on the training texts, but they are empty. "
+            "Set data.* to a data set with training texts, or encoder.tokenizer / decoder.tokenizer to a local folder."
+        )
+    family, size = family_of(half.model_type), vocabulary_size(half)
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {family} {size}".encode())
+    for text in sample:
+        digest.update(len(text).to_bytes(8, "little") + text.encode("utf-8", "replace"))
+
+    def build(folder: Path) -> None:
+        train_tokenizer(family, sample, size).save_pretrained(folder)
+
+    name = f"{family}-{size}-{digest.hexdigest()[:16]}"
+    return AutoTokenizer.from_pretrained(build_once(cache_root() / "tokenizers" / name, build))
+
+
+def train_tokenizer(family: Family, texts: Iterable[str], vocab_size: int) -> Any:
+    """A fast tokenizer of the family with at most ``vocab_size`` entries (at least the bytes of a byte-level BPE).
+
+    The same texts give the same ids in every process.
+    """
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
+    named = _SPECIALS[family]
+    specials = list(dict.fromkeys(named.values()))
+    if family is Family.wordpiece:
+        tokenizer = _train_wordpiece(list(texts), specials, vocab_size)
+        first, last = "[CLS]", "[SEP]"
+    else:
+        tokenizer = _train_byte_level(texts, specials, vocab_size)
+        first, last = "<s>", "</s>"
+    if family is not Family.gpt2:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{first} $A {last}",
+            special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
+
+
+def _train_wordpiece(texts: Sequence[str], specials: list[str], vocab_size: int) -> Any:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    def untrained(model: Any) -> Any:
+        tokenizer = Tokenizer(model)
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece(cleanup=True)
+        return tokenizer
+
+    def trained(**options: Any) -> dict[str, int]:
+        tokenizer = untrained(models.WordPiece(unk_token="[UNK]"))
+        tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(show_progress=False, **options))
+        return tokenizer.get_vocab(with_added_tokens=False)
+
+    # The trainer breaks ties between pairs by their ids, and it numbers the letters inside words ("##a") and chooses
+    # among equally rare letters in the order of a hash map, which differs in every process. So the letters are sorted
+    # here: the first training learns which there are, the second is given them, with their ids, as special tokens.
+    found = trained(vocab_size=0)
+    letters = {token for token in found if len(token) == 1}
+    # Rare letters must not use up a small vocabulary; they become [UNK].
+    if len(letters) > vocab_size // 4:
+        counts: Counter[str] = Counter()
+        normalizer = normalizers.BertNormalizer(lowercase=True)
+        for text in texts:
+            counts.update(normalizer.normalize_str(text))
+        letters = set(sorted(letters, key=lambda letter: (-counts[letter], letter))[: vocab_size // 4])
+    inside = sorted(token for token in found if len(token) > 1 and token[-1] in letters)
+    vocabulary = trained(
+        vocab_size=vocab_size,
+        special_tokens=[*specials, *inside],
+        initial_alphabet=sorted(letters),
+        limit_alphabet=len(letters),
+    )
+    tokenizer = untrained(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
+    tokenizer.add_special_tokens(specials)
+    return tokenizer
+
+
+def _train_byte_level(texts: Iterable[str], specials: list[str], vocab_size: int) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer: Any = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer

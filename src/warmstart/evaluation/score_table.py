@@ -1,0 +1,130 @@
+"""The table at the end of a run: the model between its baselines and its controls, and what that means."""
+
+import math
+from typing import Any
+
+from rich.table import Table
+
+from warmstart.evaluation.bootstrap import FEWEST
+from warmstart.evaluation.judgement import Judgement
+from warmstart.evaluation.likelihood import ALONE, SHUFFLED
+from warmstart.evaluation.rouge import KINDS
+
+NAMES = {SHUFFLED: "another document", ALONE: "decoder alone"}
+SAID = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
+FEW_DISTINCT = 0.5  # below this share of distinct summaries the model says much the same of everything
+
+
+def score_rows(
+    metrics: dict[str, Any], baselines: dict[str, Any], controls: dict[str, Any], model_name: str
+) -> dict[str, dict[str, Any]]:
+    """Scores by row name: the model, its baselines, its control."""
+    rows = {model_name: {name.removeprefix("test/"): value for name, value in metrics.items()}}
+    return rows | {NAMES.get(name, name): row for name, row in (baselines | controls).items()}
+
+
+def score_table(judgement: Judgement, model_name: str) -> Table:
+    """Columns: ROUGE F1 x 100 above its 95 % interval. 80 columns wide with a short model name."""
+    table = Table(title=f"ROUGE F1 on {judgement.metrics['test/examples']} test examples, 95 % bootstrap intervals")
+    table.add_column("", overflow="fold")
+    for kind in KINDS:
+        table.add_column(SAID[kind], justify="right", no_wrap=True)
+    for name, row in score_rows(judgement.metrics, judgement.baselines, judgement.controls, model_name).items():
+        table.add_row(name.replace("[", r"\["), *(_cell(row, kind) for kind in KINDS))
+    return table
+
+
+def known_interval(row: dict[str, Any], name: str) -> tuple[float, float] | None:
+    """The interval of a score; None where there is none: of one example, or of values that are not finite."""
+    low, high = row[f"{name}_ci"]
+    if any(end is None or not math.isfinite(end) for end in (low, high)):  # null in result.json, NaN before
+        return None
+    return low, high
+
+
+def verdict(judgement: Judgement) -> str:
+    """:func:`statements` of a judgement, one a line."""
+    return "\n".join(statements(judgement.metrics, judgement.baselines, judgement.controls))
+
+
+def statements(metrics: dict[str, Any], baselines: dict[str, Any], controls: dict[str, Any]) -> list[str]:
+    """One honest sentence for each rival from the paired interval of ROUGE-1, and where other ROUGEs say otherwise.
+
+    Of fewer than ``FEWEST`` examples there is no verdict.
+    """
+    said = []
+    for name, row in (controls | baselines).items():
+        examples = row.get("examples", metrics.get("test/examples", FEWEST))
+        if examples < FEWEST:
+            few = _too_few(name, examples, f"{row['rouge1_difference']:+.2f} ROUGE-1")
+            said.append(" ".join([few, *_not_finite(row)]))
+            continue
+        kinds = [kind for kind in KINDS if f"{kind}_difference_ci" in row]
+        outcomes = {kind: _outcome(*row[f"{kind}_difference_ci"]) for kind in kinds}
+        low, high = row["rouge1_difference_ci"]
+        lead = f"{row['rouge1_difference']:+.2f} ROUGE-1 [{low:+.2f}, {high:+.2f}]"
+        sentence = _sentence(name, outcomes["rouge1"], lead)
+        others = [kind for kind in kinds if outcomes[kind] != outcomes["rouge1"]]
+        said.append(" ".join([sentence, *(_otherwise(kind, outcomes[kind], row) for kind in others), *_likelier(row)]))
+    distinct = metrics.get("test/distinct_fraction", 1.0)
+    if distinct < FEW_DISTINCT:
+        said.append(f"It says much the same of everything: only {distinct:.0%} of its summaries are distinct.")
+    if empty := metrics.get("test/empty_fraction", 0.0):
+        said.append(f"{empty:.1%} of its summaries are empty.")
+    return said
+
+
+def _cell(row: dict[str, Any], kind: str) -> str:
+    ends = known_interval(row, kind)
+    return f"{row[kind]:.2f}\n" + (f"\\[{ends[0]:.1f}, {ends[1]:.1f}]" if ends else "\N{EN DASH}")
+
+
+def _outcome(low: float, high: float) -> str:
+    return "better" if low > 0 else "worse" if high < 0 else "even"
+
+
+def _sentence(name: str, outcome: str, lead: str) -> str:
+    if name == SHUFFLED:
+        reads = "It reads its document" if outcome == "better" else "It does not show that it reads its document"
+        return f"{reads}: {lead} over being given another one."
+    if name == ALONE:
+        joined = "The source counts" if outcome == "better" else "The source is not shown to count"
+        return f"{joined}: {lead} over its decoder alone."
+    if outcome == "better":
+        return f"It beats {name}: {lead}."
+    if outcome == "worse":
+        return f"It does not beat {name}: {lead}. Copying the first sentences would score better."
+    return f"It is not distinguishable from {name}: {lead}."
+
+
+def _too_few(name: str, examples: int, lead: str) -> str:
+    count = "1 example is" if examples == 1 else f"{examples} examples are"
+    asked, over = {
+        SHUFFLED: ("it reads its document", " over being given another one"),
+        ALONE: ("the source counts", " over its decoder alone"),
+    }.get(name, (f"it beats {name}", ""))
+    return f"{count} too few to tell whether {asked}, {FEWEST} are needed: {lead}{over}."
+
+
+def _likelier(row: dict[str, Any]) -> list[str]:
+    if "nll_difference" not in row:
+        return []
+    if broken := _not_finite(row):
+        return broken
+    low, high = row["nll_difference_ci"]
+    word = {"better": "likelier", "worse": "less likely", "even": "neither likelier nor less likely"}
+    gain = f"{-row['nll_difference']:+.3f} nats a token [{-high:+.3f}, {-low:+.3f}]"
+    return [f"References are {word[_outcome(-high, -low)]} with its own: {gain}."]
+
+
+def _not_finite(row: dict[str, Any]) -> list[str]:
+    value = row.get("nll_difference", 0.0)
+    if value is not None and math.isfinite(value):
+        return []
+    return ["Likelihoods of references are not finite, so they are not compared."]
+
+
+def _otherwise(kind: str, outcome: str, row: dict[str, Any]) -> str:
+    low, high = row[f"{kind}_difference_ci"]
+    word = {"better": "ahead", "worse": "behind", "even": "not distinguishable"}[outcome]
+    return f"By {SAID[kind]} it is {word}: {row[f'{kind}_difference']:+.2f} [{low:+.2f}, {high:+.2f}]."

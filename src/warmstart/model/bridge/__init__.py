@@ -1,0 +1,1 @@
+"""How encoder and decoder are joined: cross-attention, grafting, initialization, tying, adapters."""

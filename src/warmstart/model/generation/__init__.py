@@ -1,0 +1,1 @@
+"""Decoding with a source that all beams share."""

@@ -1,0 +1,247 @@
+"""Generation for a pair of vocabularies: transformers' ``generate`` with the source read from the encoder's side.
+
+Shapes: B batch, S source length.
+"""
+
+import inspect
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationMixin
+from transformers.cache_utils import EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
+
+from warmstart.cpu.decode_attention import few_queries
+from warmstart.cpu.elementwise import gelu_in_one_pass
+from warmstart.cpu.packed_linear import packed_matrices
+from warmstart.model.call_state import CallState, Source
+from warmstart.model.compiling import uncompiled
+from warmstart.model.encoders import states_width
+from warmstart.model.generation.beam_search import decode
+from warmstart.model.generation.cache_names import CACHE_NAMES, cache_of, one_cache
+from warmstart.model.generation.source_cache import SourceCache
+from warmstart.model.generation.source_options import (
+    WITHOUT_SOURCE,
+    chosen_source_options,
+    option,
+    reading_source,
+    refuse_options_in_config,
+)
+from warmstart.model.padding import infer_source_mask, mask_of_batch
+from warmstart.model.special_ids import SPECIAL_IDS, sync_special_ids
+
+# Arguments of an encoder's forward that, given to generate, mean generation.
+_GENERATIONS = ("use_cache", "output_attentions", "output_hidden_states", "return_dict", "labels", *CACHE_NAMES)
+
+
+# RWKV's state gives other ids than none; xLSTM's cannot be reordered with the beams, and of MiniMax' cache the linear
+# attention's part is not (transformers 5.23 and 5.24).
+_NO_CACHE_FROM_BEAMS = {"rwkv": 1, "xlstm": 2, "minimax": 2}
+
+_log = logging.getLogger(__name__)
+
+
+_exchange_lock = threading.RLock()
+
+
+@contextmanager
+def _exchanged_config(decoder: Any, generation_config: Any) -> Iterator[None]:
+    """Inside, ``generation_config`` is the decoder's; other threads wait."""
+    with _exchange_lock:
+        own = decoder.generation_config
+        decoder.generation_config = generation_config
+        try:
+            yield
+        finally:
+            decoder.generation_config = own
+
+
+class PairGeneration(GenerationMixin):
+    """What differs from ``GenerationMixin`` when source and target have different ids for pad, start and end."""
+
+    config: Any
+    encoder: Any
+    decoder: Any
+    main_input_name: str
+    _encode: Any
+    _project: Any
+    _special_id: Any
+    _call: CallState
+
+    def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **kwargs: Any) -> Any:
+        """transformers' ``generate`` with ids from ``config`` and the source's padding from the encoder's side."""
+        refuse_options_in_config(self.config, generation_config)
+        sync_special_ids(self.config, self.generation_config)
+        if generation_config is not None:
+            for name in SPECIAL_IDS:
+                if getattr(generation_config, name) is None:
+                    kwargs.setdefault(name, getattr(self.generation_config, name))
+        if "cache" in kwargs:
+            past = one_cache(kwargs.pop("cache"), kwargs.pop("past_key_values", None))
+            kwargs[CACHE_NAMES[0]] = past
+        of_source = chosen_source_options(self, generation_config, kwargs)
+        kwargs = self._accepted_by_encoder(kwargs)
+        encoded = kwargs.get("encoder_outputs") or (None,)
+        given = inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds"), encoded[0]
+        if (mask := mask_of_batch(kwargs.get("attention_mask"), *given)) is not None:
+            kwargs["attention_mask"] = mask
+        if self.config.graft is not None:
+            with self._made_fast():
+                return self._generate_grafted(inputs, generation_config, kwargs, of_source)
+        chosen = option("cache_implementation", None, self, generation_config, kwargs)
+        flex = self.decoder.config._attn_implementation == "flex_attention"  # its masks know rows, not sources
+        shares_source = chosen in (None, "dynamic") and not flex
+        if not shares_source:
+            by = "flex_attention" if flex else f"cache_implementation={chosen}"
+            _log.info("%s takes a row for each beam: the source's keys and values too.", by)
+        with self._call.during(shares_source=shares_source), self._made_fast():
+            return super().generate(inputs, generation_config=generation_config, **kwargs)
+
+    @contextmanager
+    def _made_fast(self) -> Iterator[None]:
+        with (
+            uncompiled(self),
+            packed_matrices(self.decoder),
+            few_queries(self.decoder),
+            gelu_in_one_pass(self.decoder),
+        ):
+            yield
+
+    def _sample(self, *args: Any, **kwargs: Any) -> Any:
+        return decode(self, *args, **kwargs)
+
+    def _beam_search(self, *args: Any, **kwargs: Any) -> Any:
+        return decode(self, *args, **kwargs)
+
+    @torch.no_grad()
+    def _generate_grafted(
+        self, inputs: Tensor | None, generation_config: Any, kwargs: dict[str, Any], of_source: dict[str, Any]
+    ) -> Any:
+        """The decoder's own ``generate`` (its caches, its positions) while its grafted layers read the source."""
+        mask_BS = kwargs.pop("attention_mask", None)
+        taken = inspect.signature(self.encoder.forward).parameters
+        of_encoder = {name: kwargs.pop(name) for name in list(kwargs) if name in taken and name not in _GENERATIONS}
+        encoded = kwargs.pop("encoder_outputs", None)
+        if encoded is None:
+            if inputs is not None:
+                of_encoder["inputs_embeds" if inputs.is_floating_point() else "input_ids"] = inputs
+            if mask_BS is None and "input_ids" in of_encoder:
+                mask_BS = infer_source_mask(of_encoder["input_ids"], self.config.encoder)
+            encoded = self._encode(attention_mask=mask_BS, **of_encoder)
+        kwargs |= reading_source(of_source, of_encoder.get("input_ids"), kwargs)
+        source = Source(self._project(encoded[0]), mask_BS, kept={})
+        ids, mask = kwargs.pop("decoder_input_ids", None), kwargs.pop("decoder_attention_mask", None)
+        start = option("decoder_start_token_id", None, self, generation_config, kwargs)
+        kwargs.pop("decoder_start_token_id", None)
+        if ids is None:
+            ids = self._start_ids(len(source.states_BSE), start)
+        elif start is not None:
+            ids, mask = self._behind_start(ids, mask, start)
+        kind = self.config.decoder.model_type
+        beams = option("num_beams", 1, self, generation_config, kwargs)
+        if kind in _NO_CACHE_FROM_BEAMS and beams >= _NO_CACHE_FROM_BEAMS[kind]:
+            _log.info("A %s decoder generates without its cache here: it would change the result.", kind)
+            kwargs["use_cache"] = False
+        mask = torch.ones_like(ids) if mask is None else mask
+        with self._call.during(source=source):
+            return self._generate_by_decoder(ids, mask, generation_config, kwargs, drop_sources=source.drop)
+
+    def _generate_by_decoder(
+        self, ids: Tensor, mask: Tensor, generation_config: Any, kwargs: dict[str, Any], drop_sources: Any = None
+    ) -> Any:
+        """The decoder's own ``generate`` with this model's generation config instead of the decoder's.
+
+        A pretrained decoder's own sampling temperature must not steer a summary, and another joint model may own the
+        same decoder: the exchange is locked until the options are read, which is before the search begins.
+        """
+        with ExitStack() as exchanged:
+            exchanged.enter_context(_exchanged_config(self.decoder, self.generation_config))
+            if kwargs.get("assistant_model") is None and kwargs.get("custom_generate") is None:
+                given: dict[str, Any] = {"drop_sources": drop_sources}
+                given |= {name: kwargs[name] for name in ("synced_gpus", "streamer") if kwargs.get(name) is not None}
+
+                def search(*args: Any, **options: Any) -> Any:
+                    exchanged.close()
+                    return decode(*args, **given | options)
+
+                kwargs = kwargs | {"custom_generate": search}
+            return self.decoder.generate(ids, attention_mask=mask, generation_config=generation_config, **kwargs)
+
+    def generate_alone(self, **kwargs: Any) -> Tensor:
+        """What the decoder writes without a source: one row of ids (1, T), its cross-attention skipped."""
+        refuse_options_in_config(self.config, kwargs.get("generation_config"))
+        kwargs |= WITHOUT_SOURCE
+        if self.config.graft is not None:
+            sync_special_ids(self.config, self.generation_config)
+            ids = self._start_ids(1)
+            with uncompiled(self), self._call.during(source=None):
+                generation_config = kwargs.pop("generation_config", None)
+                return self._generate_by_decoder(ids, torch.ones_like(ids), generation_config, kwargs)
+        shape = (1, 1, states_width(self.config.encoder))
+        nothing = torch.zeros(shape, device=self.decoder.device, dtype=self.decoder.dtype)
+        with self._call.during(reads_source=False):
+            return self.generate(encoder_outputs=BaseModelOutput(nothing), attention_mask=nothing[..., 0], **kwargs)
+
+    def _start_ids(self, rows: int, start: int | list[int] | None = None) -> Tensor:
+        """(rows, 1), of a list one for each row."""
+        start = self._special_id("decoder_start_token_id") if start is None else start
+        if isinstance(start, list) and len(start) not in (1, rows):
+            raise ValueError(
+                f"decoder_start_token_id has {len(start)} ids for {rows} sources; give one, or one for each."
+            )
+        return torch.tensor(start, device=self.decoder.device).reshape(-1, 1).expand(rows, 1)
+
+    def _behind_start(
+        self, prompt: Tensor, mask: Tensor | None, start: int | list[int]
+    ) -> tuple[Tensor, Tensor | None]:
+        """A prompt goes on from the start token, as transformers has it, unless a row begins with that."""
+        start_ids = self._start_ids(len(prompt), start)
+        if (prompt[:, :1] == start_ids).any():
+            return prompt, mask
+        mask = mask if mask is None else torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
+        return torch.cat([start_ids, prompt], dim=1), mask
+
+    def _prepare_text_encoder_decoder_kwargs_for_generation(
+        self, inputs_tensor: Tensor, model_kwargs: dict[str, Any], model_input_name: str | None, generation_config: Any
+    ) -> dict[str, Any]:
+        if model_kwargs.get("attention_mask") is None and not inputs_tensor.is_floating_point():
+            # generate infers masks for decoder-only models alone; without it padding would be read as text.
+            model_kwargs["attention_mask"] = infer_source_mask(inputs_tensor, self.config.encoder)
+        skipped = ("decoder_", "cross_attn", "use_cache", *CACHE_NAMES)
+        kwargs = {name: value for name, value in model_kwargs.items() if not name.startswith(skipped)}
+        kwargs[model_input_name or self.main_input_name] = inputs_tensor
+        kwargs["output_attentions"] = generation_config.output_attentions
+        kwargs["output_hidden_states"] = generation_config.output_hidden_states
+        model_kwargs["encoder_outputs"] = self._encode(**kwargs)
+        return model_kwargs
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **model_kwargs: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Repeat the target's rows for beams and samples, but not the source's states: rows share them."""
+        parent: Any = super()
+        encoded = model_kwargs.pop("encoder_outputs", None) if self._call.shares_source else None
+        if encoded is None:
+            return parent._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+        # Without states there is nothing of an encoder-decoder model to repeat but the ids and masks.
+        input_ids, model_kwargs = parent._expand_inputs_for_generation(expand_size, False, input_ids, **model_kwargs)
+        return input_ids, model_kwargs | {"encoder_outputs": encoded}
+
+    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any) -> Any:
+        parent: Any = super()
+        prepared = parent._prepare_cache_for_generation(generation_config, model_kwargs, *args)
+        cache = cache_of(model_kwargs)
+        if self._call.shares_source and isinstance(cache, EncoderDecoderCache) and not any(cache.is_updated.values()):
+            cache.cross_attention_cache = SourceCache()
+        return prepared
+
+    def _accepted_by_encoder(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Drop ``token_type_ids`` where the encoder has none (DistilBERT, ModernBERT): tokenizers make them anyway."""
+        if "token_type_ids" in inspect.signature(self.encoder.forward).parameters:
+            return kwargs
+        return {name: value for name, value in kwargs.items() if name != "token_type_ids"}

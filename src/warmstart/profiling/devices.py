@@ -1,0 +1,84 @@
+"""What a fit takes on a device that is named, not there: hours of its steps, and seconds of its gradients on the way.
+
+A GPU's numbers are its data sheet's; this CPU's rate is measured now. Both are multiplied by the share of the peak that
+training was seen to reach. Nothing of this ran on a GPU.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from warmstart.config.precision import resolve_precision
+from warmstart.config.schema import Config, Device
+from warmstart.profiling.matrix_peak import matrix_peak
+
+GPU_SHARE = 0.4  # of the dense peak: Llama 3 reached 38 to 43 % on H100s (arXiv 2407.21783, section 3.3)
+CPU_SHARE = 0.4  # of the rate of a large product: what the demo's fit reached (docs/decisions.md)
+INFINIBAND = 50e9  # bytes a second each way of one 400 Gb/s port (NDR) for each GPU, as in NVIDIA's DGX H100
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One GPU: dense FLOP/s with 16-bit factors (sums in float32) and in float32, bytes of memory, bytes a second."""
+
+    name: str
+    flops_16: float
+    flops_32: float
+    memory: float
+    link: float
+    """To the other GPUs of its machine, each way."""
+    source: str
+
+
+CHIPS = {
+    Device.h100: Chip("H100 SXM", 989.4e12, 66.9e12, 80e9, 450e9, "NVIDIA H100 data sheet: NVLink 900 GB/s both ways"),
+    Device.a100: Chip("A100 SXM 80 GB", 312e12, 19.5e12, 80e9, 300e9, "NVIDIA A100 data sheet: NVLink 600 GB/s both"),
+    Device.rtx4090: Chip("RTX 4090", 165.2e12, 82.6e12, 24e9, 32e9, "NVIDIA Ada whitepaper; PCIe 4.0 x16, no NVLink"),
+}
+
+
+def devices_of(settings: Config) -> list[Device]:
+    """The device that was named; else those that the fit may find: an H100, this CPU, or both."""
+    if settings.device is not Device.auto:
+        return [settings.device]
+    accelerator = settings.trainer.accelerator
+    return [Device.cpu] if accelerator == "cpu" else [Device.h100] + [Device.cpu] * (accelerator == "auto")
+
+
+def precision_on(device: Device, settings: Config) -> str:
+    """The precision of the fit there: ``auto`` is bf16-mixed on every GPU of the table."""
+    precision = settings.trainer.precision
+    if precision == "auto" and device in CHIPS:
+        return "bf16-mixed"
+    return resolve_precision(precision, "cpu")
+
+
+def rate_of(device: Device, settings: Config) -> tuple[str, float] | None:
+    """What the device is, and the FLOP/s of training on one; None where its table has no peak (float64 on a GPU)."""
+    precision = precision_on(device, settings)
+    if device not in CHIPS:
+        peak = matrix_peak(torch.device("cpu"), precision).flops_per_second
+        return f"this CPU at {CPU_SHARE:.0%} of {peak / 1e9:.0f} GFLOP/s (measured, {precision})", CPU_SHARE * peak
+    if precision.startswith("64"):
+        return None
+    chip = CHIPS[device]
+    peak = chip.flops_16 if "16" in precision else chip.flops_32
+    return f"{chip.name} at {GPU_SHARE:.0%} of {peak / 1e12:.0f} TFLOP/s (data sheet, {precision})", GPU_SHARE * peak
+
+
+def all_reduce_bytes(gradients: float, ranks: int) -> float:
+    """Bytes that each rank sends, and receives, for one sum of the gradients around a ring."""
+    return 2 * (ranks - 1) / ranks * gradients
+
+
+def all_reduce_seconds(device: Device, gradients: float, devices: int, nodes: int) -> tuple[str, float] | None:
+    """The slowest link on the rings' way and the seconds it takes; None where the table has no link.
+
+    Between machines the rings share the ports of all of a machine's GPUs, as NCCL lays them.
+    """
+    if device not in CHIPS:
+        return None
+    name, rate = "PCIe" if device is Device.rtx4090 else "NVLink", CHIPS[device].link
+    if nodes > 1 and (devices == 1 or devices * INFINIBAND < rate):
+        name, rate = f"{devices} port(s) of InfiniBand", devices * INFINIBAND
+    return f"{name}, {rate / 1e9:.0f} GB/s", all_reduce_bytes(gradients, devices * nodes) / rate

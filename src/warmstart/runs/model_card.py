@@ -1,0 +1,156 @@
+"""The README.md of an exported model: what it is made of, how it scored beside what, and by which command."""
+
+import html
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from warmstart.evaluation.rouge import KINDS
+from warmstart.evaluation.score_table import NAMES, SAID, known_interval, statements
+
+FRONT_MATTER = """---
+library_name: {library}
+tags:
+  - summarization
+  - encoder-decoder
+  - warmstart
+---
+"""
+
+USE = """## Use
+
+{opens}
+
+```python
+{imports}
+
+folder = "."  # this folder
+encoder_tokenizer = AutoTokenizer.from_pretrained(folder, subfolder="encoder_tokenizer")
+decoder_tokenizer = AutoTokenizer.from_pretrained(folder)
+model = {model_class}.from_pretrained(folder{dtype})
+
+document = "The council met on Monday and voted to close the school."
+source = encoder_tokenizer(document, truncation=True, max_length={max_length}, return_tensors="pt")
+ids = model.generate(source.input_ids, attention_mask=source.attention_mask)
+print(decoder_tokenizer.decode(ids[0], skip_special_tokens=True).strip())
+```
+
+`generate` searches as `generation_config.json` says. {cleaned}From the command line:
+`warmstart task=summarize ckpt=FOLDER input=article.txt`.
+"""
+
+LICENCE = """## Licence
+
+No licence is granted here: those of both pretrained checkpoints and of the training texts apply to this model.
+Read them before you share or use it.
+"""
+
+
+@dataclass
+class Use:
+    """How an exported model is opened and given a text."""
+
+    transformers_opens: bool
+    """Whether transformers' own class opens it; else warmstart's has to."""
+    max_source_length: int
+    """Longest source in tokens."""
+    dtype: str = "float32"
+    """What its summaries are computed in."""
+    clean: tuple[str, ...] = ()
+    """The steps of ``data.clean`` that documents went through."""
+
+    def opens(self) -> str:
+        """Which library opens it, in one sentence or two."""
+        if self.transformers_opens:
+            return "transformers' own classes open it; `warmstart.EncoderDecoderModel` does too, and is faster."
+        return (
+            "transformers' own class cannot open it, or computes something else: install warmstart, and open it with "
+            "`warmstart.EncoderDecoderModel`."
+        )
+
+    def markdown(self) -> str:
+        """The card's section with code that runs in the exported folder."""
+        imports, model_class = "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer", "AutoModelForSeq2SeqLM"
+        if not self.transformers_opens:
+            imports = "from transformers import AutoTokenizer\n\nfrom warmstart import EncoderDecoderModel"
+            model_class = "EncoderDecoderModel"
+        steps = ", ".join(code(step) for step in self.clean)
+        return USE.format(
+            opens=self.opens(),
+            imports=imports,
+            model_class=model_class,
+            dtype="" if self.dtype == "float32" else f', dtype="{self.dtype}"',
+            max_length=self.max_source_length,
+            cleaned=f"Documents were cleaned first (`data.clean`: {steps}). " if steps else "",
+        )
+
+
+def model_card(result: dict[str, Any], use: Use) -> str:
+    """Markdown from what result.json holds; of a model that was never evaluated it says so."""
+    library = "transformers" if use.transformers_opens else "warmstart"
+    parts = [FRONT_MATTER.format(library=library), "# Warm-started summarizer\n"]
+    if not result:
+        parts.append("Not evaluated.\n")
+    else:
+        parts += [_made_of(result), _scores(result), _command(result)]
+    return "\n".join([*parts, use.markdown(), LICENCE])
+
+
+def plain(text: Any) -> str:
+    """``text`` as Markdown that shows it and does nothing else: no HTML, link, emphasis, table cell or new line."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!~])", r"\\\1", html.escape(" ".join(str(text).split()), quote=False))
+
+
+def code(text: Any) -> str:
+    """``text`` as code within a table's cell."""
+    line = " ".join(str(text).split()).replace("|", "\\|")
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    pad = " " if "`" in line else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
+def _made_of(result: dict[str, Any]) -> str:
+    choices = result.get("choices", {})
+    counts = result.get("parameters", {})
+    rows = [(part, code(choices[part])) for part in ("encoder", "decoder", "data") if part in choices]
+    rows += [(f"parameters, {plain(part)}", f"{count / 1e6:.1f} M") for part, count in counts.items()]
+    if "generation" in result:
+        search = ", ".join(f"{name}={value}" for name, value in result["generation"].items())
+        rows.append(("decoded with", code(search)))
+    return "| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows)
+
+
+def _scores(result: dict[str, Any]) -> str:
+    metrics, baselines, controls = (result.get(name, {}) for name in ("metrics", "baselines", "controls"))
+    if "test/rouge1" not in metrics:
+        return "Not evaluated.\n"
+    rows: dict[str, Any] = {"this model": {name.removeprefix("test/"): value for name, value in metrics.items()}}
+    rows |= baselines | {NAMES.get(name, name): row for name, row in controls.items()}
+    lines = [
+        "## Scores\n",
+        f"ROUGE F1 x 100 with 95 % bootstrap intervals on {metrics['test/examples']} test examples.\n",
+    ]
+    lines += ["| | " + " | ".join(SAID[kind] for kind in KINDS) + " |", "|---|" + "---|" * len(KINDS)]
+    for name, row in rows.items():
+        lines.append(f"| {plain(name)} | " + " | ".join(_cell(row, kind) for kind in KINDS) + " |")
+    lines += ["", "`leadN` copies the first N sentences. `another document` scores this model's summary of some other"]
+    lines += ["document: what it gets without reading the right one.", ""]
+    lines += [f"- {plain(sentence)}" for sentence in statements(metrics, baselines, controls)]
+    return "\n".join([*lines, ""])
+
+
+def _cell(row: dict[str, Any], kind: str) -> str:
+    ends = known_interval(row, kind)
+    return f"{row[kind]:.2f}" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else "")
+
+
+def _command(result: dict[str, Any]) -> str:
+    overrides = result.get("overrides", "")
+    command = overrides if isinstance(overrides, str) else shlex.join(["python", "run.py", *overrides])
+    versions = ", ".join(f"{name} {version}" for name, version in result.get("versions", {}).items())
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
+    about = [f"Seed {result['seed']}"] if "seed" in result else []
+    about += [f"commit {result['git_commit']}"] if result.get("git_commit") else []
+    about += [versions] if versions else []
+    return "\n".join(["## Made by\n", fence, command, fence, "", f"{plain('; '.join(about))}.", ""])

@@ -1,0 +1,224 @@
+"""What a fit may take over from another run: its whole state by ``ckpt=``, weights of equal parts by ``ckpt_weights=``.
+
+    python run.py encoder=bert decoder=gpt2 ckpt=runs/a data=news                        # resumes: optimizer, schedule
+    python run.py encoder=bert decoder=gpt2 ckpt_weights=runs/a bridge.lora=decoder      # a second stage: weights only
+
+Shapes are no proof: bert-base and e5-base have the same, and so have two tokenizers of one size.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from warmstart.config.schema import Config, plain
+from warmstart.errors import UserError
+
+_log = logging.getLogger(__name__)
+_SHOWN = 10
+_ROLES = {"encoder": "source", "decoder": "target"}  # the sides of a TokenizerPair
+# Keys that do not say which weights a part has. A tokenizer is compared by what it does, not by where it lies.
+_FREE = {
+    **dict.fromkeys(("encoder", "decoder"), ("name", "tokenizer")),
+    "bridge": ("init", "warmup_steps", "dropout"),
+}
+
+
+def fault_of_start(settings: Config) -> str | None:
+    """What is wrong with ``ckpt_weights``; None where nothing is."""
+    if settings.ckpt_weights is None:
+        return None
+    if settings.ckpt not in (None, "last", "new"):
+        return (
+            f"ckpt={settings.ckpt} resumes a run and ckpt_weights={settings.ckpt_weights} starts a new one from "
+            "another's weights. Set one of them."
+        )
+    if not Path(settings.ckpt_weights).exists():
+        return f"ckpt_weights={settings.ckpt_weights} does not exist. Name a run directory, a .ckpt file or an export."
+    return None
+
+
+def check_same_pair(settings: Config, resume: str) -> None:
+    """Compare encoder, decoder and bridge with those that the checkpoint records.
+
+    Raises:
+        UserError: they differ.
+    """
+    from warmstart.runs.load import open_checkpoint
+
+    recorded = open_checkpoint(resume)[0]["hyper_parameters"].get("config", {})
+    found = [line for group in _FREE for line in _differences(settings, recorded, group)]
+    if found:
+        pair = " x ".join(str(recorded.get(role, {}).get("name")) for role in ("encoder", "decoder"))
+        weights = Path(resume).parents[1] if settings.ckpt == "last" else settings.ckpt
+        raise UserError(
+            f"ckpt={settings.ckpt} is of {pair}, and this fit is of {settings.encoder.name} x {settings.decoder.name}: "
+            f"{_listed(found)}. ckpt= resumes the same encoder, decoder and bridge; set ckpt_weights={weights} instead "
+            "to start a new fit from the weights of the parts that are equal."
+        )
+
+
+def unchanged_tokenizers(settings: Config, resume: str) -> dict[str, Any]:
+    """The checkpoint's own tokenizers by role, for each role whose tokenizer the config still names as it did then.
+
+    Raises:
+        UserError: they are missing, damaged, or not those of the checkpoint.
+    """
+    from warmstart.runs.load import open_checkpoint, tokenizers_of
+
+    checkpoint, file = open_checkpoint(resume)
+    pair = tokenizers_of(checkpoint, file)
+    now, before = plain(settings), checkpoint["hyper_parameters"].get("config", {})
+    named = {
+        role: [of.get(role, {}).get(key) for of in (now, before) for key in ("tokenizer", "path")] for role in _ROLES
+    }
+    same = [role for role, values in named.items() if role not in before or values[:2] == values[2:]]
+    return {role: getattr(pair, side) for role, side in _ROLES.items() if role in same}
+
+
+def check_same_tokenizers(settings: Config, resume: str, tokenizers: Any) -> None:
+    """Compare the fit's tokenizers with those that lie next to the checkpoint.
+
+    Raises:
+        UserError: they turn the same text into other ids.
+    """
+    from warmstart.data.tokenization.pair import TokenizerPair
+
+    folder = Path(resume).parent / "tokenizers"
+    saved = TokenizerPair.load(folder)
+    if saved.fingerprint() == tokenizers.fingerprint():
+        return
+    roles = {"encoder": (saved.source, tokenizers.source), "decoder": (saved.target, tokenizers.target)}
+    other = [role for role, (before, now) in roles.items() if not _same_ids(before, now)] or list(roles)
+    sizes = ", ".join(f"{role}: {len(roles[role][0])} tokens, here {len(roles[role][1])}" for role in other)
+    places = " ".join(f"{role}.tokenizer={folder / f'{role}_tokenizer'}" for role in other)
+    raise UserError(
+        f"ckpt={settings.ckpt} was trained with another tokenizer ({sizes}), so its embeddings do not fit this fit's "
+        f"token ids. Set {places}."
+    )
+
+
+def check_same_weights(settings: Config, checkpoint: dict[str, Any], model: Any) -> None:
+    """Compare names and shapes with the model's: a folder of pretrained weights may have changed meanwhile.
+
+    Raises:
+        UserError: they differ.
+    """
+    found = _mismatches({name.removeprefix("model."): v for name, v in checkpoint["state_dict"].items()}, model)
+    if found:
+        raise UserError(
+            f"ckpt={settings.ckpt} does not fit the model that encoder={settings.encoder.name}, "
+            f"decoder={settings.decoder.name} and bridge build now: {_listed(found)}. Restore what encoder.path and "
+            "decoder.path held when it was trained."
+        )
+
+
+def start_from(settings: Config, model: Any, tokenizers: Any) -> None:
+    """Copy into ``model`` the weights of ``ckpt_weights`` for each part that is equal, and log what is not taken.
+
+    The parts are encoder, decoder and cross-attention; the last belongs to the pair, so it is taken only with both.
+    Adapters of the other run are merged first; new ones start at zero, so they change nothing at the first step.
+
+    Raises:
+        UserError: nothing can be taken, a weight is not finite, or the parts share weights in another way.
+    """
+    import torch
+
+    from warmstart.model.bridge.lora import is_lora, merge_lora
+    from warmstart.runs.load import load_trained, refuse_nonfinite
+    from warmstart.runs.recorded import recorded_config
+
+    given = str(settings.ckpt_weights)
+    other, pair, _ = load_trained(given)
+    refuse_nonfinite(f"ckpt_weights={given}", other)
+    merge_lora(other)
+    recorded = recorded_config(given)
+    share = recorded.get("bridge", {}).get("share", settings.bridge.share.value)
+    if settings.bridge.share.value not in ("none", share):
+        raise UserError(
+            f"ckpt_weights={given} was trained with bridge.share={share}, and this fit has "
+            f"bridge.share={settings.bridge.share.value}: shared weights cannot hold two values. "
+            f"Set bridge.share={share}."
+        )
+    left = {role: _differences(settings, recorded, role) for role in ("encoder", "decoder")}
+    for role, before, now in (("encoder", pair.source, tokenizers.source), ("decoder", pair.target, tokenizers.target)):
+        if not left[role] and not _same_ids(before, now):
+            left[role] = [f"the {role}'s tokenizer"]
+    left["cross-attention"] = [f"the {role} is another" for role in ("encoder", "decoder") if left[role]]
+    graft = [{**(one.config.graft or {}), "dropout": None} for one in (other, model)]
+    if not left["cross-attention"] and graft[0] != graft[1]:
+        changed = sorted(name for name in graft[0] | graft[1] if graft[0].get(name) != graft[1].get(name))
+        left["cross-attention"] = [
+            f"bridge.{name} ({graft[0].get(name)}, here {graft[1].get(name)})" for name in changed
+        ]
+    weights, taken, kept = other.state_dict(), dict.fromkeys(left, 0), []
+    part = _parts(model)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            source = weights.get(name.replace(".base_layer.", "."))
+            if is_lora(name) or left[part(name)]:
+                continue
+            if source is None or source.shape != value.shape:
+                kept.append(
+                    f"{name} ({'not there' if source is None else f'{list(source.shape)}, here {list(value.shape)}'})"
+                )
+                continue
+            value.copy_(source)
+            taken[part(name)] += 1
+    if not any(taken.values()):
+        raise UserError(
+            f"ckpt_weights={given}: no part of it is equal to this fit's. "
+            + " ".join(f"{name}: {_listed(why)}." for name, why in left.items() if why)
+        )
+    said = ", ".join(f"{name} ({count} tensors)" for name, count in taken.items() if count)
+    _log.info("Weights from %s: %s. Optimizer and schedule are new.", given, said)
+    for name, why in left.items():
+        if why:
+            _log.warning("Not taken from %s: %s, which differs in %s.", given, name, _listed(why))
+    if kept:
+        _log.warning("Not taken from %s: %s.", given, _listed(kept))
+
+
+def _differences(settings: Config, recorded: dict[str, Any], group: str) -> list[str]:
+    """One entry for each key that says which weights a part has and whose value is another; both values in it."""
+    now, before = plain(settings)[group], recorded.get(group, {})
+    keys = [key for key in now if key in before and key not in _FREE[group]]
+    if group == "bridge" and now["lora"] == before.get("lora") == "none":
+        keys = [key for key in keys if not key.startswith("lora_")]
+    other = [key for key in keys if not _same(before[key], now[key])]
+    if "path" in other:  # which says all that these say
+        other = [key for key in other if key not in ("model_type", "architecture")]
+    return [f"{group}.{key} ({before[key]}, here {now[key]})" for key in other]
+
+
+def _same(before: Any, now: Any) -> bool:
+    # An export records the last part of a local path.
+    return before == now or (isinstance(now, str) and Path(now).exists() and Path(now).name == before)
+
+
+def _same_ids(before: Any, now: Any) -> bool:
+    return before.get_vocab() == now.get_vocab()
+
+
+def _mismatches(weights: dict[str, Any], model: Any) -> list[str]:
+    own = model.state_dict()
+    found = [f"{name} is new" for name in own if name not in weights]
+    found += [f"{name} is gone" for name in weights if name not in own]
+    both = ((name, list(weights[name].shape), list(own[name].shape)) for name in own if name in weights)
+    return found + [f"{name} has shape {before}, here {now}" for name, before, now in both if before != now]
+
+
+def _parts(model: Any) -> Any:
+    from warmstart.model.decoders import cross_attention_modules
+
+    across = tuple(f"decoder.{name}." for name in cross_attention_modules(model.decoder))
+
+    def part(name: str) -> str:
+        half = name.partition(".")[0]
+        return half if half in ("encoder", "decoder") and not name.startswith(across) else "cross-attention"
+
+    return part
+
+
+def _listed(entries: list[str]) -> str:
+    more = f" and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
+    return ", ".join(entries[:_SHOWN]) + more

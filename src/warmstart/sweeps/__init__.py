@@ -1,0 +1,1 @@
+"""Sweeps and searches: folders of jobs, launchers, Optuna, SLURM scripts."""

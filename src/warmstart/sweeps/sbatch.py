@@ -1,0 +1,164 @@
+"""The batch script of a fit, or of a sweep, on SLURM: printed, to be read, changed and submitted.
+
+    python run.py task=sbatch name=mine trainer=ddp trainer.devices=8 encoder=bert decoder=gpt2 | sbatch
+    python run.py -m task=sbatch name=matrix encoder=bert,roberta decoder=bert,gpt2 seed=1,2,3 | sbatch
+
+    python run.py -m task=sbatch hydra/launcher=submitit_slurm encoder=bert,roberta
+
+A sweep becomes one array with a task for each job. Its jobs lie where the sweep's own command would put them: either
+command goes on with what the other left. The last one prints what submitit would submit, to be read alone: its jobs
+are in files that submitit writes when it does.
+"""
+
+import shlex
+import sys
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from warmstart.config.schema import Config
+from warmstart.errors import UserError
+from warmstart.sweeps.sweep import Sweep, without_hydra
+from warmstart.tasks.check import validate
+
+
+def run(settings: Config, run_dir: Path) -> None:
+    """Print the script: a task for each device, two minutes' warning before the end, back into the queue by itself.
+
+    Raises:
+        UserError: the config is unsound, or has no name to find its run again by.
+    """
+    name = _name(settings)
+    validate(settings)
+    words = _words(HydraConfig.get().overrides)
+    lines = [*_head(settings, name), _option("output", f"{settings.output_root}/{name}-%j.out", "output_root")]
+    print(*lines, _srun(words), sep="\n")
+
+
+def print_array(configs: list[DictConfig]) -> None:
+    """Print one script for the jobs of a sweep, each as a sweep of one job.
+
+    Raises:
+        UserError: a job is unsound, they have no name to find them again by, or need different machines.
+    """
+    jobs = _sound(configs)
+    words = [_words(config.hydra.overrides) for config in configs]
+    name = _name(jobs[0])
+    heads = [_head(job, name) for job in jobs]
+    if any(head != heads[0] for head in heads):
+        raise UserError(
+            "The jobs of an array have the same machines, but these differ in trainer.nodes, trainer.devices or "
+            "trainer.accelerator. Print a script for each of those."
+        )
+    common = [word for word in words[0] if all(word in other for other in words)]
+    lines = [
+        *heads[0],
+        f"#SBATCH --array=0-{len(jobs) - 1}",
+        _option("output", f"{jobs[0].output_root}/{name}-%A_%a.out", "output_root"),
+        "case $SLURM_ARRAY_TASK_ID in",
+        *(f"{i}) job=({shlex.join([w for w in of_job if w not in common])}) ;;" for i, of_job in enumerate(words)),
+        "esac",
+    ]
+    print(*lines, _srun(["-m", *common]) + ' "${job[@]}"', sep="\n")
+
+
+def print_submitit(configs: list[DictConfig], queue: dict[str, Any]) -> None:
+    """Print the script that ``hydra/launcher=submitit_slurm``, whose settings are ``queue``, would submit.
+
+    Raises:
+        UserError: a job is unsound, or wants other machines than the launcher would ask for, or a setting of the
+            launcher has a line break.
+    """
+    from submitit.slurm.slurm import SlurmExecutor
+
+    for job in _sound(configs):
+        for option, key in (("tasks_per_node", "devices"), ("nodes", "nodes")):
+            wanted = getattr(job.trainer, key)
+            if queue[option] != wanted:
+                raise UserError(
+                    f"hydra.launcher.{option}={queue[option]}, but the jobs have trainer.{key}={wanted}: SLURM starts "
+                    f"a task for each device. Set hydra.launcher.{option}={wanted}."
+                )
+
+    class Anywhere(SlurmExecutor):
+        """Submitit's own asks for srun on this machine; a script can be written without."""
+
+        @classmethod
+        def affinity(cls) -> int:
+            return 1
+
+    queue = {name: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value for name, value in queue.items()}
+    for name, value in queue.items():
+        # A mapping holds further options of sbatch; the lists (setup, srun_args) are lines of shell, and meant to be.
+        for text in (f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else [value]:
+            if isinstance(text, str):
+                _one_line(f"hydra.launcher.{name}", text)
+    executor = Anywhere(queue.pop("submitit_folder"), max_num_timeout=queue.pop("max_num_timeout"))
+    executor.update_parameters(**executor._convert_parameters({k: v for k, v in queue.items() if v is not None}))
+    if len(configs) > 1:
+        executor.parameters["map_count"] = len(configs)
+    print(executor._make_submission_file_text(executor._submitit_command_str, ""))
+
+
+def _sound(configs: list[DictConfig]) -> list[Config]:
+    Sweep.folder = None  # nothing ran: no list of jobs at the end
+    jobs = [without_hydra(config) for config in configs]
+    for job, config in zip(jobs, configs, strict=True):
+        try:
+            validate(job)
+        except UserError as error:
+            raise UserError(f"{' '.join(_words(config.hydra.overrides))}: {error}") from error
+    return jobs
+
+
+def _name(settings: Config) -> str:
+    if settings.name is None:
+        raise UserError("task=sbatch needs name=: a job that comes back from the queue finds its run by it.")
+    if settings.ckpt == "new":
+        raise UserError(
+            "task=sbatch cannot have ckpt=new: a job that comes back from the queue would begin anew each time. Remove "
+            "the run's folder, or set another name=."
+        )
+    return settings.name
+
+
+def _words(overrides: Any) -> list[str]:
+    """What a job was asked to be; not how this script came to be printed."""
+    of_printing = ("task=", "hydra.mode=", "hydra/launcher=")
+    return [word for word in (*overrides.hydra, *overrides.task) if not word.startswith(of_printing)]
+
+
+def _head(settings: Config, name: str) -> list[str]:
+    devices = settings.trainer.devices
+    return [
+        "#!/bin/bash",
+        _option("job-name", name, "name"),
+        f"#SBATCH --nodes={settings.trainer.nodes}",
+        f"#SBATCH --ntasks-per-node={devices}",
+        *([] if settings.trainer.accelerator == "cpu" else [f"#SBATCH --gpus-per-node={devices}"]),
+        "#SBATCH --cpus-per-task=4",
+        "#SBATCH --time=12:00:00",
+        "#SBATCH --signal=USR1@120",
+        "#SBATCH --requeue",
+        "#SBATCH --open-mode=append",
+    ]
+
+
+def _option(option: str, value: str, key: str) -> str:
+    return f"#SBATCH --{option}={shlex.quote(_one_line(key, value))}"
+
+
+def _one_line(key: str, value: str) -> str:
+    """``value``, which ends no ``#SBATCH`` line: no quote holds there, and what follows the line would be run."""
+    if any(unicodedata.category(letter) == "Cc" for letter in value):
+        raise UserError(
+            f"{key}={value!r} has a line break or another control character, which no #SBATCH line can hold."
+        )
+    return value
+
+
+def _srun(words: list[str]) -> str:
+    return "srun " + shlex.join([Path(sys.executable).name, sys.argv[0], *words])

@@ -1,0 +1,300 @@
+"""Search of a space by Optuna, in a study that outlives its process: the same command goes on with it.
+
+    python run.py -m sweep=rates
+    optuna-dashboard sqlite:///runs/multirun/rates/search.db
+
+A point is a job like that of a grid, in the folder of its config's hash, and its value is the best validation score.
+What a killed search was at is gone on with from its checkpoint; a point that failed is tried again; none is proposed
+twice. Proposals depend on the seed and on what is known alone, so that a search in two parts is the search in one.
+
+Trials do not read the test split (``evaluation.test=false``). At the end the winner is scored on it, once, by a job of
+``task=evaluate`` in the sweep's folder. Where the command line names ``evaluation.test``, that holds for all trials,
+and nothing is added at the end.
+"""
+
+import logging
+import math
+import os
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import optuna
+import sqlalchemy
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.core.utils import JobStatus
+from omegaconf import OmegaConf
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from warmstart.atomic import write_text
+from warmstart.errors import UserError
+from warmstart.locks import Lock
+from warmstart.printing import say
+from warmstart.runs.load import scored_checkpoint
+from warmstart.runs.result import is_complete, read_result
+
+_log = logging.getLogger(__name__)
+_PROPOSALS = 50  # for a point that is not known yet, where the sampler repeats itself
+
+Space = dict[str, BaseDistribution]
+Point = dict[str, Any]
+
+
+def search(sweeper: Any, arguments: list[str]) -> float:
+    """Run a :class:`hydra_plugins.warmstart_search.SearchSweeper` to its end; returns the best value."""
+    space, fixed = _space(sweeper, arguments)
+    scores_winner = not any(word.lstrip("+").startswith("evaluation.test=") for word in fixed)
+    if scores_winner:
+        fixed.append("evaluation.test=false")
+    folder = Path(str(sweeper.config.hydra.sweep.dir))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "multirun.yaml", OmegaConf.to_yaml(sweeper.config))
+    lock = Lock(folder / ".search.lock")
+    if not lock.acquire(wait=False):
+        who = lock.holder() or "process"
+        raise UserError(f"Another {who} searches in {folder}. Wait for its end, or set name= to another search.")
+    try:
+        study = _study(sweeper, folder, space, has_flock=lock.has_flock)
+        failures: list[Any] = []
+        for interrupted in study.get_trials(states=(TrialState.RUNNING,)):
+            if interrupted.params.keys() != space.keys():  # killed while it was proposed
+                study.tell(interrupted.number, state=TrialState.FAIL)
+                continue
+            failures += _run(sweeper, study, fixed, [interrupted])
+        for failed in _failed(study):
+            failures += _again(sweeper, study, fixed, failed)
+        while (missing := sweeper.trials - len(_known(study))) > 0:
+            proposed = _propose(study, space, sweeper, min(sweeper.parallel, missing))
+            if not proposed:
+                _log.info("Every point of the space is known.")
+                break
+            failures += _run(sweeper, study, fixed, proposed)
+        best = _leave_best(sweeper, study, fixed)
+        if scores_winner and not math.isnan(best):
+            failures += _score_winner(sweeper, study, fixed)
+    finally:
+        lock.release()
+    for job in failures:
+        _ = job.return_value  # raises what the job raised
+    return best
+
+
+def _space(sweeper: Any, arguments: list[str]) -> tuple[Space, list[str]]:
+    words = [f"{key}={value}" for key, value in sweeper.params.items()] + arguments
+    parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
+    overrides = {override.get_key_element(): override for override in parser.parse_overrides(words)}
+    space = {key: _distribution(o) for key, o in overrides.items() if o.is_sweep_override()}
+    if not space:
+        raise UserError("A search was asked for, but nothing varies. Set hydra.sweeper.params, or KEY='interval(a,b)'.")
+    fixed = [o.input_line for o in overrides.values() if not o.is_sweep_override()]
+    return space, [word for word in fixed if word is not None]
+
+
+def _distribution(override: Override) -> BaseDistribution:
+    value = override.value()
+    if isinstance(value, RangeSweep):
+        steps, step = [float(text) for text in override.sweep_string_iterator()], float(value.step)
+        if all(number.is_integer() for number in (*steps, step)):
+            return IntDistribution(int(steps[0]), int(steps[-1]), step=int(step))
+        return FloatDistribution(steps[0], steps[-1], step=step)
+    if isinstance(value, IntervalSweep):
+        low, high, log = value.start, value.end, "log" in value.tags
+        assert low is not None
+        assert high is not None
+        if isinstance(low, int) and isinstance(high, int):
+            return IntDistribution(low, high, log=log)
+        return FloatDistribution(float(low), float(high), log=log)
+    assert isinstance(value, ChoiceSweep)
+    return CategoricalDistribution(list(override.sweep_string_iterator()))
+
+
+def _study(sweeper: Any, folder: Path, space: Space, *, has_flock: bool) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    minimised = str(sweeper.config.trainer.monitor_mode) == "min"
+    try:
+        study = optuna.create_study(
+            study_name=os.fsencode(folder.name).decode("utf-8", "backslashreplace"),
+            storage=RDBStorage(sweeper.storage) if sweeper.storage else _beside_jobs(folder / "search.db", has_flock),
+            direction="minimize" if minimised else "maximize",
+            load_if_exists=True,
+        )
+    except Exception as error:  # SQLAlchemy's, each driver's and Python's have no common parent
+        if "database or disk is full" in str(error) or "disk I/O error" in str(error):
+            raise  # it has a message of its own, and no other name= helps
+        raise UserError(_cannot_store(sweeper.storage, folder, error)) from error
+    said = {key: str(distribution) for key, distribution in sorted(space.items())}
+    said["trainer.monitor"] = str(sweeper.config.trainer.monitor)
+    earlier = study.user_attrs.get("searched", said)
+    if earlier != said:
+        raise UserError(f"The study {study.study_name} searched {earlier}, not {said}. Set name= to begin another.")
+    study.set_user_attr("searched", said)
+    for trial in study.get_trials(deepcopy=False):  # their parameters become words of a job's command line
+        if any(space.get(key) != distribution for key, distribution in trial.distributions.items()):
+            raise UserError(
+                f"The study {study.study_name}: trial {trial.number} has parameters outside of the space that is "
+                "searched. Set name= to begin another."
+            )
+    return study
+
+
+def _beside_jobs(file: Path, has_flock: bool) -> RDBStorage:
+    """A database at a path of any letters: a URL's ``?``, ``%`` and ``{`` have meanings, which differ by release.
+
+    Without flock SQLite's own locks fail, too. The search's lock serves then: only this process opens the file.
+    """
+    name = f"file:{quote(os.fsencode(os.path.abspath(file)))}" + ("" if has_flock else "?vfs=unix-none")
+    options = {"creator": lambda: sqlite3.connect(name, uri=True), "poolclass": sqlalchemy.NullPool}
+    return RDBStorage("sqlite://", engine_kwargs=options)
+
+
+def _cannot_store(url: str | None, folder: Path, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if not url:
+        return f"The study {folder / 'search.db'} cannot be read or written ({reason}). Set name= to begin another."
+    # Neither the URL nor what a driver says of it is repeated where it may hold a password.
+    hidden = "@" in url or "?" in url
+    scheme = re.match(r"[\w+]*(?=://)", url)
+    named = f"{scheme[0] if scheme else ''}..." if hidden else url
+    return (
+        f"hydra.sweeper.storage={named} cannot be used ({type(error).__name__ if hidden else reason}). Set a URL of "
+        "SQLAlchemy whose driver is installed and whose database can be reached, or leave it out: the study is "
+        "search.db in the sweep's folder."
+    )
+
+
+def _known(study: optuna.Study) -> list[Point]:
+    """Points that were tried to their end, well or badly."""
+    points: list[Point] = []
+    for trial in study.get_trials(deepcopy=False):
+        if trial.params and trial.state.is_finished() and trial.params not in points:
+            points.append(trial.params)
+    return points
+
+
+def _failed(study: optuna.Study) -> list[FrozenTrial]:
+    """A trial of each point that has only failed so far."""
+    trials = study.get_trials(deepcopy=False)
+    seen = [trial.params for trial in trials if trial.state is TrialState.COMPLETE]
+    failed = []
+    for trial in trials:
+        if trial.state is TrialState.FAIL and trial.params and trial.params not in seen:
+            seen.append(trial.params)
+            failed.append(trial)
+    return failed
+
+
+def _propose(study: optuna.Study, space: Space, sweeper: Any, count: int) -> list[FrozenTrial]:
+    """Up to ``count`` new points; fewer where the space has no more."""
+    proposed: list[FrozenTrial] = []
+    known = _known(study)
+    for attempt in range(_PROPOSALS):
+        if len(proposed) == count or _all_are_known(space, len(known) + len(proposed)):
+            break
+        place = [sweeper.seed, len(known), len(proposed), attempt]
+        study.sampler = _sampler(sweeper.sampler, int(np.random.SeedSequence(place).generate_state(1)[0]), attempt)
+        trial = study.ask(space)
+        frozen = study.get_trials(deepcopy=False)[trial.number]
+        if frozen.params in known or any(frozen.params == other.params for other in proposed):
+            study.tell(trial, state=TrialState.FAIL)  # known already
+            continue
+        proposed.append(frozen)
+    return proposed
+
+
+def _sampler(name: str, seed: int, attempt: int) -> optuna.samplers.BaseSampler:
+    if name not in ("tpe", "random"):
+        raise UserError(f"hydra.sweeper.sampler={name} was asked for; there are tpe and random.")
+    # In a space with few points left, TPE proposes its favourites again and again.
+    if name == "random" or attempt > _PROPOSALS // 5:
+        return optuna.samplers.RandomSampler(seed)
+    return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+
+
+def _all_are_known(space: Space, known: int) -> bool:
+    sizes = [_size(distribution) for distribution in space.values()]
+    return known >= math.prod(sizes)
+
+
+def _size(distribution: BaseDistribution) -> float:
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    if isinstance(distribution, IntDistribution | FloatDistribution) and distribution.step is not None:
+        return round((distribution.high - distribution.low) / distribution.step) + 1
+    return math.inf
+
+
+def _run(sweeper: Any, study: optuna.Study, fixed: list[str], trials: list[FrozenTrial]) -> list[Any]:
+    """Launch, tell, and return the jobs that failed."""
+    failures = []
+    jobs = sweeper.launch([_words(fixed, trial.params) for trial in trials], trials[0].number)
+    for trial, job in zip(trials, jobs, strict=True):
+        if (value := _value(job)) is None:
+            study.tell(trial.number, state=TrialState.FAIL)
+            failures.append(job)
+        else:
+            study.tell(trial.number, value)
+    return [job for job in failures if job.status is JobStatus.FAILED]
+
+
+def _again(sweeper: Any, study: optuna.Study, fixed: list[str], failed: FrozenTrial) -> list[Any]:
+    """A finished trial cannot be told anew: where its point does well now, it is added."""
+    (job,) = sweeper.launch([_words(fixed, failed.params)], failed.number)
+    if (value := _value(job)) is None:
+        return [job] if job.status is JobStatus.FAILED else []
+    trial = optuna.trial.create_trial(params=failed.params, distributions=failed.distributions, value=value)
+    study.add_trial(trial)
+    return []
+
+
+def _words(fixed: list[str], params: Point) -> list[str]:
+    return [*fixed, *(f"{key}={value}" for key, value in params.items())]
+
+
+def _value(job: Any) -> float | None:
+    """A job's score; None where it failed or has none."""
+    if job.status is not JobStatus.COMPLETED or job.return_value is None or not math.isfinite(job.return_value):
+        return None
+    return float(job.return_value)
+
+
+def _leave_best(sweeper: Any, study: optuna.Study, fixed: list[str]) -> float:
+    """``search.yaml`` in the sweep's folder: the best point, its value and its run."""
+    if not any(trial.state is TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
+        return math.nan
+    best = study.best_trial
+    run = _folder(sweeper, _words(fixed, best.params))
+    said = {"value": best.value, "params": best.params, "monitor": study.user_attrs["searched"]["trainer.monitor"]}
+    write_text(run.parent / "search.yaml", OmegaConf.to_yaml(OmegaConf.create(said | {"run": run.name})))
+    say(f"Best of {len(_known(study))} points: {best.value:.4f} at {' '.join(_words([], best.params))}")
+    return study.best_value
+
+
+def _score_winner(sweeper: Any, study: optuna.Study, fixed: list[str]) -> list[Any]:
+    """Evaluate the best point's run on the test split, unless that was done; returns the job if it failed."""
+    best = study.best_trial
+    words = _words(fixed, best.params)
+    run = _folder(sweeper, words)
+    if not (run / "checkpoints" / "best.ckpt").exists():
+        _log.warning("The best run is not in %s, so it is not scored on the test split.", run)
+        return []
+    evaluation = run.parent / f"evaluate-{best.number}"  # as a sweep names a job of this task
+    if not (is_complete(evaluation) and read_result(evaluation).get("checkpoint") == scored_checkpoint(str(run))):
+        quoted = str(run).replace("'", "\\'")
+        (job,) = sweeper.launch([[*words, "task=evaluate", f"ckpt='{quoted}'"]], best.number)
+        if job.status is JobStatus.FAILED:
+            return [job]
+    rouge = read_result(evaluation)["metrics"]["test/rouge1"]
+    say(f"The best run's test ROUGE-1: {rouge:.2f}, in {evaluation}")
+    return []
+
+
+def _folder(sweeper: Any, words: list[str]) -> Path:
+    """The folder of the job with these words."""
+    config = sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, words)
+    return Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)

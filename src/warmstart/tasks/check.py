@@ -1,0 +1,269 @@
+"""Every fault of a config at once, and what its fit would cost, before anything is downloaded or trained.
+
+    python run.py task=check encoder=bert decoder=gpt2
+
+``validate`` is what ``fit`` runs first. A hub's half is taken for what its type and ``architecture`` say, with all of
+its parameters in the checkpoint.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from warmstart.config.bounds import faults_of_ids, faults_of_numbers, faults_of_search
+from warmstart.config.data import DataKind
+from warmstart.config.model import HalfSettings, Halves, Scale, Share, Weights, fault_of_sharing
+from warmstart.config.schema import Config
+from warmstart.config.training import ACCELERATORS, PRECISIONS
+from warmstart.errors import UserError
+from warmstart.printing import say
+from warmstart.runs.starting_weights import fault_of_start
+
+
+def faults(settings: Config) -> list[str]:
+    """One sentence for each fault: what was asked, what is wrong, what to do."""
+    from warmstart.data.cleaning import steps_named
+    from warmstart.model.decoders import NO_GRADIENT_CHECKPOINTING
+    from warmstart.model.halves import maximum_positions
+
+    found = faults_of_numbers(settings)
+    if fault := fault_of_start(settings):
+        found.append(fault)
+    batch = settings.data.batch
+    if batch.max_tokens is None and batch.size is None:
+        found.append("data.batch: set max_tokens (a token budget) or size (examples in a batch).")
+    if settings.trainer.extra:  # else Lightning need not be imported, which takes longer than all the rest
+        from warmstart.training.trainer import check_extra
+
+        try:
+            check_extra(settings.trainer.extra)
+        except UserError as error:
+            found.append(str(error))
+    if settings.trainer.precision == "16-mixed" and settings.trainer.accelerator == "cpu":
+        found.append("trainer.precision=16-mixed: on a CPU Lightning takes bf16-mixed instead. Set that, or 32-true.")
+    if settings.trainer.precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        found.append(f"trainer.precision={settings.trainer.precision}: Lightning has no such one. Set one of: {known}.")
+    if settings.trainer.accelerator not in ACCELERATORS:
+        known = ", ".join(ACCELERATORS)
+        found.append(f"trainer.accelerator={settings.trainer.accelerator}: there is none. Set one of: {known}.")
+    found += _faults_of_shards(settings)
+    contradictions = _faults_of_bridge(settings)
+    found += contradictions
+    try:
+        steps_named(settings.data.clean)
+    except UserError as error:
+        found.append(str(error))
+    if settings.data.kind is DataKind.files:
+        named = [settings.data.path, settings.data.train_path, settings.data.validation_path, settings.data.test_path]
+        if not any(named):
+            found.append("data=files: set data.path or data.train_path to your file or folder.")
+        found += [f"data: {path} does not exist." for path in named if path and not Path(path).expanduser().exists()]
+    else:
+        own = {name: getattr(settings.data, name) for name in ("train_path", "validation_path", "test_path")}
+        found += [
+            f"data.{name}={path} is read with data=files alone. Add data=files." for name, path in own.items() if path
+        ]
+    lengths = {"encoder": settings.data.max_source_length, "decoder": settings.data.max_target_length}
+    sound = not contradictions and not any(fault.startswith("bridge.") for fault in found)
+    for role, half in (("encoder", settings.encoder), ("decoder", settings.decoder)):
+        try:
+            if half.scale is Scale.tiny and half.weights is Weights.pretrained:
+                raise UserError(f"{role}.scale=tiny needs {role}.weights=random: no checkpoint has that size.")
+            config = architecture(half, role)
+            positions = maximum_positions(config)
+        except UserError as error:
+            found.append(str(error))
+            sound = False
+            continue
+        reason = NO_GRADIENT_CHECKPOINTING.get(config.model_type) if role == "decoder" else None
+        if reason and settings.trainer.checkpoint_activations:
+            found.append(f"trainer.checkpoint_activations=true: not with decoder={half.name}, {reason}.")
+        length = lengths[role]
+        option = "data.max_source_length" if role == "encoder" else "data.max_target_length"
+        if positions is not None and length > positions:
+            found.append(
+                f"{option}={length}, but {role}={half.name} has {positions} positions. Set at most {positions}."
+            )
+        vocabulary = getattr(config, "vocab_size", None) or math.inf
+        if ids := faults_of_ids(role, half, vocabulary):
+            found += ids
+            sound = False
+        if role == "decoder":
+            found += faults_of_search(settings.generation, half.name, positions, vocabulary)
+    if sound:
+        try:
+            pair_without_values(settings)
+        except UserError as error:
+            found.append(str(error))
+    return found
+
+
+def validate(settings: Config) -> None:
+    """Raise one :class:`UserError` that lists every fault."""
+    _refuse(faults(settings))
+
+
+def validate_numbers(settings: Config) -> None:
+    """What a task on a trained run asks before it loads the model: :func:`validate` without what a fit alone needs."""
+    _refuse(faults_of_numbers(settings))
+
+
+def _refuse(found: list[str]) -> None:
+    if len(found) == 1:
+        raise UserError(found[0])
+    if found:
+        raise UserError(f"{len(found)} faults in this config:\n" + "\n".join(f"  - {fault}" for fault in found))
+
+
+def run(settings: Config, run_dir: Path) -> None:
+    """Print every fault, or what the fit would cost."""
+    from warmstart.profiling.cost import predict
+
+    validate(settings)
+    cost = predict(settings, pair_without_values(settings))
+    chosen = f"encoder={settings.encoder.name} decoder={settings.decoder.name} data={settings.data.name}"
+    say(f"{chosen}: no faults found.", *prediction(settings, cost))
+
+
+def prediction(settings: Config, cost: Any) -> list[str]:
+    """What a ``Cost`` says, for a person."""
+    from warmstart.profiling.devices import CHIPS, all_reduce_bytes, all_reduce_seconds, devices_of, rate_of
+
+    counts = {name: f"{count / 1e6:.1f}M" for name, count in cost.parameters.items()}
+    trainer, needed = settings.trainer, sum(cost.memory.values())
+    ranks = trainer.devices * trainer.nodes
+    lines = [
+        f"  parameters  {counts['total']}: {counts['pretrained']} pretrained, {counts['new']} new, "
+        f"{counts['shared']} shared by the halves; {counts['trainable']} train",
+        f"  memory      {_gib(cost.memory)} = {needed / 2**30:.1f} GiB on each device ({cost.precision})",
+        f"  generation  {_gib(cost.generation_memory)} = {sum(cost.generation_memory.values()) / 2**30:.1f} GiB for "
+        f"{cost.generated_rows} sources of {settings.generation.num_beams} beams, "
+        f"{settings.generation.max_new_tokens} new tokens",
+        f"  step        {cost.examples_per_step} examples of about {cost.source_tokens:.0f} + "
+        f"{cost.target_tokens:.0f} tokens: {cost.flops_per_step:.2g} FLOPs on {ranks} device(s)",
+        f"  fit         about {cost.steps:,} steps over {cost.examples:,} examples: {cost.flops:.2g} FLOPs",
+    ]
+    for device in devices_of(settings):
+        if ranks > 1:
+            exchanged, name, passes = cost.memory["gradients"], "ddp", "the backward pass"
+            if trainer.strategy == "fsdp":
+                # To gather all weights, or to scatter all gradients, is half of an all-reduce. Every batch of a step
+                # gathers twice, frozen weights too, and scatters once. What is in no layer stays gathered in between.
+                weights, gradients = cost.memory["weights"] * ranks, cost.memory["gradients"] * ranks
+                exchanged, name = trainer.accumulate * (weights + gradients / 2), "fsdp, at most"
+                passes = "both passes"
+            sent = f"{all_reduce_bytes(exchanged, ranks) / 1e6:.0f} MB sent by each of {ranks} ranks a step ({name})"
+            link = all_reduce_seconds(device, exchanged, trainer.devices, trainer.nodes)
+            way = "" if link is None else f": {1000 * link[1]:.1f} ms over {link[0]}, beside {passes}"
+            lines.append(f"  gradients   {sent}{way}")
+        if (rate := rate_of(device, settings)) is not None:
+            hours = cost.flops / ranks / rate[1] / 3600
+            lines.append(f"  time        roughly {_duration(hours)} on {ranks} x {rate[0]}")
+        if device in CHIPS and needed > CHIPS[device].memory:
+            lines.append(
+                f"              more than its {CHIPS[device].memory / 2**30:.0f} GiB: lower data.batch.max_tokens"
+            )
+    if trainer.max_minutes is not None:
+        lines.append(f"              no more than trainer.max_minutes={trainer.max_minutes:g}")
+    return [
+        *lines,
+        "  On top come the process itself, validation, test summaries and the reading of data. No GPU was asked.",
+    ]
+
+
+def architecture(half: HalfSettings, role: Any) -> Any:
+    """The half's config: its own where that is on this machine, else what its type and ``architecture`` say."""
+    from dataclasses import replace
+
+    from warmstart.data.tokenization.train import TINY_VOCABULARY
+    from warmstart.model.halves import PACKAGE_FILE, half_config
+
+    here = half.path.startswith(PACKAGE_FILE) or Path(half.path).exists()
+    known = half if here else replace(half, weights=Weights.random)
+    return half_config(known, role, TINY_VOCABULARY if half.scale is Scale.tiny else None)
+
+
+def pair_without_values(settings: Config) -> Any:
+    """The joined model on the meta device: every shape and no value, with what is new marked and what is frozen frozen.
+
+    Raises:
+        UserError: the halves or the bridge contradict each other.
+    """
+    import torch
+
+    from warmstart.model.configuration import EncoderDecoderConfig
+    from warmstart.model.decoders import has_own_cross_attention
+    from warmstart.model.halves import freeze, lora_settings
+    from warmstart.model.modeling import EncoderDecoderModel
+
+    bridge, halves = settings.bridge, {"encoder": settings.encoder, "decoder": settings.decoder}
+    configs = {role: architecture(half, role) for role, half in halves.items()}
+    graft = {"every_n_layers": bridge.every_n_layers, "gate": bridge.gate.value, "bias": bridge.bias}
+    try:
+        with torch.device("meta"):
+            config = EncoderDecoderConfig(
+                **configs,
+                tie_encoder_decoder=bridge.share is Share.weights,
+                tie_embeddings=bridge.share is Share.embeddings,
+                graft=None if has_own_cross_attention(configs["decoder"]) else graft,
+                lora=lora_settings(bridge),
+            )
+            model = EncoderDecoderModel(config)
+    except ValueError as error:
+        names = f"encoder={settings.encoder.name} decoder={settings.decoder.name}"
+        raise UserError(f"{names} bridge.share={bridge.share.value}: {error}") from None
+    for role, half in halves.items():
+        if half.weights is Weights.random:
+            model.mark_new(f"{role}.")
+    freeze(model, bridge)
+    return model
+
+
+def _faults_of_bridge(settings: Config) -> list[str]:
+    bridge, found = settings.bridge, []
+    if fault := fault_of_sharing(settings.encoder, settings.decoder, bridge):
+        found.append(fault)
+    for option, halves in (("freeze", bridge.freeze), ("lora", bridge.lora)):
+        if halves is Halves.none:
+            continue
+        if bridge.share is Share.weights:
+            found.append(f"bridge.{option} and bridge.share=weights contradict: the halves are one. Choose one.")
+            continue
+        for role, half in (("encoder", settings.encoder), ("decoder", settings.decoder)):
+            # debug=tiny makes every half random, to try any choice out, frozen halves too.
+            if halves.value in (role, "both") and half.weights is Weights.random and half.scale is not Scale.tiny:
+                found.append(
+                    f"bridge.{option}={halves.value} with {role}.weights=random freezes nothing of the {role}: all of "
+                    f"its parameters are new, and what is new trains. Set {role}.weights=pretrained, or another "
+                    f"bridge.{option}."
+                )
+    return found
+
+
+def _faults_of_shards(settings: Config) -> list[str]:
+    trainer = settings.trainer
+    if trainer.strategy != "fsdp":
+        return []
+    from torch.distributed.fsdp import FSDPModule
+
+    from warmstart.config.precision import SHARDED_PRECISIONS, resolve_precision
+
+    if not hasattr(FSDPModule, "reset_iter_state"):
+        return ["trainer.strategy=fsdp needs torch 2.13. Upgrade it, or set trainer.strategy=ddp."]
+    if resolve_precision(trainer.precision, trainer.accelerator) in SHARDED_PRECISIONS:
+        return []
+    return [
+        f"trainer.precision={trainer.precision} cannot be had with trainer.strategy=fsdp: one rank alone sees an "
+        f"overflow. Set one of {', '.join(SHARDED_PRECISIONS)}, or trainer.strategy=ddp."
+    ]
+
+
+def _duration(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:.1f} hours"
+    return f"{60 * hours:.1f} minutes" if 60 * hours >= 1 else f"{3600 * hours:.2g} seconds"
+
+
+def _gib(memory: dict[str, float]) -> str:
+    return " + ".join(f"{name} {value / 2**30:.2f}" for name, value in memory.items() if value)

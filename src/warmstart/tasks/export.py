@@ -1,0 +1,94 @@
+"""A folder that others can open: safetensors, both tokenizers, generation config and a model card.
+
+    python run.py task=export ckpt=runs/demo output=my-model
+
+``EncoderDecoderModel.from_pretrained`` opens it, and so does transformers' own class where it computes the same;
+``generate`` searches as the run did. ``AutoTokenizer.from_pretrained`` opens the decoder's tokenizer.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from warmstart.atomic import new_folder, replacing_folder
+from warmstart.config.schema import Config, plain
+from warmstart.errors import UserError
+from warmstart.printing import say
+from warmstart.runs.load import check_search, load_trained, refuse_nonfinite, scored_checkpoint
+from warmstart.runs.recorded import OF_EXPORT, recorded_parameters
+from warmstart.tasks.check import validate_numbers
+
+if TYPE_CHECKING:
+    from warmstart.runs.model_card import Use
+
+
+def run(settings: Config, run_dir: Path) -> None:
+    """Export ``ckpt`` to ``output``, or to ``export`` in the run directory."""
+    from warmstart.runs.result import read_result
+
+    if settings.ckpt is None:
+        raise UserError("task=export needs ckpt=: a run directory or a .ckpt file.")
+    validate_numbers(settings)
+    model, tokenizers, home = load_trained(settings.ckpt)
+    refuse_nonfinite(f"ckpt={settings.ckpt}", model)
+    result = read_result(home) if (home / "result.json").exists() else {}
+    scored = result.get("checkpoint")
+    if scored is not None and scored != scored_checkpoint(settings.ckpt):  # of another checkpoint of the run
+        result = {}
+    if parameters := recorded_parameters(settings.ckpt):
+        result = {"parameters": parameters} | result
+    folder = Path(settings.output) if settings.output else run_dir / "export"
+    check_search(settings, model)
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"output={folder} exists and is not empty. Name a new folder.")
+    try:
+        use = export_model(model, tokenizers, folder, result, settings, replace=False)
+    except FileExistsError as error:
+        raise UserError(
+            f"output={folder} was requested, but another process wrote there in the meantime. Name a new folder."
+        ) from error
+    say(folder)
+    say(f"{use.opens()} {folder / 'README.md'} has the code.")
+
+
+def export_model(
+    model: Any, tokenizers: Any, folder: Path, result: dict[str, Any], settings: Config, *, replace: bool = True
+) -> "Use":
+    """Write the folder whole, replacing an earlier export, and return how it is used.
+
+    ``model`` becomes what is written: its adapters are merged, its generation config holds ``settings``' search.
+
+    Raises:
+        FileExistsError: with ``replace`` false, another process has written there.
+    """
+    from warmstart.evaluation.summarize import generation_kwargs
+    from warmstart.model.bridge.lora import merge_lora
+    from warmstart.model.halves import maximum_positions
+    from warmstart.model.opening import opens_in_transformers
+    from warmstart.runs.model_card import Use, model_card
+
+    merge_lora(model)
+    model.generation_config.update(**generation_kwargs(settings.generation))
+    use = Use(
+        transformers_opens=opens_in_transformers(model),
+        max_source_length=min(settings.data.max_source_length, maximum_positions(model.config.encoder) or 10**9),
+        dtype=settings.generation.dtype.value,
+        clean=tuple(settings.data.clean),
+    )
+    config = plain(settings)
+    # What it is and what summarizes as the run did; no local paths, which are a machine's own.
+    record = {name: config[name] for name in ("seed", "bridge", "generation")}
+    record["data"] = {name: config["data"][name] for name in ("max_source_length", "max_target_length", "clean")}
+    for role in ("encoder", "decoder"):
+        places = {name: config[role][name] for name in ("path", "tokenizer") if config[role][name]}
+        local = {name: Path(place).name for name, place in places.items() if Path(place).exists()}
+        record[role] = config[role] | local
+    if "parameters" in result:
+        record["parameters"] = result["parameters"]
+    with (replacing_folder if replace else new_folder)(folder) as partial:
+        model.save_pretrained(partial)
+        tokenizers.save(partial)
+        (partial / OF_EXPORT).write_text(OmegaConf.to_yaml(OmegaConf.create(record)), encoding="utf-8")
+        (partial / "README.md").write_text(model_card(result, use), encoding="utf-8")
+    return use

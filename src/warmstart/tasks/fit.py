@@ -1,0 +1,288 @@
+"""Train, test the best checkpoint (or not: ``evaluation.test=false``), export, and write what the run leaves.
+
+python run.py encoder=bert decoder=gpt2
+python run.py encoder=bert decoder=gpt2 name=mine     # the same again resumes runs/mine, or leaves it if it is finished
+"""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from warmstart.config.bounds import fault_of_warm_up
+from warmstart.config.model import Weights
+from warmstart.config.schema import Config, plain
+from warmstart.config.training import TrainerSettings
+from warmstart.errors import Left, UserError
+from warmstart.runs.explain import status_of
+from warmstart.runs.identity import config_hash, run_name
+from warmstart.runs.resuming import begin, checkpoint_to_resume, finish, finished_result, is_of_run, mark_of
+from warmstart.runs.starting_weights import (
+    check_same_pair,
+    check_same_tokenizers,
+    check_same_weights,
+    start_from,
+    unchanged_tokenizers,
+)
+from warmstart.tasks.check import validate
+
+
+def run(settings: Config, run_dir: Path) -> float:
+    """Fit and test; returns the best validation score, which a search optimises: the test split must choose nothing.
+
+    A run that this command has finished is left as it is. A failure leaves its own ``result.json``; one before anything
+    is begun, of a mistyped word, not in the place of a complete run's.
+    """
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from warmstart.runs.identity import write_failure
+    from warmstart.runs.result import is_complete, set_result_aside
+    from warmstart.training.distributed.rank_watch import rank_timeout, watched_ranks
+
+    set_aside = rank_zero_only(set_result_aside)  # a rank that starts late would take away what another has said
+    digest = config_hash(settings)
+    if (result := finished_result(settings, run_dir, digest)) is not None:
+        best = result.get("validation", {}).get("best")
+        return math.nan if best is None else float(best)
+    try:
+        validate(settings)
+        resume = checkpoint_to_resume(settings, run_dir, digest)
+        if resume is not None:
+            check_same_pair(settings, resume)
+    except Exception as error:
+        if not is_complete(run_dir):
+            set_aside(run_dir)
+            write_failure(settings, run_dir, error)
+        raise
+    set_aside(run_dir)
+    try:
+        with watched_ranks(rank_timeout(settings.trainer)):
+            return _logged_fit(settings, run_dir, digest, resume)
+    except Left as left:
+        write_failure(settings, run_dir, left, "interrupted")
+        raise
+    except Exception as error:
+        write_failure(settings, run_dir, error)
+        raise
+
+
+def _logged_fit(settings: Config, run_dir: Path, digest: str, resume: str | None) -> float:
+    """The fit within its W&B run, which is there before anything that takes long or may fail is begun."""
+    from warmstart.training.loggers.wandb import build_loggers, close_loggers
+
+    tags = [f"encoder={settings.encoder.name}", f"decoder={settings.decoder.name}", f"data={settings.data.name}"]
+    exit_code = 0
+    loggers = build_loggers(
+        settings.logger, run_dir, run_name=run_name(settings, run_dir), config=plain(settings), tags=tags
+    )
+    try:
+        return _fit_and_test(settings, run_dir, digest, resume, loggers)
+    except BaseException as error:
+        exit_code = status_of(error)
+        raise
+    finally:
+        close_loggers(exit_code)
+
+
+def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | None, loggers: list[Any]) -> float:
+    """The whole recipe."""
+    import lightning as L
+    import transformers
+
+    from warmstart.cpu.allocator import keep_freed_memory
+    from warmstart.data.datamodule import SummarizationDataModule
+    from warmstart.evaluation.rouge import rouge_scores
+    from warmstart.evaluation.summarize import generation_kwargs
+    from warmstart.model.compiling import compile_layers
+    from warmstart.model.halves import build_model, parameter_counts
+    from warmstart.tasks.evaluate import check_scripts, leave_untested, test
+    from warmstart.training.callbacks.checkpoints import SampleTable, best_validation
+    from warmstart.training.callbacks.interrupt import asked_to_leave
+    from warmstart.training.distributed.same_config import SameOnAllRanks
+    from warmstart.training.loggers.wandb import log_parameters
+    from warmstart.training.module import SummarizationModule
+    from warmstart.training.trainer import build_trainer, check_validations
+
+    if settings.trainer.keep_freed_memory:
+        keep_freed_memory()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    began = time.perf_counter()
+    L.seed_everything(settings.seed, workers=True, verbose=False)
+
+    source, tokenizers = _source_and_tokenizers(settings, resume)
+    check_scripts(
+        source,
+        _scored_splits(settings),
+        "To train without ROUGE, set evaluation.test=false trainer.validation_samples=0.",
+    )
+    data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
+    data.prepare_data()
+    data.setup("fit")
+    ranks = settings.trainer.devices * settings.trainer.nodes
+    batches = data.batches_in_epoch(ranks)
+    check_validations(settings.trainer, batches, len(data.examples("validation")))
+    model = build_model(
+        settings.encoder,
+        settings.decoder,
+        settings.bridge,
+        special_ids=tokenizers.special_ids(),
+        encoder_pad_id=tokenizers.source_pad_id,
+        encoder_vocab_size=len(tokenizers.source),
+        decoder_vocab_size=len(tokenizers.target),
+    )
+    if resume is None and settings.ckpt_weights is not None:
+        start_from(settings, model, tokenizers)
+    if settings.trainer.checkpoint_activations:
+        model.gradient_checkpointing_enable()
+    if settings.trainer.compile:
+        compile_layers(model)
+
+    taken, epoch, batch = _place(settings, data, ranks, resume, model)
+    total_steps = _total_steps(settings.trainer, batches, taken, epoch, batch)
+    if resume is not None and taken >= total_steps and not is_of_run(Path(resume), run_dir):
+        raise UserError(
+            f"ckpt={settings.ckpt} has taken {taken} steps in {epoch} epochs, and this fit ends there: nothing would "
+            "be trained. Set trainer.max_epochs or trainer.max_steps higher; both count from the checkpoint's first."
+        )
+    if settings.bridge.warmup_steps >= total_steps:
+        raise UserError(
+            f"bridge.warmup_steps={settings.bridge.warmup_steps}, but the fit takes {total_steps} optimizer steps: the "
+            "halves would never train. Set fewer, or bridge.freeze=both to mean that."
+        )
+    if fault := fault_of_warm_up(settings, total_steps):
+        raise UserError(fault)
+
+    def score(predictions: list[str], references: list[str]) -> dict[str, float]:
+        return {kind: float(values.mean()) for kind, values in rouge_scores(predictions, references).items()}
+
+    module = SummarizationModule(
+        model,
+        tokenizers,
+        settings.optim,
+        generation_kwargs(settings.generation),
+        total_steps=total_steps,
+        hparams={
+            "model_config": model.config.to_dict(),
+            "config": plain(settings),
+            "config_hash": digest,
+            "vocabularies": tokenizers.vocabularies(),
+            "parameters": parameter_counts(model),  # a loaded model no longer knows which of its values are new
+        },
+        validation_samples=settings.trainer.validation_samples,
+        score=score,
+        log_every=settings.trainer.log_every,
+        thaw_after=settings.bridge.warmup_steps,
+        seed=settings.seed,
+        skip_limit=settings.trainer.skip_limit,
+    )
+    log_parameters(loggers, parameter_counts(model))
+    inputs = {"config": digest, "tokenizers": tokenizers.fingerprint(), "data": source.fingerprint()}
+    callbacks = [SameOnAllRanks(**inputs), SampleTable(run_dir, settings.logger.samples)]
+    trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
+    if trainer.is_global_zero:
+        begin(run_dir, mark_of(settings, run_dir, digest), resume)
+        tokenizers.keep(run_dir / "checkpoints" / "tokenizers")
+    model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume)
+    except SystemExit as end:  # what Lightning makes of the second Ctrl-C
+        raise KeyboardInterrupt from end
+    except Exception as error:
+        if (asked_by := asked_to_leave(trainer)) is not None:
+            raise Left(asked_by, None) from error
+        raise
+    best = run_dir / "checkpoints" / "best.ckpt"
+    # Stopped before the first validation: the last weights are all there is. Every rank takes part in saving.
+    if trainer.strategy.broadcast(not best.exists()):
+        trainer.save_checkpoint(best)
+    seconds = {"fit": time.perf_counter() - began}
+    validation = best_validation(trainer)
+    facts: dict[str, Any] = {
+        "throughput": module.throughput(),
+        "parameters": parameter_counts(model),
+        "seconds": seconds,
+        "steps": trainer.global_step,
+        "resumed": resume is not None,
+        "rows": data.row_counts(),
+        "validation": validation,
+    }
+    if settings.evaluation.test:
+        test(settings, run_dir, str(best), data, facts, began, loggers, None)
+    else:
+        leave_untested(settings, run_dir, str(best), facts, began, loggers)
+    if trainer.is_global_zero:
+        finish(run_dir)
+    return validation["best"]
+
+
+def _scored_splits(settings: Config) -> list[str]:
+    """The splits whose references ROUGE is measured against."""
+    from warmstart.training.callbacks.checkpoints import validates
+
+    sampled = settings.trainer.validation_samples > 0 and validates(settings.trainer)
+    return ["validation"] * sampled + ["test"] * settings.evaluation.test
+
+
+def _place(settings: Config, data: Any, ranks: int, resume: str | None, model: Any) -> tuple[int, int, int]:
+    """Optimizer steps that are taken already, and epoch and batch that come next.
+
+    Raises:
+        UserError: the checkpoint's weights are not of this model.
+    """
+    from warmstart.runs.checkpoint_io import AtomicCheckpointIO
+
+    if resume is None:
+        return 0, 0, 0
+    checkpoint = AtomicCheckpointIO().load_checkpoint(resume, mmap=True)
+    check_same_weights(settings, checkpoint, model)
+    return checkpoint["global_step"], *data.place_of(checkpoint, ranks)
+
+
+def _total_steps(trainer: TrainerSettings, batches: int, taken: int, epoch: int, batch: int) -> int:
+    """Optimizer steps of the whole fit. Those that are taken may have been of other batches, or of other ranks."""
+    steps = taken + math.ceil(batches / trainer.accumulate) * (trainer.max_epochs - epoch) - batch // trainer.accumulate
+    return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps
+
+
+def _source_and_tokenizers(settings: Config, resume: str | None) -> tuple[Any, Any]:
+    """Texts and tokenizers; one message names all that is missing where the hub cannot be reached.
+
+    A fit that resumes takes the tokenizers of its checkpoint: those that the config names may be others by now, such as
+    one that is trained on texts which have changed since.
+    """
+    from warmstart.data.hub_access import Unreachable
+    from warmstart.data.sources.base import SPLITS, load_source
+    from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
+
+    splits = [split for split in SPLITS if split != "test" or settings.evaluation.test]
+    kept = {} if resume is None else unchanged_tokenizers(settings, resume)
+    missing: list[str] = []
+    source: Any = None
+    try:
+        source = load_source(settings.data, splits)
+    except Unreachable as error:
+        missing += error.what
+    tokenizers = []
+    for half, role in ((settings.encoder, "encoder"), (settings.decoder, "decoder")):
+        if role in kept:
+            tokenizers.append(kept[role])
+            continue
+        if source is None and half.weights is Weights.random:
+            continue  # its tokenizer may have to be trained on the texts
+        try:
+            tokenizers.append(load_tokenizer(half, role, lambda: _texts(source)))
+        except Unreachable as error:
+            missing += error.what
+    if missing:
+        raise Unreachable(*missing)
+    pair = TokenizerPair(*tokenizers)
+    if resume is not None:
+        check_same_tokenizers(settings, resume, pair)
+    return source, pair
+
+
+def _texts(source: Any) -> Any:
+    for example in source.split("train"):
+        yield example.document
+        yield example.summary

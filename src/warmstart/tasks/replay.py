@@ -1,0 +1,96 @@
+"""The batches that a fit skipped, once more: which module's output is the first that is not finite.
+
+python run.py task=replay ckpt=runs/mine
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from warmstart.config.schema import Config
+from warmstart.damaged_files import DamagedFile, read_text
+from warmstart.errors import UserError
+from warmstart.printing import say
+from warmstart.runs.load import load_trained
+
+
+def run(settings: Config, run_dir: Path) -> None:
+    """Replay every noted batch with the weights that the fit ended with, in its precision and in fp32.
+
+    Raises:
+        UserError: the run has noted none.
+    """
+    import torch
+
+    from warmstart.config.precision import resolve_precision
+    from warmstart.data.collate import Collator
+    from warmstart.data.datamodule import SummarizationDataModule
+    from warmstart.training.nonfinite import NOTES
+
+    folder = Path(settings.ckpt or "")
+    notes = folder / NOTES
+    if not notes.is_file():
+        raise UserError(f"task=replay needs ckpt=RUN, a run that skipped batches: {notes} is not there.")
+    kept = folder / "checkpoints" / "nonfinite.ckpt"
+    model, tokenizers, _ = load_trained(str(kept if kept.exists() else folder))
+    data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
+    rows, collate = data.tokenized("train"), Collator(tokenizers.source_pad_id)
+    trained_in = resolve_precision(settings.trainer.precision, settings.trainer.accelerator)
+    for note in _noted(notes, len(rows)):
+        batch = collate([rows[i] for i in note["examples"]])
+        say(f"step {note['step']}, {len(note['examples'])} examples: {note['examples']}")
+        for name, low in ((trained_in, "bf16" in trained_in or "16-" in trained_in), ("fp32", False)):
+            dtype = torch.bfloat16 if "bf16" in trained_in else torch.float16
+            with torch.autocast(model.device.type, dtype=dtype, enabled=low):
+                say(f"  {name}: {_replayed(model, batch)}")
+
+
+def _noted(path: Path, examples: int) -> list[dict[str, Any]]:
+    """The steps that were skipped, each with its examples; a line that a kill left unfinished is not one."""
+    *lines, _ = read_text(path).split("\n")
+    notes = []
+    for number, line in enumerate(lines, 1):
+        try:
+            note = json.loads(line)
+            sound = all(type(i) is int and 0 <= i < examples for i in note["examples"]) and "step" in note
+        except (ValueError, RecursionError, LookupError, TypeError):
+            sound = False
+        if not sound:
+            raise DamagedFile(path, f"line {number}: not a skipped step of these data")
+        notes.append(note)
+    return notes
+
+
+def _replayed(model: Any, batch: dict[str, Any]) -> str:
+    """What one forward and backward pass shows."""
+    import torch
+
+    found: list[str] = []
+    largest = 0.0
+
+    def look(name: str) -> Any:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            nonlocal largest
+            first = output[0] if isinstance(output, tuple) else output
+            if isinstance(first, torch.Tensor) and first.is_floating_point() and first.numel():
+                if not torch.isfinite(first).all():
+                    found.append(name)
+                else:
+                    largest = max(largest, float(first.abs().max()))
+
+        return hook
+
+    hooks = [module.register_forward_hook(look(name)) for name, module in model.named_modules()]
+    try:
+        model.zero_grad()
+        loss, _, tokens = model.training_loss(batch["input_ids"], batch["attention_mask"], batch["labels"])
+        (loss / tokens).backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if found:
+        return f"the output of {found[0]} is the first that is not finite"
+    bad = [name for name, p in model.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
+    if bad:
+        return f"the forward pass is finite (loss {float(loss / tokens):.3f}), the gradient of {bad[0]} is not"
+    return f"finite: loss {float(loss / tokens):.3f}, largest output {largest:.3g}"

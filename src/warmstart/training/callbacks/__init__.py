@@ -1,0 +1,1 @@
+"""Lightning callbacks of a fit: checkpoints, graceful shutdown, unfreezing."""

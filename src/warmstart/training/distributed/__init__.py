@@ -1,0 +1,1 @@
+"""Several devices: sharding, and ranks that differ, die or hang."""

@@ -1,0 +1,98 @@
+"""``metrics.csv`` in the run directory: every logged value, one row for each time that something was logged.
+
+Lightning's own CSVLogger deletes the file when a run is resumed. This one goes on in it, and drops the rows of steps
+that the resumed run takes again.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from warmstart.atomic import naming, write_text
+from warmstart.damaged_files import read_csv
+
+FILE = "metrics.csv"
+
+
+class MetricsCsv(Logger):
+    """Appends rows; where a metric is new, the file is rewritten with a further column and renamed into place."""
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__()
+        self.path = run_dir / FILE
+        self._columns: list[str] | None = None
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    @property
+    def log_dir(self) -> str:
+        """The run directory."""
+        return self.save_dir
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the config is in the run's ``.hydra`` folder and in its checkpoints."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Write one row."""
+        row: dict[str, Any] = {"step": "" if step is None else step, **{k: float(v) for k, v in metrics.items()}}
+        if "epoch" in row:
+            row["epoch"] = int(row["epoch"])
+        if self._columns is None:
+            self._columns = self._open(step)
+        if new := [name for name in row if name not in self._columns]:
+            self._columns += sorted(new)
+            self._rewrite(self._rows())
+        with naming(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self._columns, restval="").writerow(row)
+
+    def _open(self, step: int | None) -> list[str]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._drop_half_row()
+        earlier = self._rows()
+        if not earlier:
+            return []
+        columns = list(earlier[0])
+        # Rows without a step are of a test of the fit's last weights, which is made again.
+        kept = [row for row in earlier if row.get("step", "").isdecimal() and (step is None or int(row["step"]) < step)]
+        if len(kept) < len(earlier):
+            self._columns = columns
+            self._rewrite(kept)
+        return columns
+
+    def _rows(self) -> list[dict[str, str]]:
+        try:
+            return read_csv(self.path)
+        except FileNotFoundError:
+            return []
+
+    def _drop_half_row(self) -> None:
+        """A killed run can leave one, to which the first row of the next run would be added."""
+        if self.path.exists():
+            text = self.path.read_bytes()
+            os.truncate(self.path, text.rfind(b"\n") + 1)
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        assert self._columns is not None
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.path, text.getvalue())

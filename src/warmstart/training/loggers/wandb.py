@@ -1,0 +1,236 @@
+"""Where curves go: metrics.csv in the run directory always, Weights & Biases on request.
+
+W&B never prompts: online where a key is configured and its server answers, else offline with a line on how to sync.
+Its run id is kept in the run directory, so a resumed run goes on in the same W&B run.
+"""
+
+import json
+import logging
+import math
+import netrc
+import os
+import re
+import socket
+import sys
+import urllib.request
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from warmstart.atomic import write_text
+from warmstart.config.training import LoggerSettings
+from warmstart.errors import UserError
+from warmstart.training.loggers.csv import MetricsCsv
+from warmstart.training.loggers.wandb_guard import failing_alone, let_fail_alone
+
+_log = logging.getLogger(__name__)
+
+RUN_ID = "wandb_id.txt"
+A_RUN_ID = re.compile(r"[^\s/\\#?%:;,'\"\x00-\x1f]{1,64}")  # what W&B takes, as one word
+LONGEST_TAG = 64
+SECONDS = 3.0  # for W&B's server to answer; wandb.init itself waits 90 and then fails
+
+
+def build_loggers(
+    settings: LoggerSettings, run_dir: Path, *, run_name: str, config: dict[str, Any], tags: list[str]
+) -> list[Logger]:
+    """The loggers of a run; ``config`` is plain values. W&B is left out where it refuses its settings."""
+    loggers: list[Logger] = [MetricsCsv(run_dir)]
+    if settings.wandb:
+        with failing_alone():
+            options: dict[str, Any] = {
+                "name": run_name,
+                "save_dir": run_dir,
+                "id": _run_id(run_dir),
+                "project": settings.project,
+                "entity": settings.entity,
+                "group": settings.group,
+                "job_type": "fit",
+                "tags": _tags([*tags, *settings.tags]),
+                "config": json.loads(json.dumps(config, default=str)),
+            }
+            loggers.append(let_fail_alone(_started(options, run_dir)))
+    return loggers
+
+
+@rank_zero_only
+def log_parameters(loggers: list[Logger], counts: dict[str, int]) -> None:
+    """Add the parameter counts to W&B's config, by which its tables group and filter; known once a model is built."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            with failing_alone():  # a run that goes on has them already
+                logger.experiment.config.update({"parameters": counts}, allow_val_change=True)
+
+
+def log_result(loggers: list[Logger], result: Mapping[str, Any]) -> None:
+    """Log the test scores; W&B's summary has the rest of ``result.json``'s numbers, too, an interval as two of them.
+
+    What is no number, as the interval of a single example, is left out. Names: ``test/rouge1``, ``test/rouge1_low``,
+    ``baselines/lead1/rouge1_difference_high``, ``parameters/total``, ...
+    """
+    metrics = {name: value for name, value in result["metrics"].items() if isinstance(value, int | float)}
+    wanted = (
+        "baselines",
+        "controls",
+        "parameters",
+        "throughput",
+        "seconds",
+        "peak_memory_bytes",
+        "steps",
+        "validation",
+    )
+    summary = dict(_numbers(result["metrics"])) | dict(_numbers({k: result[k] for k in wanted if k in result}))
+    for logger in loggers:
+        if metrics:
+            logger.log_metrics(metrics)
+        if isinstance(logger, WandbLogger):
+            with failing_alone():
+                logger.experiment.summary.update(summary)
+        logger.save()
+
+
+def log_evaluation(settings: LoggerSettings, run_dir: Path, fit: Path | None, result: Mapping[str, Any]) -> None:
+    """Log a finished evaluation to W&B: to the run of a fit, or to a run of its own.
+
+    Args:
+        settings: Project, entity, group and tags.
+        run_dir: The evaluation's folder, where W&B writes.
+        fit: The folder of the fit whose W&B run gets the scores; None, or a fit that was not logged, gives a new run.
+        result: What ``result.json`` holds.
+    """
+    options: dict[str, Any] = {"save_dir": run_dir, "project": settings.project, "entity": settings.entity}
+    with failing_alone():
+        if fit is not None and (fit / RUN_ID).exists():
+            options["id"] = _kept_id(fit / RUN_ID)
+        else:
+            config = json.loads(json.dumps(result["config"], default=str))
+            options |= {"id": _run_id(run_dir), "name": run_dir.name, "config": config, "job_type": "evaluate"}
+            options |= {"group": settings.group, "tags": _tags(settings.tags)}
+        log_result([let_fail_alone(_started(options, run_dir))], result)
+    close_loggers(0)
+
+
+def _tags(tags: list[str]) -> list[str]:
+    """W&B refuses a run for one tag that is empty or too long, as an encoder's name can be."""
+    return [tag[:LONGEST_TAG] for tag in tags if tag]
+
+
+def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif name.endswith("_ci"):
+            yield from _numbers(
+                {f"{name[:-2]}{end}": at for end, at in zip(("low", "high"), value, strict=True)}, prefix
+            )
+        elif isinstance(value, int | float) and math.isfinite(value):
+            yield f"{prefix}{name}", value
+
+
+def close_loggers(exit_code: int) -> None:
+    """End the W&B run of this job, also after a failure: two jobs of one process must not share it."""
+    wandb = sys.modules.get("wandb")  # never imported where W&B is off
+    if wandb is not None and wandb.run is not None:
+        with failing_alone():
+            wandb.finish(exit_code=exit_code)
+
+
+def wandb_mode() -> tuple[str, str]:
+    """``online``, ``offline`` or ``disabled``, and why; WANDB_MODE decides where it asks for less than online."""
+    asked = os.environ.get("WANDB_MODE", "").lower()
+    if asked in ("offline", "dryrun"):
+        return "offline", f"WANDB_MODE={asked}"
+    if asked == "disabled":
+        return "disabled", "WANDB_MODE=disabled"
+    server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    if not _key_is_configured(server):
+        return "offline", "no key is configured (wandb login, or WANDB_API_KEY)"
+    if not _answers(server):
+        return "offline", f"{server} does not answer"
+    return "online", "a key is configured"
+
+
+@rank_zero_only
+def _say_offline(run_dir: Path, reason: str) -> None:
+    _log.warning("W&B: %s, so logging offline. To upload: wandb sync %s/wandb/offline-run-*", reason, run_dir)
+
+
+def _started(options: dict[str, Any], run_dir: Path) -> WandbLogger:
+    mode, reason = wandb_mode()
+    if mode == "online":
+        import wandb
+
+        try:
+            # ``mode`` as an argument: WandbLogger(offline=True) sets WANDB_MODE for every later job of the process.
+            logger = WandbLogger(**options, mode=mode, resume="allow")
+            _ = logger.experiment  # starts the run now, while there is a way back
+            return logger
+        except wandb.Error as error:
+            mode, reason = "offline", str(error).splitlines()[0] if str(error) else type(error).__name__
+            close_loggers(1)
+    if mode == "offline":
+        _say_offline(run_dir, reason)
+    # Offline knows no ``resume``; syncing puts runs of one id together.
+    logger = WandbLogger(**options, mode=mode, resume=None)
+    _ = logger.experiment
+    return logger
+
+
+def _key_is_configured(server: str) -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(server).netloc
+    # wandb reads $NETRC, else ~/.netrc, else ~/_netrc.
+    named = os.environ.get("NETRC")
+    places = [named] if named else [os.path.expanduser(f"~/{name}") for name in (".netrc", "_netrc")]
+    for place in places:
+        try:
+            if netrc.netrc(place).authenticators(host):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
+
+
+def _answers(server: str) -> bool:
+    url = urlsplit(server)
+    proxy = urllib.request.getproxies().get(url.scheme)
+    if proxy and url.hostname and not urllib.request.proxy_bypass(url.hostname):
+        url = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    port = url.port or (80 if url.scheme == "http" else 443)
+    try:
+        socket.create_connection((url.hostname or "", port), timeout=SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+@rank_zero_only
+def _run_id(run_dir: Path) -> str:
+    """The run directory's own; of an agent of W&B Sweeps the one that it set, which wandb takes in any case.
+
+    Rank 0 alone keeps it: ranks that start together would each write another.
+    """
+    path = run_dir / RUN_ID
+    if (given := os.environ.get("WANDB_RUN_ID")) and os.environ.get("WANDB_SWEEP_ID"):
+        write_text(path, given)
+    elif not path.exists():
+        write_text(path, uuid.uuid4().hex[:12])
+    return _kept_id(path)
+
+
+def _kept_id(path: Path) -> str:
+    """The run id in a file.
+
+    Raises:
+        UserError: it is not one.
+    """
+    found = path.read_bytes()[:1000].decode("utf-8", "backslashreplace").strip()
+    if not A_RUN_ID.fullmatch(found):
+        raise UserError(f"{path} holds {found[:80]!r}, which is not a run id. Remove the file for a new W&B run")
+    return found

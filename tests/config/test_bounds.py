@@ -1,0 +1,87 @@
+"""Numbers that cannot work are named before anything is downloaded; out of memory says what to lower."""
+
+import pytest
+import torch
+
+from warmstart.runs.explain import explain
+from warmstart.tasks.check import faults
+
+WRONG = {
+    **dict.fromkeys(("optim.encoder_rate", "optim.new_rate", "optim.gate_rate"), ("-1e-5", "nan", "50", "inf")),
+    "optim.weight_decay": ("-0.1", "nan"),
+    "optim.warmup_fraction": ("1.5", "-0.1"),
+    "optim.warmup_steps": ("-1",),
+    "optim.betas": ("[0.9]", "[0.9,1.0]", "[-0.1,0.9]"),
+    "optim.label_smoothing": ("1.0", "-0.1", "nan"),
+    "bridge.dropout": ("1.0", "-0.5"),
+    "bridge.every_n_layers": ("0",),
+    "bridge.warmup_steps": ("-1",),
+    "bridge.lora_rank": ("0",),
+    "seed": ("-1", "4294967296"),
+    "trainer.max_epochs": ("0", "-1"),
+    "trainer.max_steps": ("0", "-2"),
+    "trainer.max_minutes": ("0", "-1", "1e308", "inf"),
+    "trainer.timeout_minutes": ("0", "nan", "inf"),
+    "trainer.devices": ("0",),
+    "trainer.keep_last": ("0",),
+    "trainer.save_every": ("0",),
+    "trainer.skip_limit": ("-1",),
+    "trainer.monitor_mode": ("best", "max"),
+    "trainer.monitor": ("validation/rouge1", "validation/rouge9"),
+    "data.batch.max_tokens": ("0",),
+    "data.limit_train": ("0", "-5"),
+    "data.evaluation_max_tokens": ("0",),
+    "data.max_source_length": ("1", "513"),
+    "data.max_target_length": ("0", "2000"),
+    "generation.num_beams": ("0", "99999"),
+    "generation.max_new_tokens": ("0", "1025"),
+    "generation.min_new_tokens": ("-1", "143"),
+    "generation.temperature": ("0", "nan", "1e-320", "1e308", "inf"),
+    "generation.top_p": ("0", "1.1"),
+    "generation.length_penalty": ("nan", "inf", "1e308", "-1e308"),
+    "+encoder.architecture.pad_token_id": ("30522", "-7"),
+    "+decoder.architecture.eos_token_id": ("[3,50257]",),
+    "evaluation.bootstrap_samples": ("0",),
+    "evaluation.control_samples": ("-1",),
+}
+CASES = [f"{key}={value}" for key, values in WRONG.items() for value in values]
+
+
+@pytest.mark.parametrize("word", CASES)
+def test_a_number_that_cannot_work_is_named(word, settings_of):
+    found = faults(settings_of(word))
+    assert any(word.lstrip("+").partition("=")[0] in fault for fault in found), found
+
+
+def test_numbers_that_can_work_are_no_faults(settings_of):
+    assert faults(settings_of()) == []
+    edges = [
+        "optim.encoder_rate=0",
+        "optim.label_smoothing=0.99",
+        "trainer.clip_norm=0",
+        "generation.min_new_tokens=142",
+    ]
+    edges += [
+        "generation.max_new_tokens=142",
+        "trainer.monitor=validation/rouge2",
+        "trainer.monitor_mode=max",
+        "seed=0",
+    ]
+    assert faults(settings_of(*edges)) == []
+
+
+def test_a_warm_up_that_never_ends_is_a_fault(settings_of):
+    assert "never reach their peak" in faults(settings_of("optim.warmup_steps=100", "trainer.max_steps=100"))[0]
+    assert faults(settings_of("optim.warmup_steps=99", "trainer.max_steps=100")) == []
+
+
+def test_rouge_is_no_monitor_where_nothing_is_summarized(settings_of):
+    words = ["trainer.monitor=validation/rouge1", "trainer.monitor_mode=max", "trainer.validation_samples=0"]
+    assert "needs trainer.validation_samples" in faults(settings_of(*words))[0]
+
+
+def test_out_of_memory_says_what_to_lower():
+    with pytest.raises(RuntimeError) as failure:
+        torch.empty(2**58)
+    for error in (failure.value, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), MemoryError()):
+        assert "data.batch.max_tokens" in explain(error)

@@ -1,0 +1,73 @@
+"""Paths and names reach the config as they were typed."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from warmstart.cli.main import as_report, config_dir
+from warmstart.config.quoting import quote_texts
+from warmstart.config.schema import register
+
+TEXTS = [
+    *("notes (1).csv", "a,b.csv", "a=b.csv", "a#b.csv", "für.csv", "日本.jsonl", "it's.csv", 'a "b".csv', "~/x.csv"),
+    *(
+        "[draft] x.csv",
+        "a{1}.csv",
+        "x & y!.csv",
+        "a\\b.csv",
+        "1e5",
+        "100",
+        "0.10",
+        "true",
+        "nan",
+        "1_000",
+        "plain",
+        "a b",
+    ),
+]
+
+
+def value_of(word):
+    (quoted,) = quote_texts([word])
+    return OverridesParser.create().parse_override(quoted).value()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("key", ["data.path", "name", "+data.summary_column", "encoder.tokenizer"])
+def test_a_text_is_read_as_it_was_typed(key, text):
+    assert value_of(f"{key}={text}") == text
+
+
+def test_the_composed_config_holds_the_texts():
+    register()
+    words = quote_texts(["name=1e5", "data=files", "data.path=notes (1), für=x#.csv", "ckpt=null", "seed=7"])
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        cfg = compose("config", overrides=words)
+    assert (cfg.name, cfg.data.path, cfg.ckpt, cfg.seed) == ("1e5", "notes (1), für=x#.csv", None, 7)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["data.path='a b.csv'", 'name="1e5"', "name=${seed}", "seed=1e5", "-m", "name=null", "optim.betas=[0.9,0.99]"],
+)
+def test_what_needs_no_quotes_is_left_as_it_is(word):
+    assert quote_texts([word]) == [word]
+
+
+def test_with_m_a_comma_separates_values_of_which_each_is_quoted_by_itself():
+    assert quote_texts(["-m", "name=a,b", "data.path=x,y"]) == ["-m", "name=a,b", "data.path=x,y"]
+    assert quote_texts(["-m", "name=a,1e5"]) == ["-m", "name=a,'1e5'"]
+    assert quote_texts(["-m", "data.path=a (1).csv,b.csv"]) == ["-m", "data.path='a (1).csv',b.csv"]
+    assert quote_texts(["-m", "data.path='a,b.csv',c.csv"]) == ["-m", "data.path='a,b.csv',c.csv"]
+    assert quote_texts(["-m", "name=choice(a,b)"]) == ["-m", "name=choice(a,b)"]
+
+
+def test_a_report_of_a_folder_with_a_quote_in_its_name():
+    (word, *_) = as_report(["sweep=it's (1)"])
+    assert OverridesParser.create().parse_override(word).value() == ["it's (1)"]
+
+
+def test_a_value_of_another_option_that_cannot_be_read_is_named_with_the_quotes_it_needs(run_py, tmp_path):
+    outcome = run_py("task=report", "runs=[notes#1]", cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert """needs quotes within those of the shell: 'runs="VALUE"', in a list 'runs=["VALUE"]'""" in outcome.stderr

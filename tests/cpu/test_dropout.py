@@ -1,0 +1,106 @@
+"""Dropout on a CPU: the share asked for, independent neighbours, one mask for both passes, and nothing kept."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from warmstart.cpu.dropout import LeanDropout, dropped_share, exchange_dropout, keep_, kept_bits
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+def generator(seed=3):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("dropout", [0.02, 0.1, 0.5, 0.9])
+def test_the_share_that_is_dropped_is_the_one_asked_for(dropout):
+    count = 2**21 + 3
+    assert abs(dropped_share(dropout) - dropout) <= 2**-17
+    kept = kept_bits(count, dropped_share(dropout), generator(), torch.bfloat16)
+    assert kept.shape == (count,)
+    assert set(kept.unique().tolist()) == {-1, 0}
+    drop = kept == 0
+    assert abs(drop.double().mean() - dropout) < 5 * (dropout * (1 - dropout) / count) ** 0.5
+    # neighbours, of which four come from one draw, are independent
+    both = (drop[:-1] & drop[1:]).double().mean()
+    assert abs(both - dropout**2) < 6 * (dropout**2 / count) ** 0.5
+
+
+def test_the_number_of_threads_changes_no_mask_and_pieces_differ():
+    count, before, masks = 4 * (2**19 + 5), torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        masks.append(kept_bits(count, 0.5, generator(), torch.bfloat16))
+    torch.set_num_threads(before)
+    assert torch.equal(masks[0], masks[1])
+    assert torch.equal(masks[0], masks[2])
+    one, two = masks[0][: 4 * 2**18], masks[0][4 * 2**18 : 4 * 2**19]
+    assert abs((one == two).double().mean() - 0.5) < 0.01
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_seed_drops_the_same_elements_in_every_precision(dtype):
+    masks = [kept_bits(1001, 0.25, generator(), each) for each in (torch.float16, dtype)]
+    assert masks[1].itemsize == dtype.itemsize
+    assert torch.equal(masks[0] != 0, masks[1] != 0)
+    values = torch.randn(1001).to(dtype)
+    expected = values * (masks[1] != 0)
+    assert torch.equal(keep_(values, masks[1]), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_gradient_goes_where_the_values_went(dtype):
+    values = torch.rand(64, 50).add_(1).to(dtype).requires_grad_()
+    torch.manual_seed(1)
+    dropped = LeanDropout(0.25)(values)
+    dropped.sum().backward()
+    went = dropped != 0
+    assert 0.1 < 1 - went.double().mean() < 0.4
+    assert torch.equal(values.grad, went.to(dtype) * torch.tensor(1 / 0.75, dtype=torch.float64).to(dtype))
+    torch.testing.assert_close(dropped.detach(), values.detach() * went / 0.75)
+
+
+def test_rows_that_do_not_lie_together_are_dropped_alike():
+    values = torch.rand(6, 5, dtype=torch.float64)
+    results = []
+    for given in (values, values.t().contiguous().t()):
+        torch.manual_seed(1)
+        results.append(LeanDropout(0.5)(given))
+    assert torch.equal(*results)
+
+
+def test_nothing_is_kept_and_a_checkpoint_draws_the_same_again():
+    values = torch.rand(30, 8, dtype=torch.float64, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+        LeanDropout(0.5)(values)
+    assert not kept
+    layer = nn.Sequential(nn.Linear(8, 8), LeanDropout(0.5), nn.Linear(8, 8)).double()
+    grads = []
+    for run in (layer, lambda x: checkpoint(layer, x, use_reentrant=False)):
+        torch.manual_seed(2)
+        grads.append(torch.autograd.grad(run(values).square().sum(), values)[0])
+    torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize("values", [torch.ones(4, 3), torch.ones(4, 3, dtype=torch.float64)])
+def test_without_training_or_dropout_nothing_changes(values):
+    assert torch.equal(LeanDropout(0.5).eval()(values), values)
+    assert torch.equal(LeanDropout(0.0)(values), values)
+    assert not LeanDropout(1.0)(values).any()
+
+
+def test_every_plain_dropout_of_a_half_is_exchanged_and_no_other():
+    class Own(nn.Dropout):
+        pass
+
+    half = nn.Sequential(nn.Dropout(0.3), nn.Sequential(nn.Dropout(0.2), Own(0.1)), nn.Linear(2, 2)).eval()
+    exchange_dropout(half)
+    assert [type(module) for module in half.modules() if isinstance(module, nn.Dropout)] == [
+        LeanDropout,
+        LeanDropout,
+        Own,
+    ]
+    assert [half[0].p, half[1][0].p, half[0].training] == [0.3, 0.2, False]

@@ -1,0 +1,89 @@
+"""Adapters begin without effect, train alone in their half, are rebuilt from the config, and merge to plain weights."""
+
+import pytest
+import torch
+from tiny import IDS, TARGET_VOCABULARY, decoder_half, gap, half, source, target
+
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.errors import UserError
+from warmstart.model.bridge.lora import add_lora, is_lora, merge_lora
+
+KINDS = {"bert": {}, "gpt2": {}, "llama": {"num_key_value_heads": 2, "head_dim": 8}}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def build(kind):
+    torch.manual_seed(0)
+    halves = {"encoder": half("bert", **NO_DROPOUT), "decoder": decoder_half(kind, **KINDS[kind])}
+    graft = {"gate": "none"} if kind == "llama" else None
+    return EncoderDecoderModel(EncoderDecoderConfig(**halves, graft=graft, **IDS)).eval()
+
+
+def logits(model):
+    return model(**source(), labels=target()).logits
+
+
+def disturb(model):
+    """Adapters as training leaves them: their second matrix begins as zeros."""
+    for name, parameter in model.named_parameters():
+        if is_lora(name):
+            torch.nn.init.normal_(parameter, std=0.3)
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.mark.parametrize("halves", ["encoder", "decoder", "both"])
+def test_adapters_begin_without_effect_and_train_alone_in_their_half(kind, halves):
+    model = build(kind)
+    before, named = logits(model), set(model.new_parameter_names())
+    add_lora(model, {"halves": halves, "rank": 2, "alpha": 4})
+    assert torch.equal(logits(model), before)
+    for name in ("encoder", "decoder"):
+        if halves in (name, "both"):
+            getattr(model, f"freeze_{name}")()
+    model(**source(), labels=target()).loss.backward()
+    trains = {name for name, p in model.named_parameters() if p.grad is not None}
+    adapters = {name for name in trains if is_lora(name)}
+    assert {name.split(".")[0] for name in adapters} == ({"encoder", "decoder"} if halves == "both" else {halves})
+    assert named | adapters == model.new_parameter_names()
+    assert named <= trains
+    for name in trains - adapters - named:
+        assert halves not in (name.split(".")[0], "both"), name
+    assert not any("cross" in name for name in adapters)
+    disturb(model)
+    assert gap(logits(model), before) > 1e-3
+
+
+def test_a_checkpoint_with_adapters_is_rebuilt(kind, tmp_path):
+    model = build(kind)
+    add_lora(model, {"halves": "both", "rank": 2, "alpha": 4})
+    disturb(model)
+    again = EncoderDecoderModel(EncoderDecoderConfig(**model.config.to_dict())).eval()
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(logits(again), logits(model))
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(EncoderDecoderModel.from_pretrained(tmp_path)), logits(model))
+
+
+def test_merged_they_are_plain_weights(kind, tmp_path):
+    model, plain = build(kind), build(kind)
+    add_lora(model, {"halves": "both", "rank": 2, "alpha": 4})
+    disturb(model)
+    wanted = logits(model)
+    merge_lora(model)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    assert gap(logits(model), wanted) < 1e-4
+    model.save_pretrained(tmp_path)
+    opened = EncoderDecoderModel.from_pretrained(tmp_path)
+    assert opened.config.lora is None
+    assert torch.equal(logits(opened), logits(model))
+
+
+def test_shared_halves_have_no_adapters_of_one():
+    halves = {"encoder": half("bert", vocab_size=TARGET_VOCABULARY), "decoder": decoder_half("bert")}
+    config = EncoderDecoderConfig(**halves, tie_encoder_decoder=True, **IDS)
+    with pytest.raises(UserError, match="share=weights"):
+        add_lora(EncoderDecoderModel(config), {"halves": "encoder", "rank": 2, "alpha": 4})

@@ -1,0 +1,174 @@
+"""Weights shared by the halves: checkpoints of transformers 4, and what save and load keep."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from transformers import BertConfig, GPT2Config
+
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.config.model import BridgeSettings, HalfSettings, Halves, Share, Weights, fault_of_sharing
+from warmstart.errors import UserError
+from warmstart.model.bridge.tying import shared_across_halves
+from warmstart.model.halves import build_model, parameter_counts
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+SIZE = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 24,
+}
+
+
+def logits_of(model, expected):
+    source = torch.tensor(expected["source"])
+    target = torch.tensor(expected["target"])
+    with torch.no_grad():
+        return model(input_ids=source, attention_mask=torch.ones_like(source), decoder_input_ids=target).logits
+
+
+@pytest.mark.parametrize("name", ["bert_share", "roberta_share"])
+def test_a_tied_checkpoint_of_transformers_4_loads_whole(name):
+    model, info = EncoderDecoderModel.from_pretrained(FIXTURES / name, output_loading_info=True)
+    expected = json.loads((FIXTURES / name / "expected.json").read_text())
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    torch.testing.assert_close(logits_of(model.eval(), expected), torch.tensor(expected["logits"]))
+    encoder = {id(p) for p in model.encoder.parameters()}
+    assert encoder <= {id(p) for p in model.decoder.parameters()}
+
+
+def test_upstream_still_loads_it_wrong():
+    """The defect that the test above guards against; when this fails, transformers has mended it."""
+    expected = json.loads((FIXTURES / "bert_share" / "expected.json").read_text())
+    upstream = transformers.EncoderDecoderModel.from_pretrained(FIXTURES / "bert_share").eval()
+    assert (logits_of(upstream, expected) - torch.tensor(expected["logits"])).abs().max() > 1e-2
+
+
+def test_embeddings_shared_by_hand_survive_save_and_load(tmp_path):
+    model = EncoderDecoderModel(EncoderDecoderConfig(encoder=BertConfig(**SIZE), decoder=BertConfig(**SIZE)))
+    model.encoder.embeddings.word_embeddings = model.decoder.bert.embeddings.word_embeddings
+    model.save_pretrained(tmp_path)
+    reopened = EncoderDecoderModel.from_pretrained(tmp_path)
+    assert reopened.encoder.embeddings.word_embeddings.weight is reopened.decoder.bert.embeddings.word_embeddings.weight
+    torch.testing.assert_close(reopened.get_input_embeddings().weight, model.get_input_embeddings().weight)
+
+
+def test_tied_embeddings_are_one_parameter():
+    config = EncoderDecoderConfig(encoder=BertConfig(**SIZE), decoder=BertConfig(**SIZE), tie_embeddings=True)
+    model = EncoderDecoderModel(config)
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+
+
+def test_halves_that_cannot_share_are_refused():
+    decoder = GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2)
+    config = EncoderDecoderConfig(encoder=BertConfig(**SIZE), decoder=decoder, tie_encoder_decoder=True)
+    with pytest.raises(ValueError, match="one architecture"):
+        EncoderDecoderModel(config)
+
+
+def test_resizing_keeps_shared_embeddings_shared():
+    config = EncoderDecoderConfig(encoder=BertConfig(**SIZE), decoder=BertConfig(**SIZE), tie_embeddings=True)
+    model = EncoderDecoderModel(config)
+    model.resize_token_embeddings(48)
+    assert model.get_input_embeddings().weight.shape == (48, 16)
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+
+
+def test_resizing_one_of_two_vocabularies_needs_its_name():
+    decoder = BertConfig(**(SIZE | {"vocab_size": 60}))
+    model = EncoderDecoderModel(EncoderDecoderConfig(encoder=BertConfig(**SIZE), decoder=decoder))
+    with pytest.raises(ValueError, match="half="):
+        model.resize_token_embeddings(64)
+    model.resize_token_embeddings(64, half="decoder")
+    assert model.get_output_embeddings().weight.shape[0] == 64
+    assert model.get_input_embeddings().weight.shape[0] == 40
+
+
+BERT = BertConfig(**SIZE)
+IDS = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+SIZES = {"encoder_vocab_size": 40, "decoder_vocab_size": 40}
+EMBEDDINGS, QUERY = "embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A checkpoint of BERT with its head, and its values by the encoder's names."""
+    whole = transformers.BertForMaskedLM(BERT)
+    for parameter in whole.parameters():
+        torch.nn.init.normal_(parameter)
+    whole.save_pretrained(tmp_path / "bert")
+    return tmp_path / "bert", whole.bert.state_dict()
+
+
+def bert(path, weights="pretrained", **values):
+    architecture = {name: value for name, value in SIZE.items() if name != "vocab_size"}
+    return HalfSettings("bert", str(path), "bert", weights=Weights(weights), architecture=architecture, **values)
+
+
+def build(encoder, decoder, **bridge):
+    return build_model(encoder, decoder, BridgeSettings(**bridge), special_ids=IDS, **SIZES)
+
+
+@pytest.mark.parametrize("share", [Share.weights, Share.embeddings])
+@pytest.mark.parametrize(("encoder", "decoder"), [("pretrained", "random"), ("random", "pretrained")])
+def test_what_a_pretrained_half_shares_with_an_untrained_one_is_pretrained(checkpoint, share, encoder, decoder):
+    path, values = checkpoint
+    model = build(bert(path, encoder), bert(path, decoder), share=share)
+    shared, new = shared_across_halves(model), model.new_parameter_names()
+    assert len(shared) == (len(values) if share is Share.weights else 1)
+    named = dict(model.named_parameters())
+    assert [name for name in shared if not torch.equal(named[name], values[name.removeprefix("encoder.")])] == []
+    assert not new & shared.keys()
+    assert "decoder.bert.encoder.layer.0.crossattention.self.query.weight" in new
+    if share is Share.embeddings:
+        assert (f"encoder.{QUERY}" in new) == (encoder == "random")
+        assert (f"decoder.bert.{QUERY}" in new) == (decoder == "random")
+    counts = parameter_counts(model)
+    assert counts["pretrained"] + counts["new"] == counts["total"]
+
+
+def test_what_two_untrained_halves_share_is_new(tmp_path):
+    for share in (Share.weights, Share.embeddings):
+        model = build(bert("nowhere", "random"), bert("nowhere", "random"), share=share)
+        assert parameter_counts(model)["pretrained"] == 0
+
+
+def test_marking_halves_in_either_order_counts_what_they_share_once():
+    for order in (("encoder.", "decoder."), ("decoder.", "encoder.")):
+        model = EncoderDecoderModel(EncoderDecoderConfig(encoder=BERT, decoder=BERT, tie_encoder_decoder=True))
+        model.mark_new(order[0])
+        assert not model.new_parameter_names() & shared_across_halves(model).keys()
+        model.mark_new(order[1])
+        assert parameter_counts(model)["pretrained"] == 0
+
+
+@pytest.mark.parametrize("share", [Share.weights, Share.embeddings])
+def test_two_checkpoints_cannot_be_one(checkpoint, tmp_path, share):
+    path, values = checkpoint
+    transformers.BertForMaskedLM(BERT).save_pretrained(tmp_path / "other")
+    same = build(bert(path), bert(path), share=share)
+    assert torch.equal(same.get_input_embeddings().weight, values[EMBEDDINGS])
+    for other in (bert(tmp_path / "other"), bert(path, revision="v2")):
+        with pytest.raises(UserError, match=rf"bridge\.share={share.value} .* two checkpoints"):
+            build(bert(path), other, share=share)
+        assert fault_of_sharing(bert(path), other, BridgeSettings(share=share))
+        assert fault_of_sharing(bert(path), other, BridgeSettings()) is None
+
+
+@pytest.mark.parametrize("option", ["freeze", "lora"])
+def test_shared_embeddings_and_one_half_that_stands_still_contradict(checkpoint, option):
+    path, _ = checkpoint
+    for half in (Halves.encoder, Halves.decoder):
+        with pytest.raises(UserError, match=rf"bridge\.share=embeddings .*bridge\.{option}={half.value}"):
+            build(bert(path), bert(path), share=Share.embeddings, **{option: half})
+    model = build(bert(path), bert(path), share=Share.embeddings, **{option: Halves.both})
+    assert not model.get_input_embeddings().weight.requires_grad
+    other = {"freeze": "lora", "lora": "freeze"}[option]
+    model = build(bert(path), bert(path), share=Share.embeddings, **{option: Halves.encoder, other: Halves.decoder})
+    assert not model.get_output_embeddings().weight.requires_grad

@@ -1,0 +1,56 @@
+"""What ``task=check`` refuses of the data, whatever the reader."""
+
+import json
+
+import pytest
+
+from warmstart.errors import UserError
+from warmstart.tasks.check import faults, validate_numbers
+
+
+@pytest.mark.parametrize("data", ["cnn_dailymail", "news", "written"])
+def test_an_unknown_cleaning_step_is_a_fault_of_any_data(data, settings_of):
+    (fault,) = faults(settings_of(f"data={data}", "data.clean=[mend_quotes,no_such_step]"))
+    assert "data.clean names no known step: no_such_step." in fault
+
+
+def test_a_path_from_the_home_folder_is_found(settings_of, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x.jsonl").write_text(json.dumps({"document": "a b c", "summary": "a"}) + "\n")
+    assert faults(settings_of("data=files", "data.path='~/x.jsonl'")) == []
+    assert faults(settings_of("data=files", "data.path='~/y.jsonl'")) == ["data: ~/y.jsonl does not exist."]
+
+
+def test_all_numbers_are_refused_in_one_message(settings_of):
+    validate_numbers(settings_of())
+    with pytest.raises(UserError, match="2 faults") as refused:
+        validate_numbers(settings_of("generation.num_beams=0", "generation.min_new_tokens=500"))
+    assert "generation.num_beams=0" in str(refused.value)
+    assert "generation.min_new_tokens=500" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("data.train_path=x.jsonl", "data.train_path=x.jsonl is read with data=files alone"),
+        ("trainer.precision=fp16", "trainer.precision=fp16: Lightning has no such one"),
+        ("trainer.accelerator=gpuu", "trainer.accelerator=gpuu: there is none"),
+    ],
+)
+def test_what_would_be_ignored_or_refused_later_is_said(word, said, settings_of):
+    assert faults(settings_of("debug=tiny")) == []
+    (fault,) = faults(settings_of("debug=tiny", word))
+    assert said in fault
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"quantization_config": {"quant_method": "gptq"}}, "decoder=mine: its weights are quantized (gptq)"),
+        ({"activation_function": "gelu_newer"}, "decoder=mine: activation_function='gelu_newer'"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_trained_is_refused_by_name(change, said, settings_of, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"} | change))
+    (fault,) = faults(settings_of("decoder=gpt2", "decoder.name=mine", f"decoder.path={tmp_path}", "data=written"))
+    assert fault.startswith(said)

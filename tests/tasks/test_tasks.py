@@ -1,0 +1,138 @@
+"""The tasks of run.py on tiny random halves: what a user types, and what is left behind."""
+
+import io
+import json
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from warmstart import EncoderDecoderModel
+from warmstart.errors import UserError
+from warmstart.runs.load import load_trained
+from warmstart.runs.result import read_result
+from warmstart.tasks import evaluate, export, fit, summarize
+from warmstart.tasks.check import faults
+
+KEYS = {"overrides", "choices", "seed", "status", "metrics", "baselines", "controls", "throughput", "parameters"}
+KEYS |= {"peak_memory_bytes", "seconds", "versions", "git_commit", "config_hash", "rows"}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    [("bert", "gpt2"), ("roberta", "bert_generation"), ("longformer", "roberta"), ("deberta", "bert")],
+)
+def test_fit_leaves_everything_a_run_promises(encoder, decoder, settings_of, tmp_path):
+    settings = settings_of("debug=tiny", f"encoder={encoder}", f"decoder={decoder}")
+    fit.run(settings, tmp_path)
+    result = read_result(tmp_path)
+    assert result.keys() >= KEYS
+    assert result["choices"] == {"encoder": encoder, "decoder": decoder, "data": "written"}
+    low, high = result["baselines"]["lead1"]["rouge1_ci"]
+    assert low <= result["baselines"]["lead1"]["rouge1"] <= high
+    assert result["controls"].keys() == {"shuffled_document", "decoder_alone"}
+    rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == result["metrics"]["test/examples"]
+    rouge = {"rouge1", "rouge2", "rougeL", "rougeLsum"}
+    scores = rouge | {"nll"} | {f"lead{n}/{kind}" for n in (1, 3) for kind in rouge}
+    assert rows[0].keys() == {"id", "document", "reference", "prediction"} | scores
+    assert "train/loss" in (tmp_path / "metrics.csv").read_text()
+    torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def test_export_opens_with_transformers_and_generates_the_same(settings_of, tmp_path):
+    fit.run(settings_of("debug=tiny", "encoder=bert", "decoder=gpt2"), tmp_path)
+    model, tokenizers, _ = load_trained(str(tmp_path))
+    theirs = transformers.EncoderDecoderModel.from_pretrained(tmp_path / "export").eval()
+    ids = torch.tensor(tokenizers.encode_sources(["The river rose and the bridge was closed."], 32))
+    # The export has the run's search, the checkpoint none: what differs is named.
+    source = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "no_repeat_ngram_size": 0}
+    for options in ({}, {"num_beams": 3}):
+        ours = model.generate(**source, max_new_tokens=8, **options)
+        assert torch.equal(ours, theirs.generate(**source, max_new_tokens=8, **options))
+    reopened, _, _ = load_trained(str(tmp_path / "export"))
+    assert torch.equal(reopened.generate(**source, max_new_tokens=8), model.generate(**source, max_new_tokens=8))
+
+
+def test_fit_resumes_in_place(settings_of, tmp_path):
+    fit.run(settings_of("debug=tiny"), tmp_path)
+    assert read_result(tmp_path)["steps"] == 3
+    fit.run(settings_of("debug=tiny", "ckpt=last", "trainer.max_steps=5", "trainer.max_epochs=9"), tmp_path)
+    assert read_result(tmp_path)["steps"] == 5
+    assert read_result(tmp_path)["resumed"]
+
+
+def test_summarize_file_folder_and_standard_input(settings_of, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    fit.run(settings_of("debug=tiny"), run)
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name in ("a", "b"):
+        (texts / f"{name}.txt").write_text("The council met on Monday and voted to close the school.")
+    capsys.readouterr()
+    chosen = ["debug=tiny", f"ckpt={run}"]
+    summarize.run(settings_of(*chosen, f"input={texts / 'a.txt'}", f"output={tmp_path / 'one'}"), tmp_path)
+    summarize.run(settings_of(*chosen, f"input={texts}", f"output={tmp_path / 'two'}"), tmp_path)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((texts / "a.txt").read_bytes())))
+    summarize.run(settings_of(*chosen, "input=-"), tmp_path)
+    one = (tmp_path / "one").read_text()
+    assert (tmp_path / "two" / "a.txt").read_text() == (tmp_path / "two" / "b.txt").read_text() == one
+    assert capsys.readouterr().out == one
+
+
+def test_evaluate_and_export_of_a_run(settings_of, tmp_path):
+    run = tmp_path / "run"
+    fit.run(settings_of("debug=tiny"), run)
+    evaluate.run(settings_of("debug=tiny", f"ckpt={run}"), tmp_path / "again")
+    assert read_result(tmp_path / "again")["metrics"] == read_result(run)["metrics"]
+    export.run(settings_of("debug=tiny", f"ckpt={run}", f"output={tmp_path / 'model'}"), tmp_path)
+    assert "| lead1 |" in (tmp_path / "model" / "README.md").read_text()
+    with pytest.raises(UserError, match="not empty"):
+        export.run(settings_of("debug=tiny", f"ckpt={run}", f"output={tmp_path / 'model'}"), tmp_path)
+
+
+def test_summaries_in_bfloat16_leave_likelihoods_and_the_export_in_float32(settings_of, tmp_path, monkeypatch):
+    run, types, generate = tmp_path / "run", [], EncoderDecoderModel.generate
+
+    def watched(model, *args, **kwargs):
+        types.append(model.dtype)
+        return generate(model, *args, **kwargs)
+
+    fit.run(settings_of("debug=tiny", "decoder=smollm2"), run)
+    monkeypatch.setattr(EncoderDecoderModel, "generate", watched)
+    rounded = ("debug=tiny", f"ckpt={run}", "generation.dtype=bfloat16")
+    evaluate.run(settings_of(*rounded), tmp_path / "again")
+    assert set(types) == {torch.bfloat16}
+    assert read_result(tmp_path / "again")["generation"]["dtype"] == "bfloat16"
+    rows = [
+        [json.loads(line)["nll"] for line in (folder / "predictions.jsonl").read_text().splitlines()]
+        for folder in (run, tmp_path / "again")
+    ]
+    assert rows[0] == rows[1]
+    weights = [load_file(folder / "export" / "model.safetensors") for folder in (run, tmp_path / "again")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    article = tmp_path / "article.txt"
+    article.write_text("The river rose.")
+    del types[:]
+    summarize.run(settings_of(*rounded, f"input={article}", f"output={tmp_path / 'summary.txt'}"), tmp_path)
+    assert types == [torch.bfloat16]
+
+
+def test_check_reports_every_fault_at_once(settings_of):
+    settings = settings_of(
+        "optim.encoder_rate=-1", "data.max_source_length=9000", "+trainer.extra.no_such=1", "decoder.scale=tiny"
+    )
+    found = "\n".join(faults(settings))
+    for word in ("optim.encoder_rate", "data.max_source_length=9000", "no_such", "decoder.scale=tiny"):
+        assert word in found
+
+
+def test_damaged_and_missing_checkpoints_are_named(tmp_path):
+    with pytest.raises(UserError, match="nothing is there"):
+        load_trained(str(tmp_path / "absent"))
+    damaged = tmp_path / "checkpoints" / "best.ckpt"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"not a checkpoint")
+    with pytest.raises(UserError, match="damaged"):
+        load_trained(str(tmp_path))
