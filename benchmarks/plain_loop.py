@@ -6,7 +6,8 @@
 Random weights, 4 rows of 256 source and 64 target tokens; forward and backward without an optimizer. ``forward`` is
 ``model(..., labels=labels).loss``, ``training_loss`` is ``model.training_loss(...).mean``. The seconds are measured in
 turn in one process (medians, and the processor's own, which other work on the machine touches less); each peak is the
-resident size of a process of its own. ``--keep-freed-memory`` calls ``warmstart.keep_freed_memory()`` first, for all.
+resident size of a process of its own. ``--keep-freed-memory`` calls
+``warmstart.cpu.keep_freed_memory()`` first, for all.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     torch.set_num_threads(chosen.threads)
     if chosen.keep_freed_memory:
-        warmstart.keep_freed_memory()
+        warmstart.cpu.keep_freed_memory()
     generator = torch.Generator().manual_seed(1)
     source = torch.randint(1000, 30000, (chosen.rows, SOURCE), generator=generator)
     labels = torch.randint(1000, 50000, (chosen.rows, TARGET), generator=generator)

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
+from warmstart import cpu
 from warmstart.config.model import (
     Attention,
     BridgeSettings,
@@ -28,7 +29,6 @@ from warmstart.config.model import (
     Weights,
     fault_of_sharing,
 )
-from warmstart.cpu.attention import use_lean_dropout
 from warmstart.errors import UserError, says_nothing_of_the_file
 from warmstart.model.bridge.adapters import check_adapter
 from warmstart.model.bridge.copy_init import copy_cross_attention
@@ -218,8 +218,7 @@ def build_model(
         if not given or says_nothing_of_the_file(error):
             raise
         raise UserError(f"The weights of {' or '.join(given)} cannot be read: {_said(error)}") from error
-    for half in (model.encoder, model.decoder):
-        use_lean_dropout(half)
+    cpu.accelerate(model)
     freeze(model, bridge)
     return model
 

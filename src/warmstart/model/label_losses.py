@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from warmstart.cpu.attention import use_lean_dropout
+from warmstart import cpu
 from warmstart.model.loss import IGNORED, Head, judge_head, summed_loss
 from warmstart.model.padding import decoder_positions, mask_of_shifted
 
@@ -61,9 +61,8 @@ class LabelLosses:
         """Compute the loss for a training step, faster and in less memory than ``forward(labels=...)``.
 
         Only the label positions go through the LM head, so the full logits never exist. In training mode on a CPU the
-        first call exchanges the dropout of both submodels, and the attention of those that run ``sdpa``, for
-        :func:`~warmstart.cpu.attention.use_lean_dropout`'s, which keeps no masks and no attention weights. Dropout
-        then draws other numbers than transformers' class from the same seed.
+        first call applies :func:`warmstart.cpu.accelerate`: dropout and attention keep no masks and no attention
+        weights, and dropout draws other numbers than transformers' class from the same seed.
 
         Args:
             input_ids, attention_mask: (B, S). labels: (B, T) with -100 past each row's length.
@@ -76,8 +75,7 @@ class LabelLosses:
         """
         if self.training and self.device.type == "cpu" and not self._drops_lean:
             self._drops_lean = True  # once: an attention that is chosen later stays
-            use_lean_dropout(self.encoder)
-            use_lean_dropout(self.decoder)
+            cpu.accelerate(self)
         loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing, parts=parts)
         return TrainingLoss(loss, nll_N.sum(), (labels != IGNORED).sum())
 

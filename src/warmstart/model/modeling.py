@@ -18,7 +18,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
-from warmstart.cpu.activations import fuse_activations
+from warmstart.model.activations import fuse_activations
 from warmstart.model.auto_classes import register
 from warmstart.model.bridge.cross_attention import CrossAttention
 from warmstart.model.bridge.grafting import graft, initialize, kwargs_for_decoder

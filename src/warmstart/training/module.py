@@ -17,9 +17,8 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from warmstart import __version__
+from warmstart import __version__, cpu
 from warmstart.config.training import OptimSettings
-from warmstart.cpu.build import build_cpu_kernels
 from warmstart.errors import UserError
 from warmstart.model.compiling import compiled_layers
 from warmstart.profiling.flops import TrainingFlops, count_flops
@@ -129,7 +128,7 @@ class SummarizationModule(L.LightningModule):
         self._in_parts = holds_all and not compiled_layers(self.model)
         self._peak = matrix_peak(self.device, str(self.trainer.precision))
         if self._sample.size > 0 and self.device.type == "cpu":
-            build_cpu_kernels()  # for the summaries of validations
+            cpu.build()  # for the summaries of validations
 
     def on_train_start(self) -> None:
         if self.trainer.is_global_zero:

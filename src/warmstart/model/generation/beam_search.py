@@ -20,10 +20,7 @@ from transformers.generation import logits_process, stopping_criteria
 from transformers.generation.configuration_utils import GenerationMode
 from transformers.modeling_outputs import BaseModelOutput
 
-from warmstart.cpu.beam_cache import use_beam_layers
-from warmstart.cpu.decode_attention import NAME as FEW_QUERIES
-from warmstart.cpu.elementwise import log_probabilities
-from warmstart.cpu.topk import best_candidates
+from warmstart import cpu
 from warmstart.model.generation.cache_names import cache_of
 from warmstart.model.generation.logits_processors import NoEarlyEnd, NoRepeatedNGrams, in_place
 from warmstart.model.generation.source_cache import SourceCache
@@ -117,20 +114,18 @@ def beam_search(
     results = _begin(input_ids, beams, config.max_length, fill)
     rows: Any = input_ids
     outputs = model._prefill(input_ids, config, model_kwargs)
-    of_decoder = getattr(model.config, "decoder", model.config)
-    by_place = getattr(of_decoder, "_attn_implementation", None) == FEW_QUERIES
-    use_beam_layers(_of_target(cache_of(model_kwargs)), by_place)
+    cpu.use_beam_cache(model, _of_target(cache_of(model_kwargs)))
     while True:
         model_kwargs = model._update_model_kwargs_for_generation(
             outputs, model_kwargs, is_encoder_decoder=model.config.is_encoder_decoder
         )
         logits_RV = outputs.logits[:, -1, :].to(input_ids.device)
         del outputs
-        scores_RV = logits_processor(rows, log_probabilities(logits_RV))
+        scores_RV = logits_processor(rows, cpu.log_probabilities(logits_RV))
         sources, vocabulary = len(state.place), scores_RV.shape[-1]
         scores_BKV = scores_RV.view(sources, beams, vocabulary).add_(state.scores[:, :, None])
         exact = logits_RV.dtype == torch.float32
-        scores_BC, chosen_BC = best_candidates(scores_BKV.flatten(1), candidates, ties_as_topk=exact)
+        scores_BC, chosen_BC = cpu.best_candidates(scores_BKV.flatten(1), candidates, ties_as_topk=exact)
         from_BC = chosen_BC // vocabulary
         ids_BCL = _take(state.ids, from_BC)
         ids_BCL[:, :, length] = chosen_BC % vocabulary

@@ -16,9 +16,7 @@ from transformers import GenerationMixin
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from warmstart.cpu.decode_attention import few_queries
-from warmstart.cpu.elementwise import gelu_in_one_pass
-from warmstart.cpu.packed_linear import packed_matrices
+from warmstart import cpu
 from warmstart.model.call_state import CallState, Source
 from warmstart.model.compiling import uncompiled
 from warmstart.model.encoders import states_width
@@ -91,7 +89,7 @@ class PairGeneration(GenerationMixin):
         if (mask := mask_of_batch(kwargs.get("attention_mask"), *given)) is not None:
             kwargs["attention_mask"] = mask
         if self.config.graft is not None:
-            with self._made_fast():
+            with uncompiled(self), cpu.decoding(self):
                 return self._generate_grafted(inputs, generation_config, kwargs, of_source)
         chosen = option("cache_implementation", None, self, generation_config, kwargs)
         flex = self.decoder.config._attn_implementation == "flex_attention"  # its masks know rows, not sources
@@ -99,18 +97,8 @@ class PairGeneration(GenerationMixin):
         if not shares_source:
             by = "flex_attention" if flex else f"cache_implementation={chosen}"
             _log.info("%s takes a row for each beam: the source's keys and values too.", by)
-        with self._call.during(shares_source=shares_source), self._made_fast():
+        with self._call.during(shares_source=shares_source), uncompiled(self), cpu.decoding(self):
             return super().generate(inputs, generation_config=generation_config, **kwargs)
-
-    @contextmanager
-    def _made_fast(self) -> Iterator[None]:
-        with (
-            uncompiled(self),
-            packed_matrices(self.decoder),
-            few_queries(self.decoder),
-            gelu_in_one_pass(self.decoder),
-        ):
-            yield
 
     def _sample(self, *args: Any, **kwargs: Any) -> Any:
         return decode(self, *args, **kwargs)
