@@ -8,8 +8,9 @@ import torch
 from tiny import OURS, decoder_half, gap, half, source
 from transformers.pytorch_utils import Conv1D
 
+from warmstart.compat.torch import can_prepack
 from warmstart.cpu import packed_linear as packed_module
-from warmstart.cpu.packed_linear import can_prepack, prepacked_weights
+from warmstart.cpu.packed_linear import prepacked_weights
 
 pytestmark = pytest.mark.skipif(not can_prepack(), reason="this torch was built without oneDNN")
 SEARCH = {"num_beams": 3, "max_new_tokens": 6, "min_new_tokens": 6}

@@ -25,6 +25,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from warmstart.compat.torch import safe_softmax, softmax_gradient
+from warmstart.compat.transformers import attention_of, can_set_attention, set_attention
 from warmstart.cpu.dropout import dropped_share, exchange_dropout, keep_, kept_bits
 
 NAME = "sdpa_lean_dropout"
@@ -110,7 +112,7 @@ class _Attention(torch.autograd.Function):
         for part, kept in _chunks(query, key, share, seed):
             probabilities = attention_probabilities(query[part], key[part], _part(mask, part), scale)
             grad = keep_(grad_read[part] @ value[part].transpose(-1, -2), kept)
-            grad = torch._softmax_backward_data(grad, probabilities, -1, probabilities.dtype)
+            grad = softmax_gradient(grad, probabilities)
             grad_value[part] = keep_(probabilities, kept).transpose(-1, -2) @ grad_read[part]
             grad_query[part] = grad @ key[part]
             grad_key[part] = grad.transpose(-1, -2) @ query[part]
@@ -146,7 +148,7 @@ def attention_probabilities(query: Tensor, key: Tensor, mask: Tensor | None, sca
     if mask is None:
         return torch.softmax(scores, dim=-1)
     if mask.dtype != torch.bool:
-        return torch._safe_softmax(scores.add_(mask), dim=-1)
+        return safe_softmax(scores.add_(mask))
     barred = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, float("-inf"))
     probabilities = torch.softmax(scores.add_(barred), dim=-1)  # faster than masked_fill_
     reads = mask.any(dim=-1, keepdim=True)
@@ -163,9 +165,9 @@ def use_lean_dropout(submodel: PreTrainedModel) -> bool:
         attention functions, or if its code compares with ``sdpa`` by name.
     """
     exchange_dropout(submodel)
-    if submodel.config._attn_implementation != "sdpa" or not can_exchange_sdpa(submodel):
+    if attention_of(submodel.config) != "sdpa" or not can_exchange_sdpa(submodel):
         return False
-    submodel.config._attn_implementation = NAME
+    set_attention(submodel.config, NAME)
     return True
 
 
@@ -175,7 +177,7 @@ def can_exchange_sdpa(submodel: PreTrainedModel) -> bool:
     Falcon and GLM-MoE build their masks by that name.
     """
     code = frozenset(type(module).__module__ for module in submodel.modules())
-    return submodel._can_set_attn_implementation() and not _asks_for_sdpa(code)
+    return can_set_attention(submodel) and not _asks_for_sdpa(code)
 
 
 @functools.cache

@@ -22,6 +22,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from warmstart.compat.transformers import attention_of, set_attention
 from warmstart.cpu.attention import NAME as LEAN_DROPOUT
 from warmstart.cpu.attention import attention_probabilities, can_exchange_sdpa
 from warmstart.cpu.indexed_kv_cache import IndexedKV
@@ -93,13 +94,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scali
 
 def is_used_by(config: Any) -> bool:
     """Return whether a model of this config runs decode-step attention now."""
-    return bool(getattr(config, "_attn_implementation", None) == NAME)
+    return attention_of(config) == NAME
 
 
 @contextmanager
 def decode_attention(decoder: PreTrainedModel) -> Iterator[None]:
     """Inside, a decoder that runs transformers' ``sdpa`` on a CPU runs this attention; others are unchanged."""
-    chosen = decoder.config._attn_implementation
+    chosen = attention_of(decoder.config)
     if chosen not in ("sdpa", LEAN_DROPOUT, NAME) or decoder.device.type != "cpu" or not can_exchange_sdpa(decoder):
         yield
         return
@@ -108,11 +109,11 @@ def decode_attention(decoder: PreTrainedModel) -> Iterator[None]:
 
 
 def _exchange(decoder: PreTrainedModel) -> Callable[[], None]:
-    chosen = decoder.config._attn_implementation
-    decoder.config._attn_implementation = NAME
+    chosen = attention_of(decoder.config)
+    set_attention(decoder.config, NAME)
 
     def undo() -> None:
-        decoder.config._attn_implementation = chosen
+        set_attention(decoder.config, chosen)
 
     return undo
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 from transformers.cache_utils import DynamicLayer
 
+from warmstart.compat.torch import DISABLED_TORCH_FUNCTION, wrapper_tensor
 from warmstart.cpu.kernels import WIDTHS, are_plain, cpu_kernels
 
 ROOM = 64  # positions that memory grows by; a copy of all at every so many steps
@@ -34,18 +34,17 @@ class IndexedKV(Tensor):
         rows, length = index_RT.shape
         _, heads, _, width = memory_PNTD.shape
         shape = (rows, heads, length, width)
-        made: IndexedKV = Tensor._make_wrapper_subclass(cls, shape, dtype=memory_PNTD.dtype, device=memory_PNTD.device)
+        made: IndexedKV = wrapper_tensor(cls, shape, like=memory_PNTD)
         made.memory_PNTD, made.index_RT = memory_PNTD, index_RT
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    __torch_function__ = DISABLED_TORCH_FUNCTION
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        args, kwargs = tree_map_only(cls, cls.in_order, (args, kwargs or {}))
-        return func(*args, **kwargs)
+        return func(*_in_order(args), **_in_order(kwargs or {}))
 
     def in_order(self) -> Tensor:
         """Return the rows as a plain tensor (R, N, T, D)."""
@@ -54,6 +53,18 @@ class IndexedKV(Tensor):
             return kernels.in_order(self.memory_PNTD, self.index_RT)
         rows_RTND = self.memory_PNTD[self.index_RT, :, torch.arange(self.index_RT.shape[1])]
         return rows_RTND.transpose(1, 2).contiguous()
+
+
+def _in_order(given: Any) -> Any:
+    """Return arguments of an operation with plain tensors, also inside lists and dicts."""
+    if isinstance(given, IndexedKV):
+        return given.in_order()
+    if isinstance(given, dict):
+        return {name: _in_order(value) for name, value in given.items()}
+    if isinstance(given, list | tuple):
+        ordered = map(_in_order, given)
+        return list(ordered) if isinstance(given, list) else tuple(ordered)
+    return given
 
 
 class RowIndex:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from warmstart.compat.torch import can_prepack, prepack, prepacked_linear, version_of
 from warmstart.cpu.kernels import are_plain, cpu_kernels
 from warmstart.shared_change import shared_change
 
@@ -29,12 +30,6 @@ FEWEST, MOST = 2, 512  # rows for which prepacked weights are worth their copy
 FEW = 32  # rows up to which our kernel is faster than oneDNN's
 LARGEST = 2 * 2**30
 _DTYPES = (torch.float32, torch.bfloat16)
-
-
-def can_prepack() -> bool:
-    """Return whether this torch has the operations that torch.compile's freezing uses; they are not public."""
-    names = ("_reorder_linear_weight", "_linear_pointwise")
-    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
 Product = Callable[[Tensor], Tensor]
@@ -54,8 +49,8 @@ class _PrepackedWeight:
             prepacked = kernels.prepack(weight_CK)
             self.product = lambda input: kernels.product(input, prepacked, bias, len(weight_CK))
         else:
-            theirs = torch.ops.mkldnn._reorder_linear_weight(weight_CK, rows)
-            self.product = lambda input: torch.ops.mkldnn._linear_pointwise(input, theirs, bias, "none", [], "")
+            theirs = prepack(weight_CK, rows)
+            self.product = lambda input: prepacked_linear(input, theirs, bias)
 
 
 # Calls of several threads share a matrix while one of them holds it. Rows are part of the key: the sums of a call must
@@ -79,8 +74,7 @@ class PrepackedWeights(dict[str, _PrepackedWeight]):
     def add(self, name: str, module: Any, weight_CK: Tensor, rows: int) -> None:
         """Prepack the weight of ``module``, ``weight_CK`` as a product needs it, for about so many rows."""
         weight = module.weight
-        version = 0 if weight.is_inference() else weight._version
-        key = id(module), id(weight), version, rows
+        key = id(module), id(weight), version_of(weight), rows
         found = _shared.get(key)
         if found is None:
             found = _shared[key] = _PrepackedWeight(weight, weight_CK, module.bias, rows)

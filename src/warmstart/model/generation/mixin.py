@@ -17,6 +17,7 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from warmstart import cpu
+from warmstart.compat.transformers import attention_of
 from warmstart.model.call_state import CallState, Source
 from warmstart.model.compiling import uncompiled
 from warmstart.model.encoders import states_width
@@ -92,7 +93,7 @@ class PairGeneration(GenerationMixin):
             with uncompiled(self), cpu.decoding(self):
                 return self._generate_grafted(inputs, generation_config, kwargs, of_source)
         chosen = option("cache_implementation", None, self, generation_config, kwargs)
-        flex = self.decoder.config._attn_implementation == "flex_attention"  # its masks know rows, not sources
+        flex = attention_of(self.decoder.config) == "flex_attention"  # its masks know rows, not sources
         shares_source = chosen in (None, "dynamic") and not flex
         if not shares_source:
             by = "flex_attention" if flex else f"cache_implementation={chosen}"
@@ -212,17 +213,17 @@ class PairGeneration(GenerationMixin):
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **model_kwargs: Any
     ) -> tuple[Any, dict[str, Any]]:
         """Repeat the target's rows for beams and samples, but not the source's states: rows share them."""
-        parent: Any = super()
+        expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]
         encoded = model_kwargs.pop("encoder_outputs", None) if self._call.shares_source else None
         if encoded is None:
-            return parent._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+            return expand(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
         # Without states there is nothing of an encoder-decoder model to repeat but the ids and masks.
-        input_ids, model_kwargs = parent._expand_inputs_for_generation(expand_size, False, input_ids, **model_kwargs)
+        input_ids, model_kwargs = expand(expand_size, False, input_ids, **model_kwargs)
         return input_ids, model_kwargs | {"encoder_outputs": encoded}
 
     def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any) -> Any:
-        parent: Any = super()
-        prepared = parent._prepare_cache_for_generation(generation_config, model_kwargs, *args)
+        prepare: Any = super()._prepare_cache_for_generation  # type: ignore[misc]
+        prepared = prepare(generation_config, model_kwargs, *args)
         cache = cache_of(model_kwargs)
         if self._call.shares_source and isinstance(cache, EncoderDecoderCache) and not any(cache.is_updated.values()):
             cache.cross_attention_cache = SourceCache()
