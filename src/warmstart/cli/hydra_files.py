@@ -3,16 +3,16 @@
 import functools
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hydra.core.utils
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from warmstart.atomic import write_text
+from warmstart.compat.hydra import set_config_writer, wrap_composition
 from warmstart.errors import UserError
 from warmstart.printing import say
 
@@ -35,13 +35,12 @@ class LogFile(logging.FileHandler):
 def explain_composition() -> None:
     """From now on, make every error of a config's composition one that is explained.
 
-    Hydra lets through whatever yaml, the codecs and its own assertions raise, and no function of its public API lies
-    between them and the traceback.
+    Hydra lets through whatever yaml, the codecs and its own assertions raise.
     """
-    compose = ConfigLoaderImpl.load_configuration
-    if hasattr(compose, "__wrapped__"):
-        return
+    wrap_composition(_explained)
 
+
+def _explained(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
     @functools.wraps(compose)
     def load_configuration(*args: Any, **kwargs: Any) -> DictConfig:
         try:
@@ -54,7 +53,7 @@ def explain_composition() -> None:
                 "words of the command line and at the yamls that they name."
             ) from error
 
-    ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[method-assign]
+    return load_configuration
 
 
 class Console(logging.StreamHandler):
@@ -71,4 +70,4 @@ def write_configs_whole() -> None:
     def save(cfg: Any, filename: str, output_dir: Path) -> None:
         write_text(Path(output_dir) / filename, OmegaConf.to_yaml(cfg))
 
-    hydra.core.utils._save_config = save
+    set_config_writer(save)
