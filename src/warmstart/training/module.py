@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from warmstart import __version__, cpu
+from warmstart.compat.lightning import set_logged_step
 from warmstart.config.training import OptimSettings
 from warmstart.errors import UserError
 from warmstart.model.compiling import compiled_layers
@@ -142,7 +143,7 @@ class SummarizationModule(L.LightningModule):
         # fit repeats it, whatever validations, loaders and earlier jobs have drawn meanwhile.
         torch.manual_seed(seed_of(self.seed, self.global_rank, self.current_epoch, batch_idx))
         # Lightning counts the step that loggers see apart from global_step, and is one ahead of it after a resume.
-        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step
+        set_logged_step(self.trainer, self.global_step)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         parts = batch.get("parts") if self._in_parts else None

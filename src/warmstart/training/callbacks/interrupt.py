@@ -17,6 +17,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from warmstart.compat.lightning import skip_sigterm_broadcast
 from warmstart.errors import Left
 
 _log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Leave(Callback):
         self._launcher = trainer.strategy.launcher
         self._saved_at = trainer.global_step
         # Lightning's own question to all ranks waits for the device in every batch; here they agree by themselves.
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        skip_sigterm_broadcast(trainer)
         if threading.current_thread() is threading.main_thread():
             # After Lightning has set its own.
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}

@@ -8,10 +8,10 @@ import contextlib
 import logging
 import threading
 import time
-from typing import Any
 
 import torch
-from torch.distributed import distributed_c10d
+
+from warmstart.compat.torch import default_store
 
 _log = logging.getLogger(__name__)
 _PERIOD = 5.0  # seconds between two counts
@@ -33,10 +33,8 @@ class Heartbeat(threading.Thread):
             if self._over.wait(_POLL):
                 return
         rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        # Public calls give no access to the store. A clone has a connection of its own: a call of the main thread that
-        # waits does not hold up this one.
-        store: Any = distributed_c10d._get_default_store()
-        store = store.clone()  # missing in the stubs
+        # A clone has its own connection: a call that waits in the main thread does not hold up this one.
+        store = default_store().clone()
         count = 0
         with contextlib.suppress(RuntimeError):  # rank 0, which has the store, is gone
             while True:

@@ -17,11 +17,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
-from lightning.fabric.strategies.launchers import subprocess_script as of_fabric
-from lightning.pytorch.strategies.launchers import subprocess_script as of_trainer
-
+from warmstart.compat.lightning import process_observer
 from warmstart.config.training import TrainerSettings
 from warmstart.errors import LISTED, Left, RankDied
 from warmstart.printing import say
@@ -44,7 +41,7 @@ class RankWatch(threading.Thread):
         self.ranks: list[subprocess.Popen] = []
         self.silence: str | None = None
         self._heartbeat = heartbeat
-        self._over = threading.Event()
+        self.over = threading.Event()
 
     def take(self, ranks: list[subprocess.Popen]) -> None:
         """What a launcher calls instead of starting its own watch."""
@@ -53,11 +50,11 @@ class RankWatch(threading.Thread):
             self.start()
 
     def run(self) -> None:
-        while not self._over.wait(_POLL):
+        while not self.over.wait(_POLL):
             if (death := self.death() or self._noted_silence()) is not None:
                 for rank in self.ranks:
                     rank.kill()
-                if not self._over.wait(GRACE):
+                if not self.over.wait(GRACE):
                     for rank in self.ranks:
                         rank.poll()
                     _log.error("%s", death)
@@ -100,7 +97,7 @@ class RankWatch(threading.Thread):
 
     def end(self, seconds: float) -> None:
         """Stop watching; the ranks have so many seconds to end."""
-        self._over.set()
+        self.over.set()
         for rank in self.ranks:
             try:
                 rank.wait(seconds)
@@ -131,19 +128,17 @@ def watched_ranks(timeout: float | None = None) -> Iterator[RankWatch]:
         RankDied: one was ended by a signal or did not answer, and so this process failed.
     """
     heartbeat = None if timeout is None else Heartbeat(60 * timeout)
-    watch, before = RankWatch(heartbeat), of_trainer._launch_process_observer
+    watch = RankWatch(heartbeat)
     if heartbeat is not None:
         heartbeat.start()
         watch.start()  # where another program has started the ranks, nothing else does
-    modules: tuple[Any, ...] = (of_trainer, of_fabric)
-    for module in modules:
-        module._launch_process_observer = watch.take
     seconds = _TO_END
     try:
-        yield watch
+        with process_observer(watch.take):
+            yield watch
     except Exception as error:
         seconds = _TO_END / 10
-        watch._over.set()
+        watch.over.set()
         if isinstance(error, RuntimeError) and (death := watch.killed(seconds=1.0)) is not None:
             raise RankDied(death) from error
         if isinstance(error, RuntimeError) and timeout is not None and re.search(r"(?i)timed? ?out", str(error)):
@@ -158,8 +153,6 @@ def watched_ranks(timeout: float | None = None) -> Iterator[RankWatch]:
         seconds = 0.0
         raise
     finally:
-        for module in modules:
-            module._launch_process_observer = before
         if heartbeat is not None:
             heartbeat.end()
         watch.end(seconds)
