@@ -37,7 +37,7 @@ from warmstart.model.configuration import refuse_kernels
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import build_encoder, check_sees_both_ways, encoder_class
 from warmstart.model.gguf import converted
-from warmstart.model.loading import load_halves
+from warmstart.model.loading import load_submodels
 from warmstart.model.modeling import EncoderDecoderModel
 from warmstart.model.padding import POSITIONS_BEHIND_PAD
 from warmstart.model.pretrained import check_trainable
@@ -196,11 +196,11 @@ def build_model(
     if decoder.weights is Weights.random:
         kwargs["decoder_model"] = AutoModelForCausalLM.from_config(configs["decoder"])
     try:
-        loaded, joint = load_halves(paths.get("encoder"), paths.get("decoder"), kwargs | joint)
+        loaded, joint = load_submodels(paths.get("encoder"), paths.get("decoder"), kwargs | joint)
         for role, settings in halves.items():
             if settings.weights is Weights.random:
                 loaded.mark_untrained(role)
-        model = EncoderDecoderModel.from_halves(loaded, joint)
+        model = EncoderDecoderModel.from_submodels(loaded, joint)
         if encoder.attention is Attention.bidirectional:
             check_sees_both_ways(model.encoder)
         if bridge.init is CrossAttentionInit.copy:
