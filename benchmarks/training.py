@@ -29,7 +29,7 @@ from warmstart.cpu.allocator import keep_freed_memory
 from warmstart.data.datamodule import SummarizationDataModule
 from warmstart.data.sources.base import load_source
 from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
-from warmstart.model.halves import build_model
+from warmstart.model.build import build_model
 from warmstart.profiling.cost import training_flops
 from warmstart.training.module import SummarizationModule
 

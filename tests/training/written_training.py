@@ -11,7 +11,7 @@ from warmstart.config.training import OptimSettings, TrainerSettings
 from warmstart.data.datamodule import SummarizationDataModule
 from warmstart.data.sources.base import load_source
 from warmstart.data.tokenization.pair import load_pair
-from warmstart.model.halves import build_model
+from warmstart.model.build import build_model
 from warmstart.training.module import SummarizationModule
 from warmstart.training.trainer import build_trainer
 

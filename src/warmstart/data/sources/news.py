@@ -78,7 +78,7 @@ def read_news(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], 
 
 def read_rows(path: str) -> list[dict[str, str]]:
     """The rows of the csv in the zip file (or of a csv file of the same columns)."""
-    from warmstart.model.halves import resolve_path
+    from warmstart.model.assets import resolve_path
 
     file = Path(resolve_path(path)).expanduser()
     try:

@@ -199,7 +199,7 @@ def load_tokenizer(half: HalfSettings, role: str, texts: Callable[[], Iterable[s
         return trained_tokenizer(half, texts())
     location = half.tokenizer or half.path
     if _is_local(location):
-        from warmstart.model.halves import resolve_path
+        from warmstart.model.assets import resolve_path
 
         return _from_folder(resolve_path(location), role)
     found = _from_hub(location, half.revision if half.tokenizer is None else "main", role)
