@@ -15,7 +15,8 @@ from warmstart.config.data import DataKind, DataSettings, OnBadRow
 from warmstart.data.datamodule import SummarizationDataModule
 from warmstart.data.sources import bad_rows, json_rows, tables
 from warmstart.data.sources import parquet as parquet_reader
-from warmstart.data.sources.base import SPLITS, load_source
+from warmstart.data.sources.base import SPLITS
+from warmstart.data.sources.load import load_source
 from warmstart.data.sources.news import read_news
 from warmstart.data.sources.tables import SUFFIXES
 from warmstart.errors import UserError

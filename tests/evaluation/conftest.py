@@ -3,7 +3,7 @@
 import pytest
 
 from warmstart.config.data import DataKind, DataSettings
-from warmstart.data.sources.base import load_source
+from warmstart.data.sources.load import load_source
 
 
 @pytest.fixture(scope="session")

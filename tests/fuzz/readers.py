@@ -18,7 +18,8 @@ import atheris
 
 with atheris.instrument_imports(include=["warmstart.data", "json", "csv"]):
     from warmstart.config.data import DataKind, DataSettings, OnBadRow
-    from warmstart.data.sources.base import SPLITS, load_source
+    from warmstart.data.sources.base import SPLITS
+    from warmstart.data.sources.load import load_source
     from warmstart.data.sources.tables import SUFFIXES
     from warmstart.errors import UserError
 

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 from warmstart.config.data import DataSettings
 from warmstart.data.batching import TokenBudgetBatchSampler, evaluation_batches
 from warmstart.data.collate import Collator
-from warmstart.data.sources.base import Example, Source, load_source
+from warmstart.data.sources.base import Example, Source
+from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.cache import ExchangedDocuments, TokenizedSplit, tokenized_split
 from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.errors import UserError

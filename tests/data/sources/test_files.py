@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warmstart.config.data import DataKind, DataSettings, OnBadRow
-from warmstart.data.sources.base import Example, load_source
+from warmstart.data.sources.base import Example
 from warmstart.data.sources.files import split_off
+from warmstart.data.sources.load import load_source
 from warmstart.data.sources.row_store import _hash64
 from warmstart.data.sources.tables import Table
 from warmstart.errors import UserError

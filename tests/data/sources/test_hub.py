@@ -7,7 +7,8 @@ import pytest
 
 from warmstart.config.data import DataKind, DataSettings
 from warmstart.data.hub_access import Unreachable
-from warmstart.data.sources.base import SPLITS, load_source
+from warmstart.data.sources.base import SPLITS
+from warmstart.data.sources.load import load_source
 from warmstart.errors import UserError
 
 SIZES = dict(zip(SPLITS, (6, 3, 2), strict=True))

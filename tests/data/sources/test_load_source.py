@@ -7,8 +7,9 @@ import pytest
 
 from warmstart.config.data import DataKind, DataSettings, OnBadRow
 from warmstart.data.sources.bad_rows import BadRows
-from warmstart.data.sources.base import Example, LazyRows, Source, load_source
+from warmstart.data.sources.base import Example, LazyRows, Source
 from warmstart.data.sources.hub import HubRows, rows_of
+from warmstart.data.sources.load import load_source
 from warmstart.errors import UserError
 
 
@@ -143,7 +144,7 @@ def test_one_changed_row_of_a_large_hub_split_changes_its_fingerprint(column, hu
     assert fingerprint(many_rows(), limit_train=MANY - 1) != plain
     of_a_sample = fingerprint(many_rows(), limit_train=MANY - 1)
     with monkeypatch.context() as patched:  # as many rows, but others
-        patched.setattr("warmstart.data.sources.base._random_order", lambda rows, split: list(range(rows)))
+        patched.setattr("warmstart.data.sources.load._random_order", lambda rows, split: list(range(rows)))
         assert fingerprint(many_rows(), limit_train=MANY - 1) != of_a_sample
     monkeypatch.setattr(HubRows, "_read", lambda *_: pytest.fail("a row was read, which takes minutes for all"))
     assert fingerprint(many_rows()) == plain

@@ -22,7 +22,7 @@ READ = """
 import resource, sys
 import numpy, pyarrow.compute, pyarrow.parquet
 from warmstart.config.data import DataKind, DataSettings, OnBadRow
-from warmstart.data.sources.base import load_source
+from warmstart.data.sources.load import load_source
 from warmstart.errors import UserError
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
