@@ -51,7 +51,7 @@ def one_input(data: bytes) -> None:
     try:
         source = load_source(settings)
     except UserError as error:
-        if path.name not in str(error) and "none to spare" not in str(error):
+        if path.name not in str(error) and "are too few to split off" not in str(error):
             raise AssertionError(f"the file is not named: {error}") from error
     else:
         report = source.report

@@ -183,7 +183,7 @@ def test_hub_columns(hub_like):
     with pytest.raises(UserError, match=r"data.id_column=key.*article"):
         rows_of(hub_like, DataSettings(name="x", id_column="key"), BadRows("hub", OnBadRow.fail))
     del hub_like["test"]
-    with pytest.raises(UserError, match="no split 'test'"):
+    with pytest.raises(UserError, match="but not 'test'"):
         rows_of(hub_like, DataSettings(name="x"), BadRows("hub", OnBadRow.fail))
 
 
@@ -207,5 +207,5 @@ def test_hub_rows_without_text_are_named_or_left_out(hub_like):
     assert list(rows_of(hub_like, settings, bad)["train"]) == [Example("a", "One.", "1")]
     assert bad.report(9) == {"read": 9, "kept": 7, "skipped": 2, "skipped_empty_document": 2}
     hub_like["train"] = datasets.Dataset.from_dict(rows | {"article": [1, 2, 3]})
-    with pytest.raises(UserError, match="column article holds not text but int64"):
+    with pytest.raises(UserError, match="column article holds int64, not text"):
         rows_of(hub_like, settings, BadRows("hub", OnBadRow.skip))

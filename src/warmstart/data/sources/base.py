@@ -14,7 +14,7 @@ _READ_AT_MOST = 50_000
 
 
 class Example(NamedTuple):
-    """One pair of texts."""
+    """One document and its summary."""
 
     id: str
     document: str
@@ -22,43 +22,63 @@ class Example(NamedTuple):
 
 
 class Source:
-    """The three splits of a data set, as they are used."""
+    """The splits of a data set, cleaned and limited.
+
+    Args:
+        splits: Examples by split name.
+        name: The data set's name (``data.name``), for messages.
+        report: Counts of rows read, skipped and kept, for the log.
+        steps: The cleaning steps and their version: part of the fingerprint of a split.
+    """
 
     def __init__(
         self, splits: Mapping[str, Sequence[Example]], *, name: str, report: Mapping[str, int], steps: str = ""
-    ):
+    ) -> None:
         self.name = name
         self.report = dict(report)
-        """What was read, left out and kept, for the log."""
+        """Counts of rows read, skipped and kept."""
         self._splits = dict(splits)
         self._steps = steps
         self._fingerprints: dict[str, str] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The splits that were read."""
+        """Names of the splits that were read."""
         return tuple(self._splits)
 
     def split(self, name: str) -> Sequence[Example]:
-        """The examples of ``train``, ``validation`` or ``test``."""
+        """Return the examples of a split.
+
+        Args:
+            name: ``train``, ``validation`` or ``test``.
+
+        Raises:
+            UserError: The split was not read.
+        """
         if name not in self._splits:
             raise UserError(f"There is no split {name!r} in data={self.name}. Choose from: {', '.join(self._splits)}.")
         return self._splits[name]
 
     def split_fingerprint(self, name: str) -> str:
-        """The same only for splits that hold the same texts in the same order, and in every run on the same data."""
+        """Return a hash of a split's texts and their order.
+
+        Equal hashes mean equal texts in equal order. The hash is the same in every run on the same data.
+        """
         if name not in self._fingerprints:
             self._fingerprints[name] = _fingerprint(self.split(name), self._steps)
         return self._fingerprints[name]
 
     def fingerprint(self) -> str:
-        """The three splits' fingerprints in one."""
+        """Return one hash of all splits."""
         whole = "".join(self.split_fingerprint(name) for name in self._splits)
         return hashlib.sha256(whole.encode()).hexdigest()
 
 
 class LazyRows(Sequence[Example]):
-    """Examples that are read when they are asked for: a subclass says how many there are, and reads one."""
+    """Examples that are read from disk on access.
+
+    A subclass implements ``__len__`` and ``_read``.
+    """
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -74,11 +94,18 @@ class LazyRows(Sequence[Example]):
 
     @abstractmethod
     def _read(self, index: int) -> Example:
-        """One example; an index below zero counts from the end."""
+        """Read one example; a negative index counts from the end."""
 
 
 class CleanedSplit(LazyRows):
-    """Rows of a lazy raw split, cleaned when they are read."""
+    """Examples of a raw split, cleaned on access.
+
+    Args:
+        raw: The examples as the reader returns them.
+        kept: Indices into ``raw`` of the examples to keep.
+        steps: The cleaning steps, in order.
+        training: Whether summaries are cleaned too. References of validation and test never are.
+    """
 
     def __init__(self, raw: Sequence[Example], kept: Sequence[int], steps: Sequence[Step], *, training: bool) -> None:
         self._raw, self._kept, self._steps, self._training = raw, kept, steps, training
@@ -91,10 +118,7 @@ class CleanedSplit(LazyRows):
 
     @property
     def content(self) -> str:
-        """What the raw rows know of their own contents without being read, and which of them are kept.
-
-        Empty where they know nothing.
-        """
+        """A hash of the contents that needs no reading of the rows; empty if the raw split has none."""
         content: str = getattr(self._raw, "content", "")
         if content and isinstance(self._kept, array):
             content += f" {hashlib.sha256(self._kept.tobytes()).hexdigest()}"
@@ -102,14 +126,14 @@ class CleanedSplit(LazyRows):
 
 
 def cleaned(example: Example, steps: Sequence[Step], *, training: bool) -> Example:
-    """One example after the steps; the target changes in training alone."""
+    """Apply cleaning steps to an example; the summary changes only in training."""
     target = clean_target(example.summary, steps) if training else example.summary
     return Example(example.id, clean_document(example.document, steps), target)
 
 
 def _fingerprint(examples: Sequence[Example], steps: str) -> str:
-    # A large split on disk knows its contents: reading and cleaning it row by row takes far longer. All others are
-    # hashed whole; a sample of the rows would miss the few that another revision mends.
+    # A large split on disk has a hash of its contents: reading and cleaning it row by row takes far longer. Any other
+    # split is hashed whole, because a sample of its rows would miss the few rows that a new revision fixes.
     n = len(examples)
     if n > _READ_AT_MOST and (content := getattr(examples, "content", "")):
         return hashlib.sha256(f"{n} {steps} {content}".encode()).hexdigest()

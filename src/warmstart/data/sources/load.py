@@ -1,10 +1,10 @@
-"""Load the data set of a config: one reader for each ``data.kind``, then cleaning and limits for all of them.
+"""Load the configured data set: one reader per ``data.kind``, then the same cleaning and limits for all.
 
     source = load_source(settings)
     source.split("train")[0].document
 
-Splits of the hub data set and of the user's files stay on disk and are read and cleaned row by row; all others are
-lists.
+Splits of the hub data set and of the user's files stay on disk and are read and cleaned row by row. All other splits
+are lists.
 """
 
 import zlib
@@ -21,14 +21,18 @@ from warmstart.errors import UserError
 
 
 def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS) -> Source:
-    """Read the data set that ``conf/data`` chose.
+    """Read, clean and limit a data set.
 
     Args:
-        settings: Which data set, and how it is cleaned and limited.
-        splits: The splits to give. Files of the others are not opened; rows that belong to them are set aside.
+        settings: The data set, its cleaning steps and its limits (the ``data`` group of the config).
+        splits: The splits to return. Files of other splits are not opened. If splits are made from one file, its
+            rows are divided the same way whichever splits are requested.
+
+    Returns:
+        The requested splits.
 
     Raises:
-        UserError: it cannot be read; the message names the option to change.
+        UserError: The data set cannot be read; the message names the option to change.
     """
     steps = steps_named(settings.clean)
     raw, report = _read(settings, splits)
@@ -43,14 +47,14 @@ def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS) -> Sourc
         report[f"{name}_sampled"] = int(len(found[name]) == limit and limit < len(raw[name]))
         if not found[name]:
             raise UserError(
-                f"data={settings.name}: no {name} example is left of {len(raw[name])} after data.clean="
-                f"{settings.clean}. Take steps out of data.clean, or give more data."
+                f"data={settings.name}: none of the {len(raw[name])} {name} examples is left after data.clean="
+                f"{settings.clean}. Remove steps from data.clean, or provide more data."
             )
     return Source(found, name=settings.name, report=report, steps=f"{CLEANING_VERSION} {settings.clean}")
 
 
 def _read(settings: DataSettings, splits: Sequence[str]) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
-    # Imported here: a reader's libraries take seconds, and only one reader is used.
+    # Imported here because a reader's libraries take seconds to import, and only one reader is used.
     match settings.kind:
         case DataKind.cnn_dailymail:
             from warmstart.data.sources.hub import read_cnn_dailymail as read
@@ -61,7 +65,7 @@ def _read(settings: DataSettings, splits: Sequence[str]) -> tuple[Mapping[str, S
         case DataKind.news:
             from warmstart.data.sources.news import read_news as read
         case DataKind.written:
-            from warmstart.data.sources.synthetic import read_written as read
+            from warmstart.data.sources.synthetic import read_synthetic as read
     return read(settings)
 
 
@@ -83,11 +87,13 @@ def _prepared(raw: Sequence[Example], steps: list[Step], limit: int | None, name
 
 
 def _random_order(rows: int, split: str) -> list[int]:
-    """The order in which a limit takes rows: a file may be sorted, by date or by publisher.
+    """Return the order in which a limit takes rows.
 
-    It depends only on the split and its number of rows, never on the run's seed: all runs are judged on the same
-    examples, and a smaller limit takes some of those of a larger one.
+    The order is random because a file may be sorted, by date or by publisher. It depends only on the split's name and
+    its number of rows, never on the run's seed. So all runs are evaluated on the same examples, and a smaller limit
+    takes a subset of what a larger one takes.
     """
     seed = zlib.crc32(f"{split} {rows}".encode())
-    # Not default_rng: only the legacy generator's numbers are the same in every release of NumPy (NEP 19).
-    return np.random.RandomState(seed).permutation(rows).tolist()
+    # Not default_rng: only the legacy generator returns the same numbers in every release of NumPy (NEP 19).
+    order: list[int] = np.random.RandomState(seed).permutation(rows).tolist()
+    return order
