@@ -27,7 +27,7 @@ from warmstart.config.model import BridgeSettings, HalfSettings
 from warmstart.config.training import OptimSettings
 from warmstart.cpu.allocator import keep_freed_memory
 from warmstart.data.datamodule import SummarizationDataModule
-from warmstart.data.sources.base import load_source
+from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
 from warmstart.model.build import build_model
 from warmstart.profiling.cost import training_flops

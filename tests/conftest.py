@@ -83,7 +83,7 @@ def built_kernels():
 def examples():
     """Real sentences to score: the texts written for the tests."""
     from warmstart.config.data import DataKind, DataSettings
-    from warmstart.data.sources.base import load_source
+    from warmstart.data.sources.load import load_source
 
     return list(load_source(DataSettings(name="written", kind=DataKind.written)).split("train"))
 

@@ -15,7 +15,7 @@ import torch
 
 from warmstart.config.data import DataKind, DataSettings
 from warmstart.config.schema import Config, Device
-from warmstart.data.sources.base import load_source
+from warmstart.data.sources.load import load_source
 from warmstart.model.bridge.tying import shared_across_halves
 from warmstart.model.modeling import EncoderDecoderModel
 from warmstart.model.parameters import parameter_counts

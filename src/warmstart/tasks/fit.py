@@ -253,7 +253,8 @@ def _source_and_tokenizers(settings: Config, resume: str | None) -> tuple[Any, A
     one that is trained on texts which have changed since.
     """
     from warmstart.data.hub_access import Unreachable
-    from warmstart.data.sources.base import SPLITS, load_source
+    from warmstart.data.sources.base import SPLITS
+    from warmstart.data.sources.load import load_source
     from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
 
     splits = [split for split in SPLITS if split != "test" or settings.evaluation.test]
