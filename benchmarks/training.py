@@ -27,9 +27,9 @@ from warmstart.config.data import BatchSettings, DataKind, DataSettings
 from warmstart.config.model import BridgeSettings, HalfSettings
 from warmstart.config.training import OptimSettings
 from warmstart.data.datamodule import SummarizationDataModule
-from warmstart.data.sources.base import load_source
+from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
-from warmstart.model.halves import build_model
+from warmstart.model.build import build_model
 from warmstart.profiling.cost import training_flops
 from warmstart.training.module import SummarizationModule
 

@@ -10,7 +10,8 @@ import torch
 from warmstart.cli.main import config_dir
 from warmstart.config.schema import GROUPS
 from warmstart.errors import UserError
-from warmstart.model.halves import build_model, parameter_counts
+from warmstart.model.build import build_model
+from warmstart.model.parameters import parameter_counts
 from warmstart.tasks.check import faults
 
 CONF = Path(config_dir())

@@ -119,7 +119,7 @@ def test_an_interrupted_fit_leaves_no_result_that_could_be_taken_for_its_own(set
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("warmstart.model.halves.build_model", interrupt)
+    monkeypatch.setattr("warmstart.model.build.build_model", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fit.run(settings_of("debug=tiny", "ckpt=new"), tmp_path)
     with pytest.raises(UserError, match="did not finish"):

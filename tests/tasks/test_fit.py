@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from warmstart.data.sources.base import load_source
+from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.errors import UserError
 from warmstart.runs import resuming

@@ -9,9 +9,9 @@ from warmstart.config.data import BatchSettings, DataKind, DataSettings
 from warmstart.config.model import BridgeSettings, HalfSettings, Scale, Weights
 from warmstart.config.training import OptimSettings, TrainerSettings
 from warmstart.data.datamodule import SummarizationDataModule
-from warmstart.data.sources.base import load_source
+from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.pair import load_pair
-from warmstart.model.halves import build_model
+from warmstart.model.build import build_model
 from warmstart.training.module import SummarizationModule
 from warmstart.training.trainer import build_trainer
 

@@ -73,7 +73,8 @@ def run_task(cfg: DictConfig) -> object:
     alone = HydraConfig.get().mode is RunMode.RUN and RANK_OF_JOB not in os.environ
     if cfg.task in ("fit", "sbatch") and sweep and alone:
         raise UserError(f"sweep={sweep} is a sweep of several jobs, and needs -m: python run.py -m sweep={sweep} ...")
-    module = importlib.import_module(f"warmstart.tasks.{cfg.task}")
+    room = "sweeps" if cfg.task == "sbatch" else "tasks"
+    module = importlib.import_module(f"warmstart.{room}.{cfg.task}")
     if cfg.task in OF_RANKS and HydraConfig.get().mode is RunMode.MULTIRUN:
         with ranks_of_this_job(run_dir):
             return module.run(to_settings(cfg), run_dir)

@@ -18,6 +18,8 @@ from warmstart.compat.transformers import attention_of
 from warmstart.model.bridge.grafting import graft_settings
 from warmstart.model.decoders import has_own_cross_attention, make_decoder, text_part
 
+SPECIAL_IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
+
 
 @strict
 class EncoderDecoderConfig(PreTrainedConfig):
@@ -106,3 +108,15 @@ def use_config(half: PreTrainedModel, config: PreTrainedConfig) -> None:
     for module in modules:
         if getattr(module, "config", None) is own:
             module.config = config
+
+
+def sync_special_ids(config: Any, generation_config: Any) -> None:
+    """Copy the special ids that ``config`` has into ``generation_config``, in place.
+
+    transformers keeps the decoder's start, end and pad ids twice, in ``config`` (training shifts the labels by it) and
+    in ``generation_config`` (``generate`` starts with it), and lets the two drift apart. Here ``config`` wins.
+    """
+    for name in SPECIAL_IDS:
+        value = getattr(config, name, None)
+        if value is not None:
+            setattr(generation_config, name, value)

@@ -15,10 +15,10 @@ import torch
 
 from warmstart.config.data import DataKind, DataSettings
 from warmstart.config.schema import Config, Device
-from warmstart.data.sources.base import load_source
+from warmstart.data.sources.load import load_source
 from warmstart.model.bridge.tying import shared_across_halves
-from warmstart.model.halves import parameter_counts
 from warmstart.model.modeling import EncoderDecoderModel
+from warmstart.model.parameters import parameter_counts
 from warmstart.profiling.devices import devices_of, precision_on
 from warmstart.profiling.flops import training_flops
 from warmstart.profiling.memory import fit_memory, generation_memory

@@ -24,7 +24,7 @@ def faults(settings: Config) -> list[str]:
     """One sentence for each fault: what was asked, what is wrong, what to do."""
     from warmstart.data.cleaning import steps_named
     from warmstart.model.decoders import NO_GRADIENT_CHECKPOINTING
-    from warmstart.model.halves import maximum_positions
+    from warmstart.model.submodel_config import maximum_positions
 
     found = faults_of_numbers(settings)
     if fault := fault_of_start(settings):
@@ -177,11 +177,12 @@ def architecture(half: HalfSettings, role: Any) -> Any:
     from dataclasses import replace
 
     from warmstart.data.tokenization.train import TINY_VOCABULARY
-    from warmstart.model.halves import PACKAGE_FILE, half_config
+    from warmstart.model.assets import PACKAGE_FILE
+    from warmstart.model.submodel_config import submodel_config
 
     here = half.path.startswith(PACKAGE_FILE) or Path(half.path).exists()
     known = half if here else replace(half, weights=Weights.random)
-    return half_config(known, role, TINY_VOCABULARY if half.scale is Scale.tiny else None)
+    return submodel_config(known, role, TINY_VOCABULARY if half.scale is Scale.tiny else None)
 
 
 def pair_without_values(settings: Config) -> Any:
@@ -192,9 +193,9 @@ def pair_without_values(settings: Config) -> Any:
     """
     import torch
 
+    from warmstart.model.build import freeze, lora_settings
     from warmstart.model.configuration import EncoderDecoderConfig
     from warmstart.model.decoders import has_own_cross_attention
-    from warmstart.model.halves import freeze, lora_settings
     from warmstart.model.modeling import EncoderDecoderModel
 
     bridge, halves = settings.bridge, {"encoder": settings.encoder, "decoder": settings.decoder}

@@ -335,7 +335,7 @@ def leave_untested(
 
 def _about(settings: Config, checkpoint: str, model: Any) -> dict[str, Any]:
     """What ``result.json`` says of a complete run, scored or not."""
-    from warmstart.model.halves import parameter_counts
+    from warmstart.model.parameters import parameter_counts
     from warmstart.runs.identity import identity
 
     return {

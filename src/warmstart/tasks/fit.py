@@ -93,8 +93,9 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.evaluation.rouge import rouge_scores
     from warmstart.evaluation.summarize import generation_kwargs
+    from warmstart.model.build import build_model
     from warmstart.model.compiling import compile_layers
-    from warmstart.model.halves import build_model, parameter_counts
+    from warmstart.model.parameters import parameter_counts
     from warmstart.tasks.evaluate import check_scripts, leave_untested, test
     from warmstart.training.callbacks.checkpoints import SampleTable, best_validation
     from warmstart.training.callbacks.interrupt import asked_to_leave
@@ -252,7 +253,8 @@ def _source_and_tokenizers(settings: Config, resume: str | None) -> tuple[Any, A
     one that is trained on texts which have changed since.
     """
     from warmstart.data.hub_access import Unreachable
-    from warmstart.data.sources.base import SPLITS, load_source
+    from warmstart.data.sources.base import SPLITS
+    from warmstart.data.sources.load import load_source
     from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
 
     splits = [split for split in SPLITS if split != "test" or settings.evaluation.test]
