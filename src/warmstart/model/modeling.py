@@ -252,7 +252,8 @@ class EncoderDecoderModel(PairGeneration):
 
     def get_output_embeddings(self) -> nn.Module:
         """Return the decoder's LM head."""
-        return self.decoder.get_output_embeddings()
+        lm_head: nn.Module = self.decoder.get_output_embeddings()
+        return lm_head
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         """Replace the decoder's LM head."""
@@ -367,7 +368,7 @@ class EncoderDecoderModel(PairGeneration):
         num_items_in_batch: Tensor | int | None = None,
         cache: Cache | None = None,
         **kwargs: Any,
-    ) -> Seq2SeqLMOutput | tuple:
+    ) -> Seq2SeqLMOutput | tuple[Any, ...]:
         """Encode the source, decode the target, and with ``labels`` compute the loss.
 
         Args:
@@ -488,7 +489,7 @@ class EncoderDecoderModel(PairGeneration):
             value = getattr(self.generation_config, name)
         if value is None:
             raise ValueError(f"Make sure to set the {name} attribute of the model's configuration.")
-        return value[0] if isinstance(value, list) else value
+        return int(value[0]) if isinstance(value, list) else int(value)
 
     # --- loss without the full logits ------------------------------------------------------------------------------
 

@@ -214,7 +214,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         leave_untested(settings, run_dir, str(best), facts, began, loggers)
     if trainer.is_global_zero:
         finish(run_dir)
-    return validation["best"]
+    return float(validation["best"])
 
 
 def _scored_splits(settings: Config) -> list[str]:

@@ -120,8 +120,8 @@ def copy_into_grafted(cross: CrossAttention, layer: nn.Module) -> None:
 
 
 def _stacked(fused: Tensor, rows: list[int]) -> tuple[Tensor, ...]:
-    """Query, key and value one below the other."""
-    return fused.split(rows)
+    """Split a matrix that holds query, key and value one below the other."""
+    return tuple(fused.split(rows))
 
 
 def _in_four_blocks(fused: Tensor, rows: list[int]) -> tuple[Tensor, ...]:

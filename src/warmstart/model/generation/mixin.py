@@ -175,8 +175,8 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
             decoder: Any = self.decoder  # a causal language model: GenerationMixin's method
             return decoder.generate(ids, attention_mask=mask, generation_config=generation_config, **kwargs)
 
-    def generate_alone(self, **kwargs: Any) -> Tensor:
-        """What the decoder writes without a source: one row of ids (1, T), its cross-attention skipped."""
+    def generate_alone(self, **kwargs: Any) -> Any:
+        """Generate without a source: one sequence of ids (1, T), with cross-attention skipped."""
         refuse_options_in_config(self.config, kwargs.get("generation_config"))
         kwargs |= WITHOUT_SOURCE
         if self.config.graft is not None:
@@ -230,7 +230,10 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         parent: Any = super()
         encoded = model_kwargs.pop("encoder_outputs", None) if self._call.shares_source else None
         if encoded is None:
-            return parent._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+            both: tuple[Any, dict[str, Any]] = parent._expand_inputs_for_generation(
+                expand_size, is_encoder_decoder, input_ids, **model_kwargs
+            )
+            return both
         # Without states there is nothing of an encoder-decoder model to repeat but the ids and masks.
         input_ids, model_kwargs = parent._expand_inputs_for_generation(expand_size, False, input_ids, **model_kwargs)
         return input_ids, model_kwargs | {"encoder_outputs": encoded}
