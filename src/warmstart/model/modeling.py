@@ -3,7 +3,7 @@
     EncoderDecoderModel.from_encoder_decoder_pretrained("google-bert/bert-base-uncased", "openai-community/gpt2")
 
 Names, arguments, outputs and state-dict keys are those of ``transformers.EncoderDecoderModel``; where that class is
-right the numbers are equal, and checkpoints move both ways. docs/decisions.md lists where this one differs on purpose.
+right the numbers are equal, and checkpoints move both ways. docs/design/model.md says where it differs.
 Importing this module changes what transformers' auto classes open: :mod:`warmstart.model.auto_classes`.
 
 Shapes: B batch, S source length, T target length, H hidden size, V decoder vocabulary, N label positions.

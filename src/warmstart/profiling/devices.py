@@ -13,7 +13,7 @@ from warmstart.config.schema import Config, Device
 from warmstart.profiling.matrix_peak import matrix_peak
 
 GPU_SHARE = 0.4  # of the dense peak: Llama 3 reached 38 to 43 % on H100s (arXiv 2407.21783, section 3.3)
-CPU_SHARE = 0.4  # of the rate of a large product: what the demo's fit reached (docs/decisions.md)
+CPU_SHARE = 0.4  # of the rate of a large product: what the demo's fit reached (docs/performance.md)
 INFINIBAND = 50e9  # bytes a second each way of one 400 Gb/s port (NDR) for each GPU, as in NVIDIA's DGX H100
 
 

@@ -1,7 +1,7 @@
 """Begin new cross-attention as a copy of the same layer's self-attention, native or grafted.
 
 Nobody has published the comparison at BERT scale on summaries; T5Gemma, VAMBA and CEPE report gains from copying where
-the widths match (docs/decisions.md has our own figures).
+the widths match (docs/results.md has our own figures).
 """
 
 from typing import Any
