@@ -11,10 +11,10 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from warmstart.config.schema import Config, plain
+from warmstart.config.schema import CHANGES_NO_NUMBER, Config, plain
 from warmstart.damaged_files import DamagedFile, read_yaml
 from warmstart.errors import UserError
-from warmstart.runs.result import CHANGES_NO_NUMBER, write_result
+from warmstart.runs.result import write_result
 
 LONGEST_NAME = 128  # characters that W&B takes
 VERSIONS = ("torch", "lightning", "transformers", "hydra-core", "warmstart")
