@@ -8,6 +8,7 @@ import signal
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from warmstart.config.schema import about
 from warmstart.errors import Left, RankDied, UserError
 
 _NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"
@@ -68,7 +69,7 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, OmegaConfBaseException):
             key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
             named = f"{key}: " if key else ""
-            return f"{named}{_first_line(cause)}. Every key and its type: src/warmstart/config/schema.py, or --cfg job."
+            return f"{named}{_first_line(cause)}.{about(str(key or ''))}"
     if isinstance(error, OverrideParseException):
         key = error.override.partition("=")[0]
         return (

@@ -28,7 +28,7 @@ from warmstart.config.schema import Config, to_settings
 from warmstart.damaged_files import DamagedFile, read_yaml
 from warmstart.errors import UserError
 from warmstart.runs.explain import explain
-from warmstart.runs.identity import config_hash
+from warmstart.runs.identity import config_hash, config_hash_1
 from warmstart.runs.lock import held
 from warmstart.runs.result import read_result
 
@@ -48,6 +48,8 @@ def sweep_folder(words: list[str]) -> str:
 def job_folder(root: DictConfig) -> str:
     """Name of a job's folder: its config's hash; a task that is no fit has its number, for ``ckpt`` changes no hash.
 
+    A job that an earlier release began keeps its folder, which version 1 of the hash names.
+
     Raises:
         UserError: a fit is told to resume something else.
     """
@@ -58,7 +60,11 @@ def job_folder(root: DictConfig) -> str:
             f"ckpt={root.ckpt} was asked for in a sweep of fits: its jobs resume from their own checkpoints. Set "
             "ckpt_weights= to start each from the weights of another run."
         )
-    return config_hash(without_hydra(root))
+    settings = without_hydra(root)
+    earlier = config_hash_1(settings)
+    if earlier is not None and (Path(str(root.hydra.sweep.dir)) / earlier).is_dir():
+        return earlier
+    return config_hash(settings)
 
 
 def without_hydra(root: DictConfig) -> Config:

@@ -15,7 +15,7 @@ from warmstart.config.schema import Config, plain
 from warmstart.config.training import TrainerSettings
 from warmstart.errors import Left, UserError
 from warmstart.runs.explain import status_of
-from warmstart.runs.identity import config_hash, run_name
+from warmstart.runs.identity import config_hash, config_hash_in, run_name
 from warmstart.runs.resuming import begin, checkpoint_to_resume, finish, finished_result, is_of_run, mark_of
 from warmstart.runs.starting_weights import (
     check_same_pair,
@@ -40,7 +40,7 @@ def run(settings: Config, run_dir: Path) -> float:
     from warmstart.training.distributed.rank_watch import rank_timeout, watched_ranks
 
     set_aside = rank_zero_only(set_result_aside)  # a rank that starts late would take away what another has said
-    digest = config_hash(settings)
+    digest = config_hash_in(run_dir, settings)
     if (result := finished_result(settings, run_dir, digest)) is not None:
         best = result.get("validation", {}).get("best")
         return math.nan if best is None else float(best)
@@ -178,7 +178,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         skip_limit=settings.trainer.skip_limit,
     )
     log_parameters(loggers, parameter_counts(model))
-    inputs = {"config": digest, "tokenizers": tokenizers.fingerprint(), "data": source.fingerprint()}
+    inputs = {"config": config_hash(settings), "tokenizers": tokenizers.fingerprint(), "data": source.fingerprint()}
     callbacks = [SameOnAllRanks(**inputs), SampleTable(run_dir, settings.logger.samples)]
     trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
     if trainer.is_global_zero:
