@@ -1,10 +1,10 @@
-"""Padding of the training batches, by what they are sorted by and what a cut in two parts has to save.
+"""Measure the padding of training batches, by sort order and by the saving that splitting into two buckets needs.
 
     python benchmarks/padding.py
 
-All articles of the real news, and again with each document cut to a random length. A batch's loss is the mean over its
-label tokens, so a token of a batch with few of them weighs more: batches of short summaries change what is learnt.
-Decoding a batch in two parts does not.
+It uses all articles of the real news, whole and with each document cut to a random length. If a batch's loss is the
+mean over its label tokens, a token weighs more in a batch of short summaries, so sorting by target changes what is
+learnt. Decoding a batch in two target-length buckets does not.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from warmstart.data.target_buckets import WORTH, parts_of
 
 
 def in_bands(source: list[int], target: list[int], batches: int) -> Batches:
-    """Sorted by source into bands of so many batches, each band by target, to and fro."""
+    """Sort by source into bands of several batches, and each band by target, ascending and descending in turn."""
     order = sorted(range(len(source)), key=lambda i: (source[i], target[i]))
     rows = batches * round(BUDGET * len(source) / (sum(source) + sum(target)))
     planned: Batches = []
@@ -26,7 +26,7 @@ def in_bands(source: list[int], target: list[int], batches: int) -> Batches:
 
 
 def token_weights(batches: Batches, target: list[int]) -> tuple[float, float]:
-    """Mean weight of a label token in the quarter of shortest and of longest summaries; 1 is the mean of all tokens."""
+    """Return the mean weight of a label token in the shortest and longest quarter of summaries; on average it is 1."""
     weight = np.zeros(len(target))
     for batch in batches:
         weight[batch] = 1 / sum(target[i] for i in batch)
@@ -49,14 +49,14 @@ def main() -> None:
             short, long = token_weights(plan, target)
             print(f"{name:20} {len(plan)} batches, {padding:.1%} padding, ", end="")
             print(f"weight of a token {short:.2f} in short and {long:.2f} in long summaries")
-        print(f"by the document and decoded in two parts, where that saves at least ({WORTH:.2%} is what is done)")
+        print(f"sorted by document, split into two buckets if that saves at least (the default is {WORTH:.2%})")
         plan = plans["by the document"]
         for worth in (0, 1 / 64, 1 / 32, 1 / 16):
             padding = 1 - (sum(source) + sum(target)) / padded_tokens(plan, source, target, worth)
             cut = sum(
                 len(parts_of(max(source[i] for i in batch), [target[i] for i in batch], worth)) > 1 for batch in plan
             )
-            print(f"{worth:<20.2%} {cut} of {len(plan)} batches cut, {padding:.1%} padding")
+            print(f"{worth:<20.2%} {cut} of {len(plan)} batches split, {padding:.1%} padding")
 
 
 if __name__ == "__main__":
