@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from warmstart.cli.main import as_report
+from warmstart.cli.main import report_arguments
 from warmstart.tasks.check import faults
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ def test_there_are_commands_to_try():
 def test_a_run_composes_without_fault(line, settings_of):
     words = [word for word in line.split() if word != "-m"]
     if "task=report" in words:
-        words = [word for word in as_report(words) if not word.startswith("hydra")]
+        words = [word for word in report_arguments(words) if not word.startswith("hydra")]
     for first in (0, -1):  # of a sweep, its first job and its last
         pairs = [word.partition("=") for word in words]
         assert faults(settings_of(*(f"{key}={value.split(',')[first]}" for key, _, value in pairs))) == []
