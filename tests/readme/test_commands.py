@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from warmstart.cli.main import as_report
+from warmstart.cli.main import report_arguments
 from warmstart.config.data import DataKind
 from warmstart.data.sources.files import read_files
 from warmstart.tasks.check import faults
@@ -58,7 +58,7 @@ def test_a_run_composes_without_fault(line, settings_of, tmp_path, monkeypatch):
     sweep = "-m" in words
     words = [word for word in words if word != "-m"]
     if "task=report" in words:
-        words = as_report(words)
+        words = report_arguments(words)
     words = [word for word in words if "=" in word and not word.startswith("hydra")]
     monkeypatch.chdir(tmp_path)
     _write_files(words)

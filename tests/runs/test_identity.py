@@ -210,7 +210,7 @@ def test_a_failed_fit_says_so_and_keeps_an_earlier_result_apart(settings_of, tmp
         (["optim.encoder_rate=-1", "optim.new_rate=-2"], "UserError: 2 faults in this config: - optim.encoder_rate=-1"),
         (["data.limit_train=0"], "UserError: data.limit_train=0"),
         (["decoder.weights=pretrained", "decoder.scale=full", "decoder.path=/absent"], "/absent"),
-        (["trainer.validations_per_epoch=99"], "trainer.validations_per_epoch=99 was asked for, but an epoch has "),
+        (["trainer.validations_per_epoch=99"], "trainer.validations_per_epoch=99 was requested, but an epoch has "),
     ],
 )
 def test_a_fit_that_dies_before_its_first_step_says_so_too(words, said, settings_of, tmp_path):

@@ -13,7 +13,7 @@ from warmstart.config.bounds import fault_of_warm_up
 from warmstart.config.model import Weights
 from warmstart.config.schema import Config, plain
 from warmstart.config.training import TrainerSettings
-from warmstart.errors import Left, UserError
+from warmstart.errors import Interrupted, UserError
 from warmstart.runs.explain import status_of
 from warmstart.runs.identity import config_hash, config_hash_in, run_name
 from warmstart.runs.resuming import begin, checkpoint_to_resume, finish, finished_result, is_of_run, mark_of
@@ -58,7 +58,7 @@ def run(settings: Config, run_dir: Path) -> float:
     try:
         with watched_ranks(rank_timeout(settings.trainer)):
             return _logged_fit(settings, run_dir, digest, resume)
-    except Left as left:
+    except Interrupted as left:
         write_failure(settings, run_dir, left, "interrupted")
         raise
     except Exception as error:
@@ -98,7 +98,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     from warmstart.model.parameters import parameter_counts
     from warmstart.tasks.evaluate import check_scripts, leave_untested, test
     from warmstart.training.callbacks.checkpoints import SampleTable, best_validation
-    from warmstart.training.callbacks.interrupt import asked_to_leave
+    from warmstart.training.callbacks.interrupt import received_signal
     from warmstart.training.distributed.same_config import SameOnAllRanks
     from warmstart.training.loggers.wandb import log_parameters
     from warmstart.training.module import SummarizationModule
@@ -173,7 +173,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         validation_samples=settings.trainer.validation_samples,
         score=score,
         log_every=settings.trainer.log_every,
-        thaw_after=settings.bridge.warmup_steps,
+        unfreeze_after=settings.bridge.warmup_steps,
         seed=settings.seed,
         skip_limit=settings.trainer.skip_limit,
     )
@@ -190,8 +190,8 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     except SystemExit as end:  # what Lightning makes of the second Ctrl-C
         raise KeyboardInterrupt from end
     except Exception as error:
-        if (asked_by := asked_to_leave(trainer)) is not None:
-            raise Left(asked_by, None) from error
+        if (received := received_signal(trainer)) is not None:
+            raise Interrupted(received, None) from error
         raise
     best = run_dir / "checkpoints" / "best.ckpt"
     # Stopped before the first validation: the last weights are all there is. Every rank takes part in saving.
