@@ -66,7 +66,7 @@ def _share(batch: dict[str, Any]) -> None:
     for value in batch.values():
         if isinstance(value, torch.Tensor):
             try:
-                value.share_memory_()  # type: ignore[no-untyped-call]
+                value.share_memory_()
             except (RuntimeError, OSError) as error:
                 raise UserError(
                     f"A worker of data.batch.workers has no shared memory for a batch: {str(error).splitlines()[0]} "

@@ -79,8 +79,9 @@ class EncoderDecoderConfig(PreTrainedConfig):
         return cls(encoder=encoder_config, decoder=decoder_config, **kwargs)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
-        """The encoder's config for ``encoder=True``, else the decoder's: what generation and its caches read."""
-        return self.encoder if encoder and not decoder else self.decoder
+        """Return the encoder's config for ``encoder=True``, else the decoder's, which generation and caches read."""
+        config: PreTrainedConfig = self.encoder if encoder and not decoder else self.decoder
+        return config
 
 
 def refuse_kernels(*configs: Any) -> None:

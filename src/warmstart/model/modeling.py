@@ -3,7 +3,7 @@
     EncoderDecoderModel.from_encoder_decoder_pretrained("google-bert/bert-base-uncased", "openai-community/gpt2")
 
 Names, arguments, outputs and state-dict keys are those of ``transformers.EncoderDecoderModel``; where that class is
-right the numbers are equal, and checkpoints move both ways. docs/decisions.md lists where this one differs on purpose.
+right the numbers are equal, and checkpoints move both ways. docs/design/model.md says where it differs.
 Importing this module changes what transformers' auto classes open: :mod:`warmstart.model.auto_classes`.
 
 Shapes: B batch, S source length, T target length, H hidden size, V decoder vocabulary, N label positions.
@@ -253,7 +253,8 @@ class EncoderDecoderModel(PairGeneration):
 
     def get_output_embeddings(self) -> nn.Module:
         """Return the decoder's LM head."""
-        return self.decoder.get_output_embeddings()
+        lm_head: nn.Module = self.decoder.get_output_embeddings()
+        return lm_head
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         """Replace the decoder's LM head."""
@@ -368,7 +369,7 @@ class EncoderDecoderModel(PairGeneration):
         num_items_in_batch: Tensor | int | None = None,
         cache: Cache | None = None,
         **kwargs: Any,
-    ) -> Seq2SeqLMOutput | tuple:
+    ) -> Seq2SeqLMOutput | tuple[Any, ...]:
         """Encode the source, decode the target, and with ``labels`` compute the loss.
 
         Args:
@@ -489,7 +490,7 @@ class EncoderDecoderModel(PairGeneration):
             value = getattr(self.generation_config, name)
         if value is None:
             raise ValueError(f"Make sure to set the {name} attribute of the model's configuration.")
-        return value[0] if isinstance(value, list) else value
+        return int(value[0]) if isinstance(value, list) else int(value)
 
     # --- loss without the full logits ------------------------------------------------------------------------------
 

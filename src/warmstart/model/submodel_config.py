@@ -62,6 +62,7 @@ def submodel_config(
     Raises:
         UserError: the type is unknown, cannot serve in this role, or has no such ``architecture`` key.
     """
+    config: PreTrainedConfig
     if settings.weights is Weights.pretrained:
         path = resolve_path(settings.path)  # which may have to write: a full disk is not an error of the file
         try:

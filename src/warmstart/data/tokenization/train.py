@@ -133,7 +133,7 @@ def train_tokenizer(family: Family, texts: Iterable[str], vocab_size: int) -> An
             single=f"{first} $A {last}",
             special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
         )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
 
 
 def _train_wordpiece(texts: Sequence[str], specials: list[str], vocab_size: int) -> Any:

@@ -122,7 +122,8 @@ class CrossAttention(GradientCheckpointingLayer):
             )
         read = self.o_proj(read.transpose(1, 2).reshape(rows, length, -1))
         read = self.dropout(read)
-        return (read if self.gate is None else read * self.gate.tanh()).to(hidden_RTH.dtype)
+        added: Tensor = (read if self.gate is None else read * self.gate.tanh()).to(hidden_RTH.dtype)
+        return added
 
     def _keys_and_values(self, states_BSE: Tensor) -> tuple[Tensor, Tensor]:
         sources, length, _ = states_BSE.shape

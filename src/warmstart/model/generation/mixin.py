@@ -164,8 +164,8 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
             decoder: Any = self.decoder  # a causal language model: GenerationMixin's method
             return decoder.generate(ids, attention_mask=mask, generation_config=generation_config, **kwargs)
 
-    def generate_alone(self, **kwargs: Any) -> Tensor:
-        """What the decoder writes without a source: one row of ids (1, T), its cross-attention skipped."""
+    def generate_alone(self, **kwargs: Any) -> Any:
+        """Generate without a source: one sequence of ids (1, T), with cross-attention skipped."""
         refuse_options_in_config(self.config, kwargs.get("generation_config"))
         kwargs |= WITHOUT_SOURCE
         if self.config.graft is not None:
@@ -219,7 +219,8 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]
         encoded = model_kwargs.pop("encoder_outputs", None) if self._call.shares_source else None
         if encoded is None:
-            return expand(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+            both: tuple[Any, dict[str, Any]] = expand(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+            return both
         # Without states there is nothing of an encoder-decoder model to repeat but the ids and masks.
         input_ids, model_kwargs = expand(expand_size, False, input_ids, **model_kwargs)
         return input_ids, model_kwargs | {"encoder_outputs": encoded}
