@@ -32,7 +32,7 @@ class Bounds:
         if self.no_bound is not None and value == self.no_bound:
             return True
         # Each comparison is written so that it is false for NaN.
-        return bool(()
+        return bool(
             (self.at_least is None or self.at_least <= value)
             and (self.above is None or self.above < value)
             and (self.at_most is None or value <= self.at_most)
