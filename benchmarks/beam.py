@@ -64,7 +64,7 @@ def limit(model: Any, source: torch.Tensor, dtype: torch.dtype) -> tuple[float, 
     with torch.no_grad():
         encoder = median_seconds(lambda: model.encoder(source, attention_mask=torch.ones_like(source)))
     square = torch.randn(2048, 2048).to(dtype)
-    rate = 2 * 2048**3 / median_seconds(lambda: square @ square)
+    flops_per_second = 2 * 2048**3 / median_seconds(lambda: square @ square)
     large = torch.randn(2**26)
     bandwidth = large.numel() * 4 / median_seconds(large.sum)
     width, layers = model.config.decoder.hidden_size, model.config.decoder.num_hidden_layers
@@ -73,11 +73,12 @@ def limit(model: Any, source: torch.Tensor, dtype: torch.dtype) -> tuple[float, 
     read = sum(p.numel() for p in model.decoder.parameters()) - 2 * layers * width * width
     kept = layers * 2 * width * (len(source) * SOURCE_TOKENS + rows * NEW_TOKENS / 2)
     step_bytes = (read + kept) * square.element_size() / bandwidth
-    step_flops = 2 * rows * (read + layers * 2 * width * (SOURCE_TOKENS + NEW_TOKENS / 2)) / rate
-    said = f"encoder {encoder:.2f} s, {rate / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.0f} GB/s, a step "
-    said += f"{1e3 * step_bytes:.0f} ms of reading and {1e3 * step_flops:.0f} ms of multiplying"
-    source_flops = 2 * source.numel() * 2 * layers * width * width / rate  # its keys and values, made once
-    return encoder + source_flops + NEW_TOKENS * max(step_bytes, step_flops), said
+    step_flops = 2 * rows * (read + layers * 2 * width * (SOURCE_TOKENS + NEW_TOKENS / 2)) / flops_per_second
+    text = f"encoder {encoder:.2f} s, {flops_per_second / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.0f} GB/s, a step "
+    text += f"{1e3 * step_bytes:.0f} ms of reading and {1e3 * step_flops:.0f} ms of multiplying"
+    # Cross-attention computes the keys and values of the source once.
+    source_seconds = 2 * source.numel() * 2 * layers * width * width / flops_per_second
+    return encoder + source_seconds + NEW_TOKENS * max(step_bytes, step_flops), text
 
 
 def cross_bytes(model: Any, source: torch.Tensor) -> int:

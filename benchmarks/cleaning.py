@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from itertools import product
 
-from warmstart.data.cleaning import STEPS
+from warmstart.data.cleaning import STEPS, Step
 
 SIZES = 100_000, 200_000
 STARTS = (
@@ -63,12 +63,16 @@ def seconds(step: Callable[[str], object], text: str, tries: int) -> float:
     return min(times)
 
 
+def keeping(step: Step) -> Callable[[str], object]:
+    """Return the function that decides whether to keep an example, with a text as document and target."""
+    return lambda text: step.keep is not None and step.keep(text, text)
+
+
 def main() -> None:
     """Print a table with the worst text of each step."""
     print(f"| step | start | piece | ms, {SIZES[0]:,} | ms, {SIZES[1]:,} | ratio |\n|---|---|---|---|---|---|")
     for name, step in STEPS.items():
-        keep = step.keep
-        apply = step.document or step.target or (lambda text, keep=keep: keep and keep(text, text))
+        apply = step.document or step.target or keeping(step)
         worst = (0.0, 0.0, 0.0, "", "")
         for start, piece in product(STARTS, PIECES):
             texts = [start + piece * (size // len(piece)) + "x" for size in SIZES]

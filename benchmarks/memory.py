@@ -71,13 +71,14 @@ def main() -> None:
     peaks, added = {}, {}
     for name in LIBRARIES:
         command = [sys.executable, *sys.argv, "--only", name]
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-        peaks[name], added[name] = int(said[-2]), int(said[-2]) - int(said[-1])
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        peaks[name], added[name] = int(output[-2]), int(output[-2]) - int(output[-1])
     print(f"{chosen.rows} rows of {SOURCE} and {TARGET} tokens, {chosen.dtype}, ", end="")
     print(f"dropout {chosen.dropout:g}, {chosen.steps} steps:")
     for name in LIBRARIES:
         print(
-            f"{name:12} peak {peaks[name] / 1e9:.2f} GB, beside weights, gradients, moments {added[name] / 1e9:.2f} GB"
+            f"{name:12} peak {peaks[name] / 1e9:.2f} GB, "
+            f"without weights, gradients and optimizer state {added[name] / 1e9:.2f} GB"
         )
     print(f"ratio {peaks['warmstart'] / peaks['transformers']:.2f}, without state ", end="")
     print(f"{added['warmstart'] / added['transformers']:.2f}")

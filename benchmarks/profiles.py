@@ -70,11 +70,11 @@ def recorded(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
     """Make a kernel visible to torch's profiler; products are named by columns, attention by the number of queries."""
 
     def run(*args: Any) -> Any:
-        said = {
+        names = {
             "product": lambda: f"product of {args[4]} columns",
             "attend": lambda: f"attention of {args[1].shape[2]} queries",
         }
-        with record_function(f"warmstart, {said[name]() if name in said else name}"):
+        with record_function(f"warmstart, {names[name]() if name in names else name}"):
             return kernel(*args)
 
     return run
@@ -84,7 +84,8 @@ def decoding(chosen: argparse.Namespace) -> Any:
     """Return a function that does ``NEW`` steps of a beam search with an already encoded source."""
     for name in ("attend", "product", "gelu", "log_softmax"):
         setattr(CpuKernels, name, recorded(name, getattr(CpuKernels, name)))
-    model = pair(0.0, True).eval().to(getattr(torch, chosen.dtype))
+    model: Any = pair(0.0, True)
+    model.eval().to(getattr(torch, chosen.dtype))
     source = torch.randint(1000, 30000, (chosen.sources, SOURCE))
     mask = torch.ones_like(source)
     with torch.no_grad():
@@ -132,8 +133,9 @@ def main() -> None:
     if not chosen.decode:
         precision = "bf16-mixed" if chosen.dtype == "bfloat16" else "32-true"
         peak = matrix_peak(torch.device("cpu"), precision).flops_per_second
-        rate = chosen.rows * training_flops(pair(0.0, False), SOURCE, TARGET) / seconds
-        print(f"{rate / 1e9:.0f} GFLOP/s of the model's own work, {rate / peak:.2f} of {peak / 1e9:.0f} GFLOP/s (MFU)")
+        flops_per_second = chosen.rows * training_flops(pair(0.0, False), SOURCE, TARGET) / seconds
+        mfu = flops_per_second / peak
+        print(f"{flops_per_second / 1e9:.0f} model GFLOP/s, {mfu:.2f} of {peak / 1e9:.0f} GFLOP/s (MFU)")
     for name in sorted(share, key=lambda name: -share[name])[: chosen.lines]:
         print(
             f"{share[name] / 1e3 / steps:8.2f} ms  {share[name] / total:6.1%}  {calls[name] / steps:8.1f} calls  {name}"

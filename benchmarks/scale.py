@@ -26,7 +26,7 @@ from warmstart import EncoderDecoderConfig, EncoderDecoderModel, cpu
 from warmstart.profiling.flops import training_flops
 from warmstart.profiling.memory import fit_memory, generation_memory
 
-IDS = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+IDS: dict[str, Any] = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 TINY: dict[str, Any] = {"vocab_size": 1000, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 MINILM: dict[str, Any] = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}
 # Encoder, decoder, source tokens and target tokens.

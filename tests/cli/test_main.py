@@ -1,4 +1,4 @@
-"""From the command line to an exit status: one message for a user's mistake, and sweeps that go on."""
+"""Exit statuses of the command line, one message for a user's mistake, and sweeps that continue."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""What a start costs: nothing heavy before the config is composed, and nothing twice in one process."""
+"""A start imports nothing heavy before the config is composed, and nothing twice in one process."""
 
 import re
 import subprocess

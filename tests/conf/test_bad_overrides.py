@@ -1,4 +1,4 @@
-"""Whatever is typed or written into a yaml: settings, or one message that says what is wrong."""
+"""Any override or YAML file gives settings, or one message that says what is wrong."""
 
 import os
 

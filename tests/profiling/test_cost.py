@@ -1,4 +1,4 @@
-"""What task=check predicts, against what a real step keeps, sends and caches."""
+"""The predictions of task=check match what a real step saves, sends and caches."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Jobs side by side (``hydra/launcher=joblib``): a lost process fails its job only, and none outlives its driver."""
+"""Parallel jobs (``hydra/launcher=joblib``): a dead process only fails its own job, and none outlives its parent."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""A sweep on a Ray of its own: private to the machine, asked to end as a whole, and gone afterwards."""
+"""A sweep on its own Ray: private to the machine, interrupted as a whole, and gone afterwards."""
 
 import ipaddress
 import json

@@ -1,4 +1,4 @@
-"""The batch script asks for a task for each device, and its command is the fit that was asked for."""
+"""The batch script requests a task for each device, and its command is the configured fit."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Searches by Optuna: gone on with after a kill as if there had been none, with every rank at the same point."""
+"""Searches with Optuna resume after a kill to the same result, with every rank at the same point."""
 
 import json
 import subprocess
@@ -147,7 +147,7 @@ def test_a_storage_that_does_not_work_is_named_without_its_password(url, tmp_pat
     ],
 )
 def test_trials_of_another_space_do_not_run(foreign, tmp_path):
-    """A trial's parameters become words of a command line, so a study from elsewhere could add some."""
+    """A trial's parameters become overrides of a command line, so a foreign study could add some."""
     space = {"optim.new_rate": FloatDistribution(0.1, 0.2)}
     study = _study(sweeper(), tmp_path, space, has_flock=True)
     study.ask(space)

@@ -1,4 +1,4 @@
-"""Sweeps: jobs in folders of their own, gone on with after a kill, with failures that neither stop nor hide."""
+"""Sweeps: each job has its folder and resumes after a kill; failures do not stop the others and are reported."""
 
 import json
 import subprocess
@@ -32,14 +32,14 @@ def test_a_failing_job_lets_the_others_run_and_is_tried_again(run_py, tmp_path):
     outcome = run_py(*words, cwd=tmp_path)
     assert outcome.returncode == 1
     assert "2 jobs, 1 failed" in outcome.stdout
-    assert "trainer.validations_per_epoch=0 was requested" in outcome.stdout
+    assert "trainer.validations_per_epoch=0 was" in outcome.stdout
     assert "Traceback" not in outcome.stderr
     first = results(tmp_path)
     assert sorted(result["status"] for result in first.values()) == ["complete", "failed"]
     for job, result in first.items():
         assert job == result["config_hash"]
         log = (tmp_path / "runs" / "multirun" / "s" / job / "cli.log").read_text()
-        assert ("was requested" in log) == (result["status"] == "failed")
+        assert ("validations_per_epoch=0 was" in log) == (result["status"] == "failed")
 
     again = run_py(*words, cwd=tmp_path)
     assert again.returncode == 1
@@ -197,7 +197,7 @@ def test_a_job_whose_ranks_fail_lets_the_next_one_run(run_py, tmp_path):
 def test_in_wandb_a_sweep_is_a_group_with_one_run_for_each_job(run_py, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     words = ("-m", "debug=tiny", "logger=wandb", "name=s", "optim.weight_decay=0.01,1e30")
-    for _ in range(2):  # the failed job goes on in its own run
+    for _ in range(2):  # the failed job continues its own run
         outcome = run_py(*words, cwd=tmp_path)
         assert outcome.returncode == 1
         assert "2 jobs, 1 failed" in outcome.stdout

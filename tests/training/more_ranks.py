@@ -1,4 +1,4 @@
-"""Run by test_resumed_otherwise.py: a checkpoint of one process goes on in two, which leave what they trained on."""
+"""Run by test_resumed_otherwise.py: two ranks resume a checkpoint of one process and record their examples."""
 
 import sys
 from pathlib import Path

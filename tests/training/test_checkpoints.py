@@ -1,4 +1,4 @@
-"""A fit that was cut in two is the fit that was not: real texts, tokenizers and batches, checkpoints of data alone."""
+"""A resumed fit equals an uninterrupted one, on real texts, tokenizers and batches; checkpoints only hold data."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Steps that are not finite change nothing, are noted with their examples, and end the fit where there are too many."""
+"""Non-finite steps change nothing and are recorded with their examples; too many of them end the fit."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Each part has its rate, vectors have no decay, and every trainable parameter stands in one group exactly once."""
+"""Each group has its learning rate, vectors have no decay, and every trainable parameter is in exactly one group."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A fit that goes on with other choices than it began with: the new ones count."""
+"""A fit that resumes with other choices uses the new ones."""
 
 import dataclasses
 import shutil
@@ -41,7 +41,7 @@ def last(tmp_path):
 def test_new_learning_rates_decay_and_betas_apply_from_the_first_step(last, tmp_path):
     log, trainer = resumed(tmp_path / "on", OTHER, last)
     for part, rate in (("encoder", 1e-6), ("decoder", 2e-6), ("new", 3e-6)):
-        # The schedule goes on at the fifth step, in the warm-up that is asked for now.
+        # The schedule resumes at the fifth step, in the newly configured warm-up.
         assert log.of(f"rate/{part}") == pytest.approx([rate * step / 8 for step in (5, 6, 7, 8)])
     groups = trainer.optimizers[0].param_groups
     assert {group["weight_decay"] for group in groups} == {0.5, 0.0}

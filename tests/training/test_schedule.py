@@ -1,4 +1,4 @@
-"""Rates at the steps that matter: the first, the peak, half-way, the end."""
+"""Learning rates at the important steps: the first one, the peak, half-way, the end."""
 
 import pytest
 import torch

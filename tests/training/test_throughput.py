@@ -33,7 +33,7 @@ def test_padding_does_not_count_and_ranks_add_up():
 
 
 class Read(L.Callback):
-    """Counts the places of what either half is given in training: padding, too."""
+    """Counts the positions that encoder and decoder process in training, including padding."""
 
     def __init__(self):
         self.places = self.tokens = self.cut = 0

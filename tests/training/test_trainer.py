@@ -1,4 +1,4 @@
-"""Precision that suits the device, bounds, and options that are refused with what to set instead."""
+"""Precision by device, bounds, and refused options with what to set instead."""
 
 import pytest
 import torch

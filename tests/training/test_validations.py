@@ -1,4 +1,4 @@
-"""As many validations of an epoch as are asked for, after whole optimizer steps, the last after its last batch."""
+"""An epoch has the configured number of validations, after whole optimizer steps, the last one at its end."""
 
 import shutil
 from pathlib import Path

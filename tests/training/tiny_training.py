@@ -1,4 +1,4 @@
-"""A pair that trains in milliseconds, batches of very unequal weight, and a module that keeps its gradients."""
+"""A tiny model that trains in milliseconds, very unequal batches, and a module that records its gradients."""
 
 import lightning as L
 import torch

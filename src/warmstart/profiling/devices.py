@@ -99,7 +99,7 @@ def all_reduce_seconds(device: Device, gradients: float, devices: int, nodes: in
     """
     if device not in CHIPS:
         return None
-    name, rate = "PCIe" if device is Device.rtx4090 else "NVLink", CHIPS[device].link
-    if nodes > 1 and (devices == 1 or devices * INFINIBAND < rate):
-        name, rate = f"{devices} port(s) of InfiniBand", devices * INFINIBAND
-    return f"{name}, {rate / 1e9:.0f} GB/s", all_reduce_bytes(gradients, devices * nodes) / rate
+    name, bandwidth = "PCIe" if device is Device.rtx4090 else "NVLink", CHIPS[device].link
+    if nodes > 1 and (devices == 1 or devices * INFINIBAND < bandwidth):
+        name, bandwidth = f"{devices} port(s) of InfiniBand", devices * INFINIBAND
+    return f"{name}, {bandwidth / 1e9:.0f} GB/s", all_reduce_bytes(gradients, devices * nodes) / bandwidth

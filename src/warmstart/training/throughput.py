@@ -85,11 +85,13 @@ class ThroughputMeter:
             ``mfu``, the model's FLOPs as a share of the peak.
         """
         before, self._last = self._last, self._reading()
-        return _rates(_Reading(*(new - old for new, old in zip(self._last, before, strict=True))), world_size, peak)
+        return _per_second(
+            _Reading(*(new - old for new, old in zip(self._last, before, strict=True))), world_size, peak
+        )
 
     def total(self, world_size: int = 1, peak: MatrixPeak | None = None) -> dict[str, float]:
         """Return the same as :meth:`since_last_read`, since the first batch."""
-        return _rates(self._reading(), world_size, peak)
+        return _per_second(self._reading(), world_size, peak)
 
     def _reading(self) -> _Reading:
         running = self._since is not None
@@ -108,15 +110,15 @@ class ThroughputMeter:
         self._seen = None
 
 
-def _rates(of: _Reading, world_size: int, peak: MatrixPeak | None) -> dict[str, float]:
+def _per_second(of: _Reading, world_size: int, peak: MatrixPeak | None) -> dict[str, float]:
     seconds = max(of.seconds, 1e-9)
-    rates = {
+    values = {
         "tokens_per_second": world_size * of.tokens / seconds,
         "examples_per_second": world_size * of.examples / seconds,
         "padding_fraction": 1 - of.tokens / of.positions if of.positions else 0.0,
         "model_flops_per_second": world_size * of.flops / seconds,
     }
-    return rates if peak is None else rates | {"mfu": of.flops / seconds / peak.flops_per_second}
+    return values if peak is None else values | {"mfu": of.flops / seconds / peak.flops_per_second}
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -1,4 +1,4 @@
-"""A fit that is asked to end saves itself between two steps, and goes on to the weights of one that was not asked."""
+"""An interrupted fit saves a checkpoint between two steps, and resumes to the weights of an uninterrupted one."""
 
 import os
 import signal

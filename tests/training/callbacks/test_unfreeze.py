@@ -1,4 +1,4 @@
-"""New parts train alone for the first steps, then everything, under DDP too; test_checkpoints.py resumes across it."""
+"""Only new parameters train in the first steps, then all, also under DDP; test_checkpoints.py resumes across that."""
 
 import torch
 from tiny_training import Letters, Recorder, Rows, assert_same, fit, tiny_model, weights_of
@@ -12,7 +12,7 @@ STEPS = 4
 
 
 class Steps(Recorder):
-    """Keeps the weights after each optimizer step, and what the backward pass gave."""
+    """Records the weights after each optimizer step, and the gradients of the backward pass."""
 
     def configure_gradient_clipping(self, *args, **kwargs):
         self.with_gradient = {name for name, p in self.model.named_parameters() if p.grad is not None}
@@ -42,7 +42,7 @@ def test_encoder_and_decoder_are_frozen_until_they_unfreeze(tmp_path):
     assert changed(start, module.weights[1]) == new
     assert new < changed(module.weights[1], module.weights[2])
     assert module.counts == [len(new)] * 2 + [len(start)] * 2
-    # No moments either: the first step after thawing is Adam's first.
+    # There is no optimizer state either: the first step after unfreezing is Adam's first.
     counts = {float(state["step"]) for state in module.trainer.optimizers[0].state.values()}
     assert counts == {4.0, 2.0}
     assert all(p.requires_grad for p in module.model.parameters())

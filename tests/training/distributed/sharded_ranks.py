@@ -25,7 +25,7 @@ def main(folder: Path, cache: Path) -> None:
             units = [n for n, m in module.model.named_modules() if isinstance(m, FSDPModule)]
             adapters = sum(is_lora(n) for n in parameters)
             (folder / f"{name}.json").write_text(json.dumps(curves | {"units": units, "adapters": adapters}))
-    # From its checkpoint before the last one, it goes on to the same end.
+    # A fit that resumes from the checkpoint before the last one ends the same.
     curves_of("plain", folder / "resumed", cache, ckpt=last(folder / "plain", 1), devices=2, strategy="fsdp")
 
 

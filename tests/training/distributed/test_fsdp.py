@@ -1,4 +1,4 @@
-"""Two ranks that hold halves of everything train as one process does, whatever the bridge."""
+"""Two sharded ranks train like one process, whatever the bridge."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from warmstart.runs.checkpoint_io import AtomicCheckpointIO, is_sound
 
 pytestmark = pytest.mark.slow
 NEOX = HalfSettings("pythia", "EleutherAI/pythia-160m", "gpt_neox", weights=Weights.random, scale=Scale.tiny)
-# The decoder, the bridge, steps for which the halves stand still, and the trainer's settings.
+# The decoder, the bridge, steps with a frozen encoder and decoder, and the trainer's settings.
 SETTINGS = {
     "plain": (HALF, {}, 0, {}),
     "shared": (HALF, {"share": Share.weights}, 0, {}),

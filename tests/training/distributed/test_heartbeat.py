@@ -1,4 +1,4 @@
-"""Rank 0 knows which rank has stopped counting, and takes none that has ended for one that hangs."""
+"""Rank 0 finds the rank that stopped counting, and does not mistake a finished rank for one that hangs."""
 
 import multiprocessing
 import os

@@ -14,9 +14,9 @@ def keep_only_before(path: Path, step: int) -> None:
     """
     if not path.exists():
         return
-    *lines, half = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    *lines, incomplete = path.read_text(encoding="utf-8", errors="replace").split("\n")
     kept = [line for line in lines if _step_of(line) < step]
-    if half or len(kept) < len(lines):
+    if incomplete or len(kept) < len(lines):
         write_text(path, "".join(line + "\n" for line in kept))
 
 
