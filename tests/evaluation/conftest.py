@@ -1,4 +1,4 @@
-"""Real sentences to score: the texts written for the tests."""
+"""Real sentences to score: the synthetic texts."""
 
 import pytest
 
