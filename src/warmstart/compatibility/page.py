@@ -1,4 +1,4 @@
-"""The matrix as a page and as JSON; every count on it is computed."""
+"""Render the matrix as a Markdown page and as JSON."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ COMMAND = "python -m warmstart.compatibility --page docs/compatibility.md --json
 
 
 def summary(cells: Iterable[Cell]) -> dict[str, Any]:
-    """Counts and results of the cells, as plain values."""
+    """Return the clean types and the results of the cells, as plain values."""
     cells = list(cells)
     return {
         "transformers": transformers.__version__,
@@ -26,7 +26,7 @@ def summary(cells: Iterable[Cell]) -> dict[str, Any]:
 
 
 def page(cells: Iterable[Cell]) -> str:
-    """docs/compatibility.md."""
+    """Return the page in Markdown."""
     cells = list(cells)
     found = summary(cells)
     listed = {side: len({cell.kind for cell in cells if cell.side == side}) for side in ("decoder", "encoder")}
@@ -34,9 +34,10 @@ def page(cells: Iterable[Cell]) -> str:
         "# Compatibility",
         "",
         f"Written by `{COMMAND}` on tiny random models of every type in transformers {found['transformers']}.",
-        "A type is clean where it passes every check: loss, gradients in every new part, bare language model at step",
-        "zero, effect of the source, causality, padding of source (right; of encoders left too) and target, greedy and",
-        "beam ids with the cache and without, a batch and its rows, saving and loading, the loss without logits.",
+        "A type is clean if it passes every check: loss, gradients of every new parameter, bare language model at",
+        "step zero, effect of the source, causality, padding of source (right; for encoders also left) and target,",
+        "greedy and beam ids with and without the cache, a batch against its rows, saving and loading, the loss",
+        "without logits.",
         "",
         "| | types listed | clean here | clean in transformers' EncoderDecoderModel |",
         "|---|---|---|---|",
@@ -46,11 +47,12 @@ def page(cells: Iterable[Cell]) -> str:
         lines.append(f"| {side}s | {listed[side]} | {counts[0]} | {counts[1]} |")
     lines += [
         "",
-        f"Decoders stand behind a BERT encoder; encoders before {' and '.join(DECODERS)}, clean where both are",
-        "(transformers' class: before the first, it refuses the second). `grafted` is cross-attention added to a type",
-        "that has none that is sound, `native` the type's own. Encoders whose result depends on padding by design",
-        "(FNet mixes all places; Nystromformer's landmarks, YOSO's hashes, ConvBERT's, Funnel's and MobileBERT's",
-        "windows reach over it) are named with the figure: give them sources of one length, or batches of one row.",
+        f"Decoders are tested with a BERT encoder, encoders with {' and '.join(DECODERS)}, and clean if both pairs are",
+        "(transformers' class: only with the first, as it refuses the second). `grafted` means that cross-attention",
+        "was added to a type without usable cross-attention, `native` that the type has its own. The results of some",
+        "encoders depend on padding by design (FNet mixes all positions; Nystromformer's landmarks, YOSO's hashes,",
+        "and the windows of ConvBERT, Funnel and MobileBERT include padding). They are listed with the deviation: give",
+        "them sources of equal length, or a batch size of 1.",
         "",
     ]
     for side in ("decoder", "encoder"):
@@ -62,13 +64,13 @@ def page(cells: Iterable[Cell]) -> str:
 
 
 def result(cell: Cell) -> str:
-    """``clean``, why the type is refused, or what failed."""
+    """Return ``clean``, why the type is refused, or which checks failed."""
     if cell.refused:
         return f"refused: {cell.refused}"
-    if len(cell.faults) > 3:
-        name, first = next(iter(cell.faults.items()))
-        return f"{name}: {first} (and {len(cell.faults) - 1} more checks)"
-    return "; ".join(f"{name}: {fault}" for name, fault in cell.faults.items()) or "clean"
+    if len(cell.failures) > 3:
+        name, first = next(iter(cell.failures.items()))
+        return f"{name}: {first} (and {len(cell.failures) - 1} more checks)"
+    return "; ".join(f"{name}: {message}" for name, message in cell.failures.items()) or "clean"
 
 
 def _clean(cells: list[Cell], side: str, by: str) -> set[str]:
