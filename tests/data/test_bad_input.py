@@ -318,7 +318,7 @@ def test_any_news_rows_are_read_or_the_error_names_them(tmp_path, cells):
     assert counts["read"] == counts["kept"] + counts["skipped"]
     assert counts["rows"] == counts["kept"] >= 25
     if counts["skipped"]:
-        with pytest.raises(UserError, match=r"news\.csv: row 2\d|news\.csv: row \d+ has no date"):
+        with pytest.raises(UserError, match=r"news\.csv: row 2\d|news\.csv: row \d+ lacks a date"):
             read_news(DataSettings(**options))
 
 

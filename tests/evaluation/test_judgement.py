@@ -106,13 +106,13 @@ def test_likelihoods_that_are_not_finite_are_stated_without_a_number(references,
     nats = {"own": np.full(n, 2.0), "shuffled_document": np.full(n, 3.0), "decoder_alone": np.full(n, np.inf)}
     nats["own"][1] = np.inf
     said = verdict(judge(references, references, documents, SETTINGS, 0, likelihoods=nats, alone="A text."))
-    assert said.count("The likelihoods of the references are not finite, so they are not compared.") == 2
+    assert said.count("Likelihoods of references are not finite, so they are not compared.") == 2
     assert "nan" not in said
     assert "inf" not in said
     assert "It reads its document: +" in said
     few = {name: values[:4] for name, values in nats.items()}
     said = verdict(judge(references[:4], references[:4], documents[:4], SETTINGS, 0, likelihoods=few, alone="A text."))
-    assert said.count("The likelihoods of the references are not finite, so they are not compared.") == 2
+    assert said.count("Likelihoods of references are not finite, so they are not compared.") == 2
 
 
 @pytest.mark.parametrize("n", [1, 2, 9, 10])

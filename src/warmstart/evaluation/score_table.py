@@ -129,7 +129,7 @@ def _not_finite(row: dict[str, Any]) -> list[str]:
     value = row.get("nll_difference", 0.0)
     if value is not None and math.isfinite(value):
         return []
-    return ["The likelihoods of the references are not finite, so they are not compared."]
+    return ["Likelihoods of references are not finite, so they are not compared."]
 
 
 def _otherwise(kind: str, outcome: str, row: dict[str, Any]) -> str:
