@@ -30,7 +30,8 @@ from warmstart.config.training import OptimSettings
 from warmstart.data.collate import Collator
 from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.pair import load_pair
-from warmstart.model.halves import build_model, parameter_counts
+from warmstart.model.build import build_model
+from warmstart.model.parameters import parameter_counts
 from warmstart.training.optimizer import build_optimizer
 
 transformers.logging.set_verbosity_error()

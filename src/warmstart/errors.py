@@ -41,20 +41,19 @@ class RankDied(Exception):
     """Another process of this job was ended by a signal; ends this one with exit status 1 and no traceback."""
 
 
-class Left(BaseException):
-    """A graceful shutdown was requested, and the fit has stopped.
-
-    It is not an ``Exception``, so that it ends the sweep around the fit too.
+class Interrupted(BaseException):
+    """A signal stopped the task. It derives from ``BaseException`` so that it also ends the sweep around a fit.
 
     Args:
-        asked_by: The signal that requested the shutdown.
-        saved: The checkpoint that was saved; None if only an earlier one exists.
+        received: the signal that came first.
+        saved: the checkpoint that was written before the end, or None if there was no time for one.
     """
 
-    def __init__(self, asked_by: signal.Signals, saved: Path | None) -> None:
+    def __init__(self, received: signal.Signals, saved: Path | None) -> None:
+        """Compose the message and the exit status, 128 plus the signal's number."""
         where = f"saved {saved}" if saved else "not saved since the last checkpoint"
-        super().__init__(f"{asked_by.name}: stopped, {where}. The same command resumes.")
-        self.status = 128 + asked_by
+        super().__init__(f"{received.name}: stopped, {where}. The same command resumes.")
+        self.status = 128 + received
 
 
 def listed(names: Iterable[object]) -> str:

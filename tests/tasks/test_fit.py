@@ -161,7 +161,7 @@ def test_fewer_validation_examples_than_devices_are_said_with_both_figures(run_p
     outcome = run_py(*words, "data.limit_validation=1", cwd=tmp_path)
     assert outcome.returncode == 2
     assert (
-        "2 devices were asked for (trainer.devices times trainer.nodes), but the validation split has 1"
+        "2 devices were requested (trainer.devices times trainer.nodes), but the validation split has 1"
         in outcome.stderr
     )
     assert "Traceback" not in outcome.stderr

@@ -1,4 +1,4 @@
-"""Render the matrix as a Markdown page and as JSON."""
+"""Render the matrix as a Markdown page; every count is computed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,21 +7,16 @@ import transformers
 
 from warmstart.compatibility.matrix import DECODERS, Cell
 
-COMMAND = "python -m warmstart.compatibility --page docs/compatibility.md --json docs/compatibility.json"
+COMMAND = "python -m warmstart.compatibility --page docs/compatibility.md"
 
 
 def summary(cells: Iterable[Cell]) -> dict[str, Any]:
-    """Return the clean types and the results of the cells, as plain values."""
+    """Return the clean types of each side, by library, and the version of transformers."""
     cells = list(cells)
     return {
         "transformers": transformers.__version__,
         "decoders": {by: sorted(_clean(cells, "decoder", by)) for by in ("warmstart", "transformers")},
         "encoders": {by: sorted(_clean(cells, "encoder", by)) for by in ("warmstart", "transformers")},
-        "cells": [
-            {"type": cell.kind, "side": cell.side, "with": cell.other, "joined": cell.joined, "result": result(cell)}
-            for cell in cells
-            if cell.by == "warmstart"
-        ],
     }
 
 
@@ -33,10 +28,16 @@ def page(cells: Iterable[Cell]) -> str:
     lines = [
         "# Compatibility",
         "",
-        f"Written by `{COMMAND}` on tiny random models of every type in transformers {found['transformers']}.",
-        "A type is clean if it passes every check: loss, gradients of every new parameter, bare language model at",
-        "step zero, effect of the source, causality, padding of source (right; for encoders also left) and target,",
-        "greedy and beam ids with and without the cache, a batch against its rows, saving and loading, the loss",
+        "For anyone who chooses an encoder or a decoder. This page is written by a command that tries a tiny random",
+        f"model of every type in transformers {found['transformers']}:",
+        "",
+        "```",
+        COMMAND,
+        "```",
+        "",
+        "A type is clean if it passes every check: loss; gradients in every new parameter; the bare language model at",
+        "step zero; an effect of the source; causality; padding of source (right, and left for encoders) and target;",
+        "greedy and beam ids with the cache and without; a batch against its examples; saving and loading; the loss",
         "without logits.",
         "",
         "| | types listed | clean here | clean in transformers' EncoderDecoderModel |",
@@ -47,12 +48,13 @@ def page(cells: Iterable[Cell]) -> str:
         lines.append(f"| {side}s | {listed[side]} | {counts[0]} | {counts[1]} |")
     lines += [
         "",
-        f"Decoders are tested with a BERT encoder, encoders with {' and '.join(DECODERS)}, and clean if both pairs are",
-        "(transformers' class: only with the first, as it refuses the second). `grafted` means that cross-attention",
-        "was added to a type without usable cross-attention, `native` that the type has its own. The results of some",
-        "encoders depend on padding by design (FNet mixes all positions; Nystromformer's landmarks, YOSO's hashes,",
-        "and the windows of ConvBERT, Funnel and MobileBERT include padding). They are listed with the deviation: give",
-        "them sources of equal length, or a batch size of 1.",
+        f"Decoders are tried with a BERT encoder. Encoders are tried with {' and '.join(DECODERS)}, and are clean if",
+        "both pairs are (transformers' class: with the first, since it refuses the second). `native` is a type's own",
+        "cross-attention, `grafted` is added to a type that has none, or none that is correct.",
+        "",
+        "Some encoders' results depend on padding by design: FNet, Nystromformer, YOSO, ConvBERT, Funnel and",
+        "MobileBERT mix positions across it. They are listed with the difference; give them sources of one length, or",
+        "batches of one example.",
         "",
     ]
     for side in ("decoder", "encoder"):

@@ -33,7 +33,7 @@ NAME = "sdpa_lean_dropout"
 CHUNK = 2**24
 
 
-@torch.compiler.disable  # its mask is drawn from a number, which a graph would have to wait for
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # its mask is drawn from a number, which a graph would have to wait for
 def lean_dropout_attention(
     module: nn.Module,
     query: Tensor,

@@ -65,9 +65,8 @@ def _share(batch: dict[str, Any]) -> None:
     """
     for value in batch.values():
         if isinstance(value, torch.Tensor):
-            tensor: Any = value  # share_memory_ has no types
             try:
-                tensor.share_memory_()
+                value.share_memory_()
             except (RuntimeError, OSError) as error:
                 raise UserError(
                     f"A worker of data.batch.workers has no shared memory for a batch: {str(error).splitlines()[0]} "

@@ -49,14 +49,15 @@ def encoder_class(config: PreTrainedConfig) -> Any:
 
 
 def encoder_part(config: PreTrainedConfig) -> PreTrainedConfig:
-    """Where the sizes of the encoder stand: T5Gemma's config keeps one config for each of its halves."""
+    """Return the config that holds the encoder's sizes: T5Gemma's has one for its encoder and one for its decoder."""
     inside = getattr(config, "encoder", None)
     return inside if isinstance(inside, PreTrainedConfig) else config
 
 
 def states_width(config: PreTrainedConfig) -> int:
-    """Width of the states that the encoder hands out: Reformer's two streams side by side, else ``hidden_size``."""
-    return encoder_part(config).hidden_size * (2 if config.model_type == "reformer" else 1)
+    """Return the size of the encoder's hidden states: of Reformer's two streams together, else ``hidden_size``."""
+    size: int = encoder_part(config).hidden_size
+    return 2 * size if config.model_type == "reformer" else size
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -83,7 +84,7 @@ def load_encoder(
     return drop_pooler(inside), missing
 
 
-def drop_pooler(encoder: Any) -> PreTrainedModel:
+def drop_pooler(encoder: Any) -> Any:
     """Remove the pooler of an encoder object, in place: its gradient is always None."""
     if _takes_pooling_flag(type(encoder)) and isinstance(getattr(encoder, "pooler", None), nn.Module):
         encoder.pooler = None

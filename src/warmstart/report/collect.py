@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from warmstart.config.schema import CHANGES_NO_NUMBER
 from warmstart.damaged_files import DamagedFile, read_csv, read_yaml
 from warmstart.errors import UserError
-from warmstart.runs.result import CHANGES_NO_NUMBER, read_predictions, read_result
+from warmstart.runs.result import read_predictions, read_result
 
 SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll")
 DAMAGED = "damaged"

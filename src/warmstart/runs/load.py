@@ -37,7 +37,7 @@ def load_writer(settings: Config) -> tuple[Any, Any]:
 
 def check_search(settings: Config, model: Any) -> None:
     """Raise a :class:`UserError` where the decoder that was loaded cannot do the search that is asked for."""
-    from warmstart.model.halves import maximum_positions
+    from warmstart.model.submodel_config import maximum_positions
 
     decoder = model.config.decoder
     about = settings.decoder.name, maximum_positions(decoder), decoder.vocab_size

@@ -11,15 +11,6 @@ from warmstart.atomic import replacing
 from warmstart.damaged_files import DamagedFile, read_json, read_json_lines
 from warmstart.errors import UserError
 
-# Keys of a config that name something, or say where a run lies, logs or shows itself, and change no number.
-CHANGES_NO_NUMBER = (
-    *("task", "name", "output_root", "ckpt", "input", "output", "runs", "texts", "device", "logger", "host", "port"),
-    *("encoder.name", "decoder.name", "data.name"),
-    *("trainer.progress_bar", "trainer.log_every", "trainer.save_every", "trainer.keep_last", "trainer.skip_limit"),
-    "trainer.timeout_minutes",
-    *("data.cache_dir", "data.processes", "data.batch.workers"),
-)
-
 _NUMBER = (int, float, NoneType)
 _SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll")
 _GROUPS = (

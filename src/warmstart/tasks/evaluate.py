@@ -79,16 +79,17 @@ def _log_to_wandb(settings: Config, run_dir: Path, ckpt: str) -> None:
     Scores of other data or of another search would stand there as the fit's own: they get a run of their own.
     """
     from warmstart.collectives import rank_and_world_size
-    from warmstart.runs.identity import config_hash
+    from warmstart.runs.identity import config_hash, config_hash_1
     from warmstart.runs.result import read_result
     from warmstart.training.loggers.wandb import log_evaluation
 
     if rank_and_world_size()[0] > 0:
         return
     logger, fit = settings.logger, None
+    hashes = (config_hash(settings), config_hash_1(settings) or "")
     if not is_export(Path(ckpt)):
         checkpoint, file = open_checkpoint(ckpt)
-        if file.name == "best.ckpt" and checkpoint["hyper_parameters"].get("config_hash") == config_hash(settings):
+        if file.name == "best.ckpt" and checkpoint["hyper_parameters"].get("config_hash") in hashes:
             fit = file.parents[1]
             of_fit = checkpoint["hyper_parameters"]["config"]["logger"]
             logger = replace(logger, project=of_fit["project"], entity=of_fit["entity"])
@@ -261,7 +262,7 @@ def test(
     )
     seconds = {**facts.pop("seconds", {}), "test": time.perf_counter() - tested, "total": time.perf_counter() - began}
     result = {
-        **_about(settings, checkpoint, model),
+        **_about(settings, run_dir, checkpoint, model),
         "metrics": judgement.metrics,
         "baselines": judgement.baselines,
         "controls": judgement.controls,
@@ -315,7 +316,7 @@ def leave_untested(
         return
     model, tokenizers, _ = load_trained(checkpoint)
     result = {
-        **_about(settings, checkpoint, model),
+        **_about(settings, run_dir, checkpoint, model),
         "metrics": {},
         "baselines": {},
         "controls": {},
@@ -334,13 +335,13 @@ def leave_untested(
     say(f"Run: {run_dir}")
 
 
-def _about(settings: Config, checkpoint: str, model: Any) -> dict[str, Any]:
+def _about(settings: Config, run_dir: Path, checkpoint: str, model: Any) -> dict[str, Any]:
     """What ``result.json`` says of a complete run, scored or not."""
-    from warmstart.model.halves import parameter_counts
+    from warmstart.model.parameters import parameter_counts
     from warmstart.runs.identity import identity
 
     return {
-        **identity(settings),
+        **identity(settings, run_dir),
         "status": "complete",
         "checkpoint": scored_checkpoint(checkpoint),
         "parameters": recorded_parameters(checkpoint) or {"total": parameter_counts(model)["total"]},

@@ -13,9 +13,9 @@ from warmstart.config.bounds import fault_of_warm_up
 from warmstart.config.model import Weights
 from warmstart.config.schema import Config, plain
 from warmstart.config.training import TrainerSettings
-from warmstart.errors import Left, UserError
+from warmstart.errors import Interrupted, UserError
 from warmstart.runs.explain import status_of
-from warmstart.runs.identity import config_hash, run_name
+from warmstart.runs.identity import config_hash, config_hash_in, run_name
 from warmstart.runs.resuming import begin, checkpoint_to_resume, finish, finished_result, is_of_run, mark_of
 from warmstart.runs.starting_weights import (
     check_same_pair,
@@ -40,7 +40,7 @@ def run(settings: Config, run_dir: Path) -> float:
     from warmstart.training.distributed.rank_watch import rank_timeout, watched_ranks
 
     set_aside = rank_zero_only(set_result_aside)  # a rank that starts late would take away what another has said
-    digest = config_hash(settings)
+    digest = config_hash_in(run_dir, settings)
     if (result := finished_result(settings, run_dir, digest)) is not None:
         best = result.get("validation", {}).get("best")
         return math.nan if best is None else float(best)
@@ -58,7 +58,7 @@ def run(settings: Config, run_dir: Path) -> float:
     try:
         with watched_ranks(rank_timeout(settings.trainer)):
             return _logged_fit(settings, run_dir, digest, resume)
-    except Left as left:
+    except Interrupted as left:
         write_failure(settings, run_dir, left, "interrupted")
         raise
     except Exception as error:
@@ -93,11 +93,12 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.evaluation.rouge import rouge_scores
     from warmstart.evaluation.summarize import generation_kwargs
+    from warmstart.model.build import build_model
     from warmstart.model.compiling import compile_layers
-    from warmstart.model.halves import build_model, parameter_counts
+    from warmstart.model.parameters import parameter_counts
     from warmstart.tasks.evaluate import check_scripts, leave_untested, test
     from warmstart.training.callbacks.checkpoints import SampleTable, best_validation
-    from warmstart.training.callbacks.interrupt import asked_to_leave
+    from warmstart.training.callbacks.interrupt import received_signal
     from warmstart.training.distributed.same_config import SameOnAllRanks
     from warmstart.training.loggers.wandb import log_parameters
     from warmstart.training.module import SummarizationModule
@@ -172,12 +173,12 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         validation_samples=settings.trainer.validation_samples,
         score=score,
         log_every=settings.trainer.log_every,
-        thaw_after=settings.bridge.warmup_steps,
+        unfreeze_after=settings.bridge.warmup_steps,
         seed=settings.seed,
         skip_limit=settings.trainer.skip_limit,
     )
     log_parameters(loggers, parameter_counts(model))
-    inputs = {"config": digest, "tokenizers": tokenizers.fingerprint(), "data": source.fingerprint()}
+    inputs = {"config": config_hash(settings), "tokenizers": tokenizers.fingerprint(), "data": source.fingerprint()}
     callbacks = [SameOnAllRanks(**inputs), SampleTable(run_dir, settings.logger.samples)]
     trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
     if trainer.is_global_zero:
@@ -189,8 +190,8 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     except SystemExit as end:  # what Lightning makes of the second Ctrl-C
         raise KeyboardInterrupt from end
     except Exception as error:
-        if (asked_by := asked_to_leave(trainer)) is not None:
-            raise Left(asked_by, None) from error
+        if (received := received_signal(trainer)) is not None:
+            raise Interrupted(received, None) from error
         raise
     best = run_dir / "checkpoints" / "best.ckpt"
     # Stopped before the first validation: the last weights are all there is. Every rank takes part in saving.
@@ -213,7 +214,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         leave_untested(settings, run_dir, str(best), facts, began, loggers)
     if trainer.is_global_zero:
         finish(run_dir)
-    return validation["best"]
+    return float(validation["best"])
 
 
 def _scored_splits(settings: Config) -> list[str]:

@@ -90,7 +90,7 @@ def read_rows(path: str) -> list[dict[str, str]]:
     Raises:
         UserError: The file cannot be read, is larger than ``MAX_CSV_BYTES``, or lacks a column.
     """
-    from warmstart.model.halves import resolve_path
+    from warmstart.model.assets import resolve_path
 
     file = Path(resolve_path(path)).expanduser()
     try:

@@ -247,7 +247,7 @@ def load_tokenizer(settings: HalfSettings, role: str, texts: Callable[[], Iterab
         return trained_tokenizer(settings, texts())
     location = settings.tokenizer or settings.path
     if _is_local(location):
-        from warmstart.model.halves import resolve_path
+        from warmstart.model.assets import resolve_path
 
         return _from_folder(resolve_path(location), role)
     found = _from_hub(location, settings.revision if settings.tokenizer is None else "main", role)

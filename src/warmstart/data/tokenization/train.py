@@ -133,8 +133,7 @@ def train_tokenizer(family: Family, texts: Iterable[str], vocab_size: int) -> An
             single=f"{first} $A {last}",
             special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
         )
-    tokenizer_class: Any = PreTrainedTokenizerFast  # its constructor has no types
-    return tokenizer_class(tokenizer_object=tokenizer, **named)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
 
 
 def _train_wordpiece(texts: Sequence[str], specials: list[str], vocab_size: int) -> Any:

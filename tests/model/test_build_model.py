@@ -21,7 +21,10 @@ from warmstart.config.model import (
     Weights,
 )
 from warmstart.errors import UserError
-from warmstart.model.halves import build_model, half_config, maximum_positions, parameter_counts, resolve_path
+from warmstart.model.assets import resolve_path
+from warmstart.model.build import build_model
+from warmstart.model.parameters import parameter_counts
+from warmstart.model.submodel_config import maximum_positions, submodel_config
 
 SIZE = {
     "vocab_size": 50,
@@ -86,7 +89,7 @@ def test_the_encoder_of_a_whole_model_serves_and_reloads(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["musicgen", "whisper", "git", "gemma3", "t5gemma"])
 def test_a_decoder_that_cannot_be_one_is_refused_from_the_config_alone(kind):
     with pytest.raises(UserError, match=f"decoder={kind}.*cannot be a decoder"):
-        half_config(random_half(kind), "decoder", 60)
+        submodel_config(random_half(kind), "decoder", 60)
 
 
 def test_a_decoder_is_refused_before_its_weights_are_read(tmp_path):
@@ -204,11 +207,11 @@ def test_real_minilm_warm_starts_both_halves():
 
 
 def test_random_full_halves_have_the_real_size():
-    config = half_config(HalfSettings("bert", "nowhere", "bert", weights=Weights.random), "encoder", 30522)
+    config = submodel_config(HalfSettings("bert", "nowhere", "bert", weights=Weights.random), "encoder", 30522)
     assert (config.hidden_size, config.num_hidden_layers) == (768, 12)
     bad = HalfSettings("bert", "x", "bert", weights=Weights.random, architecture={"no_such_key": 1})
     with pytest.raises(UserError, match="no_such_key"):
-        half_config(bad, "encoder")
+        submodel_config(bad, "encoder")
 
 
 def test_missing_packages_and_files_are_named():
@@ -299,7 +302,7 @@ def test_shared_parameters_count_once():
 
 def test_unknown_types_are_named_with_their_option():
     with pytest.raises(UserError, match=r"decoder\.model_type=no-such-type"):
-        half_config(random_half("no-such-type"), "decoder", 60)
+        submodel_config(random_half("no-such-type"), "decoder", 60)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen3", "gemma3_text"])
@@ -323,7 +326,7 @@ def test_both_ways_are_refused_where_they_cannot_be_had():
     with pytest.raises(UserError, match=r"gpt_neo.*no effect in GPTNeoModel"):
         build_model(half, random_half("gpt2"), BridgeSettings(), special_ids=IDS, **sizes)
     with pytest.raises(UserError, match=r"decoder\.attention=bidirectional"):
-        half_config(half, "decoder")
+        submodel_config(half, "decoder")
 
 
 @pytest.fixture
@@ -406,10 +409,10 @@ def test_a_pad_id_within_the_vocabulary_is_kept():
     small = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
     given = {**small, "attention_window": [16, 16], "pad_token_id": 1, "bos_token_id": 0}
     encoder = HalfSettings("longformer", "nowhere", "longformer", weights=Weights.random, architecture=given)
-    config = half_config(encoder, "encoder", 50)
+    config = submodel_config(encoder, "encoder", 50)
     assert (config.pad_token_id, config.bos_token_id) == (1, 0)
     encoder.architecture["pad_token_id"] = 50
-    assert half_config(encoder, "encoder", 50).pad_token_id == 0
+    assert submodel_config(encoder, "encoder", 50).pad_token_id == 0
 
 
 def test_an_untrained_half_pads_with_its_tokenizers_token():
