@@ -26,7 +26,6 @@ import transformers
 from transformers import BertConfig, GPT2Config
 
 import warmstart
-from warmstart.cpu.allocator import keep_freed_memory
 
 SOURCE_TOKENS, NEW_TOKENS, BEAMS = 512, 64, 4
 THEIRS, OURS = "transformers", "warmstart"
@@ -93,9 +92,9 @@ def worker(library: str, kept: bool, chosen: argparse.Namespace, pipe: Connectio
     """Run one library: send seconds and ids for each request, and at the end the size of its caches and our limit."""
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     if kept:
-        keep_freed_memory()
+        warmstart.cpu.keep_freed_memory()
     if library == "warmstart":
-        warmstart.build_cpu_kernels()  # as in an evaluation
+        warmstart.cpu.build()  # as an evaluation does
     torch.manual_seed(0)
     dtype = getattr(torch, chosen.dtype)
     model = pair(importlib.import_module(library), chosen.decoder, dtype)

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warmstart.cpu.allocator import keep_freed_memory
+from warmstart import cpu
 from warmstart.cpu.attention import attention_probabilities
-from warmstart.cpu.build import CpuKernels, build_cpu_kernels, cpu_kernels
+from warmstart.cpu.kernels import CpuKernels, cpu_kernels
 
 LAYERS, REPEATS = 12, 9
 ATTENTION = (("cross", 1, 4, 512), ("self", 4, 1, 32))  # rows to a source, queries and keys, of 4 beams
@@ -48,7 +48,7 @@ def attention(kernels: CpuKernels, dtype: torch.dtype, rows: int, queries: int, 
     return f"{torchs:.1f} | {ours:.1f} | {sum(k.nbytes + v.nbytes for k, v in cache) / 1e6:.0f} MB"
 
 
-def products(kernels: CpuKernels, weights: list[Tensor], laid_out: list[Tensor], rows: int) -> str:
+def products(kernels: CpuKernels, weights: list[Tensor], prepacked: list[Tensor], rows: int) -> str:
     """Return the milliseconds of torch, of oneDNN's prepacked weights and of the kernel for all matrices."""
     given = [torch.randn(rows, weight.shape[1]) for weight in weights]
     onednn = [torch.ops.mkldnn._reorder_linear_weight(weight, rows) for weight in weights]
@@ -59,7 +59,7 @@ def products(kernels: CpuKernels, weights: list[Tensor], laid_out: list[Tensor],
             lambda: [product(x, layout, None, "none", [], "") for x, layout in zip(given, onednn, strict=True)],
             lambda: [
                 kernels.product(x, layout, None, columns)
-                for x, layout, (columns, _) in zip(given, laid_out, MATRICES, strict=True)
+                for x, layout, (columns, _) in zip(given, prepacked, MATRICES, strict=True)
             ],
         ]
     )
@@ -80,8 +80,8 @@ def elementwise(kernels: CpuKernels, dtype: torch.dtype, rows: int) -> list[str]
 @torch.no_grad()
 def main() -> None:
     """Print the tables, and the time of reading the matrices."""
-    keep_freed_memory()  # as in an evaluation
-    build_cpu_kernels()
+    cpu.keep_freed_memory()  # as in an evaluation
+    cpu.build()
     kernels = cpu_kernels()
     if kernels is None:
         raise SystemExit("There is no AVX-512 or no g++ here.")
@@ -91,10 +91,10 @@ def main() -> None:
             taken = attention(kernels, dtype, rows * sources, queries, keys)
             print(f"| {name}-attention, {str(dtype)[6:]}, {sources} sources | {taken} |")
     weights = [torch.randn(shape) for shape in MATRICES]
-    laid_out = [kernels.laid_out(weight) for weight in weights]
+    prepacked = [kernels.prepack(weight) for weight in weights]
     print("\n| rows of float32 | torch | oneDNN, prepacked | kernel |\n|---|---|---|---|")
     for rows in (4, 16, 32, 64):
-        print(f"| {rows} | {products(kernels, weights, laid_out, rows)} |")
+        print(f"| {rows} | {products(kernels, weights, prepacked, rows)} |")
     print("\n| | torch | kernel |\n|---|---|---|")
     for dtype, rows in ((torch.bfloat16, 64), (torch.float32, 16)):
         for name, taken in zip(("GELU by tanh", "log_softmax"), elementwise(kernels, dtype, rows), strict=True):

@@ -19,7 +19,7 @@ import transformers
 from transformers import BertConfig, GPT2Config
 
 import warmstart
-from warmstart.cpu.attention import use_lean_dropout
+from warmstart import cpu
 
 SOURCE, TARGET, END = 512, 128, 50256
 LIBRARIES: dict[str, Any] = {"transformers": transformers, "warmstart": warmstart}
@@ -38,8 +38,7 @@ def train(name: str, rows: int, dtype: str, dropout: float, steps: int) -> None:
     config = library.EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder, **ids)
     model = library.EncoderDecoderModel(config).train()
     if name == "warmstart":  # as in task=fit
-        use_lean_dropout(model.encoder)
-        use_lean_dropout(model.decoder)
+        cpu.accelerate(model)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     source, labels = torch.randint(1000, 30000, (rows, SOURCE)), torch.randint(1000, 50000, (rows, TARGET))
     mask = torch.ones_like(source)

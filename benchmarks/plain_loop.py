@@ -6,7 +6,7 @@
 Random weights, 4 examples of 256 source and 64 target tokens; forward and backward without an optimizer. ``forward`` is
 ``model(..., labels=labels).loss``, ``training_loss`` is ``model.training_loss(...).mean``. Seconds are medians,
 measured alternately in one process; CPU seconds depend less on other work on the machine. Each peak is the resident set
-size of a separate process. ``--keep-freed-memory`` calls ``warmstart.keep_freed_memory()`` first, for all.
+size of a separate process. ``--keep-freed-memory`` calls ``warmstart.cpu.keep_freed_memory()`` first, for all.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     torch.set_num_threads(chosen.threads)
     if chosen.keep_freed_memory:
-        warmstart.keep_freed_memory()
+        warmstart.cpu.keep_freed_memory()
     generator = torch.Generator().manual_seed(1)
     source = torch.randint(1000, 30000, (chosen.rows, SOURCE), generator=generator)
     labels = torch.randint(1000, 50000, (chosen.rows, TARGET), generator=generator)

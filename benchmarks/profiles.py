@@ -22,10 +22,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import BertConfig, GPT2Config
 from transformers.modeling_outputs import BaseModelOutput
 
-from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.cpu.allocator import keep_freed_memory
-from warmstart.cpu.attention import use_lean_dropout
-from warmstart.cpu.build import CpuKernels, build_cpu_kernels
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel, cpu
+from warmstart.cpu.kernels import CpuKernels
 from warmstart.model.compiling import compile_layers
 from warmstart.profiling.flops import training_flops
 from warmstart.profiling.matrix_peak import matrix_peak
@@ -43,8 +41,7 @@ def pair(dropout: float, lean: bool) -> EncoderDecoderModel:
     )
     model = EncoderDecoderModel(EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder, **ids))
     if lean:
-        use_lean_dropout(model.encoder)
-        use_lean_dropout(model.decoder)
+        cpu.accelerate(model)
     return model
 
 
@@ -109,10 +106,10 @@ def main() -> None:
     parser.add_argument("--shapes", action="store_true", help="group operations by the shapes of their inputs")
     parser.add_argument("--lines", type=int, default=16)
     chosen = parser.parse_args()
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    keep_freed_memory()  # as in task=fit
+    transformers.logging.set_verbosity_error()
+    cpu.keep_freed_memory()  # as in task=fit
     if chosen.decode:
-        build_cpu_kernels()  # as in an evaluation
+        cpu.build()  # as in an evaluation
     torch.manual_seed(0)
     work, steps = (decoding(chosen), NEW) if chosen.decode else (training_step(chosen), 1)
     work()

@@ -22,8 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, GPT2Config, PreTrainedConfig
 
-from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.cpu.attention import use_lean_dropout
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel, cpu
 from warmstart.profiling.flops import training_flops
 from warmstart.profiling.memory import fit_memory, generation_memory
 
@@ -138,8 +137,7 @@ def main() -> None:
     for size in chosen.sizes:
         encoder, decoder, source, target = SIZES[size]
         model: Any = EncoderDecoderModel(EncoderDecoderConfig(encoder=encoder, decoder=decoder, **IDS)).train()
-        use_lean_dropout(model.encoder)
-        use_lean_dropout(model.decoder)
+        cpu.accelerate(model)
         model.training_loss(**batch(1, 2, 2))  # the first call tests the LM head, which must not count
         for name, (more_source, more_target, more_rows) in VARIANTS.items():
             shape = chosen.rows * more_rows, source * more_source, target * more_target

@@ -22,10 +22,10 @@ import lightning as L
 import torch
 import transformers
 
+from warmstart import cpu
 from warmstart.config.data import BatchSettings, DataKind, DataSettings
 from warmstart.config.model import BridgeSettings, HalfSettings
 from warmstart.config.training import OptimSettings
-from warmstart.cpu.allocator import keep_freed_memory
 from warmstart.data.datamodule import SummarizationDataModule
 from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
@@ -113,7 +113,7 @@ class PeerClock(transformers.TrainerCallback):
 def ours(model: Any, data: SummarizationDataModule, precision: str) -> float:
     """Return the seconds of one epoch with this project's module."""
     clock = Clock()
-    keep_freed_memory()  # as in task=fit
+    cpu.keep_freed_memory()  # as in task=fit
     module = SummarizationModule(model, data.tokenizers, OptimSettings(), {}, total_steps=10**6, hparams={})
     trainer = L.Trainer(
         accelerator="cpu",

@@ -74,9 +74,9 @@ def run_py():
 @pytest.fixture(scope="session")
 def built_kernels():
     """The kernels of this machine's CPU, built once."""
-    from warmstart.cpu.build import build_cpu_kernels
+    from warmstart import cpu
 
-    build_cpu_kernels()
+    cpu.build()
 
 
 @pytest.fixture(scope="session")

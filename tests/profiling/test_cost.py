@@ -6,9 +6,8 @@ import pytest
 import torch
 from transformers import BertConfig, GPT2Config, LlamaConfig
 
-from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel, cpu
 from warmstart.config.schema import Device
-from warmstart.cpu.attention import use_lean_dropout
 from warmstart.profiling.cost import TOKENS_PER_WORD, predict
 from warmstart.profiling.devices import all_reduce_bytes, all_reduce_seconds
 from warmstart.profiling.flops import training_flops
@@ -28,8 +27,7 @@ ROWS, SOURCE, TARGET = 3, 60, 20
 def pair(decoder):
     graft = {"graft": {"every_n_layers": 2}} if decoder is LLAMA else {}
     model = EncoderDecoderModel(EncoderDecoderConfig(encoder=BERT, decoder=decoder, **graft, **IDS)).train()
-    use_lean_dropout(model.encoder)
-    use_lean_dropout(model.decoder)
+    cpu.accelerate(model)
     return model
 
 

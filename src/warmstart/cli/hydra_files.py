@@ -3,16 +3,16 @@
 import functools
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-import hydra.core.utils
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from warmstart.atomic import write_text
+from warmstart.compat.hydra import set_config_writer, wrap_composition
 from warmstart.errors import UserError
 from warmstart.printing import say
 
@@ -36,13 +36,12 @@ class LogFile(logging.FileHandler):
 def explain_composition() -> None:
     """Patch Hydra so that every error while composing a config becomes a UserError.
 
-    Hydra lets errors of YAML, of codecs and of its own assertions pass, and has no public function in which they could
-    be caught.
+    Hydra lets errors of YAML, of codecs and of its own assertions pass.
     """
-    compose = ConfigLoaderImpl.load_configuration
-    if hasattr(compose, "__wrapped__"):
-        return
+    wrap_composition(_explained)
 
+
+def _explained(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
     @functools.wraps(compose)
     def load_configuration(*args: Any, **kwargs: Any) -> DictConfig:
         try:
@@ -55,7 +54,7 @@ def explain_composition() -> None:
                 "overrides on the command line and the YAML files that they select."
             ) from error
 
-    ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[method-assign]
+    return load_configuration
 
 
 class Console(logging.StreamHandler[TextIO]):
@@ -76,4 +75,4 @@ def write_configs_whole() -> None:
     def save(cfg: Any, filename: str, output_dir: Path) -> None:
         write_text(Path(output_dir) / filename, OmegaConf.to_yaml(cfg))
 
-    hydra.core.utils._save_config = save
+    set_config_writer(save)

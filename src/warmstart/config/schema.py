@@ -204,7 +204,9 @@ def _unknown(node: Any, prefix: str = "") -> str | None:
         if key not in known:
             if not (schema is Config and key == "hydra"):
                 return prefix + key
-        elif OmegaConf.is_config(node._get_node(key)) and (found := _unknown(node[key], f"{prefix}{key}.")):
+        elif OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+            continue
+        elif OmegaConf.is_config(node[key]) and (found := _unknown(node[key], f"{prefix}{key}.")):
             return found
     return None
 

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
+from warmstart import cpu
 from warmstart.config.model import (
     Attention,
     BridgeSettings,
@@ -24,7 +25,6 @@ from warmstart.config.model import (
     Weights,
     fault_of_sharing,
 )
-from warmstart.cpu.attention import use_lean_dropout
 from warmstart.errors import UserError, says_nothing_of_the_file
 from warmstart.model.assets import resolve_path
 from warmstart.model.bridge.copy_init import copy_cross_attention
@@ -132,8 +132,7 @@ def build_model(
         if not given or says_nothing_of_the_file(error):
             raise
         raise UserError(f"The weights of {' or '.join(given)} cannot be read: {first_line(error)}") from error
-    for submodel in (model.encoder, model.decoder):
-        use_lean_dropout(submodel)
+    cpu.accelerate(model)
     freeze(model, bridge)
     return model
 

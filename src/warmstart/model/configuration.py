@@ -14,6 +14,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
+from warmstart.compat.transformers import attention_of
 from warmstart.model.bridge.grafting import graft_settings
 from warmstart.model.decoders import has_own_cross_attention, make_decoder, text_part
 
@@ -90,9 +91,10 @@ def refuse_kernels(*configs: Any) -> None:
         ValueError: a config names one.
     """
     for config in configs:
-        if "/" in str(getattr(config, "_attn_implementation", None)):
+        attention = attention_of(config)
+        if attention is not None and "/" in attention:
             raise ValueError(
-                f"The config of a {config.model_type} asks for the attention {config._attn_implementation!r}, which is "
+                f"The config of a {config.model_type} asks for the attention {attention!r}, which is "
                 "code from a hub and is not run. Take attn_implementation out of its config.json."
             )
 

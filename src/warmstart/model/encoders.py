@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from warmstart.compat.transformers import from_config
 from warmstart.model.pretrained import load_pretrained
 
 _NO_ENCODER_OF_ITS_OWN = {
@@ -65,7 +66,7 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     model_class = _class_to_build(config)
     kwargs: dict[str, Any] = {"add_pooling_layer": False} if _takes_pooling_flag(model_class) else {}
     # from_config goes through the attention-implementation checks that a plain constructor call skips.
-    return _encoder_inside(model_class._from_config(config, **kwargs))
+    return _encoder_inside(from_config(model_class, config, **kwargs))
 
 
 def load_encoder(

@@ -21,8 +21,8 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
-from warmstart.cpu.activations import fuse_activations
-from warmstart.cpu.attention import use_lean_dropout
+from warmstart import cpu
+from warmstart.model.activations import fuse_activations
 from warmstart.model.auto_classes import register
 from warmstart.model.bridge.adapters import NO_ADAPTER, find_adapter, hub_arguments, is_whole
 from warmstart.model.bridge.cross_attention import CrossAttention
@@ -505,9 +505,8 @@ class EncoderDecoderModel(PairGeneration):
         """Compute the loss of a training step, faster and in less memory than ``forward(labels=...)``.
 
         Only the label positions go through the LM head, so the full logits never exist. In training mode on a CPU the
-        first call exchanges the dropout of both submodels, and the attention of those that run ``sdpa``, for
-        :func:`~warmstart.cpu.attention.use_lean_dropout`'s, which keeps no masks and no attention weights. Dropout
-        then draws other numbers than transformers' class from the same seed.
+        first call applies :func:`warmstart.cpu.accelerate`: dropout and attention keep no masks and no attention
+        weights, and dropout draws other numbers than transformers' class from the same seed.
 
         Args:
             input_ids: (B, S) source ids.
@@ -523,8 +522,7 @@ class EncoderDecoderModel(PairGeneration):
         """
         if self.training and self.device.type == "cpu" and not self._drops_lean:
             self._drops_lean = True  # once: an attention that is chosen later stays
-            use_lean_dropout(self.encoder)
-            use_lean_dropout(self.decoder)
+            cpu.accelerate(self)
         loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing, parts=parts)
         return TrainingLoss(loss, nll_N.sum(), (labels != IGNORED).sum())
 

@@ -17,7 +17,7 @@ def load_writer(settings: Config) -> tuple[Any, Any]:
     import torch
     import transformers
 
-    from warmstart.cpu.build import build_cpu_kernels
+    from warmstart import cpu
     from warmstart.model.dtypes import to_dtype
 
     transformers.logging.set_verbosity_error()
@@ -30,7 +30,7 @@ def load_writer(settings: Config) -> tuple[Any, Any]:
     if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
         model.cuda()
     else:
-        build_cpu_kernels()
+        cpu.build()
     to_dtype(model, getattr(torch, settings.generation.dtype))
     return model, tokenizers
 

@@ -19,6 +19,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from warmstart.compat.submitit import submission_script
 from warmstart.config.schema import Config
 from warmstart.errors import UserError
 from warmstart.sweeps.sweep import Sweep, without_hydra
@@ -111,10 +112,7 @@ def print_submitit(configs: list[DictConfig], queue: dict[str, Any]) -> None:
             if isinstance(text, str):
                 _one_line(f"hydra.launcher.{name}", text)
     executor = Anywhere(queue.pop("submitit_folder"), max_num_timeout=queue.pop("max_num_timeout"))
-    executor.update_parameters(**executor._convert_parameters({k: v for k, v in queue.items() if v is not None}))
-    if len(configs) > 1:
-        executor.parameters["map_count"] = len(configs)
-    print(executor._make_submission_file_text(executor._submitit_command_str, ""))
+    print(submission_script(executor, {k: v for k, v in queue.items() if v is not None}, len(configs)))
 
 
 def _validated(configs: list[DictConfig]) -> list[Config]:

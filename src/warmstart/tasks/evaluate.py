@@ -181,9 +181,8 @@ def test(
     from rich.console import Console
     from rich.progress import Progress
 
+    from warmstart import cpu
     from warmstart.collectives import failing_together, of_all_ranks, rank_and_world_size
-    from warmstart.cpu.allocator import keep_freed_memory
-    from warmstart.cpu.build import build_cpu_kernels
     from warmstart.evaluation.judgement import judge
     from warmstart.evaluation.likelihood import in_order, likelihoods
     from warmstart.evaluation.resumable import KeptSummaries, summaries_key
@@ -196,7 +195,7 @@ def test(
     from warmstart.training.loggers.wandb import log_result
 
     if settings.trainer.keep_freed_memory:
-        keep_freed_memory()
+        cpu.keep_freed_memory()
     rank, ranks = rank_and_world_size()
     with failing_together():
         model, tokenizers, _ = loaded or load_trained(checkpoint)
@@ -207,7 +206,7 @@ def test(
         if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
             model.cuda()
         else:
-            build_cpu_kernels()
+            cpu.build()
         dtype = getattr(torch, settings.generation.dtype)
         kept = KeptSummaries(cache_root(data.settings.cache_dir) / "summaries" / f"{key}.jsonl", rank)
         examples = data.examples("test")

@@ -89,7 +89,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     import lightning as L
     import transformers
 
-    from warmstart.cpu.allocator import keep_freed_memory
+    from warmstart import cpu
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.evaluation.rouge import rouge_scores
     from warmstart.evaluation.summarize import generation_kwargs
@@ -105,7 +105,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     from warmstart.training.trainer import build_trainer, check_validations
 
     if settings.trainer.keep_freed_memory:
-        keep_freed_memory()
+        cpu.keep_freed_memory()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     began = time.perf_counter()

@@ -18,9 +18,9 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from warmstart import __version__
+from warmstart import __version__, cpu
+from warmstart.compat.lightning import set_logged_step
 from warmstart.config.training import OptimSettings
-from warmstart.cpu.build import build_cpu_kernels
 from warmstart.errors import UserError
 from warmstart.model.compiling import compiled_layers
 from warmstart.profiling.flops import TrainingFlops, count_flops
@@ -138,7 +138,7 @@ class SummarizationModule(L.LightningModule):
         self._use_buckets = holds_all and not compiled_layers(self.model)
         self._peak = matrix_peak(self.device, str(self.trainer.precision))
         if self._sample.size > 0 and self.device.type == "cpu":
-            build_cpu_kernels()  # validation generates summaries
+            cpu.build()  # validation generates summaries
 
     def on_train_start(self) -> None:
         """Drop recorded non-finite steps that a resumed fit takes again."""
@@ -155,7 +155,7 @@ class SummarizationModule(L.LightningModule):
         # validations, loaders and earlier jobs have drawn in between.
         torch.manual_seed(seed_of(self.seed, self.global_rank, self.current_epoch, batch_idx))
         # Lightning keeps the loggers' step apart from global_step; after a resume it is one too high.
-        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step
+        set_logged_step(self.trainer, self.global_step)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the scaled sum of the batch's loss over its label tokens, a scalar."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from warmstart.cpu.decode_attention import read_by_few, serves
+from warmstart import cpu
 from warmstart.model.call_state import CallState, EncodedSource
 
 
@@ -115,9 +115,8 @@ class CrossAttention(GradientCheckpointingLayer):
             queries = self.q_norm(queries)
         mask = None if mask_BS is None else (mask_BS != 0)[:, None, None, :]
         queries_BNTD = queries.transpose(1, 2)
-        if serves(queries_BNTD, keys_BKSD, mask):
-            read = read_by_few(queries_BNTD, keys_BKSD, values_BKSD, mask)
-        else:
+        read = cpu.attend(queries_BNTD, keys_BKSD, values_BKSD, mask)
+        if read is None:
             read = F.scaled_dot_product_attention(
                 queries_BNTD, keys_BKSD, values_BKSD, attn_mask=mask, enable_gqa=self.shape.key_heads > 1
             )

@@ -16,9 +16,8 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from warmstart.cpu.decode_attention import few_queries
-from warmstart.cpu.elementwise import gelu_in_one_pass
-from warmstart.cpu.packed_linear import packed_matrices
+from warmstart import cpu
+from warmstart.compat.transformers import attention_of
 from warmstart.model.call_state import CallState, EncodedSource
 from warmstart.model.compiling import uncompiled
 from warmstart.model.configuration import SPECIAL_IDS, EncoderDecoderConfig, sync_special_ids
@@ -93,26 +92,16 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         if (mask := mask_of_batch(kwargs.get("attention_mask"), *given)) is not None:
             kwargs["attention_mask"] = mask
         if self.config.graft is not None:
-            with self._made_fast():
+            with uncompiled(self), cpu.decoding(self):
                 return self._generate_grafted(inputs, generation_config, kwargs, of_source)
         chosen = option("cache_implementation", None, self, generation_config, kwargs)
-        flex = self.decoder.config._attn_implementation == "flex_attention"  # its masks know rows, not sources
+        flex = attention_of(self.decoder.config) == "flex_attention"  # its masks know rows, not sources
         shares_source = chosen in (None, "dynamic") and not flex
         if not shares_source:
             by = "flex_attention" if flex else f"cache_implementation={chosen}"
             _log.info("%s takes a row for each beam: the source's keys and values too.", by)
-        with self._call.during(shares_source=shares_source), self._made_fast():
+        with self._call.during(shares_source=shares_source), uncompiled(self), cpu.decoding(self):
             return super().generate(inputs, generation_config=generation_config, **kwargs)
-
-    @contextmanager
-    def _made_fast(self) -> Iterator[None]:
-        with (
-            uncompiled(self),
-            packed_matrices(self.decoder),
-            few_queries(self.decoder),
-            gelu_in_one_pass(self.decoder),
-        ):
-            yield
 
     def _sample(self, *args: Any, **kwargs: Any) -> Any:
         return decode(self, *args, **kwargs)
@@ -227,20 +216,18 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **model_kwargs: Any
     ) -> tuple[Any, dict[str, Any]]:
         """Repeat the target's rows for beams and samples, but not the source's states: rows share them."""
-        parent: Any = super()
+        expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]
         encoded = model_kwargs.pop("encoder_outputs", None) if self._call.shares_source else None
         if encoded is None:
-            both: tuple[Any, dict[str, Any]] = parent._expand_inputs_for_generation(
-                expand_size, is_encoder_decoder, input_ids, **model_kwargs
-            )
+            both: tuple[Any, dict[str, Any]] = expand(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
             return both
         # Without states there is nothing of an encoder-decoder model to repeat but the ids and masks.
-        input_ids, model_kwargs = parent._expand_inputs_for_generation(expand_size, False, input_ids, **model_kwargs)
+        input_ids, model_kwargs = expand(expand_size, False, input_ids, **model_kwargs)
         return input_ids, model_kwargs | {"encoder_outputs": encoded}
 
     def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any) -> Any:
-        parent: Any = super()
-        prepared = parent._prepare_cache_for_generation(generation_config, model_kwargs, *args)
+        prepare: Any = super()._prepare_cache_for_generation  # type: ignore[misc]
+        prepared = prepare(generation_config, model_kwargs, *args)
         cache = cache_of(model_kwargs)
         if self._call.shares_source and isinstance(cache, EncoderDecoderCache) and not any(cache.is_updated.values()):
             cache.cross_attention_cache = SourceCache()

@@ -17,6 +17,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from warmstart.compat.lightning import skip_sigterm_broadcast
 from warmstart.errors import Interrupted
 
 _log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class GracefulShutdown(Callback):
         self._launcher = trainer.strategy.launcher
         self._saved_at = trainer.global_step
         # Lightning would broadcast its own SIGTERM flag, and so synchronise with the device, in every batch.
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        skip_sigterm_broadcast(trainer)
         if threading.current_thread() is threading.main_thread():
             # Lightning has set its handlers by now, so these replace them.
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}

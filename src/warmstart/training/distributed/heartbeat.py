@@ -12,7 +12,8 @@ import time
 from typing import Any
 
 import torch
-from torch.distributed import distributed_c10d
+
+from warmstart.compat.torch import default_store
 
 _log = logging.getLogger(__name__)
 _PERIOD = 5.0  # seconds between two counts
@@ -40,10 +41,8 @@ class Heartbeat(threading.Thread):
             if self._over.wait(_POLL):
                 return
         rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        # No public function returns the store. A clone has its own connection, so calls of the main thread that wait
-        # do not block this thread.
-        store: Any = distributed_c10d._get_default_store()
-        store = store.clone()  # missing in the stubs
+        # A clone has its own connection, so calls of the main thread that wait do not block this thread.
+        store = default_store().clone()
         count = 0
         with contextlib.suppress(RuntimeError):  # raised if rank 0, which holds the store, is gone
             while True:

@@ -19,9 +19,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from lightning.fabric.strategies.launchers import subprocess_script as of_fabric
-from lightning.pytorch.strategies.launchers import subprocess_script as of_trainer
-
+from warmstart.compat.lightning import process_observer
 from warmstart.config.training import TrainerSettings
 from warmstart.errors import LISTED, Interrupted, RankDied
 from warmstart.printing import say
@@ -49,7 +47,7 @@ class RankWatch(threading.Thread):
         self.ranks: list[subprocess.Popen[Any]] = []
         self.silence: str | None = None
         self._heartbeat = heartbeat
-        self._over = threading.Event()
+        self.over = threading.Event()
 
     def take(self, ranks: list[subprocess.Popen[Any]]) -> None:
         """Watch these processes; Lightning's launcher calls this instead of its own observer."""
@@ -62,11 +60,11 @@ class RankWatch(threading.Thread):
 
         The exit status is then 1.
         """
-        while not self._over.wait(_POLL):
+        while not self.over.wait(_POLL):
             if (death := self.death() or self._noted_silence()) is not None:
                 for rank in self.ranks:
                     rank.kill()
-                if not self._over.wait(GRACE):
+                if not self.over.wait(GRACE):
                     for rank in self.ranks:
                         rank.poll()
                     _log.error("%s", death)
@@ -113,7 +111,7 @@ class RankWatch(threading.Thread):
 
     def end(self, seconds: float) -> None:
         """Stop watching; ranks that have not ended after ``seconds`` are killed."""
-        self._over.set()
+        self.over.set()
         for rank in self.ranks:
             try:
                 rank.wait(seconds)
@@ -144,19 +142,17 @@ def watched_ranks(timeout: float | None = None) -> Iterator[RankWatch]:
         RankDied: this process failed because a rank was ended by a signal or stopped responding.
     """
     heartbeat = None if timeout is None else Heartbeat(60 * timeout)
-    watch, before = RankWatch(heartbeat), of_fabric._launch_process_observer
+    watch = RankWatch(heartbeat)
     if heartbeat is not None:
         heartbeat.start()
         watch.start()  # Lightning only does so for ranks that it starts itself
-    modules: tuple[Any, ...] = (of_trainer, of_fabric)
-    for module in modules:
-        module._launch_process_observer = watch.take
     seconds = _EXIT_SECONDS
     try:
-        yield watch
+        with process_observer(watch.take):
+            yield watch
     except Exception as error:
         seconds = _EXIT_SECONDS / 10
-        watch._over.set()
+        watch.over.set()
         if isinstance(error, RuntimeError) and (death := watch.killed(seconds=1.0)) is not None:
             raise RankDied(death) from error
         if isinstance(error, RuntimeError) and timeout is not None and re.search(r"(?i)timed? ?out", str(error)):
@@ -171,8 +167,6 @@ def watched_ranks(timeout: float | None = None) -> Iterator[RankWatch]:
         seconds = 0.0
         raise
     finally:
-        for module in modules:
-            module._launch_process_observer = before
         if heartbeat is not None:
             heartbeat.end()
         watch.end(seconds)

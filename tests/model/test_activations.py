@@ -5,7 +5,7 @@ import torch
 from tiny import OURS, UPSTREAM, decoder_half, half, source, target
 from transformers.activations import ACT2FN
 
-from warmstart.cpu.activations import WRITTEN_OUT, fuse_activations
+from warmstart.model.activations import WRITTEN_OUT, fuse_activations
 
 
 def kept_elements(work):

@@ -5,7 +5,7 @@
 GPT-2's ``gelu_new`` and its kin are written out in transformers: eight operations, of which autograd keeps four results
 as wide as the feed-forward layer. torch has the same function as one operation that keeps its input alone
 (docs/performance.md has what that saves). Values are the same up to rounding; in bfloat16 they are nearer to the exact
-ones, since nothing is rounded half way. The config, and so the checkpoint, stays what it was.
+ones, since nothing is rounded half way. The config, and so the checkpoint, does not change.
 """
 
 from torch import nn

@@ -14,9 +14,9 @@ from tiny import gap
 from transformers import BertConfig, GPT2Config
 
 import warmstart
-from warmstart.cpu import build as module
-from warmstart.cpu.build import WIDTHS, CpuKernels, build_cpu_kernels, cpu_kernels
-from warmstart.cpu.decode_attention import read_by_few
+from warmstart.cpu import kernels as module
+from warmstart.cpu.decode_attention import attend
+from warmstart.cpu.kernels import WIDTHS, CpuKernels, build_cpu_kernels, cpu_kernels
 
 sizes = st.tuples(*(st.integers(1, most) for most in (3, 3, 9, 40)))
 
@@ -66,7 +66,7 @@ def test_products_are_torchs(kernels, rows, columns, inner, with_bias, turned):
     generator = torch.Generator().manual_seed(rows * columns)
     weight = torch.randn(inner, columns, generator=generator).t() if turned else torch.randn(columns, inner)
     given_rows, bias = torch.randn(rows, 1, inner), torch.randn(columns) if with_bias else None
-    found = kernels.product(given_rows, kernels.laid_out(weight), bias, columns)
+    found = kernels.product(given_rows, kernels.prepack(weight), bias, columns)
     assert found.shape == (rows, 1, columns)
     exact = F.linear(given_rows.double(), weight.double(), bias if bias is None else bias.double())
     assert gap(found, exact) < 1e-5 * inner
@@ -112,7 +112,7 @@ def test_numbers_that_are_none_stay_so_in_every_function(kernels, dtype, count):
 def test_what_lies_beside_the_result_is_left_alone(kernels):
     rows, columns, inner = 5, 21, 8
     around = torch.full((rows * columns + 64,), 7.0)
-    weight, given_rows = kernels.laid_out(torch.randn(columns, inner)), torch.randn(rows, inner)
+    weight, given_rows = kernels.prepack(torch.randn(columns, inner)), torch.randn(rows, inner)
     inside = around[32:-32]
     kernels._product(given_rows.data_ptr(), weight.data_ptr(), None, inside.data_ptr(), rows, columns, inner)
     assert not (inside == 7).any()
@@ -144,7 +144,7 @@ def test_the_number_of_threads_changes_nothing(kernels):
     for threads in (1, 2):
         torch.set_num_threads(threads)
         with torch.no_grad():
-            product = kernels.product(query.flatten(0, 2), kernels.laid_out(weight), None, 100)
+            product = kernels.product(query.flatten(0, 2), kernels.prepack(weight), None, 100)
             results.append((kernels.attend(query, key, value, None, 0.1), product))
     torch.set_num_threads(before)
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
@@ -164,9 +164,48 @@ def test_other_tensors_are_refused(kernels):
     assert not kernels.can_attend(query, key[:, :1], value[:, :1], None)
     assert not kernels.can_attend(query, key, value, mask[..., :19])
     assert not kernels.can_attend(query, key, value, mask.expand(-1, 2, -1, -1))
-    with pytest.raises(AssertionError, match="rows of 7"):
-        kernels.product(torch.randn(3, 7), kernels.laid_out(torch.randn(20, 8)), None, 20)
     assert not kernels.can_attend(*(x.to("meta") for x in (query, key, value)), None)
+    assert kernels.attend(query, key.bfloat16(), value, None, 1.0) is None
+
+
+def test_no_method_reads_memory_that_it_was_not_given(kernels):
+    rows, matrix, bias = torch.randn(3, 8), kernels.prepack(torch.randn(20, 8)), torch.randn(20)
+    assert kernels.product(rows, matrix, bias, 20).shape == (3, 20)
+    for wrong in (
+        (rows[:, :7], matrix, bias, 20),
+        (rows.double(), matrix, bias, 20),
+        (rows.to("meta"), matrix, bias, 20),
+        (rows, matrix[:1], bias, 20),
+        (rows, matrix.double(), bias, 20),
+        (rows, matrix, bias[:19], 20),
+        (rows, matrix, torch.randn(40)[::2], 20),
+        (rows, matrix, None, 70),
+    ):
+        with pytest.raises(ValueError, match="No product of"):
+            kernels.product(*wrong)
+    for tensor in (rows.t(), rows.double(), rows.half(), rows.to("meta"), rows[:, ::2]):
+        with pytest.raises(ValueError, match="The GELU kernel takes"):
+            kernels.gelu(tensor)
+        with pytest.raises(ValueError, match="The log_softmax kernel takes"):
+            kernels.log_softmax(tensor)
+    with pytest.raises(ValueError, match="The log_softmax kernel takes"):
+        kernels.log_softmax(rows[0])
+
+
+@pytest.mark.parametrize("row", [-1, 5, 2**40])
+def test_an_index_may_name_only_rows_of_its_memory(kernels, row):
+    query, memory, index = torch.randn(3, 2, 1, 32), torch.randn(5, 2, 7, 32), torch.full((3, 7), 4)
+    assert kernels.attend(query, memory, memory, None, 1.0, index).shape == query.shape
+    assert kernels.in_order(memory, index).shape == (3, 2, 7, 32)
+    for wrong in (index.int(), index[0], torch.full((3, 8), 4), index.to("meta")):
+        assert kernels.attend(query, memory, memory, None, 1.0, wrong) is None
+        with pytest.raises(ValueError, match="No rows can be copied"):
+            kernels.in_order(memory, wrong)
+    index[2, 6] = row
+    with pytest.raises(ValueError, match="names a row outside its 5 rows"):
+        kernels.attend(query, memory, memory, None, 1.0, index)
+    with pytest.raises(ValueError, match="names a row outside its 5 rows"):
+        kernels.in_order(memory, index)
 
 
 def wide(library, kind):
@@ -228,7 +267,7 @@ def test_whoever_does_not_want_them_has_none(asked_anew, monkeypatch):
     assert cpu_kernels() is None
     query, key, value = drawn((1, 2, 3, 20), 32, torch.float32)
     with torch.no_grad():
-        assert gap(read_by_few(query, key, value, None), wanted(query, key, value, None, 32**-0.5)) < 1e-5
+        assert gap(attend(query, key, value, None), wanted(query, key, value, None, 32**-0.5)) < 1e-5
 
 
 def test_they_are_compiled_once_and_with_one_log_line(kernels, asked_anew, caplog):
