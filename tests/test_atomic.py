@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent: modes, leftovers of dead processes, two writers at once."""
+"""Atomic files and folders: modes, leftovers of dead processes, concurrent writers."""
 
 import os
 import stat
@@ -44,7 +44,7 @@ def modes(folder):
     ("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o002, 0o664, 0o775), (0o077, 0o600, 0o700)]
 )
 @pytest.mark.parametrize("write", [replacing_folder, new_folder])
-def test_modes_follow_the_umask_whatever_wrote_the_file(tmp_path, write, umask, file, folder):
+def test_modes_follow_the_umask_whichever_library_wrote_the_file(tmp_path, write, umask, file, folder):
     before = os.umask(umask)
     try:
         with write(tmp_path / "export") as partial:
@@ -60,7 +60,7 @@ def test_modes_follow_the_umask_whatever_wrote_the_file(tmp_path, write, umask, 
     assert stat.S_IMODE((tmp_path / "result.json").stat().st_mode) == file
 
 
-def test_what_a_dead_process_was_writing_is_cleared_and_what_a_living_one_writes_is_not(tmp_path):
+def test_temporary_files_of_dead_processes_are_removed_and_of_living_ones_kept(tmp_path):
     command = [sys.executable, "-c", KILLED]
     assert subprocess.run([*command, "killed"], cwd=tmp_path, check=False).returncode == -9
     left = {path.name for path in tmp_path.iterdir()}
@@ -79,7 +79,7 @@ def test_what_a_dead_process_was_writing_is_cleared_and_what_a_living_one_writes
     assert sorted(path.name for path in tmp_path.iterdir()) == [".result.json.0a1b2c3d.1.tmp", "export", "result.json"]
 
 
-def test_of_two_that_write_a_new_folder_at_once_one_wins_whole_and_the_other_is_told(tmp_path):
+def test_of_two_concurrent_writers_of_a_folder_one_succeeds_and_one_fails(tmp_path):
     pipes = {"stderr": subprocess.PIPE, "text": True}
     both = [subprocess.Popen([sys.executable, "-c", WRITE, word], cwd=tmp_path, **pipes) for word in ("one", "two")]
     said = [process.communicate(timeout=60)[1] for process in both]
@@ -91,7 +91,7 @@ def test_of_two_that_write_a_new_folder_at_once_one_wins_whole_and_the_other_is_
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
-def test_an_empty_folder_is_filled_and_a_full_one_left_alone(tmp_path):
+def test_an_empty_folder_is_replaced_and_a_full_one_is_not(tmp_path):
     (tmp_path / "empty").mkdir()
     with new_folder(tmp_path / "empty") as partial:
         (partial / "file").write_text("x")

@@ -1,4 +1,4 @@
-"""What a run leaves is read, or named as damaged: never another error, never a wait."""
+"""Files of a run are read or reported as damaged: never another error, never a wait."""
 
 import os
 
@@ -10,7 +10,7 @@ NESTED = 5000
 
 
 def damages(path):
-    """Ways of damaging any file, by name."""
+    """Ways to damage a file, by name."""
     yield "empty", lambda: path.write_text("")
     yield "not UTF-8", lambda: path.write_bytes(b"\xff\xfe{}")
     yield "NUL", lambda: path.write_bytes(b"\0" * 9)
@@ -84,7 +84,7 @@ def test_aliases_are_not_expanded(tmp_path):
         read_yaml(tmp_path / "x.yaml")
 
 
-def test_yaml_is_read_as_omegaconf_wrote_it_and_nothing_is_interpolated(tmp_path, monkeypatch):
+def test_yaml_of_omegaconf_is_read_without_interpolation(tmp_path, monkeypatch):
     from omegaconf import OmegaConf
 
     monkeypatch.setenv("HF_TOKEN", "hf_canary")

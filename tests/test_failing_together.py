@@ -1,4 +1,4 @@
-"""Where one rank fails, all do, with its reason: real processes, gloo."""
+"""If one rank fails, all fail with its reason: real processes, gloo."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def one_rank(rank: int, folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_all_ranks_fail_where_one_does(tmp_path):
+def test_all_ranks_fail_if_one_does(tmp_path):
     torch.multiprocessing.spawn(one_rank, (tmp_path,), nprocs=2)
     both = "[(0, 2), (1, 2)]"
     assert (tmp_path / "1").read_text().splitlines() == [both, "ValueError: bad", "UserError: mend it"]

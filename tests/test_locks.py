@@ -1,4 +1,4 @@
-"""One process at a time, on file systems with flock and without (simulated: none can be mounted here)."""
+"""One process at a time, on file systems with flock and (simulated) without."""
 
 import errno
 import fcntl
@@ -54,7 +54,7 @@ for _ in range(20):
 
 @pytest.fixture(params=[0, *NO_FLOCK], ids=lambda number: errno.errorcode.get(number, "flock"))
 def number(request, monkeypatch):
-    """The error number of flock on this file system; 0 where it works."""
+    """The error number of flock on this file system; 0 if it works."""
     if request.param:
         no_flock(monkeypatch, request.param)
     return request.param
@@ -83,7 +83,7 @@ def of_another_host(path: Path) -> None:
     path.write_text(json.dumps(left))
 
 
-def test_a_living_process_keeps_its_lock_and_is_named(number, tmp_path):
+def test_a_running_process_keeps_its_lock_and_is_named(number, tmp_path):
     path = tmp_path / "x.lock"
     first = holding(path, number)
     try:
@@ -108,7 +108,7 @@ def run_dir_with(path: Path) -> Path:
     return run_dir
 
 
-def test_what_a_killed_process_left_blocks_nobody(number, tmp_path):
+def test_the_lock_of_a_killed_process_blocks_nobody(number, tmp_path):
     path = tmp_path / "x.lock"
     killed = holding(path, number)
     killed.send_signal(signal.SIGKILL)
@@ -129,7 +129,7 @@ def test_a_killed_process_that_is_still_a_zombie_blocks_nobody(number, tmp_path)
     killed.wait()
 
 
-def test_a_later_process_with_the_same_id_is_another(number, tmp_path):
+def test_a_later_process_with_the_same_id_is_not_the_holder(number, tmp_path):
     path = tmp_path / "x.lock"
     path.write_text(json.dumps(vars(this_process()) | {"started": "1 of boot earlier"}))
     assert Lock(path).acquire(wait=False)
@@ -155,7 +155,7 @@ def test_processes_take_turns(number, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["count"]
 
 
-def test_of_many_that_find_a_dead_process_one_takes_its_place(monkeypatch, tmp_path):
+def test_one_of_many_replaces_a_dead_holder(monkeypatch, tmp_path):
     no_flock(monkeypatch)
     path = tmp_path / "x.lock"
     for round_ in range(20):
@@ -175,7 +175,7 @@ def test_of_many_that_find_a_dead_process_one_takes_its_place(monkeypatch, tmp_p
             lock.release()
 
 
-def test_another_host_is_refused_and_named_where_there_is_no_flock(monkeypatch, tmp_path):
+def test_without_flock_the_lock_of_another_host_is_refused_and_named(monkeypatch, tmp_path):
     no_flock(monkeypatch)
     (tmp_path / "run").mkdir()
     path = tmp_path / "run" / run_lock.LOCK
@@ -190,7 +190,7 @@ def test_another_host_is_refused_and_named_where_there_is_no_flock(monkeypatch, 
     assert path.read_bytes() == before
 
 
-def test_a_process_without_flock_is_respected_by_one_that_has_it(tmp_path):
+def test_the_lock_of_a_process_without_flock_blocks_one_with_it(tmp_path):
     path = tmp_path / "x.lock"
     first = holding(path, errno.ENOLCK)
     assert not Lock(path).acquire(wait=False)
@@ -199,21 +199,21 @@ def test_a_process_without_flock_is_respected_by_one_that_has_it(tmp_path):
     assert Lock(path).acquire(wait=False)
 
 
-def test_what_another_host_left_by_flock_blocks_nobody_who_gets_the_lock(tmp_path):
+def test_a_file_left_by_another_host_with_flock_blocks_nobody(tmp_path):
     path = tmp_path / "x.lock"
     path.write_text(json.dumps(vars(this_process(by_flock=True)) | {"host": "elsewhere"}))
     assert Lock(path).acquire(wait=False)
 
 
-def test_an_unreadable_lock_file_is_refused_where_there_is_no_flock(monkeypatch, tmp_path):
+def test_without_flock_an_unreadable_lock_file_is_refused(monkeypatch, tmp_path):
     no_flock(monkeypatch)
-    monkeypatch.setattr("warmstart.locks._TO_WRITE", 0.2)
+    monkeypatch.setattr("warmstart.locks._WRITE_SECONDS", 0.2)
     (tmp_path / "x.lock").write_bytes(b"")
     with pytest.raises(UserError, match=r"x\.lock is the lock of a process that it does not name.*delete the file"):
         Lock(tmp_path / "x.lock").acquire(wait=True)
 
 
-def test_a_process_of_another_container_is_not_judged_by_its_id():
+def test_a_process_of_another_container_is_not_identified_by_its_id():
     here = vars(this_process())
     assert Holder(**here).is_alive() is True
     assert Holder(**here | {"namespace": "pid:[1]"}).is_alive() is None
@@ -242,7 +242,7 @@ def test_summaries_are_kept(number, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_summaries_of_another_host_end_no_evaluation(monkeypatch, tmp_path, caplog):
+def test_a_lock_of_another_host_on_summaries_does_not_end_the_evaluation(monkeypatch, tmp_path, caplog):
     no_flock(monkeypatch)
     of_another_host(tmp_path / "x.jsonl.lock")
     with caplog.at_level(logging.WARNING):
@@ -254,7 +254,7 @@ def test_summaries_of_another_host_end_no_evaluation(monkeypatch, tmp_path, capl
 
 
 @pytest.mark.parametrize("has_flock", [True, False])
-def test_a_search_keeps_its_study_whatever_its_folder_is_called(has_flock, tmp_path):
+def test_a_search_keeps_its_study_for_any_name_of_its_folder(has_flock, tmp_path):
     config = SimpleNamespace(trainer=SimpleNamespace(monitor="validation/loss", monitor_mode="min"))
     sweeper = SimpleNamespace(storage=None, config=config)
     folder = tmp_path / "a search?#%20"

@@ -1,4 +1,4 @@
-"""What is printed of data shows as text, in messages, logs and tracebacks."""
+"""Control characters in data are escaped in messages, logs and tracebacks."""
 
 import io
 import logging
@@ -23,7 +23,7 @@ def escaped_records():
     logging.setLogRecordFactory(before)
 
 
-def test_what_acts_on_a_terminal_is_escaped_and_all_else_stays():
+def test_only_characters_that_act_on_a_terminal_are_escaped():
     for code in UNSAFE:
         assert visible(f"a{chr(code)}b") == "a" + chr(code).encode("unicode_escape").decode() + "b"
     plain = "a\tb\nÜmläut 日本 שלום नमस्ते \N{GRINNING FACE} \\x1b"
@@ -31,13 +31,13 @@ def test_what_acts_on_a_terminal_is_escaped_and_all_else_stays():
     assert visible(STEERING) == SHOWN
 
 
-def test_lines_for_a_person_are_escaped():
+def test_printed_lines_are_escaped():
     out = io.StringIO()
     say("one", STEERING, file=out)
     assert out.getvalue() == f"one\n{SHOWN}\n"
 
 
-def test_log_records_and_their_tracebacks_are_escaped_whatever_the_handler(escaped_records):
+def test_log_records_and_their_tracebacks_are_escaped_for_every_handler(escaped_records):
     out, log = io.StringIO(), logging.getLogger("some.library")
     handler = logging.StreamHandler(out)
     log.addHandler(handler)

@@ -1,4 +1,4 @@
-"""A release of a library that was not tried: what a person who imports warmstart is told."""
+"""The warning on import about releases of libraries that were not tested."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ IMPORT = "import sys, warmstart; assert not {'torch', 'transformers'} & set(sys.
 
 @pytest.fixture
 def imported(tmp_path):
-    """``imported({"torch": "2.13.0"}, LOCAL_RANK="1")``: what the import prints where these are installed."""
+    """``imported({"torch": "2.13.0"}, LOCAL_RANK="1")``: what the import prints if these are installed."""
 
     def run(installed: dict[str, str], **environment: str) -> str:
         for name, release in installed.items():
@@ -41,20 +41,20 @@ def imported(tmp_path):
 TRIED = {"warmstart": "0.1.0", "torch": "2.13.0+cpu", "transformers": "5.24.0", "peft": "0.21.2", "pandas": "99.0"}
 
 
-def test_releases_that_were_tried_are_silent(imported):
-    assert imported(TRIED | {"pandas": "1.0"}) == ""  # without an upper bound nothing is said
+def test_tested_releases_give_no_warning(imported):
+    assert imported(TRIED | {"pandas": "1.0"}) == ""  # no upper bound, no warning
 
 
 @pytest.mark.parametrize("release", ["5.25.0", "5.25.0.dev0", "5.22.1", "6.0", "mine"])
-def test_one_that_was_not_is_named_with_what_to_install(release, imported):
+def test_an_untested_release_is_named_with_what_to_install(release, imported):
     said = imported(TRIED | {"transformers": release})
-    assert f"warmstart was not tried with transformers {release}." in said
+    assert f"warmstart was not tested with transformers {release}." in said
     assert "pip install 'transformers<5.25,>=5.23'" in said
 
 
-def test_several_are_one_warning(imported):
+def test_several_releases_are_one_warning(imported):
     said = imported(TRIED | {"torch": "2.15.0", "peft": "1.0"})
-    assert said.count("was not tried with") == 1
+    assert said.count("was not tested with") == 1
     assert "torch 2.15.0, peft 1.0" in said
     assert "pip install 'torch<2.14,>=2.6' 'peft<0.22,>=0.15'" in said
 
@@ -63,7 +63,7 @@ def test_only_the_first_rank_warns(imported):
     assert imported(TRIED | {"torch": "2.15.0"}, LOCAL_RANK="1") == ""
 
 
-def test_the_pins_lie_within_the_bounds():
+def test_the_pins_are_within_the_bounds():
     from packaging.requirements import Requirement
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -1,9 +1,9 @@
-"""A seed follows from its place, and neighbouring places have nothing in common."""
+"""A seed depends on its position, and adjacent positions have different seeds."""
 
 from warmstart.seeding import seed_of
 
 
-def test_every_place_has_a_seed_of_its_own():
+def test_every_position_has_its_own_seed():
     places = [(seed, example) for seed in range(20) for example in range(50)]
     assert len({seed_of(*place) for place in places}) == len(places)
     assert seed_of(1, 2) == seed_of(1, 2)

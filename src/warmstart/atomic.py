@@ -1,10 +1,10 @@
-"""Files and folders that are whole or not there, however a process ends: written beside their place, synced, renamed.
+"""Write files and folders atomically: to a temporary name in the same folder, synced, then renamed.
 
     with replacing(run_dir / "result.json") as file:
         file.write(text)
 
-An error of the system while they are written names the file it was for: Python's own names none where a write fails,
-and safetensors' and tokenizers' are of types of their own.
+However the process ends, the target is either complete or unchanged. A system error while writing names the file:
+Python's own errors do not if a write fails, and safetensors and tokenizers raise types of their own.
 """
 
 import contextlib
@@ -26,17 +26,24 @@ _OF_RUST = re.compile(r"\(os error (\d+)\)")
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file to write (mode ``w``, in UTF-8, or ``wb``) that takes the place of ``path`` when the block ends well.
+    """Open a temporary file that replaces ``path`` when the block ends without an error.
+
+    Args:
+        path: The target; missing folders are created. A device such as /dev/stdout is written to directly.
+        mode: ``w`` (UTF-8) or ``wb``.
+
+    Yields:
+        The open file.
 
     Raises:
-        OSError: it cannot be written; what was at ``path`` still is.
+        OSError: The file cannot be written; ``path`` is unchanged.
     """
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-    if path.exists() and not path.is_file():  # /dev/stdout and the like are written to, never replaced
+    if path.exists() and not path.is_file():  # a device such as /dev/stdout
         with naming(path), path.open(mode, **text) as file:
             yield file
         return
-    path = Path(os.path.realpath(path))  # the file that a link leads to, not the link
+    path = Path(os.path.realpath(path))  # the target of a link, not the link
     temporary = path.with_name(_own_name(path, "tmp"))
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,21 +60,31 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """``text`` in UTF-8 at ``path``, whole or as it was before."""
+    """Write ``text`` to ``path`` in UTF-8, like :func:`replacing`.
+
+    Raises:
+        OSError: The file cannot be written; ``path`` is unchanged.
+    """
     with replacing(path) as file:
         file.write(text)
 
 
 @contextlib.contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place of ``folder`` when the block ends well.
+    """Create an empty folder that replaces ``folder`` when the block ends without an error.
 
-    Two folders cannot change places at once: a process that is killed between two renames leaves the earlier one
-    beside its place, where the next call finds it. Two processes at once need a lock of their own. The modes of files
+    Two folders cannot be swapped in one step. A process that is killed between the two renames leaves the old folder
+    next to the target, and the next call restores it. Concurrent processes need a lock of their own. The modes of files
     and folders follow the umask, whichever library wrote them.
 
+    Args:
+        folder: The target; missing parents are created.
+
+    Yields:
+        The folder to fill.
+
     Raises:
-        OSError: it cannot be written; what was at ``folder`` still is.
+        OSError: The folder cannot be written; ``folder`` is unchanged.
     """
     partial, before = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "before"))
     with naming(folder):
@@ -97,13 +114,19 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill, which becomes ``folder`` when the block ends well, as in :func:`replacing_folder`.
+    """Create an empty folder that becomes ``folder`` when the block ends without an error.
 
-    Of several processes at once, on whatever file system, the first to end has it whole.
+    Of several concurrent processes the first to finish creates ``folder``, on any file system.
+
+    Args:
+        folder: The target, which must be missing or empty; missing parents are created.
+
+    Yields:
+        The folder to fill.
 
     Raises:
-        FileExistsError: ``folder`` is there and not empty.
-        OSError: it cannot be written.
+        FileExistsError: ``folder`` exists and is not empty.
+        OSError: The folder cannot be written.
     """
     partial = folder.with_name(_own_name(folder, "partial"))
     with naming(folder):
@@ -116,7 +139,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             _follow_umask(partial)
             _sync_all(partial)
             try:
-                partial.rename(folder)  # takes the place of an empty folder and of no other
+                partial.rename(folder)  # succeeds only if the target is missing or an empty folder
             except OSError as error:
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder)) from error
@@ -127,16 +150,20 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def list_files(folder: Path) -> None:
-    """Note the files of a folder that is whole, and how long they are: a cleaner of old files may take some."""
+    """Record the files of a complete folder and their sizes, so that later deletions are detected.
+
+    Raises:
+        OSError: The record cannot be written.
+    """
     write_text(folder / _FILES, json.dumps(_sizes(folder)))
 
 
 def has_listed_files(folder: Path) -> bool:
-    """Whether all that :func:`list_files` noted is there in its length; False where nothing was noted."""
+    """Return whether all files that :func:`list_files` recorded exist in their size; False without a record."""
     try:
         wanted = json.loads((folder / _FILES).read_text(encoding="utf-8"))
         return bool(wanted.items() <= _sizes(folder).items())
-    except (OSError, ValueError, RecursionError, TypeError, AttributeError):  # absent, or not the list that was noted
+    except (OSError, ValueError, RecursionError, TypeError, AttributeError):  # no record, or a damaged one
         return False
 
 
@@ -146,7 +173,11 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have an error of the system that names no file name ``path``, whichever library passes it on."""
+    """Add ``path`` to a system error that names no file, whichever library raises it.
+
+    Raises:
+        OSError: In place of an error of a Rust library that carries a system error.
+    """
     try:
         yield
     except Exception as error:
@@ -161,8 +192,16 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def save_array(path: Path, array: Any) -> None:
-    """What ``numpy.save`` writes, but with the system's reason where that fails, which numpy loses."""
-    import numpy as np  # not before the config is composed: results are read for that
+    """Write an array like ``numpy.save``, but keep the reason of a system error, which numpy drops.
+
+    Args:
+        path: The file, ending in ``.npy``.
+        array: A numpy array.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    import numpy as np  # imported late, because this module is used before the config is composed
 
     with naming(path), path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
@@ -170,7 +209,7 @@ def save_array(path: Path, array: Any) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have a rename in ``folder`` outlive a loss of power, where the file system syncs folders."""
+    """Make renames in ``folder`` survive a loss of power, if the file system can sync folders."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
@@ -180,7 +219,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _own_name(path: Path, kind: str) -> str:
-    """A hidden name next to ``path`` that says which process of which host writes there."""
+    """Return a hidden name next to ``path`` that identifies this process and host."""
     return f".{path.name}.{_host()}.{os.getpid()}.{kind}"
 
 
@@ -189,9 +228,9 @@ def _host() -> str:
 
 
 def _clear_left(path: Path, kind: str) -> None:
-    """Remove what processes of this host that are gone were writing for ``path``; others may live elsewhere."""
+    """Remove temporary files for ``path`` from dead processes of this host; other hosts' processes may be alive."""
     name = re.compile(rf"\.{re.escape(path.name)}\.{_host()}\.(\d+)\.{kind}")
-    with contextlib.suppress(OSError):  # a folder that cannot be listed may still be written to
+    with contextlib.suppress(OSError):  # a folder that cannot be listed may still be writable
         for left in path.parent.iterdir():
             if (found := name.fullmatch(left.name)) and not _lives(int(found[1])):
                 if left.is_dir() and not left.is_symlink():
@@ -211,8 +250,8 @@ def _lives(process: int) -> bool:
 
 
 def _follow_umask(folder: Path) -> None:
-    """Give files and folders the modes that ``open`` and ``mkdir`` would: safetensors makes its files 0600."""
-    mode = stat.S_IMODE(folder.stat().st_mode)  # mkdir has asked the umask, which only a change of it could tell
+    """Give files and folders the modes that ``open`` and ``mkdir`` would; safetensors creates files with 0600."""
+    mode = stat.S_IMODE(folder.stat().st_mode)  # mkdir applied the umask, which cannot be read without changing it
     for where, folders, files in os.walk(folder):
         for name in folders:
             (Path(where) / name).chmod(mode)

@@ -1,6 +1,6 @@
-"""The processes of one job: which of them this is, and what all of them found.
+"""Collective operations over the processes of one job.
 
-In one process there is rank 0 of 1, and nothing is sent.
+A single process is rank 0 of 1, and sends nothing.
 """
 
 from collections.abc import Iterator
@@ -13,14 +13,21 @@ from warmstart.errors import UserError
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """This process's rank, and how many there are."""
+    """Return the rank of this process and the number of ranks."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return 0, 1
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
 def of_all_ranks(value: Any) -> list[Any]:
-    """What each rank gave, by rank, on every rank; all of them have to ask."""
+    """Gather a value from every rank; all ranks must call this.
+
+    Args:
+        value: Any value that can be pickled.
+
+    Returns:
+        The values in the order of the ranks, on every rank.
+    """
     _, ranks = rank_and_world_size()
     if ranks == 1:
         return [value]
@@ -31,11 +38,11 @@ def of_all_ranks(value: Any) -> list[Any]:
 
 @contextmanager
 def failing_together() -> Iterator[None]:
-    """Where one rank fails in this block, all do at its end: none waits for what will never be sent.
+    """Make all ranks fail at the end of the block if one rank fails in it, so that none waits forever.
 
     Raises:
-        UserError: on the others, where it was the user's mistake.
-        RuntimeError: on the others, where it was not.
+        UserError: On the other ranks, if the failure is a ``UserError``.
+        RuntimeError: On the other ranks, if the failure is another error.
     """
     failure: Exception | None = None
     try:
@@ -47,5 +54,5 @@ def failing_together() -> Iterator[None]:
         raise failure
     for rank, outcome in enumerate(outcomes):
         if outcome is not None:
-            of_user, said = outcome
-            raise (UserError if of_user else RuntimeError)(f"Rank {rank} of {len(outcomes)} failed. {said}")
+            of_user, message = outcome
+            raise (UserError if of_user else RuntimeError)(f"Rank {rank} of {len(outcomes)} failed. {message}")

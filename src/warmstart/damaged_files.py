@@ -1,7 +1,7 @@
-"""Readers of what a run leaves: a kill, a full disk or a hand may have damaged any of it.
+"""Readers for the files of a run, any of which a kill, a full disk or an edit may have damaged.
 
-Each reads a regular file that is not too long, gives plain Python values, and raises :class:`DamagedFile` otherwise.
-Nothing is interpolated: a recorded ``${oc.env:HF_TOKEN}`` stays the text that it is.
+Each reader accepts only a regular file of limited size, returns plain Python values, and otherwise raises
+:class:`DamagedFile`. Nothing is interpolated: a recorded ``${oc.env:HF_TOKEN}`` stays literal text.
 """
 
 import csv
@@ -22,25 +22,35 @@ _DEEPEST = 50
 
 
 class DamagedFile(UserError):
-    """A file of a run that cannot be read as what it should be."""
+    """A file of a run is damaged.
+
+    Args:
+        path: The file.
+        reason: What is wrong with it.
+    """
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path} is damaged ({reason}).")
 
 
 def read_text(path: Path, *, longest: int = _LONGEST, errors: str = "strict") -> str:
-    """The text of a file; ``errors`` says what becomes of bytes that are not UTF-8.
+    """Read a text file.
+
+    Args:
+        path: The file.
+        longest: Maximum size in bytes.
+        errors: How to decode bytes that are not UTF-8, as in ``bytes.decode``.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        DamagedFile: it is not a regular file, cannot be opened, is longer than ``longest`` bytes or is not UTF-8.
+        FileNotFoundError: The file does not exist.
+        DamagedFile: The file is not a regular file, cannot be opened, is too long or is not UTF-8.
     """
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for a writer
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for a writer
             raise DamagedFile(path, "not a regular file")
         if status.st_size > longest:
-            raise DamagedFile(path, f"{status.st_size:,} bytes; at most {longest:,} are read")
+            raise DamagedFile(path, f"{status.st_size:,} bytes; the limit is {longest:,}")
         return path.read_text(encoding="utf-8", errors=errors)
     except FileNotFoundError:
         raise
@@ -51,37 +61,41 @@ def read_text(path: Path, *, longest: int = _LONGEST, errors: str = "strict") ->
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a json file; a number that is not finite is None, as in what a run writes.
+    """Read the object of a JSON file; numbers that are not finite become None.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        DamagedFile: it holds something else.
+        FileNotFoundError: The file does not exist.
+        DamagedFile: The file does not contain a JSON object.
     """
     return _object(path, read_text(path), "")
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of one json object a line.
+    """Read the objects of a file with one JSON object per line.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        DamagedFile: a line holds something else.
+        FileNotFoundError: The file does not exist.
+        DamagedFile: A line does not contain a JSON object.
     """
-    lines = enumerate(read_text(path).split("\n"), 1)  # not splitlines: texts hold other ends of lines
+    lines = enumerate(read_text(path).split("\n"), 1)  # not splitlines, which also splits at other characters
     return [_object(path, line, f"line {number}: ") for number, line in lines if line.strip()]
 
 
 def read_yaml(path: Path, kind: type[Any] = dict) -> Any:
-    """The mapping (or the list, by ``kind``) in a yaml file that Hydra or a run wrote.
+    """Read a yaml file that Hydra or a run wrote.
+
+    Args:
+        path: The file.
+        kind: The expected type, ``dict`` or ``list``.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        DamagedFile: it holds something else, or aliases, whose expansion may have no end.
+        FileNotFoundError: The file does not exist.
+        DamagedFile: The file is not valid yaml, has another type, or contains aliases, whose expansion is unbounded.
     """
     text = read_text(path, longest=_LONGEST_YAML)
     try:
         value = yaml.load(text, _Loader)
-    except Exception as error:  # a damaged tag raises whatever its constructor does
+    except Exception as error:  # a damaged tag raises any error of its constructor
         raise DamagedFile(path, _reason(error)) from error
     if not isinstance(value, kind):
         raise DamagedFile(path, f"a {type(value).__name__}, not a {kind.__name__}")
@@ -89,11 +103,11 @@ def read_yaml(path: Path, kind: type[Any] = dict) -> Any:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a csv file that grows: cells that are missing, as a kill leaves them, are empty.
+    """Read the rows of a CSV file; missing cells, such as a killed process leaves, are empty.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        DamagedFile: it cannot be read at all.
+        FileNotFoundError: The file does not exist.
+        DamagedFile: The file is not CSV.
     """
     rows = csv.DictReader(read_text(path, errors="replace").split("\n"))
     try:
@@ -102,26 +116,26 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         raise DamagedFile(path, str(error)) from error
 
 
-def _object(path: Path, text: str, place: str) -> dict[str, Any]:
+def _object(path: Path, text: str, where: str) -> dict[str, Any]:
     try:
         value = _finite(json.loads(text))
     except (ValueError, RecursionError) as error:
-        raise DamagedFile(path, f"{place}{_reason(error)}") from error
+        raise DamagedFile(path, f"{where}{_reason(error)}") from error
     if not isinstance(value, dict):
-        raise DamagedFile(path, f"{place}a {type(value).__name__}, not an object")
+        raise DamagedFile(path, f"{where}a {type(value).__name__}, not an object")
     return value
 
 
 def _finite(value: Any, depth: int = 0) -> Any:
     if depth > _DEEPEST:
-        raise ValueError(f"nested more than {_DEEPEST} deep")
+        raise ValueError(f"nested more than {_DEEPEST} levels deep")
     if isinstance(value, dict):
         return {key: _finite(inner, depth + 1) for key, inner in value.items()}
     if isinstance(value, list):
         return [_finite(inner, depth + 1) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    if isinstance(value, int) and value.bit_length() > 1000:  # no float holds it
+    if isinstance(value, int) and value.bit_length() > 1000:  # too large for a float
         raise ValueError("a number of over 1,000 bits")
     return value
 
@@ -131,9 +145,9 @@ def _reason(error: BaseException) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads numbers as OmegaConf writes them (``1e-05``), and dates as the texts that they are."""
+    """Reads numbers as OmegaConf writes them (``1e-05``), and dates as text."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 (yaml's own way)
+    yaml_implicit_resolvers = {  # noqa: RUF012 (a class attribute in yaml too)
         first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

@@ -1,4 +1,4 @@
-"""How a run ends that is no defect of ours: by a user's mistake, or because it was asked to."""
+"""Errors that are not bugs: a user's mistake, the end of another process, a graceful shutdown."""
 
 import errno
 import signal
@@ -17,9 +17,10 @@ _NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "out of memory"
 
 
 def says_nothing_of_the_file(error: BaseException) -> bool:
-    """Whether reading a file failed for want of memory, a device, a disk, permissions or a package.
+    """Return whether reading a file failed for lack of memory, a device, disk space, permissions or a package.
 
-    A loader lets these through: its message would blame a file that may be good. A :class:`UserError` has its own.
+    A loader re-raises such errors, because its own message would blame a file that may be intact. The same holds for a
+    :class:`UserError`, which has its own message.
     """
     if isinstance(error, UserError | MemoryError | ImportError):
         return True
@@ -30,14 +31,14 @@ def says_nothing_of_the_file(error: BaseException) -> bool:
 
 
 class UserError(Exception):
-    """A mistake that the person at the keyboard can mend; ends the run with exit status 2 and no traceback.
+    """A mistake that the user can fix; ends the run with exit status 2 and no traceback.
 
-    The message says what was asked, what was found, and what to do.
+    The message states what was requested, what was found, and what to do.
     """
 
 
 class RankDied(Exception):
-    """Another process of this job was ended by a signal; exit status 1 and no traceback, for nothing here is wrong."""
+    """Another process of this job was ended by a signal; ends this one with exit status 1 and no traceback."""
 
 
 class Interrupted(BaseException):
@@ -56,7 +57,7 @@ class Interrupted(BaseException):
 
 
 def listed(names: Iterable[object]) -> str:
-    """Names for a message: at most ten, each in quotes so that blanks and invisible characters show."""
+    """Format names for a message: at most ten, quoted so that blanks and invisible characters are visible."""
     whole = list(names)
     shown = [name if len(name) <= _NAME_LENGTH else f"{name[:_NAME_LENGTH]}…" for name in map(str, whole[:LISTED])]
     more = f" and {len(whole) - LISTED} more" if len(whole) > LISTED else ""

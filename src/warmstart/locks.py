@@ -1,12 +1,12 @@
-"""Locks between processes: one behavior on file systems with and without flock.
+"""Locks between processes, with the same behavior on file systems with and without flock.
 
     with locked(folder / "x.lock"):
         ...
 
-The lock file names its holder: host, process id and the time when that process started. Where the file system has
-flock, the kernel decides who holds the lock, and the lock ends with its process. Elsewhere the file itself is the lock.
-It is created exclusively and removed on release. A file that a process of this host left behind is recognized and
-cleared. Of a process of another host nobody can say whether it still runs: that is an error which names the file.
+The lock file names its holder: host, process id and start time of the process. If the file system has flock, the kernel
+decides who holds the lock, and the lock ends with its process. Otherwise the file itself is the lock: it is created
+exclusively and removed on release. A file left by a dead process of this host is recognized and removed. Whether a
+process of another host is alive cannot be known: a file left by one raises an error that names the file.
 """
 
 import contextlib
@@ -27,25 +27,28 @@ from warmstart.errors import UserError
 
 _log = logging.getLogger(__name__)
 _POLL = 0.1  # seconds
-_TO_WRITE = 2.0  # seconds between creating a lock file and naming its holder in it
+_WRITE_SECONDS = 2.0  # allowed between creating a lock file and writing its holder
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A process, told apart from a later one with the same id, and from one of another container."""
+    """A process, distinguished from a later one with the same id and from one in another container."""
 
     host: str
     pid: int
     started: str | None
+    """Start time and boot id; None if unknown."""
     namespace: str | None
+    """PID namespace; None if unknown."""
     by_flock: bool = False
+    """Whether the process holds its lock by flock."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 
     def is_alive(self) -> bool | None:
-        """Whether it still runs; None where this host cannot know."""
+        """Return whether the process is running; None if this host cannot know."""
         here = this_process()
         if (self.host, self.namespace) != (here.host, here.namespace):
             return None
@@ -56,13 +59,17 @@ class Holder:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
-        except PermissionError:  # of another user, where /proc hides those
+        except PermissionError:  # of another user, hidden in /proc
             return True
-        return here.started is None  # with /proc, it is a zombie
+        return here.started is None  # if there is a /proc, it is a zombie
 
 
 def this_process(*, by_flock: bool = False) -> Holder:
-    """The holder that this process is."""
+    """Return this process as a holder.
+
+    Args:
+        by_flock: Whether it holds the lock by flock.
+    """
     try:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -71,7 +78,11 @@ def this_process(*, by_flock: bool = False) -> Holder:
 
 
 class Lock:
-    """A lock at ``path``, whose folder has to exist. Not reentrant: a second object on the same path has to wait."""
+    """A lock file. It is not reentrant: a second object on the same path has to wait.
+
+    Args:
+        path: The lock file, in an existing folder.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -85,15 +96,21 @@ class Lock:
 
     @property
     def has_flock(self) -> bool:
-        """Whether the kernel holds the lock; False on a file system without flock, and before it is acquired."""
+        """Whether this object holds the lock by flock."""
         return self._descriptor is not None
 
     def acquire(self, *, wait: bool) -> bool:
-        """Take the lock; False where another process has it and ``wait`` is false.
+        """Take the lock.
+
+        Args:
+            wait: Whether to wait for another holder.
+
+        Returns:
+            Whether the lock was taken; always true with ``wait``.
 
         Raises:
-            UserError: the file system has no flock, and nobody here can say whether the holder still runs.
-            OSError: the lock file cannot be written.
+            UserError: The file system has no flock, and this host cannot know whether the holder is alive.
+            OSError: The lock file cannot be written.
         """
         while not self._take():
             if not wait:
@@ -102,7 +119,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock; does nothing if it is not held."""
         mark, self._mark = self._mark, None
         if mark is None:
             return
@@ -116,11 +133,11 @@ class Lock:
         self._close()
 
     def holder(self) -> Holder | None:
-        """Who has the lock; None where nobody has, or the file does not say."""
+        """Return the holder of the lock; None if there is none or the file does not name it."""
         return _named(_content(self.path))
 
     def _take(self) -> bool:
-        """One try. With flock a file that was removed meanwhile is another file: its lock counts for nothing."""
+        """Try once to take the lock; a flock on a file that was removed in the meantime does not count."""
         while True:
             try:
                 descriptor, created = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
@@ -151,7 +168,7 @@ class Lock:
                 if left is None or left.by_flock or left.is_alive() is False:
                     self._name_holder(descriptor)
                     return True
-                self._close()  # by a process that got no flock here
+                self._close()  # held by a process without flock
                 if not self._is_free():
                     return False
             self._close()
@@ -171,7 +188,7 @@ class Lock:
 
     def _name_holder(self, descriptor: int) -> None:
         self._mark = _bytes(this_process(by_flock=True))
-        with contextlib.suppress(OSError):  # flock holds it all the same; a full disk is for the caller to name
+        with contextlib.suppress(OSError):  # flock holds the lock anyway; the caller will report a full disk
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, self._mark, 0)
 
@@ -182,10 +199,10 @@ class Lock:
             return False
 
     def _is_free(self) -> bool:
-        """Whether another try is due, where the file itself is the lock: it is gone, or what a dead process left.
+        """Return whether to try again, without flock: the file is gone, or was left by a dead process and removed.
 
         Raises:
-            UserError: nobody here can say whether the holder still runs.
+            UserError: This host cannot know whether the holder is alive.
         """
         content = _written(self.path)
         if content is None:
@@ -194,13 +211,13 @@ class Lock:
         alive = None if holder is None else holder.is_alive()
         if alive is None:
             raise UserError(
-                f"{self.path} is the lock of {holder or 'a process that it does not name'}, and this file system has "
-                "no flock to ask whether that process still runs. Wait for its end; if it has ended, delete the file."
+                f"{self.path} is the lock of {holder or 'a process that it does not name'}, and without flock on this "
+                "file system it is unknown whether that process is running. Wait until it ends, then delete the file."
             )
         if alive:
             return False
-        # Only who holds a lock named by the dead process may clear what that left, and looks again before: the
-        # file may be a living process's by now.
+        # Only the holder of a second lock, named after the dead process, may remove the file. It checks the content
+        # again, because the file may belong to a living process by now.
         digest = hashlib.sha256(content).hexdigest()[:16]
         clearing = Lock(self.path.with_name(f".{digest}.clearing"))
         if clearing.acquire(wait=True):
@@ -219,10 +236,11 @@ class Lock:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """In this block no other process has the lock at ``path``; waits for whoever has it.
+    """Hold the lock at ``path`` during the block; wait for it first, and create missing folders.
 
     Raises:
-        UserError: as :meth:`Lock.acquire`.
+        UserError: See :meth:`Lock.acquire`.
+        OSError: See :meth:`Lock.acquire`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(path)
@@ -236,9 +254,9 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in clock ticks of one boot; None where it is gone, a zombie, or there is no /proc."""
+    """Return start time (clock ticks) and boot id of a process; None if it is gone or a zombie, or without /proc."""
     try:
-        # The name in parentheses may hold blanks and parentheses of its own.
+        # The process name in parentheses may itself contain blanks and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -265,8 +283,8 @@ def _content(path: Path) -> bytes | None:
 
 
 def _written(path: Path) -> bytes | None:
-    """The content of a lock file, once its holder has written it; None where the file is gone."""
-    deadline = time.monotonic() + _TO_WRITE
+    """Return the content of a lock file once its holder has written it; None if the file is gone."""
+    deadline = time.monotonic() + _WRITE_SECONDS
     while (content := _content(path)) is not None and _named(content) is None and time.monotonic() < deadline:
         time.sleep(_POLL)
     return content

@@ -1,8 +1,7 @@
-"""What is printed of names, texts and files shows as text: it can neither steer a terminal nor reorder a line.
+"""Escape control characters in all output, so that names and texts cannot control a terminal or reorder a line.
 
-Messages for a person go through :func:`say`, log records through :func:`escape_log_records`, tracebacks through
-:func:`escape_tracebacks`. What the user asked for as data (``predictions.jsonl``, summaries in files or pipes) is left
-as it is.
+Messages go through :func:`say`, log records through :func:`escape_log_records`, tracebacks through
+:func:`escape_tracebacks`. Requested data (``predictions.jsonl``, summaries in files or pipes) is never escaped.
 """
 
 import logging
@@ -12,29 +11,29 @@ import traceback
 from types import TracebackType
 from typing import Any, TextIO
 
-# Control characters but for tab and newline, the marks and overrides of direction, ends of line that are not a newline,
-# and lone surrogates, which a strict stream cannot encode.
+# Control characters except tab and newline, marks and overrides of text direction, line separators other than newline,
+# and unpaired surrogates, which a strict stream cannot encode.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
 def visible(text: object) -> str:
-    """The text with every character that acts on a terminal as an escape: ``\\x1b``, ``\\u202e``."""
+    r"""Escape all characters that act on a terminal, such as ``\x1b`` and ``\u202e``."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
 
 
 def say(*lines: object, file: TextIO | None = None) -> None:
-    """Print lines for a person, to standard output or ``file``."""
+    """Print lines, escaped, to standard output or ``file``."""
     print(*map(visible, lines), sep="\n", file=sys.stdout if file is None else file, flush=True)
 
 
 def escape_log_records() -> None:
-    """From now on, every log record of this process, of whatever logger and handler, is :func:`visible`."""
+    """Escape all later log records of this process, for every logger and handler."""
     logging.setLogRecordFactory(_VisibleRecord)
 
 
 def escape_tracebacks() -> None:
-    """From now on, the traceback that ends this process is :func:`visible`: its last line may hold data."""
+    """Escape the traceback that ends this process, as its last line may contain data."""
     sys.excepthook = _print_visible
 
 
@@ -42,12 +41,12 @@ class _VisibleRecord(logging.LogRecord):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if isinstance(self.exc_info, tuple) and self.exc_info[0] is not None:
-            # What a formatter takes instead of formatting the exception itself.
+            # A formatter uses this instead of formatting the exception itself.
             self.exc_text = visible("".join(traceback.format_exception(*self.exc_info))).rstrip("\n")
 
     def getMessage(self) -> str:
         message = super().getMessage()
-        if self.name.partition(".")[0] == "transformers":  # it colours its tables of keys
+        if self.name.partition(".")[0] == "transformers":  # its tables of keys are colored
             message = _COLOUR.sub("", message)
         return visible(message)
 

@@ -1,6 +1,6 @@
-"""Warn about a library that is installed in a release which warmstart was not tried with.
+"""Warn about installed releases of dependencies that warmstart was not tested with.
 
-The range is read from the installed package's own metadata: pyproject.toml is the only place where it is written.
+The tested ranges come from the metadata of the installed package, so only pyproject.toml defines them.
 """
 
 import os
@@ -12,9 +12,9 @@ from packaging.version import InvalidVersion
 
 
 def warn_of_untried() -> None:
-    """Warn once of all installed dependencies outside their range, with the command that installs releases within it.
+    """Warn once about all dependencies outside their tested range, with the command that installs tested releases.
 
-    Only a dependency with an upper bound is looked at; warmstart uses no more than the public API of the others.
+    Only dependencies with an upper bound are checked; of all others warmstart uses only the public API.
     """
     if os.environ.get("LOCAL_RANK", "0") != "0":  # rank 0 warns for all
         return
@@ -22,20 +22,20 @@ def warn_of_untried() -> None:
         stated = [Requirement(line) for line in requires("warmstart") or ()]
     except PackageNotFoundError:  # a source tree on the path
         return
-    bounded = {one.name: one.specifier for one in stated if any("<" in part.operator for part in one.specifier)}
+    bounded = {one.name: one.specifier for one in stated if any("<" in bound.operator for bound in one.specifier)}
     found: dict[str, str] = {}
     for name, tried in bounded.items():
         try:
             release = version(name)
             if not tried.contains(release, prereleases=True):
                 found[name] = release
-        except PackageNotFoundError:  # of an extra
+        except PackageNotFoundError:  # an extra that is not installed
             continue
-        except InvalidVersion:  # a build of somebody's own
+        except InvalidVersion:  # a custom build
             found[name] = release
     if found:
         installed = ", ".join(f"{name} {release}" for name, release in found.items())
         wanted = " ".join(f"'{name}{bounded[name]}'" for name in found)
         warnings.warn(
-            f"warmstart was not tried with {installed}. Install a release that was: pip install {wanted}", stacklevel=3
+            f"warmstart was not tested with {installed}. Install a tested release: pip install {wanted}", stacklevel=3
         )

@@ -1,4 +1,4 @@
-"""Each check of the matrix fails where the behaviour that it is about is broken."""
+"""Each check of the matrix fails if the behavior that it tests is broken."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def pair(decoder="llama"):
     return Pair(model, sources(), targets(), lambda: model)
 
 
-def test_a_sound_pair_passes_every_check():
+def test_a_correct_pair_passes_every_check():
     for check in CHECKS.values():
         check(pair())
 
@@ -52,7 +52,7 @@ def unmasked(model):
 
 
 def forgetful(model):
-    """With the cache, steps behind the first read something else."""
+    """With the cache, later steps read something else."""
     model.cross_attention["1"].register_forward_hook(
         lambda module, args, output: output if args[0].shape[1] > 1 else output + 5 * args[0].roll(1, -1)
     )
@@ -84,17 +84,17 @@ def test_a_broken_pair_fails_its_check(broken, check):
 
 def test_a_crash_is_a_result():
     cell = Cell(**try_cell({"side": "decoder", "kind": "llama", "other": "no-such-type"}))
-    assert "build" in cell.faults
+    assert "build" in cell.failures
     assert not cell.clean
 
 
 def test_the_page_counts_what_it_shows():
     cells = [
         Cell("decoder", "llama", "bert", joined="grafted"),
-        Cell("decoder", "llama", "bert", by="transformers", faults={"build": "ValueError: no"}),
+        Cell("decoder", "llama", "bert", by="transformers", failures={"build": "ValueError: no"}),
         Cell("decoder", "git", "bert", refused="it describes images"),
         Cell("encoder", "t5", "gpt2"),
-        Cell("encoder", "t5", "llama", faults={"effect": "none"}),
+        Cell("encoder", "t5", "llama", failures={"effect": "none"}),
     ]
     assert summary(cells)["decoders"] == {"warmstart": ["llama"], "transformers": []}
     text = page(cells)
@@ -103,6 +103,6 @@ def test_the_page_counts_what_it_shows():
     assert "| git | bert |  | refused: it describes images |" in text
 
 
-def test_every_type_is_on_trial():
+def test_every_type_is_tested():
     assert len(decoder_types()) > 180
     assert {"bert", "t5", "bart", "modernbert", "longformer"} <= set(encoder_types())

@@ -31,7 +31,7 @@ def test_encoder(kind):
     assert cell.clean, cell
 
 
-def test_a_process_of_the_matrix_is_offline_where_transformers_was_imported_before(monkeypatch, recwarn):
+def test_a_worker_is_offline_even_if_transformers_was_imported_before(monkeypatch, recwarn):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     verbosity, threads = transformers.logging.get_verbosity(), torch.get_num_threads()
     try:

@@ -1,4 +1,4 @@
-"""A token cache of its own for each test, no hub, and tokenizers small enough to train in a test."""
+"""A separate token cache for each test, no hub, and tokenizers small enough to train in a test."""
 
 import functools
 
@@ -37,7 +37,7 @@ def texts():
 
 @pytest.fixture
 def pair():
-    """BERT's kind of tokenizer for the source, GPT-2's (pad = end) for the target."""
+    """A BERT tokenizer for the source, a GPT-2 tokenizer (pad = end) for the target."""
     return TokenizerPair(_tokenizer(Family.wordpiece), _tokenizer(Family.gpt2))
 
 

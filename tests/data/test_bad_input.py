@@ -1,4 +1,4 @@
-"""Whatever stands in a file: its rows are used, or counted and reported, or the run ends with the file and the row."""
+"""For any content of a file, each row is used, or counted and logged, or the run ends with file and row named."""
 
 import json
 import math
@@ -47,7 +47,7 @@ def everything(source):
 
 
 def usable(row):
-    """The rule, said a second time and more simply."""
+    """A second, simpler implementation of the rule."""
 
     def sound(value):
         value = "\n".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
@@ -81,13 +81,13 @@ def test_every_row_is_used_or_counted_and_the_first_bad_one_is_named(tmp_path, r
     kinds = {name: n for name, n in source.report.items() if name.startswith("skipped_")}
     assert sum(kinds.values()) == len(bad)
     if bad:
-        with pytest.raises(UserError, match=rf"x\{suffix}.* (line|row) ({'|'.join(map(str, bad))}) has|is no"):
+        with pytest.raises(UserError, match=rf"x\{suffix}.* (line|row) ({'|'.join(map(str, bad))}) (has|is|repeats) "):
             load(path, id_column="id")
 
 
 @many
 @given(st.binary(max_size=300), st.sampled_from(SUFFIXES), st.sampled_from(list(OnBadRow)), st.booleans())
-def test_any_bytes_are_read_or_named(tmp_path, content, suffix, policy, tail):
+def test_any_bytes_are_read_or_the_error_names_the_file(tmp_path, content, suffix, policy, tail):
     path = tmp_path / f"x{suffix}"
     head = b"" if suffix == ".parquet" else b"document,summary\na,b\nc,d\ne,f\ng,h\n" if suffix == ".csv" else b""
     path.write_bytes(content if tail else head + content)
@@ -108,7 +108,7 @@ def parquet(tmp_path_factory):
 
 @many
 @given(st.data())
-def test_a_damaged_parquet_file_is_read_or_named(tmp_path, parquet, data):
+def test_a_damaged_parquet_file_is_read_or_the_error_names_it(tmp_path, parquet, data):
     damaged = bytearray(parquet[: data.draw(st.integers(0, len(parquet)))] if data.draw(st.booleans()) else parquet)
     for _ in range(data.draw(st.integers(0, 4))):
         if damaged:
@@ -126,13 +126,13 @@ def parquet_of(path, column):
     pyarrow.parquet.write_table(pyarrow.table({"document": column, "summary": ["s"] * len(column)}), path)
 
 
-def test_bombs_do_not_go_off(tmp_path, monkeypatch):
+def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet_reader, "FREE_BYTES", 2**20)
     one = tmp_path / "one.parquet"
     long = pyarrow.table({"document": ["a" * 2**24], "summary": ["s"]})
     pyarrow.parquet.write_table(long, one, compression="gzip", use_dictionary=False)
     assert one.stat().st_size < 2**17
-    # A dictionary: the text stands there once, and the file says nothing of its true size.
+    # A dictionary stores the text once, and the file does not state the unpacked size.
     many_times = tmp_path / "many.parquet"
     parquet_of(many_times, ["".join(map(str, range(10_000)))] * 5000)
     assert many_times.stat().st_size < 2**17
@@ -146,7 +146,7 @@ def test_bombs_do_not_go_off(tmp_path, monkeypatch):
         read_news(DataSettings(name="news", kind=DataKind.news, path=str(bomb), summary_column="title"))
 
 
-def test_a_row_of_endless_length_is_one_bad_row(tmp_path, monkeypatch):
+def test_a_row_of_unbounded_length_is_one_bad_row(tmp_path, monkeypatch):
     for reader in (bad_rows, json_rows, tables):
         monkeypatch.setattr(reader, "MAX_ROW_BYTES", 1000)
     lines = [json.dumps(row) for row in GOOD]
@@ -185,7 +185,7 @@ def test_a_row_of_endless_length_is_one_bad_row(tmp_path, monkeypatch):
         ("x.json", b'{"document": ["a", "b"], "summary": ["s"]}', r"columns have different lengths"),
     ],
 )
-def test_named(tmp_path, name, content, said):
+def test_mistakes_are_named(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=rf"{name}.*{said}|{said}.*{name}"):
         load(tmp_path / name)
@@ -202,14 +202,14 @@ PANDAS = {
 
 @pytest.mark.parametrize("layout", PANDAS)
 @pytest.mark.parametrize("policy", OnBadRow)
-def test_a_layout_of_pandas_that_is_not_read_is_named_with_the_one_that_is(layout, policy, tmp_path):
+def test_an_unsupported_pandas_layout_is_named_with_the_supported_one(layout, policy, tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(PANDAS[layout]))
     with pytest.raises(UserError, match=rf'orient="{layout}", not a list of objects.*orient="records"'):
         load(tmp_path / "x.json", on_bad_row=policy)
 
 
 @pytest.mark.parametrize("policy", OnBadRow)
-def test_json_with_its_rows_under_a_name_says_so(policy, tmp_path):
+def test_json_with_rows_under_a_key_is_named(policy, tmp_path):
     for value in ({"train": TABLE}, {"version": "1.0", "articles": TABLE}):
         (tmp_path / "x.json").write_text(json.dumps(value))
         with pytest.raises(UserError, match=rf"one object with lists of rows under '{list(value)[-1]}'"):
@@ -228,7 +228,7 @@ def test_json_with_its_rows_under_a_name_says_so(policy, tmp_path):
         ("x.csv", "\ufeff\ufeffdocument,summary\na,b\n", r"which has: '\\ufeffdocument', 'summary'"),
     ],
 )
-def test_columns_that_are_not_found_are_named_with_their_reason(name, text, said, tmp_path):
+def test_missing_columns_are_named_with_the_reason(name, text, said, tmp_path):
     (tmp_path / name).write_text(text, newline="")
     with pytest.raises(UserError, match=said):
         load(tmp_path / name)
@@ -251,7 +251,7 @@ def test_no_message_lists_more_than_ten_names(tmp_path):
 
 
 @pytest.mark.parametrize("where", [".", "train"])
-def test_a_folder_of_parts_says_what_it_holds(where, tmp_path):
+def test_a_folder_of_shards_is_described(where, tmp_path):
     (tmp_path / where).mkdir(exist_ok=True)
     for i in range(3):
         parquet_of(tmp_path / where / f"part-{i}.parquet", ["a"])
@@ -284,7 +284,7 @@ def test_a_second_run_reports_what_the_first_skipped(tmp_path, caplog):
     assert reports[0] == reports[1]
 
 
-def test_links_out_of_the_folder_are_not_followed(tmp_path):
+def test_links_to_outside_the_folder_are_not_followed(tmp_path):
     (tmp_path / "private.txt").write_text("private")
     (tmp_path / "private.jsonl").write_text("\n".join(map(json.dumps, GOOD)))
     texts, parts = tmp_path / "texts", tmp_path / "parts"
@@ -309,7 +309,7 @@ HEADER = "article_id,publish_date,title,subtitle,text\n"
 
 @many
 @given(st.lists(st.lists(st.text(alphabet='0123456789/ ,\n\0x"', max_size=12), max_size=6), max_size=4))
-def test_any_news_rows_are_read_or_named(tmp_path, cells):
+def test_any_news_rows_are_read_or_the_error_names_them(tmp_path, cells):
     body = "word " * 60
     good = "".join(f'{i},2017/1/{i},"A title of words {i}",,"{i} {body}"\n' for i in range(1, 28))
     (tmp_path / "news.csv").write_text(HEADER + good + "\n".join(",".join(row) for row in cells), encoding="utf-8")
@@ -318,14 +318,14 @@ def test_any_news_rows_are_read_or_named(tmp_path, cells):
     assert counts["read"] == counts["kept"] + counts["skipped"]
     assert counts["rows"] == counts["kept"] >= 25
     if counts["skipped"]:
-        with pytest.raises(UserError, match=r"news\.csv: row 2\d|news\.csv: row \d+ has no date"):
+        with pytest.raises(UserError, match=r"news\.csv: row 2\d|news\.csv: row \d+ lacks a date"):
             read_news(DataSettings(**options))
 
 
 def test_sentences_of_a_long_reference_are_split_in_linear_time():
     from warmstart.evaluation.rouge import LONG, split_line
 
-    text = "A short one. " * 4000  # pysbd alone takes minutes
+    text = "A short one. " * 4000  # pysbd takes minutes for the whole text
     assert split_line(text) == ["A short one."] * 4000
     assert max(map(len, split_line("x" * (3 * LONG)))) <= LONG
     assert math.isclose(sum(map(len, split_line("x" * (3 * LONG)))), 3 * LONG)

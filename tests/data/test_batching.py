@@ -15,7 +15,7 @@ ranks = st.integers(1, 5)
 
 @st.composite
 def samplers(draw):
-    """A function from rank to sampler, and the lengths."""
+    """A function that returns the sampler of a rank, and the lengths."""
     lengths = draw(pairs_of_lengths)
     world_size = draw(ranks)
     max_tokens = draw(st.none() | st.integers(20, 600))
@@ -39,14 +39,14 @@ def tokens(batch, lengths):
 
 @given(samplers(), st.integers(0, 40))
 @settings(deadline=None, max_examples=300)
-def test_an_epoch(drawn, epoch):
+def test_every_rank_has_the_same_number_of_batches_and_every_example_once(drawn, epoch):
     of_rank, lengths, world_size, max_tokens, size = drawn
     slices = []
     for rank in range(world_size):
         sampler = of_rank(rank)
         sampler.set_epoch(epoch)
         slices.append(list(sampler))
-        # Every rank has as many batches as every other, in every epoch, and says so beforehand.
+        # Every rank has the same number of batches in every epoch, and knows it in advance.
         assert len(slices[-1]) == len(sampler) == len(of_rank(0))
     batches = [batch for some in slices for batch in some]
     for batch in batches:
@@ -57,7 +57,7 @@ def test_an_epoch(drawn, epoch):
             assert len(batch) <= size
     seen = Counter(i for batch in batches for i in batch)
     assert set(seen) == set(range(len(lengths)))
-    # Repeated only where each batch is one example, so that nothing can be split to keep the ranks equal.
+    # Examples are repeated only if no batch can be halved to keep the ranks equal.
     if max(seen.values()) > 1:
         assert max(map(len, batches)) == 1
         assert sum(seen.values()) - len(lengths) < world_size
@@ -65,7 +65,7 @@ def test_an_epoch(drawn, epoch):
 
 @given(samplers())
 @settings(deadline=None, max_examples=50)
-def test_the_plan_follows_from_seed_and_epoch_alone(drawn):
+def test_the_plan_depends_only_on_seed_and_epoch(drawn):
     of_rank, _, world_size, _, _ = drawn
     first, last = of_rank(0), of_rank(world_size - 1)
     assert first.plan(3) == last.plan(3)
@@ -85,7 +85,7 @@ def test_epochs_and_seeds_differ():
     assert sampler().plan(0) != sampler(seed=2).plan(0)
 
 
-def test_sorting_by_length_pads_little_and_larger_buckets_pad_less():
+def test_sorting_by_length_reduces_padding_and_larger_buckets_reduce_it_more():
     sorted_by_length = [sampler(4000, bucket=bucket).padding_fraction() for bucket in (1, 10, 100)]
     assert sorted_by_length[0] > sorted_by_length[1] > sorted_by_length[2]
     assert sorted_by_length[2] < 0.12 < 0.25 < sorted_by_length[0]
@@ -101,18 +101,18 @@ def test_plain_size_gives_full_batches():
     assert sizes == {16: 6, 4: 1}
 
 
-def test_an_example_over_the_budget_is_alone():
+def test_an_example_over_the_budget_is_a_batch_of_its_own():
     plan = TokenBudgetBatchSampler([5, 500, 5], [2, 2, 2], max_tokens=50).plan(0)
     assert sorted(map(sorted, plan)) == [[0, 2], [1]]
 
 
-def test_batches_are_in_no_order_of_length():
+def test_batches_are_not_ordered_by_length():
     source = sampler(2000).source
     longest = [max(source[i] for i in batch) for batch in sampler(2000).plan(0)]
     assert abs(np.corrcoef(longest, range(len(longest)))[0, 1]) < 0.3
 
 
-def test_neither_budget_nor_size():
+def test_a_sampler_needs_a_budget_or_a_size():
     with pytest.raises(ValueError, match="budget or a size"):
         TokenBudgetBatchSampler([1], [1], max_tokens=None)
 
@@ -137,7 +137,7 @@ def test_resuming_gives_the_rest_of_the_epoch(drawn, epoch, consumed):
     assert list(resumed) == list(whole)
 
 
-def test_state_of_other_data_restarts_the_epoch(caplog):
+def test_the_state_of_changed_data_restarts_the_epoch(caplog):
     state = sampler().state_dict(5)
     other = sampler(n=401)
     other.load_state_dict(state | {"epoch": 2})
@@ -169,7 +169,7 @@ def test_evaluation_batches(lengths, max_tokens, world_size):
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (4, 2), (2, 4)])
-def test_a_state_of_other_ranks_leaves_no_batch_out(before, after):
+def test_a_state_of_another_number_of_ranks_skips_no_batch(before, after):
     options = {"max_tokens": None, "size": 10}
     plan = sampler(**options).plan(0)
     assert {sampler(**options, world_size=ranks).count for ranks in (before, after)} == {len(plan)}

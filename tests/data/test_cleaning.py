@@ -1,4 +1,4 @@
-"""Each cleaning step on the form it is for, and on text that only resembles it."""
+"""Each cleaning step on the text that it targets, and on text that only resembles it."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_step(step, before, after):
 
 
 @pytest.mark.parametrize(
-    ("step", "kept", "left_out"),
+    ("step", "kept", "dropped"),
     [
         ("drop_garbled", 'They asked "why?" and left', 'the workers"?lives'),
         ("drop_garbled", "a plain target", "a \ufffd target"),
@@ -53,10 +53,10 @@ def test_step(step, before, after):
         ("drop_longer_than_document", "short", "a target of more words than its document has got"),
     ],
 )
-def test_drop_steps(step, kept, left_out):
+def test_drop_steps(step, kept, dropped):
     steps = cleaning.steps_named([step])
     assert cleaning.kept_in_training("a document of six words only", kept, steps)
-    assert not cleaning.kept_in_training("a document of six words only", left_out, steps)
+    assert not cleaning.kept_in_training("a document of six words only", dropped, steps)
 
 
 def test_steps_apply_in_the_order_given():
@@ -70,7 +70,7 @@ def test_unknown_step_lists_the_known():
         cleaning.steps_named(["strip_everything"])
 
 
-def test_blanks_that_nothing_follows_take_no_cubic_time():
+def test_trailing_blanks_take_no_cubic_time():
     for before in ("PUBLISHED", "By . A Name . UPDATED:", "PUBLISHED: . 6 May 2012 .", "PUBLISHED: . May", "By"):
         text = before + " " * 200_000 + "x"
         for step in cleaning.STEPS.values():

@@ -23,7 +23,7 @@ def test_batch():
     assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
 
 
-def test_pad_id_inside_a_text_is_neither_masked_nor_ignored():
+def test_a_pad_id_inside_a_text_is_neither_masked_nor_ignored():
     pad = end = 7
     batch = Collator(pad)([row(0, [7, 7, 1], [5, 7, 5, end]), row(1, [1, 1, 1, 1], [end])])
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]

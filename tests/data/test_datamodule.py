@@ -1,4 +1,4 @@
-"""The whole way from texts to batches, and a fit resumed from any of its checkpoints, with Lightning's real loop."""
+"""From texts to batches, and resuming a fit from any of its checkpoints, with Lightning's real loop."""
 
 from collections import Counter
 
@@ -28,7 +28,7 @@ def indices(loader):
     return [i for batch in loader for i in batch["index"].tolist()]
 
 
-def test_batches_hold_the_examples_they_say(datamodule, pair):
+def test_batches_contain_the_examples_of_their_index(datamodule, pair):
     seen = []
     for batch in datamodule.train_dataloader():
         assert set(batch) == {"input_ids", "attention_mask", "labels", "index", "parts"}
@@ -44,7 +44,7 @@ def test_batches_hold_the_examples_they_say(datamodule, pair):
 
 
 def test_number_of_batches_and_padding(datamodule):
-    datamodule.settings.max_target_length = 40  # at 24 nearly all summaries fill it
+    datamodule.settings.max_target_length = 40  # at 24 nearly all summaries reach it
     assert (
         datamodule.batches_in_epoch() == len(datamodule.train_dataloader()) == len(list(datamodule.train_dataloader()))
     )
@@ -58,7 +58,7 @@ def test_number_of_batches_and_padding(datamodule):
     assert cut
 
 
-def test_evaluation_batches_are_neither_sorted_by_their_labels_nor_cut(datamodule):
+def test_evaluation_batches_have_no_target_length_buckets(datamodule):
     source = datamodule.tokenized("train").source_lengths
     for loader in (datamodule.eval_dataloader("train"), datamodule.val_dataloader(), datamodule.test_dataloader()):
         assert all("parts" not in batch for batch in loader)
@@ -76,7 +76,7 @@ def test_evaluation_loaders(datamodule):
 
 
 @pytest.mark.parametrize("done", [(), (1, 4, 6)])
-def test_ranks_share_out_the_batches_that_one_process_makes(done, datamodule):
+def test_ranks_divide_the_batches_of_one_process(done, datamodule):
     datamodule.settings.evaluation_max_tokens = 120
     whole = [batch["index"].tolist() for batch in datamodule.eval_dataloader("train", done=done)]
     assert len(whole) > 4
@@ -123,13 +123,13 @@ def test_ranks_share_the_epoch(datamodule):
         (BatchSettings(bucket=0), r"data\.batch\.bucket=0"),
     ],
 )
-def test_impossible_batches(batch, message, pair):
+def test_settings_without_a_possible_batch_are_refused(batch, message, pair):
     with pytest.raises(UserError, match=message):
         SummarizationDataModule(settings(batch=batch), pair, seed=0)
 
 
 class Recorder(L.LightningModule):
-    """Trains one number and notes which examples it saw in which epoch."""
+    """Trains one number and records the examples of each epoch."""
 
     def __init__(self):
         super().__init__()
@@ -148,7 +148,7 @@ class Recorder(L.LightningModule):
 
 
 class SaveAlways(L.Callback):
-    """A checkpoint at every moment at which one may be taken."""
+    """Saves a checkpoint whenever one may be saved."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -186,7 +186,7 @@ def fit(pair, folder, epochs, workers=0, resume=None, **kwargs):
     return module.seen, datamodule
 
 
-def test_each_epoch_sees_each_example_once_in_another_order(pair, tmp_path):
+def test_each_epoch_has_each_example_once_in_another_order(pair, tmp_path):
     seen, datamodule = fit(pair, tmp_path, epochs=3)
     for epoch in range(3):
         assert Counter(i for e, batch in seen if e == epoch for i in batch) == Counter(range(32))
@@ -196,13 +196,13 @@ def test_each_epoch_sees_each_example_once_in_another_order(pair, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.filterwarnings("error:.*not resumable.*")
-def test_resuming_from_any_checkpoint_sees_what_was_left(workers, pair, tmp_path):
+def test_resuming_from_any_checkpoint_trains_on_the_remaining_examples(workers, pair, tmp_path):
     whole, datamodule = fit(pair, tmp_path / "whole", epochs=3)
     per_epoch = datamodule.batches_in_epoch()
     assert per_epoch > 2
     checkpoints = sorted((tmp_path / "whole").glob("*.ckpt"))
     assert len(checkpoints) == 3 * per_epoch + 6
-    if workers:  # each loader starts a process: the interesting ones
+    if workers:  # only a few checkpoints, as each loader starts a process
         wanted = {per_epoch - 1, per_epoch, per_epoch + 1, 2 * per_epoch}
         checkpoints = [c for c in checkpoints if torch.load(c, weights_only=True)["global_step"] in wanted]
     for checkpoint in checkpoints:
@@ -211,7 +211,7 @@ def test_resuming_from_any_checkpoint_sees_what_was_left(workers, pair, tmp_path
         assert left == whole[step:], checkpoint.name
 
 
-def test_a_fit_that_was_complete_continues_with_the_next_epoch(pair, tmp_path):
+def test_a_complete_fit_resumes_with_the_next_epoch(pair, tmp_path):
     whole, _ = fit(pair, tmp_path / "whole", epochs=3)
     short, _ = fit(pair, tmp_path / "short", epochs=1)
     (end,) = (tmp_path / "short").glob("end-*.ckpt")

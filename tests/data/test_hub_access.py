@@ -1,4 +1,4 @@
-"""The hub client's time-out, as the process of a task has it."""
+"""The hub client's timeout in the process of a task."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from warmstart.cli.main import main
 
 sys.argv = ["run.py", "task=check", "encoder=bert", "decoder=gpt2", "debug=tiny"]
 main()
-# Not imported here: a task that stops importing the hub client would make this test say nothing.
+# Not imported here, so that the test fails if tasks stop importing the hub client.
 print("seconds:", sys.modules["huggingface_hub.constants"].HF_HUB_ETAG_TIMEOUT)
 """
 

@@ -1,4 +1,4 @@
-"""Run by test_collate.py: a loader's worker that can put no batch into shared memory (a limit on the size of files)."""
+"""Run by test_collate.py: a loader's worker without shared memory, by a limit on the size of files."""
 
 import resource
 

@@ -1,4 +1,4 @@
-"""What a judgement says of a model that reads, one that does not, and one that copies; and how it is shown."""
+"""The judgement of a model that reads its source, one that does not, and one that copies; and its table."""
 
 import io
 
@@ -30,23 +30,23 @@ def rival(difference, low, high, **others):
     return means | {f"{kind}_difference_ci": [low, high] for kind in KINDS} | others
 
 
-def test_one_that_reads_beats_control_and_lead(judged, references):
+def test_a_model_that_reads_beats_control_and_lead(judged, references):
     said = verdict(judged(references))
     assert "It reads its document: +" in said
     assert "It beats lead1: +" in said
     assert "It beats lead3: +" in said
 
 
-def test_one_that_does_not_read_is_found_out(judged, references):
+def test_a_model_that_does_not_read_is_detected(judged, references):
     blind = judged(["The same sentence for all."] * len(references))
     said = verdict(blind)
     assert "It does not show that it reads its document: +0.00" in said
     assert "It does not beat lead1" in said
-    assert "says much the same of everything" in said
+    assert "summaries repeat each other" in said
     assert blind.controls["shuffled_document"]["rouge1"] == pytest.approx(blind.metrics["test/rouge1"])
 
 
-def test_one_that_copies_the_lead_is_told_from_neither(judged, documents):
+def test_a_model_that_copies_the_lead_is_not_distinguishable_from_it(judged, documents):
     copied = judged(lead(documents, 1))
     assert copied.baselines["lead1"]["rouge1_difference_ci"] == [0.0, 0.0]
     assert "It is not distinguishable from lead1: +0.00 ROUGE-1" in verdict(copied)
@@ -69,14 +69,14 @@ def test_the_sentence_follows_the_paired_interval(low, high, of_control, of_lead
     assert len(said) == 2
 
 
-def test_another_rouge_that_says_otherwise_is_named():
+def test_another_kind_of_rouge_that_disagrees_is_stated():
     row = rival(1.0, 0.5, 1.5, rouge2_difference=-0.4, rouge2_difference_ci=[-0.9, 0.1])
     (said,) = statements({}, {"lead3": row}, {})
     assert said.startswith("It beats lead3: +1.00 ROUGE-1 [+0.50, +1.50].")
     assert said.endswith("By ROUGE-2 it is not distinguishable: -0.40 [-0.90, +0.10].")
 
 
-def test_controls_by_likelihood_and_by_the_decoder_alone(judged, references):
+def test_controls_by_likelihood_and_without_a_source(judged, references):
     n = len(references)
     spread = np.linspace(0, 0.1, n)
     nats = {"own": 2.0 + spread, "shuffled_document": 2.5 + spread, "decoder_alone": 2.0 + spread[::-1]}
@@ -90,18 +90,18 @@ def test_controls_by_likelihood_and_by_the_decoder_alone(judged, references):
     assert alone["text"] == "A text of its own."
     assert alone["rouge1"] == pytest.approx(rouge_scores(["A text of its own."] * n, references)["rouge1"].mean())
     said = verdict(judgement)
-    assert "References are likelier with its own: +0.500 nats a token [+0.500, +0.500]." in said
+    assert "References are likelier given its own source: +0.500 nats per token [+0.500, +0.500]." in said
     assert "The source counts: +" in said
-    assert "References are neither likelier nor less likely with its own: " in said
+    assert "References are neither likelier nor less likely given its own source: " in said
     shown = Console(file=io.StringIO(), width=100)
     shown.print(score_table(judgement, "model"))
     assert "decoder alone" in shown.file.getvalue()
     worse = judge(references, references, references, SETTINGS, 0, likelihoods=nats | {"shuffled_document": spread})
-    assert "References are less likely with its own: -2.000 nats a token" in verdict(worse)
+    assert "References are less likely given its own source: -2.000 nats per token" in verdict(worse)
 
 
 @pytest.mark.filterwarnings("error")
-def test_likelihoods_that_are_not_finite_are_said_and_no_number(references, documents):
+def test_likelihoods_that_are_not_finite_are_stated_without_a_number(references, documents):
     n = len(references)
     nats = {"own": np.full(n, 2.0), "shuffled_document": np.full(n, 3.0), "decoder_alone": np.full(n, np.inf)}
     nats["own"][1] = np.inf
@@ -116,7 +116,7 @@ def test_likelihoods_that_are_not_finite_are_said_and_no_number(references, docu
 
 
 @pytest.mark.parametrize("n", [1, 2, 9, 10])
-def test_a_few_examples_give_no_verdict(references, documents, n):
+def test_few_examples_give_no_verdict(references, documents, n):
     judgement = judge(references[:n], references[:n], documents[:n], SETTINGS, 0, alone="A text.")
     said = statements(judgement.metrics, judgement.baselines, judgement.controls)
     if n == 10:
@@ -134,7 +134,7 @@ def test_a_few_examples_give_no_verdict(references, documents, n):
     assert "nan" not in shown.file.getvalue()
 
 
-def test_the_smaller_control_is_of_the_same_examples_by_likelihood(references):
+def test_the_likelihoods_of_a_smaller_control_use_its_examples(references):
     n = len(references)
     nats = {"own": np.arange(n) ** 2.0, "shuffled_document": np.arange(n) ** 3.0, "decoder_alone": np.arange(n) ** 0.5}
     chosen = EvaluationSettings(bootstrap_samples=50, control_samples=3)
@@ -148,11 +148,11 @@ def test_the_smaller_control_is_of_the_same_examples_by_likelihood(references):
     assert judgement.controls["decoder_alone"]["nll"] == pytest.approx(nats["decoder_alone"].mean())
 
 
-def test_empty_summaries_are_said():
+def test_empty_summaries_are_stated():
     assert statements({"test/empty_fraction": 0.25}, {}, {}) == ["25.0% of its summaries are empty."]
 
 
-def test_metrics_hold_means_intervals_and_what_rouge_does_not_show(judged, references):
+def test_metrics_include_means_intervals_and_text_statistics(judged, references):
     judgement = judged(references)
     for kind in KINDS:
         low, high = judgement.metrics[f"test/{kind}_ci"]
@@ -166,13 +166,13 @@ def test_metrics_hold_means_intervals_and_what_rouge_does_not_show(judged, refer
         assert row["rouge2_difference_ci"][0] <= row["rouge2_difference"] <= row["rouge2_difference_ci"][1]
 
 
-def test_the_control_can_be_smaller_or_left_out(judged, references):
+def test_the_control_can_be_smaller_or_disabled(judged, references):
     assert judged(references, control_samples=4).controls["shuffled_document"]["examples"] == 4
     assert judged(references, control_samples=0).controls == {}
-    assert judge(["A."], ["A."], ["A. B."], SETTINGS, 0).controls == {}  # nothing to shuffle with
+    assert judge(["A."], ["A."], ["A. B."], SETTINGS, 0).controls == {}  # no other document
 
 
-def test_the_same_seed_judges_the_same(judged, documents):
+def test_the_same_seed_gives_the_same_judgement(judged, documents):
     assert judged(lead(documents, 2)).controls == judged(lead(documents, 2)).controls
 
 
@@ -182,7 +182,7 @@ def test_novel_bigrams_ignore_case_and_punctuation():
     assert novel_bigram_fraction(["", "Word"], ["a b", "a b"]) == 0.0
 
 
-def test_nothing_to_judge_is_said():
+def test_an_empty_test_split_is_refused():
     with pytest.raises(UserError, match="no examples"):
         judge([], [], [], SETTINGS, 0)
     with pytest.raises(ValueError, match="2 documents"):

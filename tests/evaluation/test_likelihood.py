@@ -1,4 +1,4 @@
-"""Likelihoods stand in the examples' order, by what the model was given, and leave the model as it was."""
+"""Likelihoods are in the order of the examples, by source, and do not change the model."""
 
 import numpy as np
 import pytest

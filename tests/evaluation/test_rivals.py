@@ -1,11 +1,11 @@
-"""Lead-n takes first sentences; a derangement leaves nothing in place, and the control is made of predictions."""
+"""Lead-n returns first sentences, derangements have no fixed points, and the control reuses predictions."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmstart.evaluation.baselines import READ, lead
+from warmstart.evaluation.baselines import FIRST_READ, lead
 from warmstart.evaluation.controls import derangement, shuffled_document
 from warmstart.evaluation.rouge import rouge_scores
 
@@ -21,13 +21,13 @@ def test_lead_takes_sentences_from_one_line_sentences_or_paragraphs():
     assert lead(["", "One."], 3) == ["", "One."]
 
 
-def test_lead_reads_on_where_sentences_are_long():
-    first, second = "word " * READ + "end.", "Next " + "and " * READ + "stop."
+def test_lead_reads_more_if_sentences_are_long():
+    first, second = "word " * FIRST_READ + "end.", "Next " + "and " * FIRST_READ + "stop."
     assert lead([f"{first} {second} Third."], 2) == [f"{first}\n{second}"]
 
 
 @given(st.integers(2, 200), st.integers(0, 10**6))
-def test_a_derangement_leaves_nothing_in_place(n, seed):
+def test_a_derangement_has_no_fixed_points(n, seed):
     order = derangement(n, seed)
     assert sorted(order) == list(range(n))
     assert (order != np.arange(n)).all()
@@ -38,7 +38,7 @@ def test_one_example_has_no_control():
         derangement(1, 0)
 
 
-def test_each_other_place_is_as_likely():
+def test_all_other_indices_are_equally_likely():
     places = np.array([derangement(4, seed) for seed in range(900)])[:, 0]
     assert np.abs(np.bincount(places, minlength=4) / 900 - [0, 1 / 3, 1 / 3, 1 / 3]).max() < 0.06
 

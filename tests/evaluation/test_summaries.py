@@ -1,4 +1,4 @@
-"""Batches become summaries of their examples, whatever the batches, and the model is left as it was."""
+"""Summaries belong to their examples for any batches, and the model does not change."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def loader(order, size):
         yield {"input_ids": source[index], "attention_mask": torch.ones_like(source[index]), "index": index}
 
 
-def test_sampling_draws_from_all_tokens_that_were_asked_for():
+def test_sampling_draws_from_all_configured_tokens():
     flat = {
         "vocab_size": 90,
         "hidden_size": 8,
@@ -53,10 +53,10 @@ def test_sampling_draws_from_all_tokens_that_were_asked_for():
     even = EncoderDecoderModel(EncoderDecoderConfig(**halves, decoder_start_token_id=1, eos_token_id=2, pad_token_id=0))
     sampled = GenerationSettings(num_beams=1, do_sample=True, max_new_tokens=1, no_repeat_ngram_size=0)
     ids = even.eval().generate(torch.tensor([[5, 6]]), **generation_kwargs(sampled), num_return_sequences=2000)
-    assert len(ids[:, 1].unique()) > 80  # transformers' own default is the 50 likeliest
+    assert len(ids[:, 1].unique()) > 80  # transformers samples from the 50 most likely by default
 
 
-def test_summaries_are_those_of_their_examples(model):
+def test_summaries_belong_to_their_examples(model):
     told = []
     one = summarize_batches(model, loader([0, 1, 2, 3, 4, 5], 6), Ids(), GREEDY)
     two = summarize_batches(model, loader([5, 2, 0, 4, 1, 3], 4), Ids(), GREEDY, progress=told.append)
@@ -65,7 +65,7 @@ def test_summaries_are_those_of_their_examples(model):
     assert told == [4, 2]
 
 
-def test_the_model_is_left_in_its_mode_also_after_a_failure(model):
+def test_the_model_keeps_its_mode_even_after_a_failure(model):
     def broken():
         yield from loader([0, 1, 2, 3, 4, 5], 3)
         raise OSError("gone")
@@ -81,7 +81,7 @@ def test_dropout_is_off_and_beams_are_used(model):
     assert runs[0] == runs[1]
 
 
-def test_the_search_is_passed_whole_and_what_it_does_not_know_is_unset():
+def test_the_search_is_defined_completely_and_other_options_are_unset():
     unset = ("temperature", "top_p", "top_k", "length_penalty", "early_stopping")
     lengths = ("min_new_tokens", "min_length", "max_length")
     assert generation_kwargs(GREEDY) == dict.fromkeys((*unset, *lengths)) | {

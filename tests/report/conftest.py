@@ -1,4 +1,4 @@
-"""Runs as they lie on disk, written by hand: known numbers, and texts that try to be HTML."""
+"""Runs on disk with known scores, and texts that contain HTML."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The page in a real browser: opened, sorted, filtered, two rows picked, looked at."""
+"""The page in a real browser: opened, sorted, filtered, and two rows compared."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from warmstart.report.page import render
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,
-    # CI installs it, and must not pass without.
+    # CI installs the browser and must not skip this test.
     pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium is installed"),
 ]
 
@@ -40,13 +40,13 @@ def page(write_run, attack, tmp_path):
         browser.close()
 
 
-def test_on_a_narrow_screen_no_text_stands_one_letter_a_line(page):
+def test_on_a_narrow_screen_no_text_has_one_letter_per_line(page):
     page.set_viewport_size({"width": 420, "height": 900})
     for cell in ("#others td.text", "#difference td.text", "#samples td.text"):
         assert page.locator(cell).first.bounding_box()["width"] > 150, cell
 
 
-def test_a_person_can_sort_filter_and_compare(page, tmp_path):
+def test_the_page_can_sort_filter_and_compare(page, tmp_path):
     def names():
         return page.locator("#leaderboard tbody tr:visible td:first-child").all_inner_texts()
 
@@ -94,5 +94,5 @@ def test_a_person_can_sort_filter_and_compare(page, tmp_path):
     page.screenshot(path=picture, full_page=True)
     assert picture.stat().st_size > 20_000
     page.set_viewport_size({"width": 400, "height": 800})
-    page.wait_for_timeout(1500)  # plots follow a moment later
+    page.wait_for_timeout(1500)  # plots are drawn a moment later
     assert page.evaluate("document.documentElement.scrollWidth") <= 400

@@ -1,4 +1,4 @@
-"""Runs are found wherever they lie, in whatever state they were left."""
+"""Runs are found in any folder and any state."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from warmstart.report.collect import collect
 from warmstart.report.page import render
 
 
-def test_complete_failed_partial_and_damaged_runs_are_told_apart(write_run, tmp_path):
+def test_complete_failed_partial_and_damaged_runs_are_distinguished(write_run, tmp_path):
     for name, status in (("a", "complete"), ("b", "failed"), ("c", "partial")):
         write_run(name, status=status)
     (write_run("d") / "result.json").write_text('{"status": "compl')
@@ -24,31 +24,31 @@ def test_complete_failed_partial_and_damaged_runs_are_told_apart(write_run, tmp_
     }
     assert "result.json is damaged" in runs["d"].error
     assert runs["b"].error == "UserError: a b"
-    assert "goes on with it" in runs["c"].error
+    assert "the same command resumes it" in runs["c"].error
     assert runs["a"].choices["encoder.name"] == "bert"
     assert runs["a"].curves == {"train/loss": [(1, 3.0), (3, 2.0), (4, 1.0)], "validation/loss": [(2, 2.5)]}
     assert set(runs["a"].examples) == {"0", "1"}
     assert runs["a"].finished == (runs["a"].folder / "result.json").stat().st_mtime
 
 
-def test_the_checkpoint_that_was_judged_is_known_or_the_best(write_run, tmp_path):
+def test_the_evaluated_checkpoint_is_recorded_or_the_best(write_run, tmp_path):
     write_run("a", result={"checkpoint": {"name": "last.ckpt", "sha256": "0f"}})
     write_run("b")
     of = {run.folder.name: (run.checkpoint, run.checkpoint_sha256) for run in collect([tmp_path])}
     assert of == {"a": ("last.ckpt", "0f"), "b": ("best.ckpt", None)}
 
 
-def test_a_run_counts_once_and_what_is_not_there_is_said(write_run, tmp_path):
+def test_a_run_counts_once_and_a_missing_folder_is_refused(write_run, tmp_path):
     folder = write_run("a")
     assert len(collect([folder, tmp_path, tmp_path / "sweep"])) == 1
     with pytest.raises(UserError, match="no such folder"):
         collect([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no run lies there"):
+    with pytest.raises(UserError, match="contains no run"):
         collect([tmp_path / "empty"])
 
 
-def test_a_run_is_known_by_its_result_whatever_a_later_task_left_in_its_folder(write_run, tmp_path):
+def test_a_run_is_identified_by_its_result_after_a_later_task_in_its_folder(write_run, tmp_path):
     folder = write_run("a")
     result = json.loads((folder / "result.json").read_text())
     config = {"task": "evaluate", "seed": 7, "encoder": {"name": "electra"}, "data": {"cache_dir": "here"}}
@@ -56,7 +56,7 @@ def test_a_run_is_known_by_its_result_whatever_a_later_task_left_in_its_folder(w
     OmegaConf.save(OmegaConf.create({"task": "summarize"}), folder / ".hydra" / "config.yaml")
     (run,) = collect([tmp_path])
     assert (run.status, run.seed) == ("complete", "7")
-    assert run.choices == {"encoder.name": "electra"}  # where tokens are cached is no choice
+    assert run.choices == {"encoder.name": "electra"}  # the folder of caches is not a choice
 
 
 RESULTS = {
@@ -103,13 +103,13 @@ def test_a_damaged_config_is_listed_and_never_interpolated(write_run, tmp_path, 
     path.write_text(text)
     found = collect([tmp_path]) if text != "task: ${" else []
     assert [(run.status, str(path) in run.error) for run in found] == [("damaged", True)] * len(found)
-    if not found:  # of no known task
-        with pytest.raises(UserError, match="no run lies there"):
+    if not found:  # the task is unknown
+        with pytest.raises(UserError, match="contains no run"):
             collect([tmp_path])
 
 
 @pytest.mark.parametrize("text", ["", "\0", "x,y\n1,2\n", "step,train/loss\n1,2,3,4\nx,1\n2,nan\n", 'step\n"\n'])
-def test_curves_are_what_can_be_read_of_them(write_run, tmp_path, text):
+def test_readable_rows_of_curves_are_used(write_run, tmp_path, text):
     (write_run("a") / "metrics.csv").write_text(text)
     (run,) = collect([tmp_path])
     assert run.status == "complete"

@@ -1,4 +1,4 @@
-"""Rows are configurations, and what is said of two of them is the paired bootstrap over their examples."""
+"""Rows are configurations, compared by a paired bootstrap over their common examples."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from warmstart.report.collect import Run, collect
 from warmstart.report.compare import RESAMPLES, SEED, Row, baseline_row, differences, interval, ranked_by, rows_of
 
 
-def test_seeds_make_one_row_and_one_seed_shows_no_deviation(write_run, tmp_path):
+def test_seeds_form_one_row_and_a_single_seed_has_no_deviation(write_run, tmp_path):
     write_run("a", seed=1, scores=(10.0, 20.0))
     write_run("b", seed=2, scores=(20.0, 40.0))
     write_run("c", seed=1, encoder="roberta", scores=(1.0, 2.0))
@@ -64,7 +64,7 @@ def test_a_baseline_is_paired_with_a_row_example_by_example(write_run, tmp_path)
     assert found.scores["rouge1"][0] == pytest.approx(20.0 - 80.0)
     assert "nll" not in found.scores
 
-    # What the run has scored itself is taken as it is, and only texts that are shown are split again.
+    # The run's own scores are used, and only the texts that are shown are split again.
     file = rows[0].runs[0].folder / "predictions.jsonl"
     own = [json.loads(line) | {"lead1/rouge1": 81.5 + i} for i, line in enumerate(file.read_text().splitlines())]
     file.write_text("".join(json.dumps(row) + "\n" for row in own))
@@ -77,8 +77,8 @@ def of(name, sha256):
     return {"checkpoint": {"name": name, "sha256": sha256}}
 
 
-def test_a_row_is_of_one_checkpoint_and_says_which_if_it_is_not_the_best(write_run, tmp_path):
-    write_run("fit", scores=(10.0, 20.0), nll=(3.0, 3.0))  # of an earlier version, that did not say
+def test_a_row_has_one_checkpoint_and_names_it_if_it_is_not_the_best(write_run, tmp_path):
+    write_run("fit", scores=(10.0, 20.0), nll=(3.0, 3.0))  # an older release, which did not record the checkpoint
     write_run("last", scores=(30.0, 40.0), nll=(2.0, 2.0), result=of("last.ckpt", "b"))
     write_run("other", seed=2, scores=(20.0, 30.0), nll=(3.0, 3.0), result=of("best.ckpt", "c"))
     last, best = rows = rows_of(collect([tmp_path]))
@@ -86,7 +86,7 @@ def test_a_row_is_of_one_checkpoint_and_says_which_if_it_is_not_the_best(write_r
     assert [run.folder.name for run in best.runs] == ["fit", "other"]
     assert last.deviation("metrics", "test/rouge1") is None
     (found,) = differences(rows)
-    assert found.scores["nll"][0] == -1.0  # one decoder, one vocabulary
+    assert found.scores["nll"][0] == -1.0  # the same decoder and vocabulary
 
 
 def test_one_seed_counts_once_by_its_newest_run(write_run, tmp_path):
@@ -99,13 +99,13 @@ def test_one_seed_counts_once_by_its_newest_run(write_run, tmp_path):
     assert [run.folder.name for run in row.left_out] == ["c", "a"]
     assert row.mean("metrics", "test/rouge1") == 55.0
     assert row.scores("rouge1") == {"0": 50.0, "1": 60.0}
-    # What the fit took is known still, though the newest is an evaluation, which has none to say.
+    # The costs of the fit are kept, although the newest run is an evaluation without costs.
     assert row.mean("seconds", "fit") is None
     assert row.cost("seconds", "fit") == 15.0
     assert row.cost("seconds", "nothing") is None
 
 
-def test_a_checkpoint_judged_with_another_seed_is_no_other_seed(write_run, tmp_path):
+def test_a_checkpoint_evaluated_with_another_seed_counts_once(write_run, tmp_path):
     write_run("fit", seed=1, finished=1, result=of("best.ckpt", "a"))
     write_run("again", seed=2, finished=2, result=of("best.ckpt", "a"))
     write_run("other", seed=3, finished=2, result=of("best.ckpt", "b"))
@@ -130,7 +130,7 @@ def test_rows_are_ranked_by_validation_and_not_by_the_test_split(write_run, tmp_
     assert rows[0].mean("metrics", "test/rouge1") is None
 
 
-def test_higher_validation_scores_are_better_but_of_a_loss(write_run, tmp_path):
+def test_higher_validation_scores_are_better_except_losses(write_run, tmp_path):
     for name, best in (("a", 10.0), ("b", 30.0)):
         write_run(name, encoder=name, result=validated(best, "validation/rouge2", "max"))
     rows = rows_of(collect([tmp_path]))
@@ -146,22 +146,22 @@ def test_losses_of_two_vocabularies_do_not_rank_rows_but_validation_rouge_does(w
     rows = rows_of(collect([tmp_path]))
     assert ranked_by(rows) == "validation/rouge1"
     assert [row.decoder for row in rows] == ["llama", "gpt2"]
-    assert rows[0].validation("validation/rouge1") == 12.0  # of the best checkpoint, not the highest of the curve
+    assert rows[0].validation("validation/rouge1") == 12.0  # at the best checkpoint, not the maximum of the curve
     for folder in ("a", "b"):
         (tmp_path / "sweep" / folder / "metrics.csv").unlink()
     assert ranked_by(rows_of(collect([tmp_path]))) == "test/rouge1"
 
 
-def test_an_evaluation_of_a_fit_that_left_the_test_split_is_that_fits_row(write_run, tmp_path):
+def test_an_evaluation_of_a_fit_without_a_test_score_joins_its_row(write_run, tmp_path):
     untested = {"metrics": {}, "baselines": {}, "controls": {}}
     write_run("fit", finished=3, result=of("best.ckpt", "a") | validated(2.0) | untested)
     write_run("evaluate-1", finished=2, scores=(10.0, 30.0), result=of("best.ckpt", "a"))
     (row,) = rows_of(collect([tmp_path]))
-    assert row.mean("metrics", "test/rouge1") == 20.0  # the scored one, though the fit is newer
+    assert row.mean("metrics", "test/rouge1") == 20.0  # from the scored run, although the fit is newer
     assert row.validation("validation/loss") == 2.0
 
 
-def test_scored_or_not_a_configuration_is_the_same(write_run, tmp_path):
+def test_a_configuration_is_the_same_with_or_without_a_test_score(write_run, tmp_path):
     folder = write_run("a", result=validated(2.0))
     config = OmegaConf.load(folder / ".hydra" / "config.yaml")
     for name, test in (("a", True), ("b", False)):
@@ -184,7 +184,7 @@ def decoded_by(decoder, *, cut=48, **choices):
         (decoded_by("gpt2"), decoded_by("gpt2"), None),
         (decoded_by("gpt2"), decoded_by("llama"), "decoder"),
         (decoded_by("gpt2"), decoded_by("gpt2", cut=64), "data.max_target_length"),
-        # One name can be changed to stand for something else, two names for the same.
+        # The same name may refer to different models, and two names to the same model.
         (decoded_by("gpt2", **{"decoder.path": "x"}), decoded_by("gpt2", **{"decoder.path": "y"}), "decoder.path"),
         (decoded_by("gpt2", **{"decoder.path": "x"}), decoded_by("mine", **{"decoder.path": "x"}), None),
         (
@@ -192,7 +192,7 @@ def decoded_by(decoder, *, cut=48, **choices):
             decoded_by("llama", **{"decoder.path": "y", "decoder.tokenizer": "z"}),
             None,
         ),
-        # An untrained decoder may have a tokenizer of the training texts.
+        # The tokenizer of an untrained decoder may be trained on the training texts.
         *(
             (
                 decoded_by("gpt2", **{"decoder.weights": weights, "data.limit_train": "100"}),
@@ -203,18 +203,18 @@ def decoded_by(decoder, *, cut=48, **choices):
         ),
     ],
 )
-def test_likelihoods_are_compared_only_in_the_same_tokens(a, b, differ):
+def test_likelihoods_are_compared_only_with_the_same_tokens(a, b, differ):
     (found,) = differences([a, b])
     assert ("nll" in found.scores) == (differ is None)
     assert "rouge1" in found.scores
     if differ is None:
         assert found.left_out is None
     else:
-        assert found.left_out.startswith("nats/token is left out")
+        assert found.left_out.startswith("nats/token is omitted")
         assert found.left_out.endswith(f"these rows differ in {differ}.")
 
 
-def test_likelihoods_that_are_not_finite_are_left_out_not_taken_for_zero(write_run, tmp_path):
+def test_likelihoods_that_are_not_finite_are_omitted_not_zero(write_run, tmp_path):
     write_run("a", scores=(30.0, 40.0), nll=(None, 4.0))
     write_run("b", encoder="roberta", nll=(4.0, 4.1))
     broken, sound = rows = rows_of(collect([tmp_path]))
@@ -224,7 +224,7 @@ def test_likelihoods_that_are_not_finite_are_left_out_not_taken_for_zero(write_r
     (found,) = differences(rows)
     assert "nll" not in found.scores
     assert found.scores["rouge1"][0] == pytest.approx(20.0)
-    assert found.left_out == "nats/token is left out: not all likelihoods of encoder=bert are finite."
+    assert found.left_out == "nats/token is omitted: not all likelihoods of encoder=bert are finite."
     (beside_baseline,) = differences([broken, baseline_row(sound, "lead1", "lead1 (baseline)", 0)])
     assert beside_baseline.left_out is None
 

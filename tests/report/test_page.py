@@ -1,4 +1,4 @@
-"""The page holds what it shows, no more than it may, and nothing that a text in it could do."""
+"""The page contains its data, within limits, and escapes every text."""
 
 import base64
 import gzip
@@ -20,7 +20,7 @@ def data_of(page):
     return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
-def test_texts_are_escaped_and_can_be_left_out(write_run, attack, tmp_path):
+def test_texts_are_escaped_and_can_be_omitted(write_run, attack, tmp_path):
     write_run("a", text=attack)
     write_run("b", encoder=attack)
     write_run("c", status="failed", text=attack)
@@ -30,7 +30,7 @@ def test_texts_are_escaped_and_can_be_left_out(write_run, attack, tmp_path):
     assert "&lt;script&gt;document.title" in page
     assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in page
     without = render(collect([tmp_path]), title="t", texts=False)
-    assert "Left out of this page." in without
+    assert "Not included in this page." in without
     assert len(without) < len(page)
 
 
@@ -43,7 +43,7 @@ def test_twenty_runs_of_two_hundred_samples_stay_under_five_megabytes(write_run,
     for run in range(20):
         folder = write_run(str(run), encoder=f"e{run}", scores=tuple(float(i % 60) for i in range(200)))
         rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
-        for i, row in enumerate(rows):  # one test set, and summaries of each run's own
+        for i, row in enumerate(rows):  # one test set, with different summaries in each run
             row |= {"document": text(i * 503, 400), "reference": text(i * 503 + 7, 50)}
             row["prediction"] = text((run * 200 + i) * 29, 60)
         (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -63,7 +63,7 @@ def test_the_task_writes_a_page_and_no_run_folder(write_run, tmp_path):
     assert outcome.returncode == 2
     assert "no such folder" in outcome.stderr
     (tmp_path / "multirun").mkdir()
-    (tmp_path / "sweep").rename(tmp_path / "multirun" / "sweep")  # where a sweep of this name lies, beside runs
+    (tmp_path / "sweep").rename(tmp_path / "multirun" / "sweep")  # the default folder of a sweep of this name
     outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert outcome.stdout.startswith("multirun/sweep/report.html: 2 runs"), outcome.stderr
 
@@ -73,7 +73,7 @@ def test_a_report_imports_neither_torch_nor_transformers():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_rows_of_different_test_examples_are_not_set_beside_one_baseline(write_run, tmp_path):
+def test_rows_with_different_test_examples_have_separate_baselines(write_run, tmp_path):
     write_run("a")
     write_run("b", encoder="roberta")
     page = render(collect([tmp_path]), title="t")
@@ -83,10 +83,10 @@ def test_rows_of_different_test_examples_are_not_set_beside_one_baseline(write_r
     page = render(collect([tmp_path]), title="t")
     assert "judged on different test examples" in page
     assert page.count("(baseline)") == 2
-    assert "lead1 beside encoder=electra (baseline)" in page
+    assert "lead1 for encoder=electra (baseline)" in page
 
 
-def test_a_mean_over_seeds_that_rounds_makes_no_other_test_examples(write_run, tmp_path):
+def test_rounding_in_a_mean_over_seeds_does_not_separate_baselines(write_run, tmp_path):
     lead = 10.7
     assert statistics.fmean([lead] * 3) != lead
     for seed in (1, 2, 3):
@@ -102,23 +102,23 @@ def test_a_mean_over_seeds_that_rounds_makes_no_other_test_examples(write_run, t
     assert "judged on different test examples" in render(collect([tmp_path]), title="t")
 
 
-def test_what_is_left_out_is_said(write_run, tmp_path):
+def test_omitted_runs_and_scores_are_stated(write_run, tmp_path):
     write_run("fit", finished=1, nll=(3.0, 3.0))
     write_run("again", finished=2, nll=(3.0, 3.0))
     page = render(collect([tmp_path]), title="t")
-    assert f"Left out: {tmp_path / 'sweep' / 'fit'}. In a row one seed counts once" in page
+    assert f"Left out: {tmp_path / 'sweep' / 'fit'}. Each seed and each checkpoint counts once" in page
     assert "not all likelihoods are finite" not in page
     write_run("broken", encoder="roberta", nll=(None, 3.0))
     write_run("other", decoder="llama", nll=(2.0, 2.0))
     page = render(collect([tmp_path]), title="t")
-    assert "No nats/token of decoder=gpt2 encoder=roberta: not all likelihoods are finite." in page
+    assert "No nats/token for decoder=gpt2 encoder=roberta: not all likelihoods are finite." in page
     assert "<button>nats/token</button><small>test</small><small>only within one decoder vocabulary</small>" in page
-    assert "compare it only between rows of the same decoder vocabulary and max_target_length" in page
+    assert "compare it only between rows with the same decoder vocabulary and max_target_length" in page
     reasons = {why for *_, scores, why in data_of(page)["differences"] if "nll" not in scores}
-    assert {why.partition(":")[0] for why in reasons if why} == {"nats/token is left out"}
+    assert {why.partition(":")[0] for why in reasons if why} == {"nats/token is omitted"}
 
 
-def test_one_example_makes_a_page(write_run, tmp_path):
+def test_a_page_with_a_single_example(write_run, tmp_path):
     write_run("a", scores=(30.0,))
     write_run("b", encoder="roberta", scores=(10.0,), result={"baselines": {}})
     data = data_of(render(collect([tmp_path]), title="t"))
@@ -139,5 +139,5 @@ def test_the_column_that_ranks_is_named(write_run, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / "sweep" / folder / "result.json").unlink()
     page = render(collect([tmp_path]), title="t")
-    assert "<button>ROUGE-1</button><small>test; ranks the rows, for no run has a validation score" in page
+    assert "<button>ROUGE-1</button><small>test; ranks the rows, as no run has a comparable validation score" in page
     assert "Without a test score" not in page

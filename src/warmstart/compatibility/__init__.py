@@ -1,1 +1,1 @@
-"""Every decoder and every encoder type of the installed transformers, tried: which pairs are sound."""
+"""Test every decoder and encoder type of the installed transformers: which pairs work correctly."""

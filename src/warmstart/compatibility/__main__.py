@@ -1,6 +1,6 @@
-"""Try every decoder and encoder type of the installed transformers, and write the page.
+"""Test every decoder and encoder type of the installed transformers, and write the page.
 
-python -m warmstart.compatibility                              # all: about 25 minutes on 2 cores
+python -m warmstart.compatibility                              # all types: about half an hour on two cores
 python -m warmstart.compatibility --decoders llama,qwen3 --encoders bert
 """
 
@@ -14,12 +14,12 @@ from warmstart.compatibility.tiny_configs import decoder_types, encoder_types
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m warmstart.compatibility", description=__doc__.splitlines()[0])
-    parser.add_argument("--decoders", help="types, separated by commas; all where neither side is named")
+    parser.add_argument("--decoders", help="types, separated by commas; all if neither option is given")
     parser.add_argument("--encoders", help="types, separated by commas")
-    parser.add_argument("--page", type=Path, help="write the page here")
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--page", type=Path, help="file to write the page to")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes")
     given = parser.parse_args()
     named = given.decoders is not None or given.encoders is not None
     decoders = given.decoders.split(",") if given.decoders else [] if named else decoder_types()

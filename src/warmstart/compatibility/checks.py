@@ -1,7 +1,7 @@
-"""What a sound pair does, one function for each check, whoever's model class it is.
+"""Checks that a correct pair passes, one function each, for warmstart's and transformers' model class.
 
-A check returns nothing, or raises: :class:`Unsound` with the figure where the behaviour is wrong, anything else where
-the model cannot do it at all.
+A check returns nothing or raises: :class:`Unsound`, with a number, if the behavior is wrong, and any other error if the
+model cannot do it at all.
 
 Shapes: B batch, S source length, T target length.
 """
@@ -17,27 +17,30 @@ from torch import Tensor
 from warmstart.compatibility.tiny_configs import END, PAD, START, VOCABULARY
 
 IDS = {"decoder_start_token_id": START, "eos_token_id": END, "pad_token_id": PAD}
-TOLERANCE = 1e-3  # of the logits' own size, in fp32
+TOLERANCE = 1e-3  # relative to the largest logit, in fp32
 ROWS, SOURCE, TARGET = 3, 9, 6
 _PADDED = 4
 
 
 class Unsound(Exception):
-    """A behaviour that is wrong, with its figure."""
+    """A wrong behavior; the message contains the deviation."""
 
 
 @dataclass
 class Pair:
-    """The model on trial and the sources that it is given."""
+    """The model under test and its inputs."""
 
     model: Any
-    padded: dict[str, Tensor]  # (B, S), the second row padded on the right
-    labels: Tensor  # (B, T), the last row shorter
+    padded: dict[str, Tensor]
+    """Source ids and mask (B, S), the second row padded on the right."""
+    labels: Tensor
+    """Labels (B, T), the last row shorter."""
     build: Callable[[], Any]
+    """Builds the model again."""
 
 
 def sources(vocabulary: int = VOCABULARY, seed: int = 1) -> dict[str, Tensor]:
-    """Source ids with the second row padded on the right."""
+    """Return source ids and mask (B, S), the second row padded on the right."""
     ids = torch.randint(5, vocabulary, (ROWS, SOURCE), generator=torch.Generator().manual_seed(seed))
     mask = torch.ones_like(ids)
     mask[1, SOURCE - _PADDED :] = 0
@@ -45,14 +48,18 @@ def sources(vocabulary: int = VOCABULARY, seed: int = 1) -> dict[str, Tensor]:
 
 
 def targets(vocabulary: int = VOCABULARY, seed: int = 2) -> Tensor:
-    """Labels with the last row shorter."""
+    """Return labels (B, T), the last row shorter."""
     labels = torch.randint(5, vocabulary, (ROWS, TARGET), generator=torch.Generator().manual_seed(seed))
     labels[-1, TARGET - 2 :] = -100
     return labels
 
 
 def same(found: Tensor, expected: Tensor, what: str) -> None:
-    """Raise where two tensors of logits differ by more than rounding does."""
+    """Compare two tensors of logits.
+
+    Raises:
+        Unsound: They differ by more than ``TOLERANCE``.
+    """
     gap = float((found - expected).detach().abs().max())
     size = 1.0 + float(expected.detach().abs().max())
     if not gap <= TOLERANCE * size:
@@ -60,16 +67,16 @@ def same(found: Tensor, expected: Tensor, what: str) -> None:
 
 
 def loss(pair: Pair) -> None:
-    """Forward with labels gives a finite loss."""
+    """Check that forward with labels returns a finite loss."""
     value = pair.model(**pair.padded, labels=pair.labels).loss
     if not torch.isfinite(value):
         raise Unsound(f"the loss is {float(value)}")
 
 
 def gradients(pair: Pair) -> None:
-    """Every new parameter learns."""
+    """Check that every new parameter gets a gradient."""
     pair.model.zero_grad()
-    # Reformer learns in training mode alone; nothing drops in a tiny config.
+    # Training mode, because Reformer has no gradients otherwise; tiny configs have no dropout.
     pair.model.train()(**pair.padded, labels=pair.labels).loss.backward()
     pair.model.eval()
     names = ("cross_attention", "crossattention", "encoder_attn", "cross_attn", "enc_to_dec_proj")
@@ -77,7 +84,7 @@ def gradients(pair: Pair) -> None:
         name
         for name, parameter in pair.model.named_parameters()
         if any(part in name for part in names)
-        # softmax does not see a constant added to every key
+        # softmax is invariant to a constant added to every key
         and not name.endswith(("k_proj.bias", "key.bias"))
         and (parameter.grad is None or not parameter.grad.abs().sum() > 0)
     ]
@@ -87,7 +94,7 @@ def gradients(pair: Pair) -> None:
 
 @torch.no_grad()
 def step_zero(pair: Pair) -> None:
-    """With closed gates the decoder is the bare language model, exactly."""
+    """Check that with closed gates the decoder equals the bare language model, to the bit."""
     gates = {name: p for name, p in pair.model.named_parameters() if name.endswith(".gate")}
     opened = {name: gate.clone() for name, gate in gates.items()}
     for gate in gates.values():
@@ -103,7 +110,7 @@ def step_zero(pair: Pair) -> None:
 
 @torch.no_grad()
 def effect(pair: Pair) -> None:
-    """Another source gives other logits, in every row."""
+    """Check that another source changes the logits of every row."""
     other = pair.padded | {"input_ids": sources(seed=9)["input_ids"]}
     base = pair.model(**pair.padded, labels=pair.labels).logits
     gaps = (pair.model(**other, labels=pair.labels).logits - base).abs().amax(dim=(1, 2))
@@ -113,7 +120,7 @@ def effect(pair: Pair) -> None:
 
 @torch.no_grad()
 def causal(pair: Pair) -> None:
-    """A later target token changes no earlier logit."""
+    """Check that a later target token changes no earlier logit."""
     ids = pair.labels.clamp(min=5)
     later = ids.clone()
     later[:, 4:] = 7
@@ -123,20 +130,20 @@ def causal(pair: Pair) -> None:
 
 @torch.no_grad()
 def source_padding(pair: Pair) -> None:
-    """A padded row is what it is alone, and what stands under the padding has no effect."""
+    """Check that a padded row equals the same row in a batch of its own, whatever ids are in the padding."""
     base = pair.model(**pair.padded, labels=pair.labels).logits
     changed = dict(pair.padded)
     changed["input_ids"] = torch.where(changed["attention_mask"] == 0, 9, changed["input_ids"])
     same(pair.model(**changed, labels=pair.labels).logits, base, "ids under the padding change the logits")
     length = SOURCE - _PADDED
-    alone = {name: value[1:2, :length] for name, value in pair.padded.items()}
-    found = pair.model(**alone, labels=pair.labels[1:2]).logits
-    same(found, base[1:2], "a padded row is not what it is alone")
+    single = {name: value[1:2, :length] for name, value in pair.padded.items()}
+    found = pair.model(**single, labels=pair.labels[1:2]).logits
+    same(found, base[1:2], "a padded row differs from the same row in a batch of its own")
 
 
 @torch.no_grad()
 def left_padding(pair: Pair) -> None:
-    """A source padded on the left is exact, or refused."""
+    """Check that a source padded on the left is exact or refused."""
     base = pair.model(**pair.padded, labels=pair.labels).logits
     rolled = {name: value.clone() for name, value in pair.padded.items()}
     for value in rolled.values():
@@ -150,11 +157,11 @@ def left_padding(pair: Pair) -> None:
 
 @torch.no_grad()
 def target_padding(pair: Pair) -> None:
-    """A short target is what it is alone."""
+    """Check that a short target equals the same target in a batch of its own."""
     base = pair.model(**pair.padded, labels=pair.labels).logits
-    alone = {name: value[-1:] for name, value in pair.padded.items()}
-    found = pair.model(**alone, labels=pair.labels[-1:, : TARGET - 2]).logits
-    same(found, base[-1:, : TARGET - 2], "a short target is not what it is alone")
+    single = {name: value[-1:] for name, value in pair.padded.items()}
+    found = pair.model(**single, labels=pair.labels[-1:, : TARGET - 2]).logits
+    same(found, base[-1:, : TARGET - 2], "a short target differs from the same target in a batch of its own")
 
 
 def _generate(pair: Pair, rows: slice, beams: int, **options: Any) -> Tensor:
@@ -167,11 +174,11 @@ def _generate(pair: Pair, rows: slice, beams: int, **options: Any) -> Tensor:
 def _cached(pair: Pair, beams: int) -> None:
     found, expected = (_generate(pair, slice(None), beams, use_cache=flag) for flag in (True, False))
     if not torch.equal(found, expected):
-        raise Unsound(f"with the cache {int((found != expected).sum())} of {expected.numel()} ids are others")
+        raise Unsound(f"with the cache {int((found != expected).sum())} of {expected.numel()} ids differ")
 
 
 def greedy(pair: Pair) -> None:
-    """Greedy search gives the same ids with and without the cache, and those that forward finds best."""
+    """Check that greedy search returns the same ids with and without the cache, and forward's best ids."""
     _cached(pair, 1)
     ids = _generate(pair, slice(None), 1)
     with torch.no_grad():
@@ -180,43 +187,43 @@ def greedy(pair: Pair) -> None:
     chosen = logits.gather(-1, ids[:, 1:, None])[..., 0]
     gap = float((logits.amax(-1) - chosen).max())
     if not gap <= TOLERANCE * (1.0 + float(chosen.abs().max())):
-        raise Unsound(f"generation chose ids that forward gives {gap:.2g} less")
+        raise Unsound(f"generation chose ids with a logit {gap:.2g} below the best of forward")
 
 
 def beam(pair: Pair) -> None:
-    """Beam search gives the same ids with and without the cache."""
+    """Check that beam search returns the same ids with and without the cache."""
     _cached(pair, 3)
 
 
 def rows(pair: Pair) -> None:
-    """A batch generates what each of its rows generates alone."""
+    """Check that a batch generates what each of its rows generates in a batch of its own."""
     together = _generate(pair, slice(None), 3)
     length = SOURCE - _PADDED
     for row in range(ROWS):
-        part = Pair(pair.model, dict(pair.padded), pair.labels, pair.build)
+        single = Pair(pair.model, dict(pair.padded), pair.labels, pair.build)
         if row == 1:
-            part.padded = {name: value[:, :length] for name, value in pair.padded.items()}
-        if not torch.equal(_generate(part, slice(row, row + 1), 3)[0], together[row]):
-            raise Unsound(f"row {row} of a batch generates other ids than alone")
+            single.padded = {name: value[:, :length] for name, value in pair.padded.items()}
+        if not torch.equal(_generate(single, slice(row, row + 1), 3)[0], together[row]):
+            raise Unsound(f"row {row} of a batch generates different ids in a batch of its own")
 
 
 @torch.no_grad()
 def save(pair: Pair) -> None:
-    """Saved and loaded, the logits are equal to the bit."""
+    """Check that saving and loading keeps the logits."""
     base = pair.model(**pair.padded, labels=pair.labels).logits
     with tempfile.TemporaryDirectory() as folder:
         pair.model.save_pretrained(folder)
         again = type(pair.model).from_pretrained(folder).eval()
-    same(again(**pair.padded, labels=pair.labels).logits, base, "saved and loaded, the logits are others")
+    same(again(**pair.padded, labels=pair.labels).logits, base, "saving and loading changes the logits")
 
 
 @torch.no_grad()
 def short_loss(pair: Pair) -> None:
-    """The loss that never builds the logits is the loss, of a batch that is decoded in parts, too."""
+    """Check that the loss without logits equals forward's loss, also with target-length buckets."""
     expected = pair.model(**pair.padded, labels=pair.labels).loss
     for parts in (None, [(ROWS - 1, TARGET), (1, TARGET - 2)]):
         total, _, count = pair.model.training_loss(**pair.padded, labels=pair.labels, parts=parts)
-        same(total / count, expected, f"training_loss is another loss{' in parts' if parts else ''}")
+        same(total / count, expected, f"training_loss is wrong{' with target-length buckets' if parts else ''}")
 
 
 CHECKS: dict[str, Callable[[Pair], None]] = {

@@ -1,4 +1,4 @@
-"""One cell of the matrix, a pair of types put through every check; and all cells, in processes of their own."""
+"""Run every check on a pair of types, a cell of the matrix; run all cells in worker processes."""
 
 import multiprocessing
 import signal
@@ -7,32 +7,43 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-SECONDS = 60  # for one cell
-ENCODER, DECODERS = "bert", ("gpt2", "llama")  # what the other half is held against
+SECONDS = 60  # time limit of a cell
+ENCODER, DECODERS = "bert", ("gpt2", "llama")  # partners of the tested types
 
 
 @dataclass
 class Cell:
-    """A pair on trial: ``side`` says which half the row of the page is about, ``by`` whose class it is."""
+    """A pair of types and its results."""
 
     side: str
+    """``decoder`` or ``encoder``: which of the two is tested."""
     kind: str
+    """The tested model type."""
     other: str
+    """The partner's model type."""
     by: str = "warmstart"
+    """The library whose model class is tested, ``warmstart`` or ``transformers``."""
     joined: str = ""
-    """``native`` or ``grafted``, empty where the pair could not be built."""
+    """``native`` or ``grafted``; empty if the pair could not be built."""
     refused: str = ""
-    """Why the type is refused from its config alone."""
-    faults: dict[str, str] = field(default_factory=dict)
-    """What each failed check found."""
+    """Why the type is refused by its config; empty if it is not."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """The message of each failed check, by its name."""
 
     @property
     def clean(self) -> bool:
-        return not self.refused and not self.faults
+        """Whether the type is accepted and passes every check."""
+        return not self.refused and not self.failures
 
 
 def cells(decoders: Iterable[str], encoders: Iterable[str], *, upstream: bool = True) -> list[Cell]:
-    """The cells of a run: each decoder behind BERT, each encoder before GPT-2 and Llama, ours and transformers'."""
+    """Plan the cells: each decoder with a BERT encoder, each encoder with a GPT-2 and a Llama decoder.
+
+    Args:
+        decoders: Decoder types to test.
+        encoders: Encoder types to test.
+        upstream: Whether to test transformers' class too; its encoders only with GPT-2, as it refuses Llama.
+    """
     classes = ("warmstart", "transformers") if upstream else ("warmstart",)
     plan = [Cell("decoder", kind, ENCODER, by) for kind in decoders for by in classes]
     plan += [Cell("encoder", kind, other) for kind in encoders for other in DECODERS]
@@ -41,7 +52,12 @@ def cells(decoders: Iterable[str], encoders: Iterable[str], *, upstream: bool = 
 
 
 def run(plan: list[Cell], jobs: int) -> Iterator[Cell]:
-    """The cells with their results, in order; one that crashes or hangs takes no other with it."""
+    """Yield the cells with their results, in order; a cell that crashes or hangs does not affect the others.
+
+    Args:
+        plan: The cells.
+        jobs: Number of processes.
+    """
     context = multiprocessing.get_context("spawn")
     with context.Pool(jobs, initializer=offline_and_quiet, maxtasksperchild=40) as pool:
         waiting = [(cell, pool.apply_async(try_cell, (asdict(cell),))) for cell in plan]
@@ -49,32 +65,40 @@ def run(plan: list[Cell], jobs: int) -> Iterator[Cell]:
             try:
                 yield Cell(**outcome.get(timeout=2 * SECONDS))
             except multiprocessing.TimeoutError:
-                cell.faults["build"] = f"no answer within {2 * SECONDS} s: the process crashed or hangs"
+                cell.failures["build"] = f"no answer within {2 * SECONDS} s: the process crashed or hangs"
                 yield cell
 
 
 def offline_and_quiet() -> None:
-    """Prepare a process of the matrix: no hub, one thread, errors only."""
+    """Prepare a worker process: offline, one thread, only errors logged."""
     warnings.filterwarnings("ignore")
     import torch
     import transformers
     from huggingface_hub import constants
 
-    constants.HF_HUB_OFFLINE = True  # the environment is read at import, which the main module has done by now
+    constants.HF_HUB_OFFLINE = True  # too late for the environment, which is read at import
     torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    logging: Any = transformers.logging  # its functions have no types
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def try_cell(given: dict[str, Any]) -> dict[str, Any]:
-    """Build and check one pair."""
+    """Build and check one pair, within the time limit.
+
+    Args:
+        given: The cell as a dict.
+
+    Returns:
+        The cell with its results as a dict.
+    """
     cell = Cell(**given)
     signal.signal(signal.SIGALRM, _out_of_time)
     signal.alarm(SECONDS)
     try:
         _judge(cell)
-    except Exception as error:  # whatever a model type raises is its result
-        cell.faults["build"] = _said(error)
+    except Exception as error:  # any error of a model type is its result
+        cell.failures["build"] = _summary(error)
     finally:
         signal.alarm(0)
     return asdict(cell)
@@ -127,15 +151,15 @@ def _judge(cell: Cell) -> None:
     for name, check in CHECKS.items():
         if (name == "step zero" and not grafted) or (name == "training loss" and cell.by != "warmstart"):
             continue
-        if name == "left padding" and cell.side == "decoder":  # is the encoder's affair, the same in every row
+        if name == "left padding" and cell.side == "decoder":  # depends only on the encoder, the same in every cell
             continue
         try:
             check(pair)
-        except Exception as error:  # a type that cannot do one thing may do the next
-            cell.faults[name] = _said(error)
+        except Exception as error:  # a type that fails one check may pass the next
+            cell.failures[name] = _summary(error)
 
 
-def _said(error: Exception) -> str:
+def _summary(error: Exception) -> str:
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     kind = type(error).__name__
     return first[:160] if kind == "Unsound" else f"{kind}: {first[:140]}"

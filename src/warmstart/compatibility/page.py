@@ -1,4 +1,4 @@
-"""The matrix as a page; every count on it is computed."""
+"""Render the matrix as a Markdown page; every count is computed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -21,7 +21,7 @@ def summary(cells: Iterable[Cell]) -> dict[str, Any]:
 
 
 def page(cells: Iterable[Cell]) -> str:
-    """docs/compatibility.md."""
+    """Return the page in Markdown."""
     cells = list(cells)
     found = summary(cells)
     listed = {side: len({cell.kind for cell in cells if cell.side == side}) for side in ("decoder", "encoder")}
@@ -66,13 +66,13 @@ def page(cells: Iterable[Cell]) -> str:
 
 
 def result(cell: Cell) -> str:
-    """``clean``, why the type is refused, or what failed."""
+    """Return ``clean``, why the type is refused, or which checks failed."""
     if cell.refused:
         return f"refused: {cell.refused}"
-    if len(cell.faults) > 3:
-        name, first = next(iter(cell.faults.items()))
-        return f"{name}: {first} (and {len(cell.faults) - 1} more checks)"
-    return "; ".join(f"{name}: {fault}" for name, fault in cell.faults.items()) or "clean"
+    if len(cell.failures) > 3:
+        name, first = next(iter(cell.failures.items()))
+        return f"{name}: {first} (and {len(cell.failures) - 1} more checks)"
+    return "; ".join(f"{name}: {message}" for name, message in cell.failures.items()) or "clean"
 
 
 def _clean(cells: list[Cell], side: str, by: str) -> set[str]:

@@ -1,8 +1,8 @@
-"""A tiny random configuration of any model type: its own defaults, shrunk by the names of their fields.
+"""Tiny configurations of any model type: the type's defaults with small sizes.
 
-    tiny_config("llama", "decoder")
+    tiny_config("llama")
 
-The rule is by field name and by what a field holds; ``EXCEPTIONS`` says what a type needs beyond it.
+Sizes are chosen by the name and value of each field; ``EXCEPTIONS`` lists what else a type needs.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from warmstart.model.encoders import encoder_part
 VOCABULARY = 96
 START, END, PAD = 1, 2, 0
 
-_WIDTH = 32
+_HIDDEN_SIZE = 32
 _SIZES: dict[int, tuple[str, ...]] = {
     VOCABULARY: ("vocab_size", "n_vocab", "decoder_vocab_size", "unpadded_vocab_size", "vocab_size_per_layer_input"),
     64: (
@@ -33,7 +33,7 @@ _SIZES: dict[int, tuple[str, ...]] = {
         *("decoder_ffn_dim", "encoder_ffn_dim", "ffn_hidden_size", "expert_ffn_hidden_size", "feed_forward_size"),
         *("intermediate_size_mlp", "dense_intermediate_size", "mamba_d_ssm", "attention_hidden_size"),
     ),
-    _WIDTH: (
+    _HIDDEN_SIZE: (
         *("hidden_size", "d_model", "n_embd", "emb_dim", "dim", "embedding_dim", "embedding_size", "lru_width"),
         *("word_embed_proj_dim", "input_embedding_size", "output_embedding_size", "backbone_hidden_size"),
         *("pronunciation_embed_dim", "shape_embed_dim", "true_hidden_size", "entity_emb_size", "router_hidden_size"),
@@ -70,7 +70,7 @@ _SIZE_OF = {name: size for size, names in _SIZES.items() for name in names}
 _DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_blocks", "decoder_layers")
 _IDS = {"bos_token_id": START, "eos_token_id": END, "pad_token_id": PAD, "decoder_start_token_id": START}
 
-# What the rule does not know. Each stands for a constraint that the type's own code sets.
+# Constraints in the code of single types, which the rule by field name does not cover.
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1},
     "recurrent_gemma": {"num_hidden_layers": 3},
@@ -125,12 +125,12 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
 
 
 def decoder_types() -> list[str]:
-    """Every type that transformers lists as a causal language model."""
+    """Return every type that transformers lists as a causal language model."""
     return list(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
 def encoder_types() -> list[str]:
-    """Every type that transformers lists as a masked language model, a text encoder or a sequence-to-sequence one."""
+    """Return every type that transformers lists as a masked, text-encoding or sequence-to-sequence model."""
     names = [
         *MODEL_FOR_MASKED_LM_MAPPING_NAMES,
         *MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
@@ -140,20 +140,16 @@ def encoder_types() -> list[str]:
 
 
 def tiny_config(kind: str) -> PreTrainedConfig:
-    """Two or a few layers, 32 wide, a vocabulary of 96, no dropout, wide initial weights."""
+    """Return a config with a few layers, hidden size 32, 96 tokens, no dropout and a large init range."""
     default = _default(kind)
     changes = shrunk(default) | EXCEPTIONS.get(default.model_type, {})
     if "hidden_size" in encoder_part(default).to_dict() and encoder_part(default) is not default:
-        changes |= {half: shrunk(getattr(default, half)) for half in ("encoder", "decoder")}
-    changes = {name: value for name, value in changes.items() if value is not _LEAVE}
+        changes |= {role: shrunk(getattr(default, role)) for role in ("encoder", "decoder")}
     return type(default)(**changes)
 
 
-_LEAVE = object()
-
-
 def shrunk(default: PreTrainedConfig) -> dict[str, Any]:
-    """The changed fields of a config, by the rule alone."""
+    """Return the changed fields of a config, by the rule only."""
     fields = {name: value for name, value in default.to_dict().items() if not name.startswith("_")}
     layers = _chosen_layers(fields)
     changes: dict[str, Any] = {}
@@ -163,7 +159,7 @@ def shrunk(default: PreTrainedConfig) -> dict[str, Any]:
         elif name.startswith("forced_"):
             changes[name] = None
         elif name in ("head_dim", "num_key_value_heads"):
-            # Multi-head latent attention makes a key for every query head.
+            # Multi-head latent attention has a key for every query head.
             changes[name] = 4 if name == "num_key_value_heads" and "kv_lora_rank" in fields else _SIZE_OF[name]
         elif name in _IDS or name.endswith("_token_id"):
             changes[name] = _IDS.get(name, 3) if name in _IDS or value is not None else None
@@ -187,7 +183,7 @@ def _depth(fields: dict[str, Any]) -> int:
 
 
 def _chosen_layers(fields: dict[str, Any]) -> list[int]:
-    """The first layer of each kind that the config distinguishes, two at least, in order."""
+    """Return the first layer of each kind that the config distinguishes, in order, at least two."""
     depth, seen, chosen = _depth(fields), set(), []
     kinds = fields.get("layer_types") or fields.get("layers_block_type")
     if isinstance(kinds, list) and len(kinds) == depth:

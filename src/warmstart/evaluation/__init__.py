@@ -1,1 +1,1 @@
-"""Summaries to scores: ROUGE, baselines, controls, bootstrap intervals, result.json."""
+"""From summaries to scores: ROUGE, baselines, controls, bootstrap intervals."""

@@ -1,19 +1,19 @@
-"""Lead-n: the first n sentences of the document, which many models of news do not beat."""
+"""The lead-n baseline: the first n sentences of the document, which many news models do not beat."""
 
 from collections.abc import Sequence
 
 from warmstart.evaluation.rouge import split_line
 
-READ = 600  # characters a sentence read at first; splitting a whole document is slow
+FIRST_READ = 600  # characters searched for sentences at first, because splitting a whole document is slow
 
 
 def lead(documents: Sequence[str], n: int) -> list[str]:
-    """The first ``n`` sentences of each document, one a line."""
+    """Return the first ``n`` sentences of each document, one per line."""
     return ["\n".join(first_sentences(document, n)) for document in documents]
 
 
 def first_sentences(document: str, n: int) -> list[str]:
-    """The first ``n`` sentences of ``document``, whose lines may be sentences or paragraphs."""
+    """Return the first ``n`` sentences of a document, whose lines may be sentences or paragraphs."""
     found: list[str] = []
     for line in document.splitlines():
         if len(found) >= n:
@@ -24,10 +24,10 @@ def first_sentences(document: str, n: int) -> list[str]:
 
 
 def _first_of_line(line: str, n: int) -> list[str]:
-    length = READ * n
+    length = FIRST_READ * n
     while True:
-        parts = split_line(line[:length])
-        # The last part of a cut text may be cut as well: one more than is wanted makes the wanted ones whole.
-        if len(parts) > n or length >= len(line):
-            return parts[:n]
+        found = split_line(line[:length])
+        # The last sentence of a truncated text may be truncated, so one more sentence than wanted is needed.
+        if len(found) > n or length >= len(line):
+            return found[:n]
         length *= 2

@@ -1,4 +1,4 @@
-"""How sure a mean over test examples is: percentile bootstrap over examples (Koehn 2004), 95 %.
+"""95 % confidence intervals of means over test examples, by percentile bootstrap over examples (Koehn 2004).
 
 Shapes: n examples, k columns (scores of the same examples), m resamples.
 """
@@ -6,28 +6,62 @@ Shapes: n examples, k columns (scores of the same examples), m resamples.
 import numpy as np
 
 PERCENTILES = (2.5, 97.5)
-FEWEST = 10  # examples; resampled from fewer, an interval is far too narrow to decide anything
-BLOCK = 4_000_000  # drawn indices held at a time: 32 MB
+FEWEST = 10  # examples; with fewer, the interval is far too narrow to support a conclusion
+BLOCK = 4_000_000  # drawn indices in memory at a time: 32 MB
 
 
 def bootstrap_interval(values: np.ndarray, samples: int, seed: int) -> tuple[float, float]:
-    """95 % interval of the mean of ``values`` (n,) from ``samples`` resamples with replacement.
+    """Return the 95 % interval of a mean.
 
-    NaN at both ends for a single example: it shows nothing of how far another would lie.
+    Args:
+        values: Scores of the examples (n,).
+        samples: Number of resamples, with replacement.
+        seed: Seed of the resamples.
+
+    Returns:
+        Lower and upper end; NaN for a single example, which says nothing about the variance.
+
+    Raises:
+        ValueError: There are no examples or no resamples.
     """
     ((low, high),) = bootstrap_intervals(np.asarray(values, dtype=np.float64)[:, None], samples, seed)
     return float(low), float(high)
 
 
 def bootstrap_intervals(values_nk: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """The same for k columns at once, (k, 2): every column sees the same resamples, drawn only once."""
-    with np.errstate(invalid="ignore"):  # a column that is not finite has no interval either
+    """Return the 95 % intervals of k means, from the same resamples for every column.
+
+    Args:
+        values_nk: Scores of the examples (n, k).
+        samples: Number of resamples, with replacement.
+        seed: Seed of the resamples.
+
+    Returns:
+        Lower and upper ends (k, 2); NaN for a single example, or for a column with values that are not finite.
+
+    Raises:
+        ValueError: There are no examples or no resamples.
+    """
+    with np.errstate(invalid="ignore"):  # a column that is not finite has no interval
         intervals_k2 = np.percentile(_resampled_means(values_nk, samples, seed), PERCENTILES, axis=0).T
     return np.full_like(intervals_k2, np.nan) if len(values_nk) == 1 else intervals_k2
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, samples: int, seed: int) -> tuple[float, float, float]:
-    """Mean of a - b and its 95 % interval; both scored on the same examples in the same order."""
+    """Return the mean of a paired difference and its 95 % interval.
+
+    Args:
+        a: Scores (n,).
+        b: Scores of the same examples in the same order (n,).
+        samples: Number of resamples, with replacement.
+        seed: Seed of the resamples.
+
+    Returns:
+        Mean of ``a - b``, lower end, upper end.
+
+    Raises:
+        ValueError: The shapes differ, or there are no examples or no resamples.
+    """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape:
         raise ValueError(f"Paired scores need the same examples, got {first.shape} and {second.shape}.")

@@ -1,7 +1,7 @@
-"""The shuffled-document control: what the model scores when it summarises somebody else's document.
+"""The shuffled-document control: the score of the model if it summarizes another example's document.
 
-A summary of document j scored against the reference of i needs no second generation: it is the prediction for j.
-A model that ignores its source scores the same either way.
+This needs no second generation: the summary of document j is scored against the reference of i. A model that ignores
+its source scores the same either way.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,18 @@ from warmstart.evaluation.rouge import rouge_scores
 
 
 def derangement(n: int, seed: int, shuffle: int = 0) -> np.ndarray:
-    """Draw a permutation of ``n`` in which nothing stays in place (n >= 2): a random cycle (Sattolo's algorithm).
+    """Draw a permutation without fixed points: a random cycle, by Sattolo's algorithm.
 
-    The derangements of one ``seed`` are numbered by ``shuffle``; no other seed draws them again.
+    Args:
+        n: Number of elements, at least 2.
+        seed: Seed of the draw.
+        shuffle: Number of the draw with this seed; every pair of seed and number is independent.
+
+    Returns:
+        The permutation (n,).
+
+    Raises:
+        ValueError: ``n`` is less than 2.
     """
     if n < 2:
         raise ValueError(f"A control needs at least two examples, got {n}.")
@@ -29,9 +38,17 @@ def derangement(n: int, seed: int, shuffle: int = 0) -> np.ndarray:
 def shuffled_document(
     predictions: Sequence[str], references: Sequence[str], *, shuffles: int, seed: int, rows: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """ROUGE by kind of each reference against other documents' summaries, the mean over ``shuffles`` derangements.
+    """Score references against the summaries of other documents.
 
-    ``rows`` picks the references that are scored; the summaries come from all examples.
+    Args:
+        predictions: Summaries of all examples.
+        references: References of all examples.
+        shuffles: Number of derangements to average over.
+        seed: Seed of the derangements.
+        rows: Indices of the references to score; None scores all.
+
+    Returns:
+        By kind of ROUGE, the mean score of each scored reference.
     """
     rows = np.arange(len(predictions)) if rows is None else rows
     wanted = [references[int(i)] for i in rows]

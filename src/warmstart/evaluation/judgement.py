@@ -1,7 +1,7 @@
-"""The judgement of a run: ROUGE with intervals, beside the lead baselines and the controls.
+"""The judgement of a run: ROUGE with intervals, compared with the lead baselines and the controls.
 
-Every rival is scored on the same examples as the model, and the interval that counts is that of the difference:
-two overlapping intervals can still hide a sure difference.
+Every rival is scored on the same examples as the model, and conclusions use the interval of the paired difference: two
+overlapping intervals can hide a significant difference.
 """
 
 import re
@@ -25,15 +25,16 @@ Columns = dict[str, np.ndarray]  # one value for each example, by name
 
 @dataclass
 class Judgement:
-    """``metrics``, ``baselines`` and ``controls`` as result.json holds them, and each example's scores.
-
-    Those of a baseline are under ``lead1/rouge1`` and so on: a report need not split every document again.
-    """
+    """The scores of a run; ``metrics``, ``baselines`` and ``controls`` as in result.json."""
 
     metrics: dict[str, Any]
+    """The model's means and intervals, such as ``test/rouge1`` and ``test/rouge1_ci``."""
     baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By baseline: its means, and the paired differences of the model from it."""
     controls: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By control: its means, and the paired differences of the model from it."""
     per_example: Columns = field(default_factory=dict)
+    """Scores of each example (n,): the model's as ``rouge1``, a baseline's as ``lead1/rouge1``."""
 
 
 def judge(
@@ -46,13 +47,20 @@ def judge(
     likelihoods: Columns | None = None,
     alone: str | None = None,
 ) -> Judgement:
-    """Score the predictions, the baselines and the controls on the same examples, all in the same order.
+    """Score the predictions, the baselines and the controls on the same examples.
 
-    ``likelihoods`` are those of :mod:`warmstart.evaluation.likelihood`; ``alone`` is what the decoder writes without a
-    source.
+    Args:
+        predictions: Summaries of the model.
+        references: References, in the same order.
+        documents: Documents, in the same order.
+        settings: The ``evaluation`` group of the config.
+        seed: Seed of the resamples and shuffles.
+        likelihoods: Nats per token of each reference, see :mod:`warmstart.evaluation.likelihood`.
+        alone: The text that the decoder generates without a source.
 
     Raises:
-        UserError: there are no examples.
+        UserError: There are no examples.
+        ValueError: The numbers of predictions, references and documents differ.
     """
     if not predictions:
         raise UserError(
@@ -68,30 +76,35 @@ def judge(
 
     for n in sorted({1, settings.lead_sentences}):
         rival = rouge_scores(lead(documents, n), references)
-        judgement.baselines[f"lead{n}"] = _beside(scores, rival, settings, seed)
+        judgement.baselines[f"lead{n}"] = _compared(scores, rival, settings, seed)
         judgement.per_example |= {f"lead{n}/{kind}": values for kind, values in rival.items()}
     rows = _control_rows(len(predictions), settings, seed)
     if len(rows):
         rival = shuffled_document(predictions, references, shuffles=settings.control_shuffles, seed=seed, rows=rows)
         own = {kind: values[rows] for kind, values in scores.items()}
-        control = _beside(own, rival, settings, seed)
+        control = _compared(own, rival, settings, seed)
         control |= {"examples": len(rows), "shuffles": settings.control_shuffles}
         judgement.controls[SHUFFLED] = control
     if alone is not None:
         rival = rouge_scores([alone] * len(references), references)
-        judgement.controls[ALONE] = _beside(scores, rival, settings, seed) | {"text": alone}
+        judgement.controls[ALONE] = _compared(scores, rival, settings, seed) | {"text": alone}
     if likelihoods:
         own = {"nll": likelihoods[OWN]}
         judgement.metrics |= _with_intervals(own, settings, seed, "test/")
         judgement.per_example |= own
         for name, control in judgement.controls.items():
-            of = rows if name == SHUFFLED else np.arange(len(predictions))  # what its ROUGE is of
-            control |= _beside({"nll": own["nll"][of]}, {"nll": likelihoods[name][of]}, settings, seed)
+            of = rows if name == SHUFFLED else np.arange(len(predictions))  # the examples that its ROUGE covers
+            control |= _compared({"nll": own["nll"][of]}, {"nll": likelihoods[name][of]}, settings, seed)
     return judgement
 
 
 def about_texts(predictions: Sequence[str], documents: Sequence[str]) -> dict[str, float]:
-    """What ROUGE does not show: length, how many summaries differ, are empty, and how much is not the document's."""
+    """Describe summaries by what ROUGE does not show.
+
+    Returns:
+        ``words``: mean length. ``distinct_fraction``: distinct summaries among all. ``empty_fraction``: empty summaries
+        among all. ``novel_bigram_fraction``: see :func:`novel_bigram_fraction`.
+    """
     return {
         "words": _words(predictions),
         "distinct_fraction": len(set(predictions)) / len(predictions),
@@ -101,7 +114,7 @@ def about_texts(predictions: Sequence[str], documents: Sequence[str]) -> dict[st
 
 
 def novel_bigram_fraction(predictions: Sequence[str], documents: Sequence[str]) -> float:
-    """Share of the summaries' word pairs that their documents do not hold: 0 copies, 1 is all its own."""
+    """Return the fraction of the summaries' word bigrams that are not in their documents: 0 is a pure copy."""
     novel = total = 0
     for prediction, document in zip(predictions, documents, strict=True):
         known = set(pairwise(re.findall(r"\w+", document.lower())))
@@ -112,15 +125,15 @@ def novel_bigram_fraction(predictions: Sequence[str], documents: Sequence[str]) 
 
 
 def _with_intervals(columns: Columns, settings: EvaluationSettings, seed: int, prefix: str = "") -> dict[str, Any]:
-    """The mean of each column under its name, and its interval under ``NAME_ci``."""
+    """Return the mean of each column as ``NAME`` and its interval as ``NAME_ci``."""
     intervals = bootstrap_intervals(np.stack(list(columns.values()), axis=1), settings.bootstrap_samples, seed)
     means = {f"{prefix}{name}": float(values.mean()) for name, values in columns.items()}
     return means | {f"{prefix}{name}_ci": interval.tolist() for name, interval in zip(columns, intervals, strict=True)}
 
 
-def _beside(own: Columns, rival: Columns, settings: EvaluationSettings, seed: int) -> dict[str, Any]:
-    """The rival's scores and the model's minus the rival's, example by example."""
-    with np.errstate(invalid="ignore"):  # likelihoods may be infinite; the verdict says so
+def _compared(own: Columns, rival: Columns, settings: EvaluationSettings, seed: int) -> dict[str, Any]:
+    """Return the rival's scores, and the paired difference of the model's scores from them."""
+    with np.errstate(invalid="ignore"):  # likelihoods may be infinite; the verdict reports that
         lead_over = {f"{kind}_difference": own[kind] - rival[kind] for kind in rival}
     return _with_intervals(rival | lead_over, settings, seed)
 

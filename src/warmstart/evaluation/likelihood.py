@@ -1,10 +1,10 @@
-"""How likely the model finds the references with their own document, with another one, and with none.
+"""Likelihood of the references given their own document, another document, and no document.
 
     likelihoods(model, data, "test", seed=0)
 
-ROUGE of a short or careful training moves little between a model that reads and one that does not; the likelihood of
-the reference tells them apart with far fewer examples. Unit: nats a label token, the end token included; lower is
-better. A perplexity is its exponential.
+After a short training, ROUGE hardly differs between a model that reads its source and one that does not. The likelihood
+of the references separates them with far fewer examples. The unit is nats per label token, including the end token;
+lower is better, and the exponential is the perplexity.
 """
 
 from collections.abc import Iterable
@@ -15,14 +15,23 @@ import torch
 
 from warmstart.evaluation.controls import derangement
 
-Likelihoods = dict[str, dict[int, float]]  # by what was given, then by example
+Likelihoods = dict[str, dict[int, float]]  # by source (OWN, SHUFFLED, ALONE), then by index of the example
 OWN, SHUFFLED, ALONE = "own", "shuffled_document", "decoder_alone"
 
 
 def likelihoods(model: Any, data: Any, split: str, *, seed: int, rank: int = 0, world_size: int = 1) -> Likelihoods:
-    """Nats a token of each reference of this rank's share of ``split``, by what the model was given and by example.
+    """Compute the negative log-likelihood of the references in this rank's share of a split.
 
-    ``data`` is a ``SummarizationDataModule``. A split of one example has no other document to give.
+    Args:
+        model: The joint model.
+        data: A ``SummarizationDataModule``.
+        split: The split.
+        seed: Seed of the shuffled documents.
+        rank: This rank.
+        world_size: Number of ranks.
+
+    Returns:
+        Nats per token, by source and by index of the example. ``SHUFFLED`` is missing if the split has one example.
     """
     share: dict[str, Any] = {"rank": rank, "world_size": world_size}
     found = {OWN: nats_per_token(model, data.eval_dataloader(split, **share))}
@@ -33,21 +42,24 @@ def likelihoods(model: Any, data: Any, split: str, *, seed: int, rank: int = 0, 
 
 
 def in_order(shares: Iterable[Likelihoods]) -> dict[str, np.ndarray]:
-    """The shares of all ranks as columns in the examples' order.
+    """Merge the shares of all ranks.
+
+    Returns:
+        By source, nats per token of all examples in order (n,).
 
     Raises:
-        ValueError: an example is missing, or one was judged twice.
+        ValueError: An example is missing, or was evaluated on two ranks.
     """
     merged: Likelihoods = {}
     for share in shares:
         for name, by_index in share.items():
             column = merged.setdefault(name, {})
             if twice := column.keys() & by_index.keys():
-                raise ValueError(f"Examples {sorted(twice)} were judged on two ranks.")
+                raise ValueError(f"Examples {sorted(twice)} were evaluated on two ranks.")
             column.update(by_index)
     for column in merged.values():
         if sorted(column) != list(range(len(column))):
-            raise ValueError("Some examples were judged on no rank.")
+            raise ValueError("Some examples were evaluated on no rank.")
     return {name: np.array([column[i] for i in range(len(column))]) for name, column in merged.items()}
 
 
@@ -55,7 +67,16 @@ def in_order(shares: Iterable[Likelihoods]) -> dict[str, np.ndarray]:
 def nats_per_token(
     model: Any, loader: Iterable[dict[str, torch.Tensor]], *, read_source: bool = True
 ) -> dict[int, float]:
-    """Mean negative log-likelihood of each reference, by the batches' ``index``."""
+    """Compute the mean negative log-likelihood per token of each reference.
+
+    Args:
+        model: The joint model.
+        loader: Batches with ``input_ids``, ``attention_mask``, ``labels`` and ``index``.
+        read_source: Whether the decoder attends to the source.
+
+    Returns:
+        Nats per token, by index of the example.
+    """
     was_training = model.training
     model.eval()
     by_index: dict[int, float] = {}

@@ -1,8 +1,8 @@
-"""Summaries that an interrupted evaluation had finished, so that the same evaluation goes on where it was.
+"""Keep the finished summaries of an evaluation, so that an interrupted evaluation resumes.
 
-A file of the cache, named by what identifies the summaries: the model's values, the tokenizers, the search and the
-texts, but no path and no run. So the same command finds it in whatever run directory, and when the evaluation is
-complete it is gone.
+They are kept in a file of the cache, named by a hash of the weights, the tokenizers, the generation settings and the
+texts, but not of any path or run. So the same command finds the file from any run directory. A complete evaluation
+deletes it.
 """
 
 import contextlib
@@ -26,10 +26,14 @@ _log = logging.getLogger(__name__)
 
 
 class KeptSummaries:
-    """``done`` maps the index of an example to its summary; what is added is on disk when ``add`` returns.
+    """The summaries that are already generated: ``done`` maps the index of an example to its summary.
 
-    Each rank has a file of its own and reads those of all, so an evaluation goes on with another number of ranks, too.
-    While another process holds the file, nothing is read and nothing kept.
+    Each rank writes its own file and reads those of all ranks, so an evaluation can resume with another number of
+    ranks. While another process holds the file, nothing is read or kept.
+
+    Args:
+        path: The file of rank 0; the other ranks' files are next to it.
+        rank: This rank.
     """
 
     def __init__(self, path: Path, rank: int = 0) -> None:
@@ -41,22 +45,30 @@ class KeptSummaries:
         try:
             taken = self._lock.acquire(wait=False)
         except UserError as error:
-            _log.warning("%s Until then no summaries are kept.", error)
+            _log.warning("%s Until then, finished summaries are not kept.", error)
             return
         if not taken:
-            _log.warning("Another process makes the same summaries; none of these are kept if this one is interrupted.")
+            _log.warning("Another process generates the same summaries; if this one is interrupted, its own are lost.")
             return
         for other in self._others():
             self.done |= _read(other)[0]
         own, whole = _read(self.path)
         self.done |= own
         self._file = self.path.open("r+b" if self.path.exists() else "wb")
-        # A process that was killed may have left half a line: what follows it would be lost with it.
+        # A killed process may have left an incomplete line; anything appended to it would be lost.
         self._file.truncate(whole)
         self._file.seek(whole)
 
     def add(self, indices: Sequence[int], summaries: Sequence[str]) -> None:
-        """Keep the summaries of a batch."""
+        """Write the summaries of a batch to disk before returning.
+
+        Args:
+            indices: Indices of the examples.
+            summaries: Their summaries.
+
+        Raises:
+            OSError: They cannot be written.
+        """
         if self._lock.is_held:
             lines = (json.dumps([i, text]) + "\n" for i, text in zip(indices, summaries, strict=True))
             with naming(self.path):
@@ -65,7 +77,11 @@ class KeptSummaries:
                 os.fsync(self._file.fileno())
 
     def close(self, *, complete: bool) -> None:
-        """Let others have it; ``complete`` removes it, and what other ranks have left."""
+        """Release the file.
+
+        Args:
+            complete: Whether the evaluation is complete: then the files of all ranks are deleted.
+        """
         if not self._lock.is_held:
             return
         self._file.close()
@@ -90,7 +106,7 @@ def _lock_of(path: Path) -> Lock:
 
 
 def _read(path: Path) -> tuple[dict[int, str], int]:
-    """The summaries of a file's whole lines, and the bytes that these are."""
+    """Return the summaries on complete lines, and the number of bytes of those lines."""
     done: dict[int, str] = {}
     whole = 0
     if path.exists():
@@ -109,7 +125,13 @@ def _read(path: Path) -> tuple[dict[int, str], int]:
 
 
 def summaries_key(model: Any, tokenizers: Any, *about: Any) -> str:
-    """The same for two evaluations exactly when they give the same summaries; ``about`` is what json can hold."""
+    """Return a hash of everything that determines the summaries of an evaluation.
+
+    Args:
+        model: The model; its config and all its weights are hashed.
+        tokenizers: The pair of tokenizers.
+        about: Further values that can be written as JSON, such as the generation settings.
+    """
     digest = hashlib.sha256(json.dumps([FORMAT_VERSION, tokenizers.fingerprint(), *about], sort_keys=True).encode())
     digest.update(json.dumps(model.config.to_dict(), sort_keys=True, default=str).encode())
     for name, value in model.state_dict().items():

@@ -1,8 +1,8 @@
-"""ROUGE-1, -2, -L and -Lsum F1 with stemming, one value for each example, x 100.
+"""ROUGE-1, -2, -L and -Lsum F1 with stemming for each example, times 100.
 
-rougeLsum is what papers call ROUGE-L: it needs one sentence a line on both sides, so sentences are split here.
-Scores come from rouge-score-rs, which equals Google's rouge-score (tests/evaluation/test_rouge.py). Like
-that, it counts only words of a-z and 0-9: texts in other scripts would be scored on their digits, and are refused.
+What papers call ROUGE-L is rougeLsum. It needs one sentence per line on both sides, so texts are split into sentences
+here. Scores come from rouge-score-rs and equal those of Google's rouge-score (tests/evaluation/test_rouge.py). Both
+count only words of a-z and 0-9. Texts in other scripts would be scored on their digits, so they are refused.
 """
 
 import unicodedata
@@ -18,7 +18,7 @@ from rouge_score_rs import rouge_scorer
 from warmstart.errors import UserError
 
 KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-MOST_LOST = 0.1  # share of the letters of references: German loses a few per cent, Hindi all of them
+MOST_LOST = 0.1  # fraction of the letters of references: German loses a few percent, Hindi all of them
 
 
 @cache
@@ -26,37 +26,45 @@ def _segmenter() -> Any:
     return pysbd.Segmenter(language="en", clean=False)
 
 
-LONG = 5_000  # characters that pysbd is given at once: its time grows with the square of the number of sentences
+LONG = 5_000  # characters per call of pysbd, whose time grows with the square of the number of sentences
 
 
 def split_line(line: str) -> list[str]:
-    """Sentences of a text without line breaks, as pysbd splits it; one of over ``LONG`` characters in portions."""
+    """Split a text without line breaks into sentences, with pysbd; at most ``LONG`` characters per call."""
     portions = []
     while len(line) > LONG:
         cut = line.rfind(". ", 0, LONG) + 1 or line.rfind(" ", 0, LONG) + 1 or LONG
         portions.append(line[:cut])
         line = line[cut:]
-    found = (part.strip() for portion in (*portions, line) for part in _segmenter().segment(portion))
-    return [part for part in found if part]
+    found = (sentence.strip() for portion in (*portions, line) for sentence in _segmenter().segment(portion))
+    return [sentence for sentence in found if sentence]
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences of ``text``: its lines where it has several, else as pysbd splits it."""
+    """Split a text into sentences: its lines if there are several, otherwise with pysbd."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines if len(lines) != 1 else split_line(lines[0])
 
 
 @lru_cache(maxsize=2**16)
 def _one_sentence_a_line(text: str) -> str:
-    # Baselines and control score the same references again; splitting costs far more than scoring.
+    # Cached, because baselines and controls score the same references, and splitting costs far more than scoring.
     return "\n".join(sentences(text))
 
 
 def rouge_scores(predictions: Sequence[str], references: Sequence[str]) -> dict[str, np.ndarray]:
-    """F1 x 100 of each pair, by kind; arrays of the inputs' length."""
+    """Score each prediction against its reference.
+
+    Returns:
+        By kind of ROUGE, F1 times 100 of each example (n,).
+
+    Raises:
+        ValueError: The numbers of predictions and references differ.
+    """
     if len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions cannot be scored against {len(references)} references.")
-    scorer = rouge_scorer.RougeScorer(list(KINDS), use_stemmer=True)
+    untyped: Any = rouge_scorer
+    scorer = untyped.RougeScorer(list(KINDS), use_stemmer=True)
     rows = scorer.score_batch(
         [_one_sentence_a_line(text) for text in references], [_one_sentence_a_line(text) for text in predictions]
     )
@@ -64,7 +72,7 @@ def rouge_scores(predictions: Sequence[str], references: Sequence[str]) -> dict[
 
 
 def lost_letters(texts: Iterable[str]) -> float:
-    """Share of the letters (Unicode category L) of all ``texts`` that ROUGE drops: all but a-z, in lower case."""
+    """Return the fraction of letters (Unicode category L) that ROUGE ignores: all but a-z, after lowercasing."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text.lower())
@@ -74,22 +82,22 @@ def lost_letters(texts: Iterable[str]) -> float:
 
 
 def check_references(references: Sequence[str], split: str, way_on: str) -> None:
-    """Refuse references that ROUGE cannot read.
+    """Refuse references in a script that ROUGE does not count.
 
     Args:
-        references: All of the split.
-        split: Its name, for the message.
-        way_on: What the person can do, for the message.
+        references: All references of the split.
+        split: Name of the split, for the message.
+        way_on: What the user can do, for the message.
 
     Raises:
-        UserError: ROUGE would drop more than ``MOST_LOST`` of their letters.
+        UserError: ROUGE would ignore more than ``MOST_LOST`` of their letters.
     """
     share = lost_letters(references)
     if share > MOST_LOST:
         example = max(references[:1000], key=lambda text: lost_letters([text]))
         raise UserError(
-            f"ROUGE reads only the letters a to z: it would drop {share:.0%} of the letters of the {split} references, "
-            f"such as {_shortened(example)!r}. Its scores would say nothing about these texts. {way_on}"
+            f"ROUGE counts only the letters a to z: it would ignore {share:.0%} of the letters in the {split} "
+            f"references, such as {_shortened(example)!r}. Its scores would say nothing about these texts. {way_on}"
         )
 
 

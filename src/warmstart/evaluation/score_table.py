@@ -1,4 +1,4 @@
-"""The table at the end of a run: the model between its baselines and its controls, and what that means."""
+"""The table at the end of a run: the model, its baselines and its controls, and what the scores mean."""
 
 import math
 from typing import Any
@@ -12,19 +12,19 @@ from warmstart.evaluation.rouge import KINDS
 
 NAMES = {SHUFFLED: "another document", ALONE: "decoder alone"}
 SAID = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
-FEW_DISTINCT = 0.5  # below this share of distinct summaries the model says much the same of everything
+FEW_DISTINCT = 0.5  # fraction of distinct summaries below which a sentence warns of repetition
 
 
 def score_rows(
     metrics: dict[str, Any], baselines: dict[str, Any], controls: dict[str, Any], model_name: str
 ) -> dict[str, dict[str, Any]]:
-    """Scores by row name: the model, its baselines, its control."""
+    """Return the scores by name of the row: the model, its baselines, its controls."""
     rows = {model_name: {name.removeprefix("test/"): value for name, value in metrics.items()}}
     return rows | {NAMES.get(name, name): row for name, row in (baselines | controls).items()}
 
 
 def score_table(judgement: Judgement, model_name: str) -> Table:
-    """Columns: ROUGE F1 x 100 above its 95 % interval. 80 columns wide with a short model name."""
+    """Make the table: F1 times 100 of each ROUGE, above its 95 % interval; 80 columns wide with a short model name."""
     table = Table(title=f"ROUGE F1 on {judgement.metrics['test/examples']} test examples, 95 % bootstrap intervals")
     table.add_column("", overflow="fold")
     for kind in KINDS:
@@ -35,7 +35,7 @@ def score_table(judgement: Judgement, model_name: str) -> Table:
 
 
 def known_interval(row: dict[str, Any], name: str) -> tuple[float, float] | None:
-    """The interval of a score; None where there is none: of one example, or of values that are not finite."""
+    """Return the interval of a score; None if there is none, for one example or for values that are not finite."""
     low, high = row[f"{name}_ci"]
     if any(end is None or not math.isfinite(end) for end in (low, high)):  # null in result.json, NaN before
         return None
@@ -43,21 +43,29 @@ def known_interval(row: dict[str, Any], name: str) -> tuple[float, float] | None
 
 
 def verdict(judgement: Judgement) -> str:
-    """:func:`statements` of a judgement, one a line."""
+    """Return the :func:`statements` of a judgement, one per line."""
     return "\n".join(statements(judgement.metrics, judgement.baselines, judgement.controls))
 
 
 def statements(metrics: dict[str, Any], baselines: dict[str, Any], controls: dict[str, Any]) -> list[str]:
-    """One honest sentence for each rival from the paired interval of ROUGE-1, and where other ROUGEs say otherwise.
+    """State the result against each rival, from the paired interval of ROUGE-1.
 
-    Of fewer than ``FEWEST`` examples there is no verdict.
+    Other kinds of ROUGE are stated if they disagree. With fewer than ``FEWEST`` examples no conclusion is drawn.
+
+    Args:
+        metrics: Scores of the model, as in :class:`Judgement`.
+        baselines: Scores of the baselines.
+        controls: Scores of the controls.
+
+    Returns:
+        One to three sentences for each rival, and one each if few summaries are distinct or some are empty.
     """
-    said = []
+    found = []
     for name, row in (controls | baselines).items():
         examples = row.get("examples", metrics.get("test/examples", FEWEST))
         if examples < FEWEST:
             few = _too_few(name, examples, f"{row['rouge1_difference']:+.2f} ROUGE-1")
-            said.append(" ".join([few, *_not_finite(row)]))
+            found.append(" ".join([few, *_not_finite(row)]))
             continue
         kinds = [kind for kind in KINDS if f"{kind}_difference_ci" in row]
         outcomes = {kind: _outcome(*row[f"{kind}_difference_ci"]) for kind in kinds}
@@ -65,13 +73,13 @@ def statements(metrics: dict[str, Any], baselines: dict[str, Any], controls: dic
         lead = f"{row['rouge1_difference']:+.2f} ROUGE-1 [{low:+.2f}, {high:+.2f}]"
         sentence = _sentence(name, outcomes["rouge1"], lead)
         others = [kind for kind in kinds if outcomes[kind] != outcomes["rouge1"]]
-        said.append(" ".join([sentence, *(_otherwise(kind, outcomes[kind], row) for kind in others), *_likelier(row)]))
+        found.append(" ".join([sentence, *(_otherwise(kind, outcomes[kind], row) for kind in others), *_likelier(row)]))
     distinct = metrics.get("test/distinct_fraction", 1.0)
     if distinct < FEW_DISTINCT:
-        said.append(f"It says much the same of everything: only {distinct:.0%} of its summaries are distinct.")
+        found.append(f"Its summaries repeat each other: only {distinct:.0%} are distinct.")
     if empty := metrics.get("test/empty_fraction", 0.0):
-        said.append(f"{empty:.1%} of its summaries are empty.")
-    return said
+        found.append(f"{empty:.1%} of its summaries are empty.")
+    return found
 
 
 def _cell(row: dict[str, Any], kind: str) -> str:
@@ -99,11 +107,11 @@ def _sentence(name: str, outcome: str, lead: str) -> str:
 
 def _too_few(name: str, examples: int, lead: str) -> str:
     count = "1 example is" if examples == 1 else f"{examples} examples are"
-    asked, over = {
+    question, over = {
         SHUFFLED: ("it reads its document", " over being given another one"),
         ALONE: ("the source counts", " over its decoder alone"),
     }.get(name, (f"it beats {name}", ""))
-    return f"{count} too few to tell whether {asked}, {FEWEST} are needed: {lead}{over}."
+    return f"{count} too few to tell whether {question}, {FEWEST} are needed: {lead}{over}."
 
 
 def _likelier(row: dict[str, Any]) -> list[str]:
@@ -113,8 +121,8 @@ def _likelier(row: dict[str, Any]) -> list[str]:
         return broken
     low, high = row["nll_difference_ci"]
     word = {"better": "likelier", "worse": "less likely", "even": "neither likelier nor less likely"}
-    gain = f"{-row['nll_difference']:+.3f} nats a token [{-high:+.3f}, {-low:+.3f}]"
-    return [f"References are {word[_outcome(-high, -low)]} with its own: {gain}."]
+    gain = f"{-row['nll_difference']:+.3f} nats per token [{-high:+.3f}, {-low:+.3f}]"
+    return [f"References are {word[_outcome(-high, -low)]} given its own source: {gain}."]
 
 
 def _not_finite(row: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Batches to summaries: the model's ``generate`` over a loader, by example."""
+"""Generate the summaries of all batches of a loader."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -13,16 +13,16 @@ from warmstart.seeding import seed_of
 
 
 def generation_kwargs(settings: GenerationSettings) -> dict[str, Any]:
-    """Arguments for ``generate`` that state the search whole.
+    """Return arguments that define the search of ``generate`` completely.
 
-    None unsets an option: a ``generation_config.json`` (of an export, of another library) may hold another search.
+    None unsets an option that the model's ``generation_config.json`` may set.
     """
     kwargs = asdict(settings)
     del kwargs["dtype"]
-    # transformers' other names for the lengths, and a ``top_k`` that is 50 where nobody sets it
+    # transformers has other names for the lengths too, and a ``top_k`` of 50 by default.
     kwargs |= {"max_length": None, "min_length": None, "top_k": 0 if settings.do_sample else None}
     kwargs["min_new_tokens"] = settings.min_new_tokens or None
-    # Out of place, these are refused when a generation config is saved.
+    # A generation config with options that do not fit the search cannot be saved.
     if not settings.do_sample:
         kwargs |= {"temperature": None, "top_p": None}
     if settings.num_beams == 1:
@@ -42,11 +42,23 @@ def summarize_batches(
     kept: KeptSummaries | None = None,
     seed: int = 0,
 ) -> dict[int, str]:
-    """Summaries by the batches' ``index``.
+    """Generate the summaries of all batches.
 
-    ``progress`` is told how many examples each batch finished, ``kept`` is given each summary. Where the search
-    samples, each batch is seeded by ``seed`` and its own first example, so that it does not matter which batches came
-    before, or went to another rank.
+    If the search samples, each batch is seeded from ``seed`` and its lowest index. So the summaries do not depend on
+    earlier batches or on the number of ranks.
+
+    Args:
+        model: The joint model.
+        loader: Batches with ``input_ids``, ``attention_mask`` and ``index``.
+        tokenizers: The pair of tokenizers.
+        generation: The ``generation`` group of the config.
+        device: Where the batches are moved to; by default the model's device.
+        progress: Called with the number of examples after each batch.
+        kept: Stores each summary.
+        seed: Seed of sampling.
+
+    Returns:
+        Summaries by index of the example.
     """
     device = model.device if device is None else torch.device(device)
     was_training = model.training
@@ -54,14 +66,14 @@ def summarize_batches(
     kwargs = generation_kwargs(generation)
     by_index: dict[int, str] = {}
     try:
-        with cpu.decoding(model):  # once for all batches
+        with cpu.decoding(model):  # prepared once for all batches
             for batch in loader:
                 if generation.do_sample:
                     torch.manual_seed(seed_of(seed, int(batch["index"].min())))
                 ids = model.generate(
                     batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device), **kwargs
                 )
-                # Without the start token: where start = end, decoding would stop before the first word.
+                # Without the start token: if it is the end token too, decoding would stop at once.
                 texts = tokenizers.decode(ids[:, 1:])
                 by_index.update(zip(batch["index"].tolist(), texts, strict=True))
                 if kept is not None:

@@ -1,1 +1,1 @@
-"""One page that compares runs: what was found (collect), what it means (compare), how it is shown (page)."""
+"""One page that compares runs: read them (collect), compute rows and differences (compare), render HTML (page)."""

@@ -1,4 +1,4 @@
-"""Runs below given folders, as they lie there: complete, failed, interrupted, partial or damaged."""
+"""Read all runs below the given folders, whether complete, failed, interrupted, partial or damaged."""
 
 import math
 from dataclasses import dataclass, field
@@ -12,46 +12,50 @@ from warmstart.runs.result import read_predictions, read_result
 
 SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll")
 DAMAGED = "damaged"
-BEST = "best.ckpt"  # what a fit is judged by
+BEST = "best.ckpt"  # the checkpoint that a fit evaluates
 
-_NAMES = ("encoder.name", "decoder.name", "data.name")  # what rows are called
+_NAMES = ("encoder.name", "decoder.name", "data.name")  # used in the labels of rows
 
 
 @dataclass
 class Run:
-    """One run's folder, read."""
+    """The contents of a run's folder."""
 
     folder: Path
     status: str
-    """complete, failed, interrupted, partial (no result yet) or damaged (a file of it cannot be read)."""
+    """complete, failed, interrupted, partial (no result yet) or damaged (a file cannot be read)."""
     result: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
-    """The config, flat: ``bridge.share`` to its value as text; without the seed."""
+    """The flattened config without the seed: dotted keys to values as text."""
     seed: str = ""
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
-    """(step, value) of each logged metric."""
+    """(step, value) pairs of each logged metric."""
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Rows of predictions.jsonl by id."""
+    """Rows of predictions.jsonl, by id."""
     finished: float = 0.0
-    """When its result was written, in seconds since 1970."""
+    """Time at which the result was written, in seconds since 1970."""
 
     @property
     def checkpoint(self) -> str:
-        """Name of the checkpoint that was judged; results of earlier versions do not say, and count as of the best."""
+        """File name of the evaluated checkpoint; the best one if an old result does not record it."""
         return str(self._judged().get("name", BEST))
 
     @property
     def checkpoint_sha256(self) -> str | None:
-        """Checksum of that checkpoint's file, where the result says it."""
+        """Checksum of the evaluated checkpoint's file; None if the result does not record it."""
         return self._judged().get("sha256")
 
     @property
     def error(self) -> str:
         """Why there is no result."""
-        return str(self.result.get("error") or "it has not ended: the command that began it goes on with it")
+        return str(self.result.get("error") or "it has not finished: the same command resumes it")
 
     def validation(self, metric: str) -> float | None:
-        """The validation score of its best checkpoint: what the fit monitored, else from the curves at that step."""
+        """Return a validation score of the best checkpoint; None if there is none.
+
+        Args:
+            metric: Name of the score. If the fit did not monitor it, its value at the best step is used.
+        """
         best = self.result.get("validation") or {}
         monitor = best.get("monitor")
         if metric == monitor:
@@ -64,7 +68,7 @@ class Run:
 
     @property
     def is_tested(self) -> bool:
-        """Whether its test split was scored."""
+        """Whether the test split was scored."""
         return "test/rouge1" in self.result.get("metrics", {})
 
     def _judged(self) -> dict[str, Any]:
@@ -72,34 +76,34 @@ class Run:
 
 
 def collect(folders: list[Path]) -> list[Run]:
-    """Every run in or below the folders, each once, by path.
+    """Read every run in or below the folders, each once, sorted by path.
 
     Raises:
-        UserError: a folder is not there, or holds no run.
+        UserError: A folder does not exist or contains no run.
     """
     found: dict[Path, Run] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"A report of {folder} was asked for, but there is no such folder.")
+            raise UserError(f"A report of {folder} was requested, but there is no such folder. Check sweep or runs.")
         marks = (*folder.rglob("result.json"), *folder.rglob(".hydra/config.yaml"))
         of = {mark.parent if mark.name == "result.json" else mark.parents[1] for mark in marks}
         runs = [run for path in sorted(of) if (run := _read(path)) is not None]
         if not runs:
             raise UserError(
-                f"A report of {folder} was asked for, but no run lies there. Name a run's or a sweep's folder."
+                f"A report of {folder} was requested, but it contains no run. Choose the folder of a run or a sweep."
             )
         found |= {run.folder.resolve(): run for run in runs}
     return list(found.values())
 
 
 def _read(folder: Path) -> Run | None:
-    """The run in a folder; None where the folder is of another task than a fit or an evaluation."""
+    """Read the run in a folder; None if the folder is of a task other than fit or evaluate."""
     damage = None
     try:
         result = read_result(folder)
     except DamagedFile as error:
         damage, result = error, {}
-    except UserError:  # none yet
+    except UserError:  # no result yet
         result = {}
     config: Any = result.get("config")
     if config is None:
@@ -127,16 +131,18 @@ def _read(folder: Path) -> Run | None:
 
 
 def _is_choice(key: str) -> bool:
-    """Whether two runs that differ in it differ in what they found, or it is the short name of such a choice."""
-    no_choices = (*CHANGES_NO_NUMBER, "evaluation.test")  # the model is the same, scored or not
+    """Return whether an option affects results, or is the name of a choice that does."""
+    no_choices = (*CHANGES_NO_NUMBER, "evaluation.test")  # does not change the model
     return key in _NAMES or not any(key == one or key.startswith(f"{one}.") for one in no_choices)
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, str]:
     if not isinstance(config, dict):
         return {prefix: str(config)}
-    parts = [_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in config.items()]
-    return {key: value for part in parts for key, value in part.items()}
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
 
 def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
@@ -151,7 +157,7 @@ def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
                 continue
             try:
                 step, value = int(row.get("step") or 0), float(text)
-            except ValueError:  # half a row of a killed run
+            except ValueError:  # an incomplete row of a killed run
                 continue
             if math.isfinite(value):
                 curves.setdefault(name, []).append((step, value))

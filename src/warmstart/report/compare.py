@@ -1,9 +1,9 @@
-"""What runs say together: seeds put together into rows, and the difference of any two rows with its interval.
+"""Group runs by seed into rows, and compare any two rows, with intervals.
 
-A row's score of an example is the mean over its seeds; intervals are from a bootstrap over examples (Koehn 2004), and
-that of a difference is paired: both rows on the same examples. The deviation between seeds stands apart from that,
-for it is another question: how far another seed would move the mean. In a row one seed counts once, and so does one
-checkpoint: judged again it is no other seed, and would show a deviation of 0.
+A row's score of an example is the mean over its seeds. Intervals come from a bootstrap over examples (Koehn 2004); that
+of a difference is paired, with both rows on the same examples. The standard deviation over seeds is reported
+separately, because it answers another question: how far another seed would move the mean. Each seed and each checkpoint
+counts once per row: a checkpoint that was evaluated twice would otherwise show a deviation of 0.
 """
 
 import statistics
@@ -21,7 +21,7 @@ from warmstart.report.collect import BEST, SCORES, Run
 RESAMPLES = 1000
 VALIDATION_ROUGE = "validation/rouge1"
 SEED = 1
-# Of which texts a tokenizer was trained, where the decoder's own could not be had.
+# What determines a trained tokenizer, which replaces a decoder's own tokenizer that is not available.
 TRAINING_TEXTS = tuple(
     f"data.{key}" for key in ("kind", "path", "train_path", "subset", "revision", "clean", "limit_train")
 )
@@ -29,32 +29,41 @@ TRAINING_TEXTS = tuple(
 
 @dataclass
 class Row:
-    """Complete runs that differ in their seed alone, each judged by the checkpoint of one name."""
+    """Complete runs that differ only in their seed, each evaluated at the checkpoint of the same name."""
 
     label: str
     runs: list[Run]
     left_out: list[Run] = field(default_factory=list)
-    """Runs of a seed or of a checkpoint that a newer one of ``runs`` has as well; the newest first."""
+    """Runs whose seed or checkpoint a newer run in ``runs`` has too; newest first."""
 
     @property
     def encoder(self) -> str:
-        return _half(self.runs[0], "encoder")
+        """Name of the encoder, with a note if it is untrained."""
+        return _submodel(self.runs[0], "encoder")
 
     @property
     def decoder(self) -> str:
-        return _half(self.runs[0], "decoder")
+        """Name of the decoder, with a note if it is untrained."""
+        return _submodel(self.runs[0], "decoder")
 
     def mean(self, *path: str | int) -> float | None:
-        """Mean over seeds of a number in ``result.json``, a whole number in the path being a place in a list.
+        """Return the mean over seeds of a number in ``result.json``; None if a run lacks it.
 
-        None where a run has none.
+        Args:
+            path: Keys of nested objects, and indices of lists.
         """
         values = [_at(run.result, path) for run in self.runs]
         known = [float(value) for value in values if isinstance(value, int | float)]
         return statistics.fmean(known) if len(known) == len(values) else None
 
     def cost(self, *path: str) -> float | None:
-        """Mean over seeds of what a fit cost: an evaluation of its checkpoint does not say that again."""
+        """Return the mean over seeds of a cost of the fit; None if a seed has none.
+
+        The result of an evaluation does not repeat the costs, so they may come from the run that was fitted.
+
+        Args:
+            path: Keys of nested objects in ``result.json``.
+        """
         costs = []
         for run in self.runs:
             values = (_at(one.result, path) for one in (run, *self.left_out) if one.seed == run.seed)
@@ -63,7 +72,10 @@ class Row:
         return statistics.fmean(known) if len(known) == len(costs) else None
 
     def validation(self, metric: str) -> float | None:
-        """Mean over seeds of a validation score; of an evaluated run, that of the fit that its checkpoint is from."""
+        """Return the mean over seeds of a validation score; None if a seed has none.
+
+        The score of an evaluation is that of the fit with the same seed.
+        """
         found = []
         for run in self.runs:
             values = (one.validation(metric) for one in (run, *self.left_out) if one.seed == run.seed)
@@ -72,15 +84,15 @@ class Row:
         return statistics.fmean(known) if len(known) == len(found) else None
 
     def deviation(self, *path: str | int) -> float | None:
-        """Sample standard deviation over seeds; None of a single one, which shows none."""
+        """Return the sample standard deviation over seeds of a number in ``result.json``; None for a single seed."""
         values = [_at(run.result, path) for run in self.runs]
         known = [float(value) for value in values if isinstance(value, int | float)]
         return statistics.stdev(known) if len(known) == len(values) > 1 else None
 
     def scores(self, kind: str) -> dict[str, float]:
-        """Each example's score by its id, the mean over seeds; of the examples that every seed has.
+        """Return the mean over seeds of each example's score, by id, for the examples that every seed has.
 
-        Empty where some value is not finite: a mean of the others would be of the easier examples.
+        The result is empty if a value is not finite, because the rest would be the easier examples.
         """
         if self.not_finite(kind):
             return {}
@@ -90,33 +102,34 @@ class Row:
         return {i: statistics.fmean(float(scores[i]) for scores in of_runs) for i in same}
 
     def not_finite(self, kind: str) -> bool:
-        """Whether some value of a score was NaN or infinite, which stands as null in what a run leaves."""
+        """Return whether a value of a score was NaN or infinite, which the files of a run store as null."""
         means = (run.result.get("metrics", {}).get(f"test/{kind}", 0.0) for run in self.runs)
         values = (row.get(kind, 0.0) for run in self.runs for row in run.examples.values())
         return any(value is None for value in (*means, *values))
 
     def texts(self, i: str) -> tuple[str | None, str | None]:
-        """Document and reference of an example: its id alone may be another example's in another test set."""
+        """Return document and reference of an example, as its id may be another example's in another test set."""
         return _texts(self.runs[0], i)
 
 
 @dataclass
 class Difference:
-    """Row ``a`` minus row ``b`` on the examples of both."""
+    """Row ``a`` minus row ``b``, on the examples that both have."""
 
     a: int
     b: int
     examples: int
     scores: dict[str, tuple[float, float | None, float | None]]
-    """Mean and 95 % interval by score; a single example has no interval."""
+    """By score, the mean and both ends of its 95 % interval; None as ends for a single example."""
     left_out: str | None = None
-    """Why their likelihoods are not compared, where that needs saying."""
+    """Why the likelihoods are not compared, to be shown; None if they are, or if one row has none."""
 
 
 def rows_of(runs: list[Run]) -> list[Row]:
-    """The complete runs, put together by seed, the best first by :func:`ranked_by`.
+    """Group the complete runs into rows, best first by :func:`ranked_by`.
 
-    Of runs of one seed, or of one checkpoint, the one that finished last is taken, of those with a test score first.
+    Among runs with the same seed or the same checkpoint, the one that finished last counts; runs with a test score take
+    precedence.
     """
     complete = [run for run in runs if run.status == "complete"]
     keys = telling_keys([run.choices for run in runs])
@@ -127,18 +140,19 @@ def rows_of(runs: list[Run]) -> list[Row]:
     rows = [Row(label(group[0], keys), *_newest(group)) for group in groups.values()]
     metric = ranked_by(rows)
 
-    def place(row: Row) -> tuple[bool, float, float]:
+    def rank(row: Row) -> tuple[bool, float, float]:
         score, test = row.validation(metric), -(row.mean("metrics", "test/rouge1") or 0.0)
         return (score is None, 0.0 if score is None else -score if higher_is_better(metric) else score, test)
 
-    return sorted(rows, key=place)
+    return sorted(rows, key=rank)
 
 
 def ranked_by(rows: list[Row]) -> str:
-    """The score that ranks the rows: a validation score, for the test split must choose nothing.
+    """Return the score that ranks the rows.
 
-    It is what all fits monitored, if that can be compared: a loss is of the same unit only under the same tokens.
-    Otherwise it is the ROUGE-1 of validation samples. Where no row has a validation score, it is that of the test.
+    It is a validation score, because the test split must not select anything: the metric that all fits monitored, if it
+    is comparable (losses are only with the same target tokens), otherwise the ROUGE-1 of the validation samples. If no
+    row has a validation score, it is the test's ROUGE-1.
     """
     monitors = {run.result["validation"]["monitor"] for row in rows for run in _fits(row)}
     if not monitors:
@@ -151,39 +165,43 @@ def ranked_by(rows: list[Row]) -> str:
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether the larger score is the better one."""
+    """Return whether larger values of a metric are better."""
     return metric != "validation/loss"
 
 
 def _fits(row: Row) -> list[Run]:
-    """The runs of a row that say how well they validated."""
+    """Return the runs of a row that have a validation score."""
     return [run for run in (*row.runs, *row.left_out) if "monitor" in (run.result.get("validation") or {})]
 
 
-def baseline_row(beside: Row, name: str, label: str, shown: int) -> Row:
-    """The baseline ``lead<n>`` as a row, on the examples of ``beside``: to be paired with others like any row.
+def baseline_row(row: Row, name: str, label: str, shown: int) -> Row:
+    """Return a baseline as a row on the examples of another row, to be compared like any row.
 
-    Its texts are those of the first ``shown`` examples. Its scores are the run's own, and made here of all the texts
-    where an earlier version has left none.
+    Args:
+        row: The row whose examples are used. The baseline's scores are those of its run, or computed here if an older
+            release did not store them.
+        name: ``lead1``, ``lead3`` and so on.
+        label: Label of the new row.
+        shown: Number of examples that get a text.
     """
-    examples, n = beside.runs[0].examples, int(name.removeprefix("lead"))
-    documents = [row["document"] for row in examples.values()]
-    kinds = [kind for kind in SCORES if all(f"{name}/{kind}" in row for row in examples.values())]
-    scored: dict[str, Any] = {k: [row[f"{name}/{k}"] for row in examples.values()] for k in kinds}
+    examples, n = row.runs[0].examples, int(name.removeprefix("lead"))
+    documents = [example["document"] for example in examples.values()]
+    kinds = [kind for kind in SCORES if all(f"{name}/{kind}" in example for example in examples.values())]
+    scored: dict[str, Any] = {k: [example[f"{name}/{k}"] for example in examples.values()] for k in kinds}
     texts = lead(documents[:shown] if kinds else documents, n)
     if not kinds:
-        scored = dict(rouge_scores(texts, [row["reference"] for row in examples.values()]))
+        scored = dict(rouge_scores(texts, [example["reference"] for example in examples.values()]))
     rows = {
-        i: {part: row[part] for part in ("document", "reference")}
-        | ({"prediction": texts[place]} if place < len(texts) else {})
-        | {kind: float(values[place]) for kind, values in scored.items()}
-        for place, (i, row) in enumerate(examples.items())
+        i: {name: example[name] for name in ("document", "reference")}
+        | ({"prediction": texts[number]} if number < len(texts) else {})
+        | {kind: float(values[number]) for kind, values in scored.items()}
+        for number, (i, example) in enumerate(examples.items())
     }
-    return Row(label, [Run(beside.runs[0].folder, "complete", examples=rows)])
+    return Row(label, [Run(row.runs[0].folder, "complete", examples=rows)])
 
 
 def telling_keys(choices: list[dict[str, str]]) -> list[str]:
-    """The fewest keys, names first, that tell any two different configs apart."""
+    """Return the fewest keys that distinguish all different configs, names first."""
     every = {key for one in choices for key in one}
     varying = [key for key in every if len({one.get(key) for one in choices}) > 1]
     wanted = len({tuple(one.get(key) for key in varying) for one in choices})
@@ -198,14 +216,14 @@ def telling_keys(choices: list[dict[str, str]]) -> list[str]:
 
 
 def label(run: Run, keys: list[str]) -> str:
-    """What tells a run from the others, as on the command line, and its checkpoint if it is not the best one."""
-    said = [f"{key.removesuffix('.name')}={run.choices.get(key, '')}" for key in keys]
-    name = " ".join(said) or f"{_half(run, 'encoder')} x {_half(run, 'decoder')}"
+    """Label a run by the given keys, as on the command line, and by its checkpoint if that is not the best one."""
+    pairs = [f"{key.removesuffix('.name')}={run.choices.get(key, '')}" for key in keys]
+    name = " ".join(pairs) or f"{_submodel(run, 'encoder')} x {_submodel(run, 'decoder')}"
     return name if run.checkpoint == BEST else f"{name} checkpoint={run.checkpoint}"
 
 
 def differences(rows: list[Row]) -> list[Difference]:
-    """Every pair of rows that were judged on the same examples, or on some of the same."""
+    """Compare every pair of rows that have test examples in common."""
     scores = [{kind: row.scores(kind) for kind in SCORES} for row in rows]
     not_finite = [row.not_finite("nll") for row in rows]
     found = []
@@ -222,16 +240,16 @@ def differences(rows: list[Row]) -> list[Difference]:
             continue
         values_nk = np.array([[scores[a][k][i] - scores[b][k][i] for k in kinds] for i in ids])
         intervals = bootstrap_intervals(values_nk, RESAMPLES, SEED)
-        said: dict[str, tuple[float, float | None, float | None]] = {}
+        by_kind: dict[str, tuple[float, float | None, float | None]] = {}
         for kind, values, (low, high) in zip(kinds, values_nk.T, intervals, strict=True):
             ends = (float(low), float(high)) if len(ids) > 1 else (None, None)
-            said[kind] = (float(values.mean()), *ends)
-        found.append(Difference(a, b, len(ids), said, why))
+            by_kind[kind] = (float(values.mean()), *ends)
+        found.append(Difference(a, b, len(ids), by_kind, why))
     return found
 
 
 def interval(row: Row, kind: str) -> tuple[float, float] | None:
-    """95 % interval over examples of a row's mean; None where fewer than two have a score."""
+    """Return the 95 % interval of a row's mean score; None if fewer than two examples have a score."""
     values = np.array(list(row.scores(kind).values()))
     if len(values) < 2:
         return None
@@ -240,9 +258,9 @@ def interval(row: Row, kind: str) -> tuple[float, float] | None:
 
 
 def _newest(runs: list[Run]) -> tuple[list[Run], list[Run]]:
-    """Of each seed and of each checkpoint one run, in the order of ``runs``; and the others.
+    """Divide runs into one per seed and checkpoint, in the order of ``runs``, and the others.
 
-    It is the one that finished last, among those whose test split was scored where there are any.
+    The run that finished last is chosen, among those with a test score if there are any.
     """
     taken: set[tuple[str, str]] = set()
     others = []
@@ -256,41 +274,41 @@ def _newest(runs: list[Run]) -> tuple[list[Run], list[Run]]:
 
 
 def _not_finite(labels: list[str]) -> str:
-    return f"nats/token is left out: not all likelihoods of {' and '.join(labels)} are finite."
+    return f"nats/token is omitted: not all likelihoods of {' and '.join(labels)} are finite."
 
 
 def _other_tokens(a: Row, b: Row) -> str | None:
-    """Why nats a token of two rows are not in one unit; None where they are."""
+    """Return why the nats per token of two rows are not comparable; None if they are."""
     first, second = a.runs[0], b.runs[0]
     left, right = _decides_tokens(first), _decides_tokens(second)
     if all(run.choices.get("decoder.weights") == "random" for run in (first, second)):
-        # The tokenizers of both may have been trained.
+        # Both tokenizers may have been trained on the training texts.
         left |= {key: first.choices.get(key) for key in TRAINING_TEXTS}
         right |= {key: second.choices.get(key) for key in TRAINING_TEXTS}
     if differing := sorted(key for key in left | right if left.get(key) != right.get(key)):
         return (
-            "nats/token is left out: a token is the same unit only where decoder tokenizer and max_target_length are "
-            f"the same, and these rows differ in {', '.join(differing)}."
+            "nats/token is omitted: it is comparable only with the same decoder tokenizer and max_target_length, but "
+            f"these rows differ in {', '.join(differing)}."
         )
     return None
 
 
 def _decides_tokens(run: Run) -> dict[str, str | None]:
-    """What decides which tokens a reference becomes, by key, as far as the run has recorded it."""
-    said = run.choices
-    if said.get("decoder.tokenizer", "None") != "None":
+    """Return the recorded options that determine the tokens of a reference."""
+    choices = run.choices
+    if choices.get("decoder.tokenizer", "None") != "None":
         of = ["decoder.tokenizer"]
     else:
-        of = [key for key in ("decoder.path", "decoder.revision") if key in said]
-    tokenizer = {key: said[key] for key in of} or {"decoder": said.get("decoder.name") or _chosen(run, "decoder")}
-    return tokenizer | {key: said.get(key) for key in ("decoder.scale", "data.max_target_length")}
+        of = [key for key in ("decoder.path", "decoder.revision") if key in choices]
+    tokenizer = {key: choices[key] for key in of} or {"decoder": choices.get("decoder.name") or _chosen(run, "decoder")}
+    return tokenizer | {key: choices.get(key) for key in ("decoder.scale", "data.max_target_length")}
 
 
 def _texts(run: Run, i: str) -> tuple[str | None, str | None]:
     return run.examples[i].get("document"), run.examples[i].get("reference")
 
 
-def _half(run: Run, role: str) -> str:
+def _submodel(run: Run, role: str) -> str:
     name = run.choices.get(f"{role}.name") or _chosen(run, role)
     return f"{name}, untrained" if run.choices.get(f"{role}.weights") == "random" else name
 

@@ -1,7 +1,7 @@
-"""The page itself: one HTML file with everything in it, that asks no network for anything.
+"""Render the report as one self-contained HTML file that needs no network.
 
-Tables are written here, by a template that escapes every text; plots, sorting and samples are drawn by the page's
-script, which puts texts in as texts, never as HTML.
+The template renders the tables and escapes every text. The page's script draws plots, sorts and shows samples, and
+inserts texts only as text, never as HTML.
 """
 
 import base64
@@ -29,10 +29,10 @@ from warmstart.report.compare import (
     telling_keys,
 )
 
-SAMPLES = 200  # of each row, for a page that opens at once
+SAMPLES = 200  # examples per row, so that the page opens quickly
 TITLES = dict(zip(SCORES, ("ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum", "nats/token"), strict=True))
 CONTROLS = ("shuffled_document", "decoder_alone")
-COSTS = [  # of the last table: where in result.json, times what, digits
+COSTS = [  # columns of the table of costs: path in result.json, factor, digits
     *((("parameters", name), 1, 0) for name in ("total", "trainable", "pretrained", "new")),
     (("steps",), 1, 0),
     (("throughput", "tokens_per_second"), 1, 0),
@@ -43,13 +43,22 @@ COSTS = [  # of the last table: where in result.json, times what, digits
 
 
 def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
-    """The page of some runs; without ``texts``, none of an example's document, reference or summaries is in it."""
+    """Render the page.
+
+    Args:
+        runs: The runs to compare.
+        title: Title of the page.
+        texts: Whether the page contains documents, references and summaries.
+
+    Returns:
+        The HTML.
+    """
     rows = rows_of(runs)
     metric = ranked_by(rows)
     leads = _leads(rows)
     rivals = _rivals(rows, leads)
     keys = telling_keys([run.choices for run in runs])
-    # Baselines can be compared with a row as any other row can: example by example.
+    # Baselines are compared like rows, example by example.
     compared = [*rows, *(baseline_row(r["row"], r["kind"], f"{r['name']} (baseline)", SAMPLES) for r in rivals)]
     pairs = differences(compared)
     data = {
@@ -92,7 +101,7 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
 
 
 def _row(row: Row, leads: list[str]) -> dict[str, Any]:
-    """What the page's script needs of a row."""
+    """Return the data of a row for the page's script."""
     scores = {}
     for kind in SCORES:
         path = ("metrics", f"test/{kind}")
@@ -111,12 +120,12 @@ def _row(row: Row, leads: list[str]) -> dict[str, Any]:
 
 
 def _leads(rows: list[Row]) -> list[str]:
-    """Names of the lead baselines that some row was judged beside."""
+    """Return the names of the lead baselines of all rows."""
     return sorted({name for row in rows for run in row.runs for name in run.result.get("baselines", {})})
 
 
 def _rivals(rows: list[Row], leads: list[str]) -> list[dict[str, Any]]:
-    """Each baseline once; where rows were judged on different examples it differs, and says whose it is."""
+    """Return each baseline once per set of test examples; if there are several sets, its name includes a row."""
     found: list[dict[str, Any]] = []
     rival: dict[str, Any]
     for row in rows:
@@ -130,16 +139,16 @@ def _rivals(rows: list[Row], leads: list[str]) -> list[dict[str, Any]]:
                 found.append(rival)
     if len(found) > len(leads):
         for rival in found:
-            rival["name"] += f" beside {rival['row'].label}"
+            rival["name"] += f" for {rival['row'].label}"
     return found
 
 
 def _of_the_same_examples(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether two rows were judged on the same examples; without predictions, whether a baseline scores the same."""
+    """Return whether two baselines have the same test examples or, without predictions, the same scores."""
     if a["examples"] and b["examples"]:
         return bool(a["examples"] == b["examples"])
     pairs = [(a["scores"][kind], b["scores"][kind]) for kind in SCORES]
-    # A mean over seeds of one value need not be that value to the last bit.
+    # The mean over seeds of equal values may differ from them in the last bit.
     return all(x == y if x is None or y is None else math.isclose(x, y, abs_tol=1e-6) for x, y in pairs)
 
 
@@ -155,7 +164,7 @@ def _curve(run: Run, name: str) -> dict[str, Any]:
 
 
 def _samples(rows: list[Row]) -> dict[str, Any]:
-    """Up to ``SAMPLES`` examples of each row's first seed; each document and its first sentences stand once."""
+    """Return up to ``SAMPLES`` examples of each row's first seed; each document is stored once."""
     documents: dict[str, dict[str, Any]] = {}
     keys: dict[tuple[str, str, str], str] = {}
     samples = []
@@ -164,7 +173,7 @@ def _samples(rows: list[Row]) -> dict[str, Any]:
         for i, example in list(row.runs[0].examples.items())[:SAMPLES]:
             document, reference = example["document"], example["reference"]
             if (i, document, reference) not in keys:
-                # The same id in another test set is another example.
+                # An id may refer to different examples in different test sets.
                 key = keys[i, document, reference] = i if i not in documents else f"{i} of {row.label}"
                 (lead1,) = lead([document], 1)
                 documents[key] = {"document": document, "reference": reference, "lead1": lead1}
@@ -174,7 +183,7 @@ def _samples(rows: list[Row]) -> dict[str, Any]:
 
 
 def _packed(data: bytes) -> str:
-    # The browser inflates it: a third of the size.
+    # Compressed to a third of the size; the browser decompresses it.
     return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
 
 

@@ -1,4 +1,4 @@
-"""Every kind of file, any column names, splits by hash, and messages that say what to do."""
+"""All types of files, any column names, splits by hash, and helpful messages."""
 
 import csv
 import json
@@ -48,7 +48,7 @@ def everything(source):
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv", "parquet"])
-def test_each_kind_of_file_gives_the_same_examples(suffix, tmp_path):
+def test_all_types_of_files_give_the_same_examples(suffix, tmp_path):
     source = load(path=write(tmp_path / f"mine.{suffix}", ROWS), id_column="key", **COLUMNS)
     assert sorted(everything(source)) == sorted(Example(*row.values()) for row in ROWS)
     assert all(len(source.split(name)) for name in ("train", "validation", "test"))
@@ -99,7 +99,7 @@ def test_folder_of_texts(tmp_path):
 
 
 @given(st.lists(st.text(max_size=8), min_size=3, max_size=60, unique=True), st.randoms())
-def test_split_off_is_a_partition_that_order_and_copies_do_not_move(documents, random):
+def test_split_off_is_a_partition_independent_of_order_and_copies(documents, random):
     def taken(texts):
         places = np.array([_hash64(f"test\0{text}") for text in texts], dtype=np.uint64)
         mask = split_off(places, "test", DataSettings(name="x"))
@@ -117,7 +117,7 @@ def test_split_off_takes_about_a_twentieth(tmp_path):
     assert all(150 < len(source.split(name)) < 250 for name in ("validation", "test"))
 
 
-def test_rows_without_text_are_counted_and_left_out_on_request(tmp_path):
+def test_rows_without_text_are_counted_and_skipped_on_request(tmp_path):
     rows = [*ROWS, {"key": "e", "body": "", "gist": "x"}, {"key": "f", "body": "x", "gist": "  "}]
     path = write(tmp_path / "x.jsonl", rows)
     source = load(path=path, on_bad_row=OnBadRow.skip, **COLUMNS)
@@ -129,7 +129,7 @@ def test_rows_without_text_are_counted_and_left_out_on_request(tmp_path):
         load(path=path, **COLUMNS)
 
 
-def test_cleaning_leaves_references(tmp_path):
+def test_cleaning_does_not_change_references(tmp_path):
     rows = [{"document": f"(CNN) -- Text {i}", "summary": f"NEW: Gist {i}"} for i in range(30)]
     source = load(path=write(tmp_path / "x.jsonl", rows), clean=["strip_cnn_dateline", "strip_new_marker"])
     assert all(e.document.startswith("Text") for e in everything(source))
@@ -189,7 +189,7 @@ def test_mistakes(kwargs, message, tmp_path):
 
 @pytest.fixture
 def changing(tmp_path, monkeypatch):
-    """A file that holds ``contents[0]``, and for as long as there are more is changed whenever it is read."""
+    """A file with ``contents[0]`` that changes to the next contents whenever it is read."""
     path = tmp_path / "rows.jsonl"
     read = Table.rows
 
@@ -211,7 +211,7 @@ def changing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("restored", [False, True])
-def test_rows_of_a_file_that_changes_while_it_is_read_are_those_of_its_contents(restored, changing, tmp_path):
+def test_a_file_that_changes_while_it_is_read_is_read_again(restored, changing, tmp_path):
     first, second = ([dict(row, gist=f"{name} reading") for row in ROWS] for name in ("first", "second"))
     path = changing([first, second], restored=restored)
     now = "first" if restored else "second"

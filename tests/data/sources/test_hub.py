@@ -1,4 +1,4 @@
-"""CNN/DailyMail from a local folder, read by datasets itself, and what is reported where that cannot be done."""
+"""CNN/DailyMail from a local folder, read by datasets itself, and the error if that fails."""
 
 import datasets
 import pyarrow
@@ -24,7 +24,7 @@ def rows_of(split):
 
 
 def hub_folder(folder, *, readme=True):
-    """A folder as `hf download` leaves it."""
+    """A folder as `hf download` writes it."""
     (folder / "3.0.0").mkdir(parents=True)
     for split in SPLITS:
         pyarrow.parquet.write_table(pyarrow.table(rows_of(split)), folder / f"3.0.0/{split}-00000-of-00001.parquet")
@@ -79,7 +79,7 @@ def damaged(folder):
         (lambda folder: folder.write_bytes(b""), r"found a file.*data=files data\.path="),
     ],
 )
-def test_a_local_copy_that_cannot_be_read_is_reported_as_such(make, said, tmp_path):
+def test_a_local_copy_that_cannot_be_read_is_described(make, said, tmp_path):
     make(tmp_path / "cnn")
     with pytest.raises(UserError, match=said) as found:
         load(tmp_path / "cnn")
@@ -87,13 +87,13 @@ def test_a_local_copy_that_cannot_be_read_is_reported_as_such(make, said, tmp_pa
         assert other not in str(found.value)
 
 
-def test_a_mistyped_path_is_reported_with_what_is_there(tmp_path):
+def test_a_mistyped_path_is_reported_with_similar_names(tmp_path):
     hub_folder(tmp_path / "cnn_dailymail")
     with pytest.raises(UserError, match=r"cnn_dailymial does not exist. In .*: 'cnn_dailymail'") as found:
         load(tmp_path / "cnn_dailymial")
     assert not isinstance(found.value, Unreachable)
 
 
-def test_a_path_that_may_be_an_id_of_the_hub_is_reported_as_both():
+def test_a_path_that_may_be_a_hub_id_is_reported_as_both():
     with pytest.raises(Unreachable, match=r"\(data/cnn 3\.0\.0, there is no local folder of that name either\)"):
         load("data/cnn")

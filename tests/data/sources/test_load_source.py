@@ -1,4 +1,4 @@
-"""What is done to every source alike, the written texts, and the hub data set without a hub."""
+"""Cleaning and limits of all sources, the synthetic texts, and the hub data set without a hub."""
 
 import tempfile
 import time
@@ -13,12 +13,12 @@ from warmstart.data.sources.load import load_source
 from warmstart.errors import UserError
 
 
-def written(**kwargs):
+def synthetic(**kwargs):
     return load_source(DataSettings(name="written", kind=DataKind.written, **kwargs))
 
 
-def test_written_texts():
-    source = written()
+def test_synthetic_texts():
+    source = synthetic()
     splits = {name: source.split(name) for name in ("train", "validation", "test")}
     assert {name: len(split) for name, split in splits.items()} == {"train": 32, "validation": 8, "test": 8}
     everything = [example for split in splits.values() for example in split]
@@ -30,36 +30,38 @@ def test_written_texts():
 
 
 def test_a_limit_takes_a_sample_that_is_the_same_in_every_run():
-    source, every = written(limit_train=5, limit_test=100), list(written().split("train"))
+    source, every = synthetic(limit_train=5, limit_test=100), list(synthetic().split("train"))
     places = [every.index(example) for example in source.split("train")]
     assert places == sorted(places)  # the order of the file
     assert places != list(range(5))
-    assert places == [6, 11, 13, 23, 28]  # fixed for ever: results of different days are of the same examples
-    assert set(source.split("train")) < set(written(limit_train=9).split("train"))
+    assert places == [6, 11, 13, 23, 28]  # must never change: results are comparable only on the same examples
+    assert set(source.split("train")) < set(synthetic(limit_train=9).split("train"))
     assert source.report == {
         **{"train_read": 32, "validation_read": 8, "test_read": 8},
         **{"train_examples": 5, "validation_examples": 8, "test_examples": 8},
         **{"train_sampled": 1, "validation_sampled": 0, "test_sampled": 0},
     }
     with pytest.raises(UserError, match="limit_train=0"):
-        written(limit_train=0)
+        synthetic(limit_train=0)
 
 
-def test_fingerprint_follows_the_texts_alone():
-    assert written().fingerprint() == written().fingerprint() == written(clean=["strip_cnn_dateline"]).fingerprint()
-    limited = written(limit_train=5)
-    assert limited.fingerprint() != written().fingerprint()
-    assert limited.split_fingerprint("test") == written().split_fingerprint("test")
+def test_a_fingerprint_depends_only_on_the_texts():
+    assert (
+        synthetic().fingerprint() == synthetic().fingerprint() == synthetic(clean=["strip_cnn_dateline"]).fingerprint()
+    )
+    limited = synthetic(limit_train=5)
+    assert limited.fingerprint() != synthetic().fingerprint()
+    assert limited.split_fingerprint("test") == synthetic().split_fingerprint("test")
 
 
 def test_unknown_split():
     with pytest.raises(UserError, match="train, validation, test"):
-        written().split("dev")
+        synthetic().split("dev")
 
 
 @pytest.fixture
 def hub_like():
-    """A data set with the hub's columns, as ``datasets`` gives it."""
+    """A data set with the hub's columns, as ``datasets`` returns it."""
     datasets = pytest.importorskip("datasets")
     rows = {
         "id": ["a", "b", "c"],
@@ -76,7 +78,7 @@ def cnn(monkeypatch, loaded, **kwargs):
     return load_source(DataSettings(name="cnn_dailymail", kind=DataKind.cnn_dailymail, **kwargs))
 
 
-def test_hub_rows_are_cleaned_lazily_and_references_stay(hub_like, monkeypatch):
+def test_hub_rows_are_cleaned_lazily_and_references_are_unchanged(hub_like, monkeypatch):
     source = cnn(monkeypatch, hub_like, clean=["strip_cnn_dateline", "strip_new_marker", "drop_garbled"])
     assert list(source.split("train")) == [
         Example("a", "One ferry.", "One .\nA ferry ."),
@@ -90,13 +92,13 @@ def test_hub_rows_are_cleaned_lazily_and_references_stay(hub_like, monkeypatch):
     assert len(limited.split("validation")) == 1
 
 
-def test_fingerprint_of_hub_rows_follows_the_cleaning(hub_like, monkeypatch):
+def test_the_fingerprint_of_hub_rows_depends_on_the_cleaning(hub_like, monkeypatch):
     plain = cnn(monkeypatch, hub_like)
     assert plain.fingerprint() == cnn(monkeypatch, hub_like).fingerprint()
     assert plain.fingerprint() != cnn(monkeypatch, hub_like, clean=["strip_new_marker"]).fingerprint()
 
 
-def test_a_limit_samples_rows_that_stay_on_disk_too(hub_like, monkeypatch):
+def test_a_limit_samples_rows_on_disk_too(hub_like, monkeypatch):
     import datasets
 
     columns = {name: [f"{name} {i}" for i in range(200)] for name in ("id", "article", "highlights")}
@@ -115,7 +117,7 @@ MANY = 60_000
 
 
 def many_rows(**changed):
-    """More rows than are read for a fingerprint; ``changed`` gives other texts to row 7."""
+    """More rows than are read for a fingerprint; ``changed`` changes the texts of row 7."""
     row = {
         "id": "row",
         "article": "One ferry is late, and nobody knows why, so all wait at the pier.",
@@ -132,7 +134,7 @@ def test_one_changed_row_of_a_large_hub_split_changes_its_fingerprint(column, hu
     import datasets
 
     def fingerprint(rows, **kwargs):
-        """As in a run of its own: from Arrow files."""
+        """As a separate run does, from Arrow files."""
         folder = tempfile.mkdtemp(dir=tmp_path)
         datasets.Dataset.from_dict(rows).save_to_disk(folder)
         hub_like["train"] = datasets.load_from_disk(folder)
@@ -143,7 +145,7 @@ def test_one_changed_row_of_a_large_hub_split_changes_its_fingerprint(column, hu
     assert fingerprint(many_rows(), clean=["strip_new_marker"]) != plain
     assert fingerprint(many_rows(), limit_train=MANY - 1) != plain
     of_a_sample = fingerprint(many_rows(), limit_train=MANY - 1)
-    with monkeypatch.context() as patched:  # as many rows, but others
+    with monkeypatch.context() as patched:  # the same number of other rows
         patched.setattr("warmstart.data.sources.load._random_order", lambda rows, split: list(range(rows)))
         assert fingerprint(many_rows(), limit_train=MANY - 1) != of_a_sample
     monkeypatch.setattr(HubRows, "_read", lambda *_: pytest.fail("a row was read, which takes minutes for all"))
@@ -151,7 +153,7 @@ def test_one_changed_row_of_a_large_hub_split_changes_its_fingerprint(column, hu
 
 
 class Counted(LazyRows):
-    """Rows that know nothing of their contents."""
+    """Rows without a hash of their contents."""
 
     def __init__(self, changed=None):
         self.changed = changed
@@ -163,7 +165,7 @@ class Counted(LazyRows):
         return Example(str(index), f"Document {index}.", "Other." if index == self.changed else "Summary.")
 
 
-def test_large_split_that_does_not_know_its_contents_is_read_whole():
+def test_a_large_split_without_a_hash_is_read_whole():
     plain, same, other = (
         Source({"train": Counted(changed)}, name="x", report={}).split_fingerprint("train")
         for changed in (None, None, 7)
@@ -187,7 +189,7 @@ def test_hub_columns(hub_like):
         rows_of(hub_like, DataSettings(name="x"), BadRows("hub", OnBadRow.fail))
 
 
-def test_unreachable_hub_is_said_at_once_with_other_ways(tmp_path, monkeypatch):
+def test_an_unreachable_hub_is_reported_at_once_with_alternatives(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
     began = time.monotonic()
     with pytest.raises(UserError, match=r"(?s)cannot be reached.*abisee/cnn_dailymail 3\.0\.0.*data=files.*data=news"):
@@ -195,7 +197,7 @@ def test_unreachable_hub_is_said_at_once_with_other_ways(tmp_path, monkeypatch):
     assert time.monotonic() - began < 10
 
 
-def test_hub_rows_without_text_are_named_or_left_out(hub_like):
+def test_hub_rows_without_text_are_named_or_skipped(hub_like):
     import datasets
 
     rows = {"id": ["a", "b", "c"], "article": ["One.", " ", None], "highlights": ["1", "2", "3"]}

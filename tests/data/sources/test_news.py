@@ -1,4 +1,4 @@
-"""The real news of the installed package: how many pairs, cleaned how, split by date. No text of theirs stands here."""
+"""The real news of the installed package: number of pairs, cleaning, split by date. Contains none of their texts."""
 
 from collections import Counter
 from datetime import date

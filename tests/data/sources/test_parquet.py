@@ -1,4 +1,4 @@
-"""Parquet files as sound writers make them, and files that claim or hold more than they may."""
+"""Valid parquet files, and files that claim or contain more than the limits."""
 
 import struct
 
@@ -29,7 +29,7 @@ def rows_of(path, wanted=("id", "document", "summary")):
         {"use_dictionary": False, "column_encoding": {"document": "DELTA_LENGTH_BYTE_ARRAY"}, "compression": "zstd"},
     ],
 )
-def test_every_kind_of_text_column_is_read(kind, options, tmp_path):
+def test_all_types_of_text_columns_are_read(kind, options, tmp_path):
     table = pa.Table.from_pylist(ROWS)
     table = table.set_column(1, "document", table["document"].cast(kind))
     pyarrow.parquet.write_table(table, tmp_path / "x.parquet", **options)
@@ -46,7 +46,7 @@ def test_lists_of_lines_nulls_and_names_with_a_dot_are_read(dictionary, tmp_path
     assert [row["my"] for row in found] == ["x", None] * 100
 
 
-def test_a_dictionary_is_read_and_lists_in_an_encoding_that_hides_their_length_are_refused(tmp_path):
+def test_dictionaries_are_read_and_lists_of_unknown_length_are_refused(tmp_path):
     table = pa.Table.from_pylist(ROWS)
     table = table.set_column(1, "document", table["document"].dictionary_encode())
     pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
@@ -57,13 +57,13 @@ def test_a_dictionary_is_read_and_lists_in_an_encoding_that_hides_their_length_a
         rows_of(tmp_path / "x.parquet", ("t",))
 
 
-def test_an_absent_column_is_found_without_reading_rows(tmp_path):
+def test_a_missing_column_is_found_without_reading_rows(tmp_path):
     pyarrow.parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "x.parquet")
     assert rows_of(tmp_path / "x.parquet", ("text",)) == [{"id": None, "document": None, "summary": None}]
 
 
 @pytest.mark.parametrize("column", [[{"a": "b"}], [[["a"]]], [[1]], [b"a"], [[{"a": "b"}]]])
-def test_a_column_of_other_things_than_texts_is_named_with_its_type(column, tmp_path):
+def test_a_column_without_text_is_named_with_its_type(column, tmp_path):
     pyarrow.parquet.write_table(pa.table({"document": column}), tmp_path / "x.parquet")
     with pytest.raises(UserError, match=r"the column document holds (struct|list|binary).*, not text"):
         rows_of(tmp_path / "x.parquet", ("document",))
@@ -95,7 +95,7 @@ def test_nulls_count(column, tmp_path):
         rows_of(tmp_path / "x.parquet", ("t",))
 
 
-def test_a_page_that_claims_more_than_it_holds_is_refused_before_it_is_unpacked(tmp_path):
+def test_a_page_of_a_huge_claimed_size_is_refused_before_unpacking(tmp_path):
     path = tmp_path / "x.parquet"
     pyarrow.parquet.write_table(pa.table({"t": ["a" * 300]}), path, use_dictionary=False, compression="gzip")
     whole = path.read_bytes()
@@ -103,7 +103,7 @@ def test_a_page_that_claims_more_than_it_holds_is_refused_before_it_is_unpacked(
     with path.open("rb") as file:
         header, _ = parquet._header(file, column.data_page_offset)
     assert header[2] == 310
-    # Two bytes as a varint of Thrift; 2,000,000,000 has five, so the footer moves and says where it now begins.
+    # A Thrift varint of two bytes becomes one of five for 2,000,000,000, so the offsets in the footer move.
     at = whole.index(_varint(header[2]), column.data_page_offset)
     footer = len(whole) - 8 - struct.unpack("<i", whole[-8:-4])[0]
     path.write_bytes(whole[:at] + _varint(2_000_000_000) + whole[at + 2 : footer] + whole[footer:])
@@ -119,7 +119,7 @@ def _varint(number):
     return bytes([*found, number])
 
 
-def test_any_bytes_in_the_place_of_a_page_header_end_in_a_message(tmp_path):
+def test_any_bytes_as_a_page_header_end_in_a_message(tmp_path):
     path = tmp_path / "x.parquet"
     pyarrow.parquet.write_table(pa.Table.from_pylist(ROWS), path)
     whole = path.read_bytes()

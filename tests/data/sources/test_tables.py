@@ -1,4 +1,4 @@
-"""Tables are read row by row: what a hostile file may take of memory, and that a sound one is read all the same."""
+"""Tables are read row by row: the memory that a hostile file may use, and unusual but valid files."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from warmstart.data.sources.tables import Table
 from warmstart.errors import UserError
 
 MIB = 2**20
-# What reading takes beyond the imports, at most; docs/reliability.md has the figures.
+# Maximum memory of reading beyond the imports; docs/reliability.md has the figures.
 BOUND = 700 * MIB
 READ = """
 import resource, sys
@@ -76,7 +76,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_is_refused_within_the_memory_that_is_promised(name, tmp_path):
+def test_a_hostile_file_is_refused_within_the_memory_limit(name, tmp_path):
     make, message = HOSTILE[name]
     make(tmp_path / name)
     command = [sys.executable, "-c", READ, str(tmp_path / name), str(tmp_path / "cache")]
@@ -88,7 +88,7 @@ def test_a_hostile_file_is_refused_within_the_memory_that_is_promised(name, tmp_
     assert int(peak) < BOUND
 
 
-def test_a_json_list_is_read_in_parts_whatever_stands_where_they_meet(tmp_path, monkeypatch):
+def test_a_json_list_is_read_in_chunks_wherever_they_meet(tmp_path, monkeypatch):
     monkeypatch.setattr(json_rows, "_CHUNK", 7)
     rows = [{"a": 'é\U0001f600\\"]}' * (i % 5), "n": [-12.5e3, None, {"b": [i]}]} for i in range(40)]
     for indent in (None, 2):
@@ -113,7 +113,7 @@ def test_a_damaged_json_list_is_named_with_its_row(text, message, tmp_path):
         list(Table(tmp_path / "x.json", "data.path").rows())
 
 
-def test_json_of_one_object_a_line_is_read_whatever_blank_lines_there_are(tmp_path):
+def test_json_of_one_object_per_line_is_read_despite_blank_lines(tmp_path):
     (tmp_path / "x.json").write_text('\ufeff\n\n{"a": 1}\n\n{"a": 2}\n')
     assert [row for _, row in Table(tmp_path / "x.json", "data.path").rows()] == [{"a": 1}, {"a": 2}]
     (tmp_path / "x.json").write_text('\n\n{"a": ["b", "c"]}\n  \n')

@@ -1,4 +1,4 @@
-"""The pair of tokenizers: ends, special ids, round trips, saving, and what happens without a hub."""
+"""The pair of tokenizers: end tokens, special ids, round trips, saving, and missing hub access."""
 
 import json
 import os
@@ -35,7 +35,7 @@ any_text = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\x0
 
 @given(text=any_text, length=st.integers(1, 12))
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_targets_end_once_and_only_at_the_end_even_when_truncated(family_pair, text, length):
+def test_targets_have_one_end_token_at_the_end_even_if_truncated(family_pair, text, length):
     end = family_pair.special_ids()["eos_token_id"]
     (row,) = family_pair.encode_targets([text], length)
     assert row[-1] == end
@@ -45,12 +45,12 @@ def test_targets_end_once_and_only_at_the_end_even_when_truncated(family_pair, t
 
 @given(text=any_text, length=st.integers(4, 12))
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_sources_are_never_empty_nor_too_long(family_pair, text, length):
+def test_sources_are_neither_empty_nor_too_long(family_pair, text, length):
     (row,) = family_pair.encode_sources([text], length)
     assert 1 <= len(row) <= length
 
 
-def test_truncated_source_keeps_the_lead_and_its_end_token(pair):
+def test_a_truncated_source_keeps_its_start_and_end_token(pair):
     short, long = (
         pair.encode_sources(["The bridge will be closed."] * 2, 100)[0],
         pair.encode_sources(["The bridge " * 50], 8)[0],
@@ -59,21 +59,21 @@ def test_truncated_source_keeps_the_lead_and_its_end_token(pair):
     assert (long[0], long[-1]) == (pair.source.cls_token_id, pair.source.sep_token_id)
 
 
-def test_special_token_written_in_a_text_is_text(pair):
+def test_a_special_token_in_a_text_is_plain_text(pair):
     end = pair.special_ids()["eos_token_id"]
     (row,) = pair.encode_targets(["one <|endoftext|> two"], 60)
     assert row.count(end) == 1
     assert "<|endoftext|>" in pair.decode([row])[0]
 
 
-def test_decode_gives_the_text_back(family_pair):
+def test_decode_returns_the_text(family_pair):
     text = "Nobody was hurt, because the workers had left."
     (row,) = family_pair.encode_targets([text], 60)
     (back,) = family_pair.decode([row])
     assert back.lower() == text.lower()
 
 
-def test_decode_stops_at_the_end_and_takes_generated_labels_and_tensors(family_pair):
+def test_decode_stops_at_the_end_token_and_accepts_labels_and_tensors(family_pair):
     ids = family_pair.special_ids()
     start, end, pad = ids["decoder_start_token_id"], ids["eos_token_id"], ids["pad_token_id"]
     body = family_pair.encode_targets(["the bridge"], 60)[0][:-1]
@@ -95,7 +95,7 @@ def test_special_ids_of_each_family(family_pair):
     assert tuple(target.convert_ids_to_tokens(names)) == expected
 
 
-def test_saved_pair_loads_the_same(pair, tmp_path):
+def test_a_saved_pair_loads_unchanged(pair, tmp_path):
     pair.save(tmp_path / "pair")
     loaded = TokenizerPair.load(tmp_path / "pair")
     assert loaded.fingerprint() == pair.fingerprint()
@@ -111,10 +111,10 @@ def test_saved_pair_loads_the_same(pair, tmp_path):
     }
 
 
-def test_transformers_opens_the_decoders_tokenizer_in_the_folder_and_the_encoders_below_it(family_pair, tmp_path):
+def test_transformers_loads_the_decoders_tokenizer_and_from_a_subfolder_the_encoders(family_pair, tmp_path):
     from transformers import AutoTokenizer, BertConfig, EncoderDecoderConfig
 
-    # As in an export, beside a config whose two types say nothing of which tokenizer lies there.
+    # As in an export, next to a config whose two model types do not determine the tokenizer.
     EncoderDecoderConfig.from_encoder_decoder_configs(*2 * [BertConfig()]).save_pretrained(tmp_path)
     family_pair.save(tmp_path)
     text = "Volunteers have counted 412 otters, more than ever."
@@ -126,7 +126,7 @@ def test_transformers_opens_the_decoders_tokenizer_in_the_folder_and_the_encoder
     assert [encoder(text).input_ids] == family_pair.encode_sources([text], 40)
 
 
-def test_a_pair_of_an_earlier_version_still_loads(family_pair, tmp_path):
+def test_a_pair_of_an_older_release_loads(family_pair, tmp_path):
     family_pair.save(tmp_path)
     about = json.loads((tmp_path / "tokenizer_pair.json").read_text())
     (tmp_path / "tokenizer_pair.json").write_text(json.dumps(about | {"format_version": 1}))
@@ -136,7 +136,7 @@ def test_a_pair_of_an_earlier_version_still_loads(family_pair, tmp_path):
     assert TokenizerPair.load(tmp_path).fingerprint() == family_pair.fingerprint()
 
 
-def test_fingerprint_is_untouched_by_use_and_tells_tokenizers_apart(pair, family_pair):
+def test_the_fingerprint_ignores_use_and_distinguishes_tokenizers(pair, family_pair):
     before = pair.fingerprint()
     pair.encode_sources(["a text"], 3)
     assert pair.fingerprint() == before
@@ -144,7 +144,7 @@ def test_fingerprint_is_untouched_by_use_and_tells_tokenizers_apart(pair, family
 
 
 def ctrl(folder, merges):
-    """A tokenizer that is Python alone; its ids for "the cat" depend on the merges."""
+    """A pure Python tokenizer whose ids for "the cat" depend on the merges."""
     from transformers import CTRLTokenizer
 
     folder.mkdir()
@@ -160,13 +160,13 @@ def ctrl_pairs(folder):
     return TokenizerPair(some, some), TokenizerPair(other, other)
 
 
-def test_python_tokenizers_are_told_apart_by_their_merges(tmp_path):
+def test_merges_distinguish_python_tokenizers(tmp_path):
     some, other = ctrl_pairs(tmp_path)
     assert some.encode_sources(["the cat"], 9) != other.encode_sources(["the cat"], 9)
     assert some.fingerprint() != other.fingerprint()
 
 
-def test_python_tokenizers_are_told_apart_by_their_options(tmp_path):
+def test_options_distinguish_python_tokenizers(tmp_path):
     from transformers import ProphetNetTokenizer
 
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "The"]))
@@ -176,7 +176,7 @@ def test_python_tokenizers_are_told_apart_by_their_options(tmp_path):
     assert lower.fingerprint() != cased.fingerprint()
 
 
-def test_another_python_tokenizer_takes_a_kept_one_s_place(tmp_path):
+def test_another_python_tokenizer_replaces_a_saved_one(tmp_path):
     some, other = ctrl_pairs(tmp_path)
     some.keep(tmp_path / "kept")
     other.keep(tmp_path / "kept")
@@ -187,7 +187,7 @@ def test_another_python_tokenizer_takes_a_kept_one_s_place(tmp_path):
     assert (tmp_path / "kept").stat().st_ino == written
 
 
-def test_python_tokenizer_has_the_same_fingerprint_wherever_it_is_loaded(tmp_path):
+def test_a_python_tokenizer_has_the_same_fingerprint_in_every_process(tmp_path):
     pair, _ = ctrl_pairs(tmp_path)
     pair.save(tmp_path / "pair")
     script = f"""if True:
@@ -219,13 +219,13 @@ def test_real_minilm_and_gpt2_tokenizers():
     assert both.decode([[101, 2123, 1005, 1056, 2644, 102, 0]]) == ["don't stop"]
 
 
-def test_tokenizer_option_goes_before_path():
+def test_the_tokenizer_option_overrides_the_path():
     chosen = HalfSettings("gpt2", "nobody/gpt2", "gpt2", tokenizer=GPT2.path)
     assert len(load_pair(MINILM, chosen, must_not_be_called).target) == 50257
 
 
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "gpt2"])
-def test_tiny_half_trains_its_tokenizer_without_asking_the_hub(model_type, texts, monkeypatch):
+def test_a_tiny_submodel_trains_its_tokenizer_without_the_hub(model_type, texts, monkeypatch):
     monkeypatch.setattr("warmstart.data.tokenization.pair.hub_reachable", must_not_be_called)
     tiny = half("tiny", model_type, weights=Weights.random, scale=Scale.tiny)
     first = load_pair(tiny, tiny, texts)
@@ -234,31 +234,31 @@ def test_tiny_half_trains_its_tokenizer_without_asking_the_hub(model_type, texts
     assert len(first.source) > len(first.source.all_special_ids) + 20
 
 
-def test_pad_id_of_a_trained_tokenizer_is_the_architecture_s_own(texts):
+def test_a_trained_tokenizer_has_the_pad_id_of_the_architecture(texts):
     tiny = [half("tiny", kind, weights=Weights.random, scale=Scale.tiny) for kind in ("bert", "roberta")]
     pair = load_pair(tiny[0], tiny[1], texts)
     assert pair.source_pad_id == 0  # BertConfig().pad_token_id
     assert pair.special_ids() == {"decoder_start_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}  # RobertaConfig()
 
 
-def test_random_half_out_of_reach_trains_its_tokenizer(texts, caplog):
+def test_an_unreachable_untrained_submodel_trains_its_tokenizer(texts, caplog):
     pair = load_pair(half("bert", "bert", weights=Weights.random), MINILM, texts)
     assert 20 < len(pair.source) < 8000
     assert "training one on the training texts instead" in caplog.text
 
 
-def test_pretrained_half_out_of_reach_names_three_ways_on(texts):
+def test_an_unreachable_pretrained_submodel_names_three_alternatives(texts):
     with pytest.raises(UserError) as error:
         load_pair(half("bert", "bert"), MINILM, texts)
     for way in ("encoder.path=FOLDER", "encoder=minilm decoder=minilm", "encoder.weights=random", "nobody/bert"):
         assert way in str(error.value)
 
 
-def test_an_unreachable_hub_is_recognised_in_seconds_and_not_asked_again(monkeypatch):
+def test_an_unreachable_hub_is_detected_in_seconds_and_not_probed_again(monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nothing listens
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port, where nothing listens
     monkeypatch.setattr(hub, "_reachable", None)
     began = time.monotonic()
     assert not hub.hub_reachable()
@@ -325,7 +325,7 @@ def test_trained_tokenizer_without_texts():
         load_pair(tiny, tiny, lambda: ["", " "])
 
 
-def test_trained_tokenizer_is_kept_in_the_cache(texts, tmp_path):
+def test_a_trained_tokenizer_is_cached(texts, tmp_path):
     tiny = half("tiny", "bert", weights=Weights.random, scale=Scale.tiny)
     load_pair(tiny, tiny, texts)
     (folder,) = (p for p in Path(tmp_path / "cache" / "tokenizers").iterdir() if p.is_dir())
@@ -357,7 +357,7 @@ def test_trained_tokenizer_is_kept_in_the_cache(texts, tmp_path):
         ),
     ],
 )
-def test_what_the_tokenizers_library_dies_of_is_one_message(part, value, pair, tmp_path):
+def test_failures_of_the_tokenizers_library_are_one_message(part, value, pair, tmp_path):
     pair.source.save_pretrained(tmp_path)
     state = json.loads((tmp_path / "tokenizer.json").read_text())
     (tmp_path / "tokenizer.json").write_text(json.dumps({**state, part: value}))

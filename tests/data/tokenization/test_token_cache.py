@@ -1,4 +1,4 @@
-"""The token cache: what is stored, that it is used again, that it is whole or absent."""
+"""The token cache: its contents, its reuse, and that it is complete or absent."""
 
 import json
 import pickle
@@ -30,7 +30,7 @@ def folders(tmp_path):
     return sorted(p for p in (tmp_path / "cache" / "tokens").iterdir() if p.is_dir())
 
 
-def test_rows_are_what_the_pair_gives(pair):
+def test_examples_equal_the_ids_of_the_pair(pair):
     split = tokenize(pair)
     sources = pair.encode_sources([e.document for e in EXAMPLES], 40)
     targets = pair.encode_targets([e.summary for e in EXAMPLES], 12)
@@ -40,10 +40,10 @@ def test_rows_are_what_the_pair_gives(pair):
     assert split.source_lengths.tolist() == list(map(len, sources))
     assert split.target_lengths.tolist() == list(map(len, targets))
     assert all(row[-1] == pair.special_ids()["eos_token_id"] for _, _, row in split)
-    assert max(split.target_lengths) == 12  # some were truncated, and end all the same
+    assert max(split.target_lengths) == 12  # some were truncated and still have an end token
 
 
-def test_more_texts_than_one_portion(pair):
+def test_more_texts_than_one_chunk(pair):
     examples = [Example(str(i), f"document {i}", f"summary {i}") for i in range(2301)]
     split = tokenize(pair, examples)
     assert len(split) == 2301
@@ -51,7 +51,7 @@ def test_more_texts_than_one_portion(pair):
         assert pair.decode([split[i][2].tolist()]) == [f"summary {i}"]
 
 
-def test_the_second_run_reads_the_cache_and_says_so(pair, caplog):
+def test_the_second_run_reads_the_cache_and_logs_that(pair, caplog):
     caplog.set_level("INFO")
     first = tokenize(pair)
     assert "tokenized 32 train examples in" in caplog.text
@@ -74,7 +74,7 @@ def test_ids_are_memory_mapped_int32_and_pickle_as_a_path(pair):
         split[32]
 
 
-def test_second_run_reads_what_the_first_wrote(pair, tmp_path, monkeypatch):
+def test_the_second_run_reads_what_the_first_wrote(pair, tmp_path, monkeypatch):
     folder = tokenize(pair).folder
     written = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
     monkeypatch.setattr(type(pair), "encode_sources", lambda *_: pytest.fail("tokenized again"))
@@ -84,7 +84,7 @@ def test_second_run_reads_what_the_first_wrote(pair, tmp_path, monkeypatch):
     assert json.loads((folder / "meta.json").read_text())["examples"] == 32
 
 
-def test_each_choice_has_a_folder_of_its_own(pair, family_pair, tmp_path):
+def test_each_setting_has_its_own_folder(pair, family_pair, tmp_path):
     tokenize(pair)
     tokenize(pair, fingerprint="other texts")
     tokenize(pair, max_source_length=41)
@@ -95,7 +95,7 @@ def test_each_choice_has_a_folder_of_its_own(pair, family_pair, tmp_path):
 
 @pytest.mark.parametrize("name", ["source_ids.npy", "target_offsets.npy"])
 @pytest.mark.parametrize("spoil", [lambda file: file.unlink(), lambda file: file.write_bytes(b"\x93NUMPY\x01\x00")])
-def test_a_file_that_is_lost_while_the_cache_is_used_is_named(pair, name, spoil):
+def test_a_file_lost_while_the_cache_is_used_is_named(pair, name, spoil):
     split = tokenize(pair)
     spoil(split.folder / name)
     with pytest.raises(UserError, match=r"The token cache .* is damaged"):
@@ -104,7 +104,7 @@ def test_a_file_that_is_lost_while_the_cache_is_used_is_named(pair, name, spoil)
 
 
 @pytest.mark.parametrize("content", ["[]", "{", "3", "\udcff"])
-def test_a_damaged_list_of_files_has_the_folder_built_again(tmp_path, content):
+def test_a_damaged_list_of_files_rebuilds_the_folder(tmp_path, content):
     builds = []
     for _ in range(2):
         build_once(tmp_path / "x", builds.append)
@@ -121,7 +121,7 @@ def test_a_failure_leaves_nothing(pair, tmp_path, monkeypatch):
     assert len(tokenize(pair)) == 32
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_the_files_of_a_killed_process_are_removed(tmp_path):
     left = tmp_path / ".x.partial"
     left.mkdir()
     (left / "half").write_text("half")
@@ -131,7 +131,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 
 
 @pytest.mark.parametrize("spoil", [lambda file: file.unlink(), lambda file: file.write_text("")])
-def test_a_folder_that_a_cleaner_went_through_is_built_again(tmp_path, spoil):
+def test_a_folder_with_deleted_files_is_rebuilt(tmp_path, spoil):
     builds = []
 
     def build(folder):
@@ -168,7 +168,7 @@ assert {p.name for p in folder.iterdir()} == {"first", "second", "files.json"}
 """
 
 
-def test_of_many_processes_one_builds(tmp_path):
+def test_one_of_many_processes_builds(tmp_path):
     command = [sys.executable, "-c", BUILD_SLOWLY, str(tmp_path / "x")]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     said = [process.communicate(timeout=60)[0] for process in processes]
@@ -176,7 +176,7 @@ def test_of_many_processes_one_builds(tmp_path):
     assert said.count("built\n") == 1
 
 
-def test_nobody_sees_a_folder_half_built(tmp_path):
+def test_no_process_sees_an_incomplete_folder(tmp_path):
     seen, done = [], threading.Event()
 
     def watch():
@@ -195,7 +195,7 @@ def test_nobody_sees_a_folder_half_built(tmp_path):
     time.sleep(0.02)
     done.set()
     watcher.join()
-    assert set(seen) == {6}  # and the list of them
+    assert set(seen) == {6}  # and the list of files
 
 
 def test_cache_root(monkeypatch, tmp_path):
@@ -243,7 +243,7 @@ def test_two_processes_share_one_cache(pair, tmp_path):
     processes = [tokenizing(tmp_path, pair, "to the end") for _ in range(2)]
     ended = [process.communicate(timeout=120) for process in processes]
     assert [out for out, _ in ended] == ["32\n"] * 2, ended
-    assert sum(log.count("tokenized ") for _, log in ended) == 3  # each split once, by whichever came first
+    assert sum(log.count("tokenized ") for _, log in ended) == 3  # each split once
     assert len(folders(tmp_path)) == 3
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from warmstart.data.tokenization.train import Family, train_tokenizer
 
-# Every letter is about as frequent as the others, so that the trainer meets ties at every step. Punctuation, marks and
-# ideographs, which BERT's rules treat each in their own way, are among them.
+# All letters are about equally frequent, so that the trainer has ties at every step. They include punctuation,
+# marks and ideographs, for which BERT has special rules.
 LETTERS = [*map(chr, (*range(0x61, 0x7B), *range(0x905, 0x94D), *range(0x4E00, 0x4E28))), *"#.,!-'0123456789"]
 PRINT = "import test_train as test; print(test.vocabularies())"
 
@@ -22,7 +22,7 @@ def texts():
 
 
 def vocabularies():
-    """Each family's tokens in the order of their ids; 300 entries are too few for all letters."""
+    """Each family's tokens in the order of their ids; 300 entries cannot hold all letters."""
     found = []
     for family in Family:
         for size in (300, 1000):

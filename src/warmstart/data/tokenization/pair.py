@@ -232,34 +232,34 @@ def load_pair(encoder: HalfSettings, decoder: HalfSettings, texts: Callable[[], 
     return TokenizerPair(load_tokenizer(encoder, "encoder", texts), load_tokenizer(decoder, "decoder", texts))
 
 
-def load_tokenizer(half: HalfSettings, role: str, texts: Callable[[], Iterable[str]]) -> Any:
+def load_tokenizer(settings: HalfSettings, role: str, texts: Callable[[], Iterable[str]]) -> Any:
     """Load the tokenizer of an encoder or decoder.
 
     Args:
-        half: The settings of the encoder or decoder.
+        settings: The settings of the encoder or decoder.
         role: ``encoder`` or ``decoder``, for messages.
         texts: Returns the training texts; called only if a tokenizer must be trained.
 
     Raises:
         UserError: The tokenizer is not available.
     """
-    if half.scale is Scale.tiny and not (half.tokenizer and _is_local(half.tokenizer)):
-        return trained_tokenizer(half, texts())
-    location = half.tokenizer or half.path
+    if settings.scale is Scale.tiny and not (settings.tokenizer and _is_local(settings.tokenizer)):
+        return trained_tokenizer(settings, texts())
+    location = settings.tokenizer or settings.path
     if _is_local(location):
         from warmstart.model.assets import resolve_path
 
         return _from_folder(resolve_path(location), role)
-    found = _from_hub(location, half.revision if half.tokenizer is None else "main", role)
+    found = _from_hub(location, settings.revision if settings.tokenizer is None else "main", role)
     if found is not None:
         return found
-    if half.weights is Weights.random:
+    if settings.weights is Weights.random:
         _log.warning(
             "%s=%s: the tokenizer of %s is not available; training one on the training texts instead.",
-            *(role, half.name, location),
+            *(role, settings.name, location),
         )
-        return trained_tokenizer(half, texts())
-    raise Unreachable(f"{role}={half.name} ({location})")
+        return trained_tokenizer(settings, texts())
+    raise Unreachable(f"{role}={settings.name} ({location})")
 
 
 def _is_local(location: str) -> bool:

@@ -72,18 +72,18 @@ def family_of(model_type: str) -> Family:
     return Family.roberta if model_type in _ROBERTA_TYPES else Family.gpt2
 
 
-def vocabulary_size(half: HalfSettings) -> int:
+def vocabulary_size(settings: HalfSettings) -> int:
     """Return the number of entries to train: that of the architecture, at most ``MAX_VOCABULARY``."""
-    if half.scale is Scale.tiny:
+    if settings.scale is Scale.tiny:
         return TINY_VOCABULARY
-    return min(int(half.architecture.get("vocab_size") or MAX_VOCABULARY), MAX_VOCABULARY)
+    return min(int(settings.architecture.get("vocab_size") or MAX_VOCABULARY), MAX_VOCABULARY)
 
 
-def trained_tokenizer(half: HalfSettings, texts: Iterable[str]) -> Any:
+def trained_tokenizer(settings: HalfSettings, texts: Iterable[str]) -> Any:
     """Return the trained tokenizer of an encoder or decoder, from the cache or newly trained.
 
     Args:
-        half: The settings of the encoder or decoder.
+        settings: The settings of the encoder or decoder.
         texts: The training texts.
 
     Raises:
@@ -94,10 +94,10 @@ def trained_tokenizer(half: HalfSettings, texts: Iterable[str]) -> Any:
     sample = list(islice((text for text in texts if text.strip()), MAX_TEXTS))
     if not sample:
         raise UserError(
-            f"The tokenizer of {half.name} must be trained on the training texts, but they are empty. Choose a data "
-            "set with training texts, or set encoder.tokenizer / decoder.tokenizer to a local folder."
+            f"The tokenizer of {settings.name} must be trained on the training texts, but they are empty. Choose a "
+            "data set with training texts, or set encoder.tokenizer / decoder.tokenizer to a local folder."
         )
-    family, size = family_of(half.model_type), vocabulary_size(half)
+    family, size = family_of(settings.model_type), vocabulary_size(settings)
     digest = hashlib.sha256(f"{FORMAT_VERSION} {family} {size}".encode())
     for text in sample:
         digest.update(len(text).to_bytes(8, "little") + text.encode("utf-8", "replace"))
