@@ -47,7 +47,7 @@ def failing_together() -> Iterator[None]:
     failure: Exception | None = None
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised again below, on every rank
         failure = error
     outcomes = of_all_ranks(failure and (isinstance(failure, UserError), f"{type(failure).__name__}: {failure}"))
     if failure is not None:

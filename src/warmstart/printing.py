@@ -44,7 +44,8 @@ class _VisibleRecord(logging.LogRecord):
             # A formatter uses this instead of formatting the exception itself.
             self.exc_text = visible("".join(traceback.format_exception(*self.exc_info))).rstrip("\n")
 
-    def getMessage(self) -> str:
+    def getMessage(self) -> str:  # noqa: N802 - logging's name
+        """Return the message, escaped."""
         message = super().getMessage()
         if self.name.partition(".")[0] == "transformers":  # its tables of keys are colored
             message = _COLOUR.sub("", message)

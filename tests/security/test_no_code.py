@@ -36,7 +36,7 @@ def test_a_pickle_in_a_checkpoint_is_not_run(tiny_run, tmp_path):
         torch.save(good | place, file)
         with pytest.raises(UserError, match=r"best\.ckpt is damaged or not ours"):
             load_trained(str(run))
-        with pytest.raises(UserError, match="holds code beside data"):
+        with pytest.raises(UserError, match="holds code in addition to data"):
             AtomicCheckpointIO().load_checkpoint(file, weights_only=False)
     assert not (tmp_path / "owned").exists()
 

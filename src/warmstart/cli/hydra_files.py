@@ -22,7 +22,7 @@ class LogFile(logging.FileHandler):
 
     _reported = False
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Report the first OSError of a write, and ignore later ones."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
@@ -60,7 +60,7 @@ def _explained(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
 class Console(logging.StreamHandler[TextIO]):
     """Log lines on standard output, without errors once the reader (``| head``) has closed the pipe."""
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Ignore a closed pipe."""
         if not isinstance(sys.exc_info()[1], BrokenPipeError):
             super().handleError(record)

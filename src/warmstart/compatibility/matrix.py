@@ -97,7 +97,7 @@ def try_cell(given: dict[str, Any]) -> dict[str, Any]:
     signal.alarm(SECONDS)
     try:
         _judge(cell)
-    except Exception as error:  # any error of a model type is its result
+    except Exception as error:  # noqa: BLE001 - any error of a model type is its result
         cell.failures["build"] = _summary(error)
     finally:
         signal.alarm(0)
@@ -155,7 +155,7 @@ def _judge(cell: Cell) -> None:
             continue
         try:
             check(pair)
-        except Exception as error:  # a type that fails one check may pass the next
+        except Exception as error:  # noqa: BLE001 - a type that fails one check may pass the next
             cell.failures[name] = _summary(error)
 
 

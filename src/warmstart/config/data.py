@@ -7,6 +7,8 @@ from warmstart.config.option import option
 
 
 class DataKind(StrEnum):
+    """Which reader opens the texts."""
+
     cnn_dailymail = "cnn_dailymail"
     files = "files"
     news = "news"
@@ -14,6 +16,8 @@ class DataKind(StrEnum):
 
 
 class OnBadRow(StrEnum):
+    """What happens to a row that cannot be used."""
+
     fail = "fail"
     skip = "skip"
 

@@ -7,6 +7,8 @@ from warmstart.config.option import option
 
 
 class GenerationDtype(StrEnum):
+    """Dtype of the weights while summaries are generated."""
+
     float32 = "float32"
     bfloat16 = "bfloat16"
 

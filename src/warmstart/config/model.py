@@ -11,27 +11,37 @@ from warmstart.config.option import option
 
 
 class Weights(StrEnum):
+    """Where the weights of a submodel come from."""
+
     pretrained = "pretrained"
     random = "random"
 
 
 class Scale(StrEnum):
+    """Size of a submodel with random weights."""
+
     full = "full"
     tiny = "tiny"
 
 
 class Share(StrEnum):
+    """What encoder and decoder share."""
+
     none = "none"
     embeddings = "embeddings"
     weights = "weights"
 
 
 class Attention(StrEnum):
+    """Which positions the self-attention of a submodel sees."""
+
     own = "own"
     bidirectional = "bidirectional"
 
 
 class Halves(StrEnum):
+    """Which submodels a choice applies to."""
+
     none = "none"
     encoder = "encoder"
     decoder = "decoder"
@@ -39,11 +49,15 @@ class Halves(StrEnum):
 
 
 class CrossAttentionInit(StrEnum):
+    """How new cross-attention is initialized."""
+
     random = "random"
     copy = "copy"
 
 
 class Gate(StrEnum):
+    """Whether grafted cross-attention starts behind a gate of zero."""
+
     zero = "zero"
     none = "none"
 

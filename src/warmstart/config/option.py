@@ -123,17 +123,18 @@ def option(
     """Declare a field of the config, or a group of fields.
 
     Args:
-        default, default_factory: as of :func:`dataclasses.field`.
+        default: as of ``dataclasses.field``.
+        default_factory: as of ``dataclasses.field``.
         doc: what the option sets, its unit, and when to change it. The first sentence stands alone in ``--help`` and in
             error messages.
-        at_least, at_most, above, below: bounds of a number. null is always within them, where the type allows null.
-        no_bound: one number outside of the bounds that is allowed too, because it switches the option off.
-        choices: the values of a text that has a fixed few.
         changes_result: False where no number of a result depends on the option or, for a group, on any field in it.
             Such an option is not part of the config hash.
         first_default: the value that runs had before this release, where that is not ``default``: the old default of an
             option whose default has changed, or what a new option replaces. The config hash leaves the option out at
             this value, so earlier runs keep their hash and a run with the new default gets another one.
+        **bounds: ``at_least``, ``at_most``, ``above`` and ``below`` bound a number (null is within them, where the type
+            allows null). ``no_bound`` is one number outside of the bounds that is allowed too, because it switches the
+            option off. ``choices`` are the values of a text that has a fixed few.
     """
     stated = {
         "doc": doc,

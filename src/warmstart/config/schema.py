@@ -20,6 +20,8 @@ from warmstart.errors import UserError
 
 
 class Device(StrEnum):
+    """The device whose cost ``task=check`` predicts."""
+
     auto = "auto"
     h100 = "h100"
     a100 = "a100"

@@ -8,6 +8,8 @@ from warmstart.config.option import option
 
 
 class Decay(StrEnum):
+    """The shape of the learning rate after its warm-up."""
+
     linear = "linear"
     cosine = "cosine"
     inverse_sqrt = "inverse_sqrt"

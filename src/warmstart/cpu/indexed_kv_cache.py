@@ -31,6 +31,7 @@ class IndexedKV(Tensor):
 
     @staticmethod
     def __new__(cls, memory_PNTD: Tensor, index_RT: Tensor) -> "IndexedKV":
+        """Make the tensor (R, N, T, D) of positions ``index_RT`` in ``memory_PNTD``, without copying."""
         rows, length = index_RT.shape
         _, heads, _, width = memory_PNTD.shape
         shape = (rows, heads, length, width)

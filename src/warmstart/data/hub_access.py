@@ -87,7 +87,7 @@ def _probe(endpoint: str) -> bool:
 
         try:
             get_session().head(endpoint, timeout=PROBE_SECONDS)
-        except Exception as error:  # of whichever HTTP library the hub client uses
+        except Exception as error:  # noqa: BLE001 - of whichever HTTP library the hub client uses
             _log.debug("probe of %s failed: %s", endpoint, error)
         else:
             answered.set()

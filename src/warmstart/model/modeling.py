@@ -376,10 +376,19 @@ class EncoderDecoderModel(PairGeneration):
             input_ids: (B, S) source ids, or ``inputs_embeds`` (B, S, H), or ``encoder_outputs``.
             attention_mask: (B, S), 0 at padding on either side; left out, it is inferred from the encoder's pad id.
             decoder_input_ids: (B, T), or ``decoder_inputs_embeds``; left out, they are the labels shifted right.
+            decoder_attention_mask: (B, T), 0 at padding; left out, it follows from ``labels``.
+            encoder_outputs: What the encoder returned for this source; it then is not run again.
+            past_key_values: The older name of ``cache``.
+            inputs_embeds: (B, S, H) in place of ``input_ids``.
+            decoder_inputs_embeds: (B, T, H) in place of ``decoder_input_ids``.
             labels: (B, T), -100 where there is none. The loss is the mean over label positions in float32.
             num_items_in_batch: label positions of the whole optimizer step; the loss is then the sum divided by it.
-            cache: keys and values of earlier positions; ``past_key_values`` is its older name.
-            kwargs: ``decoder_*`` go to the decoder without the prefix, all others to the encoder.
+            use_cache: Return a cache for the next position.
+            output_attentions: Return the attention weights of all layers.
+            output_hidden_states: Return the hidden states of all layers.
+            return_dict: False returns a tuple; None follows the config.
+            cache: Keys and values of earlier positions.
+            **kwargs: ``decoder_*`` go to the decoder without the prefix, all others to the encoder.
 
         Raises:
             TypeError: a keyword that the submodel it goes to does not know.

@@ -20,7 +20,7 @@ def opens_in_transformers(model: Any) -> bool:
         with torch.device("meta"):
             config = transformers.EncoderDecoderConfig.from_dict(model.config.to_dict())
             theirs = transformers.EncoderDecoderModel(config).state_dict()
-    except Exception:  # whatever it raises, it does not open
+    except Exception:  # noqa: BLE001 - whatever it raises, it does not open
         return False
     ours = {name: value.shape for name, value in model.state_dict().items()}
     # A pooler that is not in the checkpoint is built anew there, and nothing reads it.

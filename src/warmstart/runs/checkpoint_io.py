@@ -41,6 +41,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.keep = keep
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write the checkpoint whole or not at all, with its checksum next to it."""
         target = Path(path)
         with replacing(target, "wb") as file:
             hashing: Any = _Hashing(file)
@@ -70,14 +71,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise UserError(f"ckpt={path} was asked for, but there is no such file. Name a .ckpt file.")
         try:
             found: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
-            return found
         except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
             if says_nothing_of_the_file(error):
                 raise
             raise UserError(
-                f"ckpt={path} cannot be read: it is damaged, or holds code beside data "
+                f"ckpt={path} cannot be read: it is damaged, or holds code in addition to data "
                 f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). Resume from another one."
             ) from error
+        return found
 
 
 def newest_sound(folder: Path) -> Path | None:

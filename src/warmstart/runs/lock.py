@@ -35,9 +35,11 @@ class RunLock(Callback):
         self._held = ExitStack()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse a sweep whose name is empty."""
         _refuse_empty_name(config)
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Lock the folder of the run, or end with one message if another process has it."""
         _refuse_empty_name(config)
         if config.task not in TASKS:
             return
@@ -49,6 +51,7 @@ class RunLock(Callback):
             sys.exit(2)
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Release the lock."""
         self._held.close()
 
 

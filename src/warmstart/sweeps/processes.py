@@ -99,7 +99,7 @@ def _work(pipe: Connection, arguments: Sequence[Any]) -> None:
     outcome: Any
     try:
         outcome = run_one(*arguments)
-    except Exception as error:  # of any kind: the parent raises it again
+    except Exception as error:  # noqa: BLE001 - of any kind: the parent raises it again
         outcome = error
     with suppress(OSError):  # raised if the parent is gone
         pipe.send(_portable(outcome))

@@ -117,12 +117,14 @@ class DemoServer(ThreadingTCPServer):
         super().__init__(address, Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        """Start a thread for the request, or close it if too many are open."""
         if not self.connections.acquire(blocking=False):
             self.shutdown_request(request)
             return
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve the request, and free its place."""
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -225,7 +227,7 @@ class Handler(BaseHTTPRequestHandler):
                 rows = compared(cleaned, summary, reference)
                 if unread := no_score(reference):
                     read = f"{read} {unread}"
-        except Exception:
+        except Exception:  # noqa: BLE001 - the page serves further requests
             _log.exception("A summary failed.")
             return self._page(500, document, reference, error="The summary failed; the reason is in the demo's log.")
         finally:

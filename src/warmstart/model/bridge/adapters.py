@@ -72,6 +72,9 @@ def merge_adapter(model: PreTrainedModel, path: str, hub: dict[str, Any], new: s
     """Add the adapter of the checkpoint ``path`` to the weights of ``model``, in place; names and shapes stay.
 
     Args:
+        model: the loaded submodel.
+        path: the checkpoint's hub id or folder.
+        hub: keyword arguments of a download, such as ``revision``.
         new: names of parameters that the checkpoint does not hold. Cross-attention that is new has no adapter, though
             its matrices may have the names of adapted ones.
 

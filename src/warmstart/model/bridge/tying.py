@@ -24,7 +24,9 @@ def weight_sharing_map(encoder: PreTrainedModel, decoder: PreTrainedModel) -> di
     base = getattr(decoder, prefix, None)
     # A decoder that stores its layers under other names (Roberta's CausalLM over RobertaModel) still nests one base.
     if not isinstance(base, nn.Module):
-        raise ValueError(f"Cannot share weights: decoder {type(decoder).__name__} has no base model {prefix!r}.")
+        raise ValueError(  # noqa: TRY004 - the model's type is a choice of the caller, as other refusals of a pair
+            f"Cannot share weights: decoder {type(decoder).__name__} has no base model {prefix!r}."
+        )
     decoder_shapes = {name: p.shape for name, p in base.named_parameters(remove_duplicate=False)}
     names, alone = {}, []
     for name, parameter in encoder.named_parameters(remove_duplicate=False):

@@ -97,12 +97,19 @@ def beam_search(
     drop_sources: DropSources | None = None,
     **model_kwargs: Any,
 ) -> Tensor:
-    """The best ``num_return_sequences`` of each source, as ``GenerationMixin._beam_search`` returns them.
+    """Search for the best ``num_return_sequences`` of each source, as ``GenerationMixin._beam_search`` does.
 
     Args:
         model: what is called for logits, with transformers' generation protocol.
-        input_ids: (R, T) the rows' beginning.
-        drop_sources: for a decoder that finds its sources elsewhere than in ``model_kwargs``.
+        input_ids: (R, T) the start of each sequence; R is sources times beams.
+        logits_processor: what changes scores before the choice.
+        stopping_criteria: what ends the search in addition to its own rule.
+        generation_config: number of beams, length penalty, early stopping and special ids.
+        drop_sources: drops decided sources, for a decoder that does not find its source in ``model_kwargs``.
+        **model_kwargs: what ``model`` is called with: cache, masks, encoder states.
+
+    Returns:
+        (sources times ``num_return_sequences``, length) ids, padded on the right.
     """
     config, beams = generation_config, generation_config.num_beams
     early, penalty = config.early_stopping, config.length_penalty

@@ -23,7 +23,7 @@ def log_wandb_errors() -> Iterator[None]:
     """Log errors in this block instead of raising them, each message once. Only call W&B in it."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - no error of W&B may end a run
         reason = (" ".join(str(error).split()) or type(error).__name__)[:LONGEST_REASON].rstrip(".")
         if reason not in _logged:
             _logged.add(reason)
