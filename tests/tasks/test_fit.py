@@ -219,18 +219,18 @@ def hindi_file(folder):
 def test_texts_that_rouge_cannot_read_end_the_run_before_training(settings_of, tmp_path):
     words = ("debug=tiny", "data=files", f"data.path={hindi_file(tmp_path)}")
     with pytest.raises(
-        UserError, match="drop 100% of the letters of the validation references, such as 'दिल्ली में"
+        UserError, match="ignore 100% of the letters in the validation references, such as 'दिल्ली में"
     ) as refused:
         fit.run(settings_of(*words), tmp_path / "run")
     assert status_of(refused.value) == 2
     assert not (tmp_path / "run" / "checkpoints").exists()
     assert read_result(tmp_path / "run")["status"] == "failed"
-    with pytest.raises(UserError, match="letters of the test references"):
+    with pytest.raises(UserError, match="letters in the test references"):
         fit.run(settings_of(*words, "trainer.validation_samples=0"), tmp_path / "run")
     without_rouge = ("evaluation.test=false", "trainer.validation_samples=0")  # the way on that the message names
     fit.run(settings_of(*words, *without_rouge), tmp_path / "run")
     assert read_result(tmp_path / "run")["status"] == "complete"
-    with pytest.raises(UserError, match="letters of the test references"):
+    with pytest.raises(UserError, match="letters in the test references"):
         evaluate.run(settings_of(*words, f"ckpt={tmp_path / 'run'}"), tmp_path / "scored")
 
 
