@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -93,7 +94,12 @@ def test_pages_fit_the_screen_and_ask_no_other_host(site, address, width):
             problems += page.evaluate(lost)
         if width > 1000:
             page.goto(address)
-            page.fill("input.md-search__input", "beam")
-            page.wait_for_selector(".md-search-result__item", timeout=20_000)
+            found = page.locator(".md-search-result__item")
+            deadline = time.monotonic() + 120
+            while not found.count() and time.monotonic() < deadline:  # what is typed before the index is read is lost
+                page.fill("input.md-search__input", "")
+                page.fill("input.md-search__input", "beam")
+                page.wait_for_timeout(1000)
+            assert found.count()
         browser.close()
     assert problems == []
