@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from warmstart.errors import UserError
 from warmstart.runs.identity import config_hash, identity, run_name
-from warmstart.runs.result import read_result
+from warmstart.runs.run_dir import RunDir
 from warmstart.tasks import evaluate, fit
 
 
@@ -30,7 +30,7 @@ def test_names_and_places_do_not_change_the_hash(settings_of):
 def test_the_hash_is_the_same_in_every_process(settings_of, run_py, tmp_path):
     # A literal would tie the test to every default; another process has other string hashes and set orders.
     run_py("debug=tiny", "name=other", "trainer.validations_per_epoch=0", cwd=tmp_path)
-    other = read_result(tmp_path / "runs" / "other")
+    other = RunDir(tmp_path / "runs" / "other").read_result()
     assert other["config_hash"] == config_hash(settings_of("debug=tiny", "trainer.validations_per_epoch=0"))
     assert other["overrides"] == ["debug=tiny", "name=other", "trainer.validations_per_epoch=0"]
     assert other["status"] == "failed"
@@ -61,7 +61,7 @@ def test_a_job_of_a_sweep_is_named_by_its_choices_and_a_run_by_its_folder(settin
 def test_rows_are_counted_by_split_and_by_what_became_of_them(settings_of, tmp_path):
     settings = settings_of("debug=tiny", "data.limit_train=20", "data.max_target_length=12")
     fit.run(settings, tmp_path)
-    rows = read_result(tmp_path)["rows"]
+    rows = RunDir(tmp_path).read_result()["rows"]
     assert rows["train"] == {"read": 32, "kept": 20, "skipped": 12, "sampled": True} | {
         key: rows["train"][key] for key in ("truncated_documents", "truncated_summaries")
     }
@@ -70,17 +70,17 @@ def test_rows_are_counted_by_split_and_by_what_became_of_them(settings_of, tmp_p
     assert rows["test"]["truncated_summaries"] == 8  # none of the written summaries has so few tokens
     assert 0 <= rows["train"]["truncated_documents"] <= 20
     evaluate.run(settings_of("debug=tiny", f"ckpt={tmp_path}"), tmp_path / "again")
-    assert read_result(tmp_path / "again")["rows"]["train"]["kept"] == 32
+    assert RunDir(tmp_path / "again").read_result()["rows"]["train"]["kept"] == 32
 
 
 def test_a_failed_fit_says_so_and_keeps_an_earlier_result_apart(settings_of, tmp_path):
     fit.run(settings_of("debug=tiny"), tmp_path)
-    done = read_result(tmp_path)
+    done = RunDir(tmp_path).read_result()
     assert done["status"] == "complete"
     assert len(done["config_hash"]) == 16
     with pytest.raises(UserError):
         fit.run(settings_of("debug=tiny", "trainer.validations_per_epoch=99", "ckpt=new"), tmp_path)
-    failed = read_result(tmp_path)
+    failed = RunDir(tmp_path).read_result()
     assert failed["status"] == "failed"
     assert failed["error"].startswith("UserError: trainer.validations_per_epoch=99")
     assert failed["config_hash"] != done["config_hash"]
@@ -101,7 +101,7 @@ def test_a_failed_fit_says_so_and_keeps_an_earlier_result_apart(settings_of, tmp
 def test_a_fit_that_dies_before_its_first_step_says_so_too(words, said, settings_of, tmp_path):
     with pytest.raises(UserError):
         fit.run(settings_of("debug=tiny", *words), tmp_path)
-    failed = read_result(tmp_path)
+    failed = RunDir(tmp_path).read_result()
     assert failed["status"] == "failed"
     assert said in failed["error"]
 
@@ -110,7 +110,7 @@ def test_a_defect_of_ours_is_left_as_well(settings_of, tmp_path, monkeypatch):
     monkeypatch.setattr("warmstart.evaluation.judgement.rouge_scores", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fit.run(settings_of("debug=tiny"), tmp_path)
-    assert read_result(tmp_path)["error"] == "ZeroDivisionError: division by zero"
+    assert RunDir(tmp_path).read_result()["error"] == "ZeroDivisionError: division by zero"
 
 
 def test_an_interrupted_fit_leaves_no_result_that_could_be_taken_for_its_own(settings_of, tmp_path, monkeypatch):
@@ -123,7 +123,7 @@ def test_an_interrupted_fit_leaves_no_result_that_could_be_taken_for_its_own(set
     with pytest.raises(KeyboardInterrupt):
         fit.run(settings_of("debug=tiny", "ckpt=new"), tmp_path)
     with pytest.raises(UserError, match="did not finish"):
-        read_result(tmp_path)
+        RunDir(tmp_path).read_result()
 
 
 def test_an_unfinished_run_of_another_config_is_asked_about(run_py, tmp_path):

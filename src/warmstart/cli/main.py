@@ -29,6 +29,7 @@ from warmstart.errors import Left, UserError
 from warmstart.printing import escape_log_records, escape_tracebacks, say
 from warmstart.runs.explain import explain, status_of
 from warmstart.runs.recorded import with_recorded
+from warmstart.runs.run_dir import RunDir
 from warmstart.sweeps.sweep import (
     RANK_OF_JOB,
     JobFailed,
@@ -65,7 +66,7 @@ def run_task(cfg: DictConfig) -> object:
         raise UserError("name= is needed where torchrun or srun starts the ranks: each would make a folder of its own.")
     if cfg.task in OF_A_RUN:
         if cfg.ckpt == "last":
-            cfg.ckpt = str(run_dir / "checkpoints" / "last.ckpt")
+            cfg.ckpt = str(RunDir(run_dir).checkpoints.last)
         cfg = with_recorded(cfg, list(HydraConfig.get().overrides.task))
     if cfg.task == "fit" and HydraConfig.get().mode is RunMode.MULTIRUN:
         return run_job(to_settings(cfg), run_dir)
@@ -147,8 +148,7 @@ def unnamed_folder(choices: str, *, _root_: DictConfig) -> str:
     """The folder of runs without a name: that of their choices, or of the run whose checkpoint a task takes."""
     if _root_.task not in OF_A_RUN or _root_.ckpt is None:
         return choices
-    given = Path(_root_.ckpt).absolute()
-    run = given.parents[1] if given.suffix == ".ckpt" else given.parent if given.name == "export" else given
+    run = RunDir.of(Path(_root_.ckpt).absolute()).path
     return "-".join(["of", run.parent.name, run.name] if _BY_TIME.match(run.name) else ["of", run.name])
 
 

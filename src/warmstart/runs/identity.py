@@ -14,7 +14,8 @@ from hydra.types import RunMode
 from warmstart.config.schema import Config, plain
 from warmstart.damaged_files import DamagedFile, read_yaml
 from warmstart.errors import UserError
-from warmstart.runs.result import CHANGES_NO_NUMBER, write_result
+from warmstart.runs.result import CHANGES_NO_NUMBER
+from warmstart.runs.run_dir import RunDir, SweepDir
 
 LONGEST_NAME = 128  # characters that W&B takes
 VERSIONS = ("torch", "lightning", "transformers", "hydra-core", "warmstart")
@@ -53,7 +54,7 @@ def run_name(settings: Config, run_dir: Path) -> str:
 def _words_of_sweep(folder: Path) -> list[str]:
     """The words of a sweep's command line, which its sweeper keeps; a job has those that do not vary as they stand."""
     try:
-        hydra = read_yaml(folder / "multirun.yaml")["hydra"]
+        hydra = read_yaml(SweepDir(folder).multirun)["hydra"]
         params = hydra["sweeper"].get("params") or {}
         return [*hydra["overrides"]["task"], *(f"{key}={value}" for key, value in params.items())]
     except (FileNotFoundError, DamagedFile, LookupError, TypeError, AttributeError):  # it decides a name only
@@ -85,19 +86,19 @@ def config_hash(settings: Config) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def write_failure(settings: Config, run_dir: Path, error: BaseException, status: str = "failed") -> None:
+def write_failure(settings: Config, run_dir: RunDir, error: BaseException, status: str = "failed") -> None:
     """Leave a ``result.json`` that says how the run ended instead; a full disk must not hide the error itself.
 
     Of several ranks the first to fail has said it: where a result lies already, it stands.
     """
-    if (run_dir / "result.json").exists():
+    if run_dir.result.exists():
         return
     lines = (str(error).strip() or type(error).__name__).splitlines()
     # Ours is written for a person to the last line; of another's the first one has to do.
     reason = " ".join(line.strip() for line in lines) if isinstance(error, UserError) else lines[0]
     failure = {"status": status, "error": f"{type(error).__name__}: {reason}"}
     try:
-        write_result(run_dir, identity(settings) | failure)
+        run_dir.write_result(identity(settings) | failure)
     except OSError:
         return
 

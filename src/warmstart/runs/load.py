@@ -6,6 +6,7 @@ from typing import Any
 from warmstart.config.bounds import faults_of_search
 from warmstart.config.schema import Config
 from warmstart.errors import UserError, says_nothing_of_the_file
+from warmstart.runs.run_dir import CheckpointDir, RunDir
 
 
 def load_writer(settings: Config) -> tuple[Any, Any]:
@@ -99,7 +100,7 @@ def load_trained(path: str) -> tuple[Any, Any, Path]:
         raise _damaged(path, file, error) from error
     tokenizers = tokenizers_of(checkpoint, file)
     _check_vocabularies(path, model, tokenizers)
-    return model.eval(), tokenizers, file.parents[1]
+    return model.eval(), tokenizers, CheckpointDir(file.parent).run.path
 
 
 def tokenizers_of(checkpoint: dict[str, Any], file: Path) -> Any:
@@ -117,7 +118,7 @@ def tokenizers_of(checkpoint: dict[str, Any], file: Path) -> Any:
     """
     from warmstart.data.tokenization.pair import TokenizerPair
 
-    folder = file.parent / "tokenizers"
+    folder = CheckpointDir(file.parent).tokenizers
     if not folder.is_dir():
         raise UserError(
             f"{file} was requested, but the tokenizers that it was trained with are missing: there is no {folder}. "
@@ -176,8 +177,8 @@ def open_checkpoint(path: str) -> tuple[dict[str, Any], Path]:
         )
     file = given
     if given.is_dir():
-        found = [given / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
-        file = next((candidate for candidate in found if candidate.exists()), found[0])
+        folder = RunDir(given).checkpoints
+        file = next((candidate for candidate in (folder.best, folder.last) if candidate.exists()), folder.best)
         if not file.exists():
             raise UserError(f"ckpt={path}: {given} holds neither an export (config.json) nor checkpoints/best.ckpt.")
     try:

@@ -12,6 +12,7 @@ from typing import Any
 
 from warmstart.config.schema import Config, plain
 from warmstart.errors import UserError
+from warmstart.runs.run_dir import CheckpointDir
 
 _log = logging.getLogger(__name__)
 _SHOWN = 10
@@ -49,7 +50,7 @@ def check_same_pair(settings: Config, resume: str) -> None:
     found = [line for group in _FREE for line in _differences(settings, recorded, group)]
     if found:
         pair = " x ".join(str(recorded.get(role, {}).get("name")) for role in ("encoder", "decoder"))
-        weights = Path(resume).parents[1] if settings.ckpt == "last" else settings.ckpt
+        weights = CheckpointDir(Path(resume).parent).run.path if settings.ckpt == "last" else settings.ckpt
         raise UserError(
             f"ckpt={settings.ckpt} is of {pair}, and this fit is of {settings.encoder.name} x {settings.decoder.name}: "
             f"{_listed(found)}. ckpt= resumes the same encoder, decoder and bridge; set ckpt_weights={weights} instead "
@@ -83,7 +84,7 @@ def check_same_tokenizers(settings: Config, resume: str, tokenizers: Any) -> Non
     """
     from warmstart.data.tokenization.pair import TokenizerPair
 
-    folder = Path(resume).parent / "tokenizers"
+    folder = CheckpointDir(Path(resume).parent).tokenizers
     saved = TokenizerPair.load(folder)
     if saved.fingerprint() == tokenizers.fingerprint():
         return

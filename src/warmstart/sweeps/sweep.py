@@ -25,12 +25,12 @@ from omegaconf import DictConfig, flag_override
 
 from warmstart.atomic import write_text
 from warmstart.config.schema import Config, to_settings
-from warmstart.damaged_files import DamagedFile, read_yaml
+from warmstart.damaged_files import DamagedFile
 from warmstart.errors import UserError
 from warmstart.runs.explain import explain
 from warmstart.runs.identity import config_hash
 from warmstart.runs.lock import held
-from warmstart.runs.result import read_result
+from warmstart.runs.run_dir import RunDir, SweepDir
 
 _log = logging.getLogger(__name__)
 # Lightning sets these for the processes of one job; the next job would take itself for a rank of the last one.
@@ -129,15 +129,15 @@ def run_job(settings: Config, run_dir: Path) -> float:
 def summary(folder: Path) -> tuple[list[str], int]:
     """A line for each fit in a sweep's folder, and how many failed."""
     lines, failed = [], 0
-    for job in sorted(file.parents[1] for file in folder.glob("*/.hydra/config.yaml")):
+    for job in SweepDir(folder).jobs():
         status, said, words = "partial", "the same command goes on with it", list[str]()
         result: dict[str, Any] = {}
         try:
-            if read_yaml(job / ".hydra" / "config.yaml").get("task") != "fit":
+            if job.read_hydra_config().get("task") != "fit":
                 continue
-            result = _result(job)
+            result = _result(job.path)
             status = result.get("status", status)
-            words = _words(job)
+            words = job.read_hydra_overrides()
         except (DamagedFile, FileNotFoundError) as error:
             status, said = "damaged", f"{error} The same command writes it again."
         if status == "complete":
@@ -145,16 +145,8 @@ def summary(folder: Path) -> tuple[list[str], int]:
         elif status == "failed":
             said = str(result.get("error"))
             failed += 1
-        lines.append(f"  {job.name}  {status:8}  {' '.join(words)}  {said}")
+        lines.append(f"  {job.path.name}  {status:8}  {' '.join(words)}  {said}")
     return lines, failed
-
-
-def _words(job: Path) -> list[str]:
-    """The overrides of a job as they were typed; a kill before Hydra wrote them leaves none."""
-    try:
-        return [str(word) for word in read_yaml(job / ".hydra" / "overrides.yaml", list)]
-    except FileNotFoundError:
-        return []
 
 
 def _scores(result: dict[str, Any]) -> str:
@@ -167,7 +159,7 @@ def _scores(result: dict[str, Any]) -> str:
 def _result(run_dir: Path) -> dict[str, Any]:
     """The result of a job, empty where there is none; a damaged one raises."""
     try:
-        return read_result(run_dir)
+        return RunDir(run_dir).read_result()
     except DamagedFile:
         raise
     except UserError:
@@ -176,7 +168,7 @@ def _result(run_dir: Path) -> dict[str, Any]:
 
 def _name_wandb_run(run_dir: Path) -> None:
     """A job's W&B run is known by its sweep and hash, so that a resumed job goes on in it."""
-    path = run_dir / "wandb_id.txt"
+    path = RunDir(run_dir).wandb_id
     if not path.exists():
         place = f"{run_dir.parent.name}/{run_dir.name}"
         write_text(path, hashlib.sha256(place.encode()).hexdigest()[:12])

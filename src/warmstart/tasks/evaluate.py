@@ -33,19 +33,21 @@ from warmstart.runs.load import (
     scored_checkpoint,
 )
 from warmstart.runs.recorded import recorded_parameters
+from warmstart.runs.run_dir import CheckpointDir, RunDir
 from warmstart.tasks.check import validate_numbers
 
 _log = logging.getLogger(__name__)
 ASKS_FOR_RANKS = {"trainer", "trainer.devices", "trainer.nodes", "trainer.strategy"}
 
 
-def run(settings: Config, run_dir: Path) -> float:
+def run(settings: Config, folder: Path) -> float:
     """Evaluate ``ckpt`` on ``data``'s test split into the run directory."""
     import transformers
 
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.training.distributed.rank_watch import rank_timeout, watched_ranks
 
+    run_dir = RunDir(folder)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     if settings.ckpt is None:
@@ -73,14 +75,13 @@ def _named() -> set[str]:
     return {word.lstrip("+").partition("=")[0] for word in words}
 
 
-def _log_to_wandb(settings: Config, run_dir: Path, ckpt: str) -> None:
+def _log_to_wandb(settings: Config, run_dir: RunDir, ckpt: str) -> None:
     """Log the evaluation to its fit's W&B run, where it scores what that is judged by: the same settings, best.ckpt.
 
     Scores of other data or of another search would stand there as the fit's own: they get a run of their own.
     """
     from warmstart.collectives import rank_and_world_size
     from warmstart.runs.identity import config_hash
-    from warmstart.runs.result import read_result
     from warmstart.training.loggers.wandb import log_evaluation
 
     if rank_and_world_size()[0] > 0:
@@ -88,11 +89,12 @@ def _log_to_wandb(settings: Config, run_dir: Path, ckpt: str) -> None:
     logger, fit = settings.logger, None
     if not is_export(Path(ckpt)):
         checkpoint, file = open_checkpoint(ckpt)
-        if file.name == "best.ckpt" and checkpoint["hyper_parameters"].get("config_hash") == config_hash(settings):
-            fit = file.parents[1]
+        folder = CheckpointDir(file.parent)
+        if file == folder.best and checkpoint["hyper_parameters"].get("config_hash") == config_hash(settings):
+            fit = folder.run.path
             of_fit = checkpoint["hyper_parameters"]["config"]["logger"]
             logger = replace(logger, project=of_fit["project"], entity=of_fit["entity"])
-    log_evaluation(logger, run_dir, fit, read_result(run_dir))
+    log_evaluation(logger, run_dir.path, fit, run_dir.read_result())
 
 
 def check_scripts(source: Any, splits: Sequence[str], way_on: str) -> None:
@@ -107,14 +109,12 @@ def check_scripts(source: Any, splits: Sequence[str], way_on: str) -> None:
         check_references([example.summary for example in source.split(split)], split, way_on)
 
 
-def _refuse_job_of_sweep(run_dir: Path) -> None:
+def _refuse_job_of_sweep(run_dir: RunDir) -> None:
     """A sweep goes by the results of its fits, each in a folder that its config's hash names."""
-    from warmstart.runs.result import read_result
-
-    if (run_dir / "result.json").exists() and read_result(run_dir).get("config_hash") == run_dir.name:
+    if run_dir.is_job_of_sweep:
         raise UserError(
-            f"{run_dir} is a job of a sweep, which goes by the result that its fit has left there. Give the evaluation "
-            "another name=."
+            f"{run_dir.path} is a job of a sweep, which goes by the result that its fit has left there. Give the "
+            "evaluation another name=."
         )
 
 
@@ -163,7 +163,7 @@ def _start_ranks(settings: Config) -> None:
 
 def test(
     settings: Config,
-    run_dir: Path,
+    run_dir: RunDir,
     checkpoint: str,
     data: Any,
     facts: dict[str, Any],
@@ -189,7 +189,6 @@ def test(
     from warmstart.evaluation.score_table import score_table, verdict
     from warmstart.evaluation.summarize import generation_kwargs, summarize_batches
     from warmstart.model.dtypes import computing_in
-    from warmstart.runs.result import set_result_aside, write_predictions, write_result
     from warmstart.seeding import seed_of
     from warmstart.tasks.export import export_model
     from warmstart.training.loggers.wandb import log_result
@@ -270,10 +269,9 @@ def test(
         "seconds": seconds,
         **facts,
     }
-    export_model(model, tokenizers, run_dir / "export", result, settings)
-    set_result_aside(run_dir)  # from here on an earlier one would stand beside predictions that are not its own
-    write_predictions(
-        run_dir,
+    export_model(model, tokenizers, run_dir.export, result, settings)
+    run_dir.set_result_aside()  # from here on an earlier one would stand beside predictions that are not its own
+    run_dir.write_predictions(
         (
             {
                 "id": example.id,
@@ -286,17 +284,17 @@ def test(
         ),
     )
     log_result(loggers, result)
-    write_result(run_dir, result)
+    run_dir.write_result(result)
     kept.close(complete=True)
     out = Console()
     out.print(score_table(judgement, visible(f"{settings.encoder.name} x {settings.decoder.name}")))
     out.print(verdict(judgement), highlight=False, markup=False)
-    out.print(visible(f"Run: {run_dir}"), highlight=False, markup=False, soft_wrap=True)
+    out.print(visible(f"Run: {run_dir.path}"), highlight=False, markup=False, soft_wrap=True)
     return float(judgement.metrics["test/rouge1"])
 
 
 def leave_untested(
-    settings: Config, run_dir: Path, checkpoint: str, facts: dict[str, Any], began: float, loggers: list[Any]
+    settings: Config, run_dir: RunDir, checkpoint: str, facts: dict[str, Any], began: float, loggers: list[Any]
 ) -> None:
     """Leave export and result of a fit whose test split is neither read nor scored.
 
@@ -305,7 +303,6 @@ def leave_untested(
     import torch
 
     from warmstart.collectives import of_all_ranks, rank_and_world_size
-    from warmstart.runs.result import set_result_aside, write_result
     from warmstart.tasks.export import export_model
     from warmstart.training.loggers.wandb import log_result
 
@@ -323,15 +320,15 @@ def leave_untested(
         **facts,
         "seconds": {**facts.get("seconds", {}), "total": time.perf_counter() - began},
     }
-    export_model(model, tokenizers, run_dir / "export", result, settings)
-    set_result_aside(run_dir)
-    (run_dir / "predictions.jsonl").unlink(missing_ok=True)  # of an earlier run in this folder
+    export_model(model, tokenizers, run_dir.export, result, settings)
+    run_dir.set_result_aside()
+    run_dir.predictions.unlink(missing_ok=True)  # of an earlier run in this folder
     log_result(loggers, result)
-    write_result(run_dir, result)
+    run_dir.write_result(result)
     best = "{monitor} {best:.4f}".format(**facts["validation"])
     say(f"{settings.encoder.name} x {settings.decoder.name}: best {best}. The test split was not scored")
-    say(f"(evaluation.test=false): task=evaluate ckpt={run_dir} scores it.")
-    say(f"Run: {run_dir}")
+    say(f"(evaluation.test=false): task=evaluate ckpt={run_dir.path} scores it.")
+    say(f"Run: {run_dir.path}")
 
 
 def _about(settings: Config, checkpoint: str, model: Any) -> dict[str, Any]:

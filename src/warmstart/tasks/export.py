@@ -17,6 +17,7 @@ from warmstart.errors import UserError
 from warmstart.printing import say
 from warmstart.runs.load import check_search, load_trained, refuse_nonfinite, scored_checkpoint
 from warmstart.runs.recorded import OF_EXPORT, recorded_parameters
+from warmstart.runs.run_dir import RunDir
 from warmstart.tasks.check import validate_numbers
 
 if TYPE_CHECKING:
@@ -25,20 +26,19 @@ if TYPE_CHECKING:
 
 def run(settings: Config, run_dir: Path) -> None:
     """Export ``ckpt`` to ``output``, or to ``export`` in the run directory."""
-    from warmstart.runs.result import read_result
-
     if settings.ckpt is None:
         raise UserError("task=export needs ckpt=: a run directory or a .ckpt file.")
     validate_numbers(settings)
     model, tokenizers, home = load_trained(settings.ckpt)
     refuse_nonfinite(f"ckpt={settings.ckpt}", model)
-    result = read_result(home) if (home / "result.json").exists() else {}
+    scored_run = RunDir(home)
+    result = scored_run.read_result() if scored_run.result.exists() else {}
     scored = result.get("checkpoint")
     if scored is not None and scored != scored_checkpoint(settings.ckpt):  # of another checkpoint of the run
         result = {}
     if parameters := recorded_parameters(settings.ckpt):
         result = {"parameters": parameters} | result
-    folder = Path(settings.output) if settings.output else run_dir / "export"
+    folder = Path(settings.output) if settings.output else RunDir(run_dir).export
     check_search(settings, model)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"output={folder} exists and is not empty. Name a new folder.")

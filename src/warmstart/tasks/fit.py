@@ -17,6 +17,7 @@ from warmstart.errors import Left, UserError
 from warmstart.runs.explain import status_of
 from warmstart.runs.identity import config_hash, run_name
 from warmstart.runs.resuming import begin, checkpoint_to_resume, finish, finished_result, is_of_run, mark_of
+from warmstart.runs.run_dir import RunDir
 from warmstart.runs.starting_weights import (
     check_same_pair,
     check_same_tokenizers,
@@ -27,7 +28,7 @@ from warmstart.runs.starting_weights import (
 from warmstart.tasks.check import validate
 
 
-def run(settings: Config, run_dir: Path) -> float:
+def run(settings: Config, folder: Path) -> float:
     """Fit and test; returns the best validation score, which a search optimises: the test split must choose nothing.
 
     A run that this command has finished is left as it is. A failure leaves its own ``result.json``; one before anything
@@ -36,10 +37,10 @@ def run(settings: Config, run_dir: Path) -> float:
     from lightning.pytorch.utilities import rank_zero_only
 
     from warmstart.runs.identity import write_failure
-    from warmstart.runs.result import is_complete, set_result_aside
     from warmstart.training.distributed.rank_watch import rank_timeout, watched_ranks
 
-    set_aside = rank_zero_only(set_result_aside)  # a rank that starts late would take away what another has said
+    run_dir = RunDir(folder)
+    set_aside = rank_zero_only(run_dir.set_result_aside)  # a rank that starts late would remove another's result
     digest = config_hash(settings)
     if (result := finished_result(settings, run_dir, digest)) is not None:
         best = result.get("validation", {}).get("best")
@@ -50,11 +51,11 @@ def run(settings: Config, run_dir: Path) -> float:
         if resume is not None:
             check_same_pair(settings, resume)
     except Exception as error:
-        if not is_complete(run_dir):
-            set_aside(run_dir)
+        if not run_dir.is_complete:
+            set_aside()
             write_failure(settings, run_dir, error)
         raise
-    set_aside(run_dir)
+    set_aside()
     try:
         with watched_ranks(rank_timeout(settings.trainer)):
             return _logged_fit(settings, run_dir, digest, resume)
@@ -66,14 +67,14 @@ def run(settings: Config, run_dir: Path) -> float:
         raise
 
 
-def _logged_fit(settings: Config, run_dir: Path, digest: str, resume: str | None) -> float:
+def _logged_fit(settings: Config, run_dir: RunDir, digest: str, resume: str | None) -> float:
     """The fit within its W&B run, which is there before anything that takes long or may fail is begun."""
     from warmstart.training.loggers.wandb import build_loggers, close_loggers
 
     tags = [f"encoder={settings.encoder.name}", f"decoder={settings.decoder.name}", f"data={settings.data.name}"]
     exit_code = 0
     loggers = build_loggers(
-        settings.logger, run_dir, run_name=run_name(settings, run_dir), config=plain(settings), tags=tags
+        settings.logger, run_dir.path, run_name=run_name(settings, run_dir.path), config=plain(settings), tags=tags
     )
     try:
         return _fit_and_test(settings, run_dir, digest, resume, loggers)
@@ -84,7 +85,7 @@ def _logged_fit(settings: Config, run_dir: Path, digest: str, resume: str | None
         close_loggers(exit_code)
 
 
-def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | None, loggers: list[Any]) -> float:
+def _fit_and_test(settings: Config, run_dir: RunDir, digest: str, resume: str | None, loggers: list[Any]) -> float:
     """The whole recipe."""
     import lightning as L
     import transformers
@@ -178,11 +179,11 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     )
     log_parameters(loggers, parameter_counts(model))
     inputs = {"config": digest, "tokenizers": tokenizers.fingerprint(), "data": source.fingerprint()}
-    callbacks = [SameOnAllRanks(**inputs), SampleTable(run_dir, settings.logger.samples)]
-    trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
+    callbacks = [SameOnAllRanks(**inputs), SampleTable(run_dir.path, settings.logger.samples)]
+    trainer = build_trainer(settings.trainer, run_dir.path, loggers, callbacks)
     if trainer.is_global_zero:
         begin(run_dir, mark_of(settings, run_dir, digest), resume)
-        tokenizers.keep(run_dir / "checkpoints" / "tokenizers")
+        tokenizers.keep(run_dir.checkpoints.tokenizers)
     model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume)
@@ -192,7 +193,7 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         if (asked_by := asked_to_leave(trainer)) is not None:
             raise Left(asked_by, None) from error
         raise
-    best = run_dir / "checkpoints" / "best.ckpt"
+    best = run_dir.checkpoints.best
     # Stopped before the first validation: the last weights are all there is. Every rank takes part in saving.
     if trainer.strategy.broadcast(not best.exists()):
         trainer.save_checkpoint(best)

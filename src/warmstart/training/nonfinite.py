@@ -5,7 +5,6 @@ so on the device, which is not waited for; what happened is read where the devic
 takes no such word: there each step waits, and a bad one has its gradients taken away.
 """
 
-import json
 import logging
 import math
 from collections import deque
@@ -15,11 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from warmstart.atomic import naming
 from warmstart.errors import UserError
+from warmstart.runs.run_dir import RunDir
 
 _log = logging.getLogger(__name__)
-NOTES = "nonfinite.jsonl"
 REMEDY = (
     "Lower optim.encoder_rate, decoder_rate or new_rate, lengthen optim.warmup_steps, or set trainer.precision=32-true."
 )
@@ -61,8 +59,7 @@ class LossWatch:
                 ids = [int(i) for part in examples for i in part]
                 _log.warning("Step %d was skipped: its loss or gradient is not finite. Examples: %s", step, ids)
                 if write:
-                    with naming(run_dir / NOTES), (run_dir / NOTES).open("a", encoding="utf-8") as file:
-                        file.write(json.dumps({"step": step, "epoch": epoch, "examples": ids}) + "\n")
+                    RunDir(run_dir).add_skipped_step(step, epoch, ids)
         self._unread = []
         return self.skipped > self.limit
 

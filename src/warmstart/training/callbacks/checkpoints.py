@@ -1,6 +1,5 @@
 """What happens beside the steps: checkpoints, an end that is validated, and a table of what the model writes."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,11 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
-from warmstart.atomic import naming
 from warmstart.config.training import TrainerSettings
 from warmstart.runs.checkpoint_io import is_sound
+from warmstart.runs.run_dir import CheckpointDir, RunDir
 from warmstart.training.loggers.jsonl import keep_only_before
 from warmstart.training.loggers.wandb_guard import failing_alone
-
-SAMPLES = "validation_samples.jsonl"
 
 
 def validates(settings: TrainerSettings) -> bool:
@@ -26,7 +23,7 @@ def validates(settings: TrainerSettings) -> bool:
 
 def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callback]:
     """``checkpoints/last.ckpt`` at every validation, ``checkpoints/best.ckpt`` by the monitored metric."""
-    folder = run_dir / "checkpoints"
+    folder = RunDir(run_dir).checkpoints
     # At the end of validations, never of epochs: resuming at an epoch's end fires that end again, without a metric.
     # Only a fit without validation has nothing else to save at.
     options: dict[str, Any] = {
@@ -34,9 +31,11 @@ def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callb
         "enable_version_counter": False,
         "save_on_train_epoch_end": not validates(settings),
     }
-    best = BestCheckpoint(folder, filename="best", monitor=settings.monitor, mode=settings.monitor_mode, **options)
+    best = BestCheckpoint(
+        folder.path, filename=folder.best.stem, monitor=settings.monitor, mode=settings.monitor_mode, **options
+    )
     # After ``best``, so that the state in it already knows of a new best score.
-    last = ModelCheckpoint(folder, filename="last", monitor=None, **options)
+    last = ModelCheckpoint(folder.path, filename=folder.last.stem, monitor=None, **options)
     callbacks: list[Callback] = [best, last]
     if settings.patience is not None:
         # A loss that is not finite is reported by the module, with what to do.
@@ -66,7 +65,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        path = Path(str(self.dirpath)) / f"{self.filename}.ckpt"
+        path = CheckpointDir(Path(str(self.dirpath))).best
         if not (path.exists() and is_sound(path)):
             return
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -139,7 +138,7 @@ class SampleTable(Callback):
     """
 
     def __init__(self, run_dir: Path, rows: int = 16) -> None:
-        self.path = run_dir / SAMPLES
+        self.run_dir = RunDir(run_dir)
         self.rows = rows
         self._table: Any = None
         self._resumed = False
@@ -153,11 +152,9 @@ class SampleTable(Callback):
             return
         rows = [self._row(sample, trainer, pl_module) for sample in samples]
         if not self._resumed:  # from an earlier step, perhaps, whose later samples are written again
-            keep_only_before(self.path, trainer.global_step)
+            keep_only_before(self.run_dir.samples, trainer.global_step)
             self._resumed = True
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with naming(self.path), self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self.run_dir.add_samples(rows)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 with failing_alone():
