@@ -40,6 +40,9 @@ test-newest:  ## every quick check in .venv-newest, without constraints.txt, if 
 test-slow: $(STAMP)  ## the checks that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow || test $$? -eq 5  # 5: none is marked slow
 
+docs: $(STAMP)  ## build the documentation site into site/, without network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 audit: $(STAMP)  ## known vulnerabilities of the pins; "not checked" is a failure of its own (.ci/audit: status 3)
 	.ci/audit $(BIN)/python
 
@@ -56,4 +59,4 @@ format: $(STAMP)  ## apply the formatter
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-.PHONY: help setup demo lint test test-newest test-slow wheel audit licences lock format
+.PHONY: help setup demo lint test test-newest test-slow docs wheel audit licences lock format

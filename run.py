@@ -1,4 +1,4 @@
-"""Any pretrained encoder x any pretrained decoder, fine-tuned and judged: the Hydra entry point.
+"""The Hydra entry point: fine-tune and evaluate any pretrained encoder with any pretrained decoder.
 
 python run.py encoder=bert decoder=gpt2
 python run.py -m encoder=bert,roberta decoder=bert,gpt2

@@ -1,11 +1,11 @@
-"""One layer's attention with dropout on a CPU, forward and backward: torch's own against this project's, alternately.
+"""Compare torch's attention with dropout on a CPU with ours: forward and backward of one layer, alternately.
 
     python benchmarks/attention.py --repeats 5
     python benchmarks/attention.py --repeats 5 --dtype float32
 
-12 heads of width 64, 8 rows; the encoder's lengths, the cross-attention's and the decoder's. Behind the seconds stands
-how far reads and gradients are from float64's with the same mask, relative to their norm, beside the same of torch's
-fused attention without dropout.
+12 heads of size 64, 8 examples, for the lengths of the encoder, of cross-attention and of the decoder. After the
+seconds come the errors of outputs and gradients against float64 with the same mask, relative to their norm, and for
+comparison those of torch's fused attention without dropout.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warmstart.cpu.allocator import keep_freed_memory
+from warmstart import cpu
 from warmstart.cpu.attention import attention_with_dropout
 
 LENGTHS = {"encoder": (512, 512), "cross": (128, 512), "decoder": (128, 128)}
@@ -26,23 +26,23 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def inputs(queries: int, keys: int, rows: int, dtype: torch.dtype) -> list[Tensor]:
-    """Queries, keys and values as halves hand them over: (rows, heads, length, width), heads not contiguous."""
+    """Return queries, keys and values: (rows, heads, length, head size), heads not contiguous, as models pass them."""
     torch.manual_seed(0)
     lengths = (queries, keys, keys)
     return [torch.randn(rows, length, 12, 64).to(dtype).transpose(1, 2).requires_grad_() for length in lengths]
 
 
 def results(attend: Attend, given: list[Tensor]) -> list[Tensor]:
-    """What is read, and the gradients of a weighted sum of it."""
+    """Return the output, and the gradients of a weighted sum of it."""
     torch.manual_seed(1)
-    read = attend(*given)
+    output = attend(*given)
     torch.manual_seed(2)
-    weight = torch.randn(read.shape).to(read.dtype)
-    return [read, *torch.autograd.grad(read, given, weight)]
+    weight = torch.randn(output.shape).to(output.dtype)
+    return [output, *torch.autograd.grad(output, given, weight)]
 
 
 def error(attend: Attend, given: list[Tensor]) -> float:
-    """The largest relative distance from the same in float64."""
+    """Return the largest relative error against float64."""
     wide = [x.detach().double().requires_grad_() for x in given]
     pairs = zip(results(attend, given), results(attend, wide), strict=True)
     return max(float((one - other).detach().norm() / other.detach().norm()) for one, other in pairs)
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--repeats", type=int, default=5)
     chosen = parser.parse_args()
-    keep_freed_memory()  # as task=fit does
+    cpu.keep_freed_memory()  # as task=fit does
     attends: dict[str, Any] = {
         "torch": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, dropout_p=chosen.dropout),
         "here": lambda q, k, v: attention_with_dropout(q, k, v, None, chosen.dropout),

@@ -1,14 +1,14 @@
-"""Beam search against transformers' own class, same weights and inputs, in turn; and what the machine allows.
+"""Compare beam search with transformers' own class, for the same weights and inputs, and with the machine's limit.
 
     python benchmarks/beam.py --sources 4 --dtype float32
     python benchmarks/beam.py --sources 16 --dtype bfloat16
     python benchmarks/beam.py --decoder bert --sources 4 --dtype float32
 
-BERT-base x GPT-2 or BERT-base x BERT-base with random weights: what the ids are does not change what they cost. Each
-library has a process of its own: ours keeps freed memory, as an evaluation does, transformers' is timed as it comes and
-with that, too. The limit is the encoder alone, measured, and for each step whichever is longer: its weights and the
-keys and values that it reads over the measured bandwidth of memory, or its multiplications over the rate of a large
-product.
+BERT-base x GPT-2 or BERT-base x BERT-base with random weights: the ids do not change the cost. Each library has its own
+process. Ours keeps freed memory, as an evaluation does; transformers' is timed with and without that.
+
+The limit is the measured time of the encoder, and for each step the longer of two times: reading weights, keys and
+values at the measured memory bandwidth, or doing the multiplications at the speed of a large matrix product.
 """
 
 import argparse
@@ -26,7 +26,6 @@ import transformers
 from transformers import BertConfig, GPT2Config
 
 import warmstart
-from warmstart.cpu.allocator import keep_freed_memory
 
 SOURCE_TOKENS, NEW_TOKENS, BEAMS = 512, 64, 4
 THEIRS, OURS = "transformers", "warmstart"
@@ -41,16 +40,17 @@ SEARCH = {
 
 
 def pair(library: Any, decoder: str, dtype: torch.dtype) -> Any:
-    """BERT-base and a decoder of ``library``, untrained."""
-    flags = {"add_cross_attention": True, "is_decoder": True}
+    """Return BERT-base and a decoder, untrained, joined by ``library``."""
+    flags: dict[str, Any] = {"add_cross_attention": True, "is_decoder": True}
     end = 50256 if decoder == "gpt2" else 102
     ids = {"decoder_start_token_id": end, "eos_token_id": end, "pad_token_id": end}
-    halves = BertConfig(), GPT2Config(**flags) if decoder == "gpt2" else BertConfig(**flags)
-    config = library.EncoderDecoderConfig.from_encoder_decoder_configs(*halves, **ids)
+    configs = BertConfig(), GPT2Config(**flags) if decoder == "gpt2" else BertConfig(**flags)
+    config = library.EncoderDecoderConfig.from_encoder_decoder_configs(*configs, **ids)
     return library.EncoderDecoderModel(config).eval().to(dtype)
 
 
 def median_seconds(work: Callable[[], Any], repeats: int = 5) -> float:
+    """Return the median time of ``work``."""
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -60,7 +60,7 @@ def median_seconds(work: Callable[[], Any], repeats: int = 5) -> float:
 
 
 def limit(model: Any, source: torch.Tensor, dtype: torch.dtype) -> tuple[float, str]:
-    """Seconds that the encoder and ``NEW_TOKENS`` steps take at the least, and what they are made of."""
+    """Return the seconds that the encoder and ``NEW_TOKENS`` steps take at least, and their composition as text."""
     with torch.no_grad():
         encoder = median_seconds(lambda: model.encoder(source, attention_mask=torch.ones_like(source)))
     square = torch.randn(2048, 2048).to(dtype)
@@ -69,7 +69,7 @@ def limit(model: Any, source: torch.Tensor, dtype: torch.dtype) -> tuple[float, 
     bandwidth = large.numel() * 4 / median_seconds(large.sum)
     width, layers = model.config.decoder.hidden_size, model.config.decoder.num_hidden_layers
     rows = len(source) * BEAMS
-    # All of the decoder's matrices once, but not those of the source's keys and values; its embeddings are looked up.
+    # A step reads all of the decoder's matrices except those of the source's keys and values.
     read = sum(p.numel() for p in model.decoder.parameters()) - 2 * layers * width * width
     kept = layers * 2 * width * (len(source) * SOURCE_TOKENS + rows * NEW_TOKENS / 2)
     step_bytes = (read + kept) * square.element_size() / bandwidth
@@ -81,7 +81,7 @@ def limit(model: Any, source: torch.Tensor, dtype: torch.dtype) -> tuple[float, 
 
 
 def cross_bytes(model: Any, source: torch.Tensor) -> int:
-    """Bytes of cross-attention's keys and values in a search of three tokens."""
+    """Return the bytes of cross-attention's keys and values in a search of three tokens."""
     short = SEARCH | {"min_new_tokens": 3, "max_new_tokens": 3, "return_dict_in_generate": True}
     cache = model.generate(source, attention_mask=torch.ones_like(source), **short).past_key_values
     layers = cache.cross_attention_cache.layers
@@ -89,16 +89,16 @@ def cross_bytes(model: Any, source: torch.Tensor) -> int:
 
 
 def worker(library: str, kept: bool, chosen: argparse.Namespace, pipe: Connection) -> None:
-    """One library: seconds and ids of a search each time it is asked for one, at the end its caches and our limit."""
-    transformers.logging.set_verbosity_error()
+    """Run one library: send seconds and ids for each request, and at the end the size of its caches and our limit."""
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     if kept:
-        keep_freed_memory()
+        warmstart.cpu.keep_freed_memory()
     if library == "warmstart":
-        warmstart.build_cpu_kernels()  # as an evaluation does
+        warmstart.cpu.build()  # as an evaluation does
     torch.manual_seed(0)
     dtype = getattr(torch, chosen.dtype)
     model = pair(importlib.import_module(library), chosen.decoder, dtype)
-    model.load_state_dict(torch.load(chosen.weights), strict=False)  # transformers' has a pooler besides
+    model.load_state_dict(torch.load(chosen.weights), strict=False)  # transformers' class also has a pooler
     source = torch.randint(1000, 30000, (chosen.sources, SOURCE_TOKENS), generator=torch.Generator().manual_seed(1))
     while pipe.recv() == "search":
         began = time.perf_counter()
@@ -127,7 +127,7 @@ def main() -> None:
             processes[-1].start()
         seconds: dict[str, list[float]] = {name: [] for name in pipes}
         ids = {}
-        for repeat in range(-1, chosen.repeats):  # the first asks for memory and compiles
+        for repeat in range(-1, chosen.repeats):  # the first one allocates memory and compiles
             for name, pipe in pipes.items():
                 pipe.send("search")
                 taken, ids[name] = pipe.recv()

@@ -1,9 +1,9 @@
-"""Time of each cleaning step on hostile texts of two sizes: linear steps take twice as long for twice the text.
+"""Time each cleaning step on hostile texts of two sizes: a linear step takes twice as long for twice the text.
 
     python benchmarks/cleaning.py
 
-For each step the text with the largest ratio is shown, of every start followed by every piece again and again. Ratios
-of times below a millisecond are left out: they are those of the clock.
+Texts consist of a start and a repeated piece, in all combinations. For each step the text with the largest ratio is
+shown. Times below a millisecond are left out, because they measure the clock.
 """
 
 import time
@@ -54,7 +54,7 @@ PIECES = (
 
 
 def seconds(step: Callable[[str], object], text: str, tries: int) -> float:
-    """Processor time, the best of several."""
+    """Return the CPU time, the best of several runs."""
     times = []
     for _ in range(tries):
         began = time.process_time()
@@ -64,6 +64,7 @@ def seconds(step: Callable[[str], object], text: str, tries: int) -> float:
 
 
 def main() -> None:
+    """Print a table with the worst text of each step."""
     print(f"| step | start | piece | ms, {SIZES[0]:,} | ms, {SIZES[1]:,} | ratio |\n|---|---|---|---|---|---|")
     for name, step in STEPS.items():
         keep = step.keep
@@ -72,7 +73,7 @@ def main() -> None:
         for start, piece in product(STARTS, PIECES):
             texts = [start + piece * (size // len(piece)) + "x" for size in SIZES]
             some, twice = (seconds(apply, text, 1) for text in texts)
-            if twice > 2.5 * some:  # a busy machine, or growth
+            if twice > 2.5 * some:  # repeat it: either growth, or a busy machine
                 some, twice = (seconds(apply, text, 9) for text in texts)
             if twice > 1e-3:
                 worst = max(worst, (twice / some, some, twice, start, piece))

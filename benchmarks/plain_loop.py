@@ -1,12 +1,12 @@
-"""A training step in a loop of one's own, BERT-base x GPT-2, against transformers' own class: seconds and peak memory.
+"""Compare a training step in a plain loop, BERT-base x GPT-2, with transformers' own class: seconds and peak memory.
 
     python benchmarks/plain_loop.py
     python benchmarks/plain_loop.py --dtype float32 --dropout 0
 
-Random weights, 4 rows of 256 source and 64 target tokens; forward and backward without an optimizer. ``forward`` is
-``model(..., labels=labels).loss``, ``training_loss`` is ``model.training_loss(...).mean``. The seconds are measured in
-turn in one process (medians, and the processor's own, which other work on the machine touches less); each peak is the
-resident size of a process of its own. ``--keep-freed-memory`` calls ``warmstart.keep_freed_memory()`` first, for all.
+Random weights, 4 examples of 256 source and 64 target tokens; forward and backward without an optimizer. ``forward`` is
+``model(..., labels=labels).loss``, ``training_loss`` is ``model.training_loss(...).mean``. Seconds are medians,
+measured alternately in one process; CPU seconds depend less on other work on the machine. Each peak is the resident set
+size of a separate process. ``--keep-freed-memory`` calls ``warmstart.cpu.keep_freed_memory()`` first, for all.
 """
 
 import argparse
@@ -30,13 +30,14 @@ WAYS = ("transformers", "forward", "training_loss")
 
 
 def build(way: str, chosen: argparse.Namespace) -> Any:
-    """The pair of one library, in training mode."""
+    """Return the model of one library, in training mode."""
     library: Any = transformers if way == "transformers" else warmstart
     dropout = chosen.dropout
     encoder = BertConfig(
         num_hidden_layers=chosen.layers, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
     )
-    decoder = GPT2Config(
+    gpt2: Any = GPT2Config  # its signature lacks the keywords of cross-attention
+    decoder = gpt2(
         n_layer=chosen.layers,
         add_cross_attention=True,
         is_decoder=True,
@@ -51,7 +52,7 @@ def build(way: str, chosen: argparse.Namespace) -> Any:
 
 
 def step(way: str, model: Any, batch: dict[str, Tensor], dtype: str) -> tuple[float, float]:
-    """Seconds of a forward and backward pass, and the processor's seconds."""
+    """Return the wall-clock and CPU seconds of a forward and backward pass."""
     began, worked = time.perf_counter(), time.process_time()
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
         loss = model.training_loss(**batch).mean if way == "training_loss" else model(**batch).loss
@@ -62,7 +63,7 @@ def step(way: str, model: Any, batch: dict[str, Tensor], dtype: str) -> tuple[fl
 
 
 def main() -> None:
-    """Print for each way its seconds, the processor's seconds, its peak, and the ratios to transformers'."""
+    """Print seconds, CPU seconds and peak memory of each way, and their ratios to transformers'."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--layers", type=int, default=12, help="of each submodel")
@@ -76,7 +77,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     torch.set_num_threads(chosen.threads)
     if chosen.keep_freed_memory:
-        warmstart.keep_freed_memory()
+        warmstart.cpu.keep_freed_memory()
     generator = torch.Generator().manual_seed(1)
     source = torch.randint(1000, 30000, (chosen.rows, SOURCE), generator=generator)
     labels = torch.randint(1000, 50000, (chosen.rows, TARGET), generator=generator)
@@ -87,7 +88,7 @@ def main() -> None:
             step(chosen.only, model, batch, chosen.dtype)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         return
-    # Before any model is here: Linux counts what a parent held when it started a process into that one's peak.
+    # Measure the peaks before any model exists: Linux adds the parent's memory to the peak of a new process.
     command = [sys.executable, *sys.argv, "--only"]
     peaks = {way: int(subprocess.run([*command, way], check=True, capture_output=True).stdout) for way in WAYS}
     models = {way: build(way, chosen) for way in WAYS}

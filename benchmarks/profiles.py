@@ -1,4 +1,4 @@
-"""Where the time of a training step and of a decoding step goes, under torch.profiler: BERT-base x GPT-2.
+"""Profile a training step and a decoding step of BERT-base x GPT-2 with torch.profiler.
 
     python benchmarks/profiles.py                       # a training step of 8 rows, bf16 autocast, dropout 0.1
     python benchmarks/profiles.py --attention sdpa      # the same with transformers' own attention
@@ -6,7 +6,7 @@
     python benchmarks/profiles.py --decode --sources 4 --dtype float32
 
 Random weights, 512 source and 128 target tokens. A decoding step is the mean of 64 steps of a beam search with four
-beams, in which keys and values of the source are made once; the encoder is left out.
+beams. The search computes the source's keys and values once; it does not include the encoder.
 """
 
 import argparse
@@ -22,10 +22,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import BertConfig, GPT2Config
 from transformers.modeling_outputs import BaseModelOutput
 
-from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.cpu.allocator import keep_freed_memory
-from warmstart.cpu.attention import use_lean_dropout
-from warmstart.cpu.build import CpuKernels, build_cpu_kernels
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel, cpu
+from warmstart.cpu.kernels import CpuKernels
 from warmstart.model.compiling import compile_layers
 from warmstart.profiling.flops import training_flops
 from warmstart.profiling.matrix_peak import matrix_peak
@@ -34,21 +32,21 @@ SOURCE, TARGET, NEW, END = 512, 128, 64, 50256
 
 
 def pair(dropout: float, lean: bool) -> EncoderDecoderModel:
-    """BERT-base x GPT-2, untrained."""
+    """Return BERT-base x GPT-2, untrained."""
     ids = {"decoder_start_token_id": END, "eos_token_id": END, "pad_token_id": END}
     encoder = BertConfig(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
-    decoder = GPT2Config(
+    gpt2: Any = GPT2Config  # its signature lacks the keywords of cross-attention
+    decoder = gpt2(
         add_cross_attention=True, is_decoder=True, resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout
     )
     model = EncoderDecoderModel(EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder, **ids))
     if lean:
-        use_lean_dropout(model.encoder)
-        use_lean_dropout(model.decoder)
+        cpu.accelerate(model)
     return model
 
 
 def training_step(chosen: argparse.Namespace) -> Any:
-    """A function that does one step."""
+    """Return a function that does one training step."""
     model = pair(chosen.dropout, chosen.attention == "lean").train()
     if chosen.compile:
         compile_layers(model)
@@ -69,7 +67,7 @@ def training_step(chosen: argparse.Namespace) -> Any:
 
 
 def recorded(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """The same kernel, seen by torch's profiler; a product by its number of columns, attention by that of queries."""
+    """Make a kernel visible to torch's profiler; products are named by columns, attention by the number of queries."""
 
     def run(*args: Any) -> Any:
         said = {
@@ -83,7 +81,7 @@ def recorded(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def decoding(chosen: argparse.Namespace) -> Any:
-    """A function that does ``NEW`` steps of a beam search, of a source that is encoded already."""
+    """Return a function that does ``NEW`` steps of a beam search with an already encoded source."""
     for name in ("attend", "product", "gelu", "log_softmax"):
         setattr(CpuKernels, name, recorded(name, getattr(CpuKernels, name)))
     model = pair(0.0, True).eval().to(getattr(torch, chosen.dtype))
@@ -96,7 +94,7 @@ def decoding(chosen: argparse.Namespace) -> Any:
 
 
 def main() -> None:
-    """Print the seconds without the profiler, and the operations that take the most of them."""
+    """Print the seconds without the profiler, and the operations that take most of the time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--sources", type=int, default=4)
@@ -104,14 +102,14 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--attention", choices=["lean", "sdpa"], default="lean")
     parser.add_argument("--decode", action="store_true")
-    parser.add_argument("--compile", action="store_true", help="the layers of a training step, as trainer.compile has")
-    parser.add_argument("--shapes", action="store_true", help="tell operations apart by what they are given")
+    parser.add_argument("--compile", action="store_true", help="compile the layers, as trainer.compile does")
+    parser.add_argument("--shapes", action="store_true", help="group operations by the shapes of their inputs")
     parser.add_argument("--lines", type=int, default=16)
     chosen = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    keep_freed_memory()  # as task=fit does
+    cpu.keep_freed_memory()  # as in task=fit
     if chosen.decode:
-        build_cpu_kernels()  # as an evaluation does
+        cpu.build()  # as in an evaluation
     torch.manual_seed(0)
     work, steps = (decoding(chosen), NEW) if chosen.decode else (training_step(chosen), 1)
     work()

@@ -1,9 +1,9 @@
-"""ROUGE-1, -2, -L and -Lsum of CNN/DailyMail-sized pairs against Google's rouge-score: seconds, ratio, and equality.
+"""Compare ROUGE-1, -2, -L and -Lsum with Google's rouge-score on CNN/DailyMail-sized pairs: seconds and equality.
 
     python benchmarks/rouge.py --pairs 11490 --repeats 5
 
-Texts are drawn from a list of made-up words, 56 words in four lines each, as the highlights are. The peer is timed on
-the first ``--peer`` pairs and its time scaled, since it needs minutes for all.
+Texts are random words, 56 in four lines each, like the highlights of CNN/DailyMail. The peer is timed on the first
+``--peer`` pairs and its time scaled, because it needs minutes for all.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from warmstart.evaluation.rouge import KINDS, rouge_scores
 
 
 def texts(count: int, seed: int) -> list[str]:
-    """Made-up summaries of four lines of fourteen words."""
+    """Return random summaries of four lines with fourteen words each."""
     draw = random.Random(seed)
     words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 9))) for _ in range(3000)]
     return ["\n".join(" ".join(draw.choices(words, k=14)) for _ in range(4)) for _ in range(count)]
 
 
 def main() -> None:
-    """Print the seconds of both, the ratio a pair, and the largest difference of a score."""
+    """Print the seconds of both, their ratio, and the largest difference of a score."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=11490)
     parser.add_argument("--peer", type=int, default=500)

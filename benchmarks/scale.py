@@ -1,12 +1,12 @@
-"""What task=check predicts against what a real step does, at three sizes.
+"""Compare the predictions of task=check with a real step, at three sizes.
 
     python benchmarks/scale.py
     python benchmarks/scale.py --sizes tiny minilm --rows 2
 
-FLOPs, bytes kept for the backward pass, bytes of gradients that DDP sums up, and bytes of both caches of generation,
-with random weights on a CPU, rows without padding. FLOPs are those of torch's FlopCounterMode, with attention as plain
-products, since a fused kernel's backward pass computes its scores again; bytes are those of the tensors that autograd
-keeps (bf16 autocast, dropout 0.1) and of the caches. Each is also taken with twice the source, target and rows.
+It compares FLOPs, bytes saved for the backward pass, bytes of gradients in DDP's all-reduce, and bytes of both KV
+caches, with random weights on a CPU and without padding. FLOPs come from torch's FlopCounterMode, with unfused
+attention, because the backward pass of a fused kernel recomputes scores. Bytes are those of the tensors that autograd
+saves (bf16 autocast, dropout 0.1) and of the caches. Each is also measured with twice the source, target and examples.
 """
 
 import argparse
@@ -22,15 +22,15 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, GPT2Config, PreTrainedConfig
 
-from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.cpu.attention import use_lean_dropout
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel, cpu
 from warmstart.profiling.flops import training_flops
 from warmstart.profiling.memory import fit_memory, generation_memory
 
 IDS = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-TINY = {"vocab_size": 1000, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}
-SIZES: dict[str, tuple[PreTrainedConfig, PreTrainedConfig, int, int]] = {  # and source and target tokens
+TINY: dict[str, Any] = {"vocab_size": 1000, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+MINILM: dict[str, Any] = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}
+# Encoder, decoder, source tokens and target tokens.
+SIZES: dict[str, tuple[PreTrainedConfig, PreTrainedConfig, int, int]] = {
     "tiny": (BertConfig(**TINY, intermediate_size=256), GPT2Config(**TINY), 64, 16),
     "minilm": (BertConfig(**MINILM), BertConfig(**MINILM), 256, 64),
     "base": (BertConfig(), GPT2Config(), 256, 64),
@@ -39,21 +39,21 @@ VARIANTS = {"": (1, 1, 1), "2 x source": (2, 1, 1), "2 x target": (1, 2, 1), "2 
 
 
 def batch(rows: int, source: int, target: int) -> dict[str, Tensor]:
-    """Rows of ids that every vocabulary here holds."""
+    """Return a batch of random ids that exist in every vocabulary used here."""
     ids, labels = torch.randint(3, 1000, (rows, source)), torch.randint(3, 1000, (rows, target))
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
 
 
 def flops(model: Any, given: dict[str, Tensor]) -> int:
-    """Of forward and backward."""
+    """Measure the FLOPs of forward and backward."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model.training_loss(**given)[0].backward()
     model.zero_grad()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def kept_bytes(model: Any, given: dict[str, Tensor]) -> int:
-    """Of what autograd keeps beside parameters, logits included."""
+    """Measure the bytes that autograd saves, including logits and without parameters."""
     known = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, Tensor] = {}
 
@@ -69,7 +69,7 @@ def kept_bytes(model: Any, given: dict[str, Tensor]) -> int:
 
 
 def summed_bytes(model: Any, given: dict[str, Tensor]) -> int:
-    """Of the gradients that DDP hands to its all-reduce in one step."""
+    """Measure the bytes of gradients that DDP passes to its all-reduce in one step."""
     seen: list[int] = []
 
     class Step(torch.nn.Module):
@@ -78,9 +78,10 @@ def summed_bytes(model: Any, given: dict[str, Tensor]) -> int:
             self.model = model
 
         def forward(self, given: dict[str, Tensor]) -> Tensor:
-            return model.training_loss(**given)[0]
+            loss: Tensor = model.training_loss(**given)[0]
+            return loss
 
-    def hook(state: None, bucket: torch.distributed.GradBucket) -> torch.futures.Future[Tensor]:
+    def hook(state: None, bucket: Any) -> torch.futures.Future[Tensor]:
         seen.append(bucket.buffer().nbytes)
         done: torch.futures.Future[Tensor] = torch.futures.Future()
         done.set_result(bucket.buffer())
@@ -94,7 +95,7 @@ def summed_bytes(model: Any, given: dict[str, Tensor]) -> int:
 
 
 def cache_bytes(model: Any, given: dict[str, Tensor], beams: int, new: int) -> tuple[int, int]:
-    """Of cross-attention's and of self-attention's cache when the last token was written."""
+    """Measure the bytes of the cross-attention cache and of the self-attention cache after the last token."""
     model.generation_config.eos_token_id = None
     written = model.generate(
         given["input_ids"],
@@ -111,17 +112,17 @@ def cache_bytes(model: Any, given: dict[str, Tensor], beams: int, new: int) -> t
 
 @contextmanager
 def attention(model: Any, name: str) -> Iterator[None]:
-    """Another implementation of attention for a while."""
+    """Use another implementation of attention in this block."""
     before = model.encoder.config._attn_implementation
-    for half in (model.encoder, model.decoder):
-        half.set_attn_implementation(name)
+    for submodel in (model.encoder, model.decoder):
+        submodel.set_attn_implementation(name)
     yield
-    for half in (model.encoder, model.decoder):
-        half.config._attn_implementation = before
+    for submodel in (model.encoder, model.decoder):
+        submodel.config._attn_implementation = before
 
 
 def main() -> None:
-    """Print what is predicted, what was found, and their ratio."""
+    """Print predictions, measurements and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--rows", type=int, default=2)
@@ -136,9 +137,8 @@ def main() -> None:
     for size in chosen.sizes:
         encoder, decoder, source, target = SIZES[size]
         model: Any = EncoderDecoderModel(EncoderDecoderConfig(encoder=encoder, decoder=decoder, **IDS)).train()
-        use_lean_dropout(model.encoder)
-        use_lean_dropout(model.decoder)
-        model.training_loss(**batch(1, 2, 2))  # tries the head, once
+        cpu.accelerate(model)
+        model.training_loss(**batch(1, 2, 2))  # the first call tests the LM head, which must not count
         for name, (more_source, more_target, more_rows) in VARIANTS.items():
             shape = chosen.rows * more_rows, source * more_source, target * more_target
             given = batch(*shape)
@@ -147,12 +147,12 @@ def main() -> None:
             memory = fit_memory(model, *shape, precision="bf16-mixed")
             logits = 2 * shape[0] * shape[2] * decoder.vocab_size  # their gradient in bf16
             predicted = memory["activations"] + memory["their 16-bit copies"] + logits
-            line(f"{size} kept bytes {name}", predicted, kept_bytes(model, given))
+            line(f"{size} saved bytes {name}", predicted, kept_bytes(model, given))
         gradients = fit_memory(model, 1, 1, 1, precision="bf16-mixed")["gradients"]
         line(f"{size} gradients summed", gradients, summed_bytes(model, batch(1, 8, 8)))
         model.eval()
         for beams in (1, 4):
-            memory = generation_memory(model, chosen.rows, beams, source, target, width=4)
+            memory = generation_memory(model, chosen.rows, beams, source, target, itemsize=4)
             cross, own = cache_bytes(model, batch(chosen.rows, source, target), beams, target)
             line(f"{size} cross cache, {beams} beams", memory["cross-attention cache"], cross)
             line(f"{size} self cache, {beams} beams", memory["self-attention cache"], own)

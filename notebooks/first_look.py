@@ -28,9 +28,10 @@ from warmstart.config.data import DataKind, DataSettings
 from warmstart.config.model import BridgeSettings, CrossAttentionInit, HalfSettings
 from warmstart.config.training import OptimSettings
 from warmstart.data.collate import Collator
-from warmstart.data.sources.base import load_source
+from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.pair import load_pair
-from warmstart.model.halves import build_model, parameter_counts
+from warmstart.model.build import build_model
+from warmstart.model.parameters import parameter_counts
 from warmstart.training.optimizer import build_optimizer
 
 transformers.logging.set_verbosity_error()

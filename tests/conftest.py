@@ -38,6 +38,8 @@ def _no_rank_of_an_earlier_test():
     names = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     before = {name: os.environ.get(name) for name in names}
     yield
+    if "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized():
+        sys.modules["torch"].distributed.destroy_process_group()
     for name, value in before.items():
         if value is None:
             os.environ.pop(name, None)
@@ -72,6 +74,25 @@ def run_py():
 @pytest.fixture(scope="session")
 def built_kernels():
     """The kernels of this machine's CPU, built once."""
-    from warmstart.cpu.build import build_cpu_kernels
+    from warmstart import cpu
 
-    build_cpu_kernels()
+    cpu.build()
+
+
+@pytest.fixture(scope="session")
+def examples():
+    """Real sentences to score: the texts written for the tests."""
+    from warmstart.config.data import DataKind, DataSettings
+    from warmstart.data.sources.load import load_source
+
+    return list(load_source(DataSettings(name="written", kind=DataKind.written)).split("train"))
+
+
+@pytest.fixture(scope="session")
+def documents(examples):
+    return [example.document for example in examples]
+
+
+@pytest.fixture(scope="session")
+def references(examples):
+    return [example.summary for example in examples]

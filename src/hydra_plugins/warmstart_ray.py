@@ -1,6 +1,6 @@
-"""Hydra's launcher ``hydra/launcher=ray``: where Hydra looks for plugins. What it does is in warmstart/sweeps/ray.py.
+"""The Hydra launcher ``hydra/launcher=ray``; see warmstart/sweeps/ray.py.
 
-Hydra imports this file at every start, so that it imports nothing heavy.
+Hydra imports this file at every start, so it must not import anything heavy.
 """
 
 from collections.abc import Sequence
@@ -18,34 +18,43 @@ from warmstart.errors import UserError
 
 @dataclass
 class RayConf:
-    """What a researcher chooses about jobs on Ray (``hydra.launcher.*``)."""
+    """Options of the launcher (``hydra.launcher.*``)."""
 
     _target_: str = "hydra_plugins.warmstart_ray.RayLauncher"
     address: str | None = None
-    """``auto`` or HOST:PORT of a cluster that runs already; null starts a Ray on this machine for the sweep alone."""
+    """``auto`` or HOST:PORT of a running cluster; null starts a Ray on this machine that ends with the sweep."""
     cpus: float = 1
-    """CPUs of a job: as many jobs run beside each other as there is room for."""
+    """CPUs of a job; jobs run in parallel as long as CPUs and GPUs suffice."""
     gpus: float | None = None
-    """GPUs of a job, or a share of one such as 0.5; null is ``trainer.devices`` where Ray has GPUs."""
+    """GPUs of a job, or a fraction of one such as 0.5; null is ``trainer.devices`` if Ray has GPUs, else none."""
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RayConf, provider="warmstart")
 
 
 class RayLauncher(Launcher):
-    """Runs each job as a Ray task in a process of its own."""
+    """Runs each job as a Ray task in its own process; :class:`RayConf` explains the arguments."""
 
     def __init__(self, address: str | None, cpus: float, gpus: float | None) -> None:
+        """Keep the options."""
         self.address, self.cpus, self.gpus = address, cpus, gpus
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra passes for the launch."""
         self.config, self.hydra_context, self.task_function = config, hydra_context, task_function
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run jobs, the first of which has the number ``initial_job_idx``, to their ends.
+        """Run all jobs to their end.
+
+        Args:
+            job_overrides: command-line overrides of each job.
+            initial_job_idx: number of the first job.
+
+        Returns:
+            One result for each job, in order.
 
         Raises:
-            UserError: Ray is not installed, or has no room for a job.
+            UserError: Ray is not installed, does not answer, or this machine is too small for a job.
         """
         if find_spec("ray") is None:
             raise UserError("hydra/launcher=ray needs Ray. Install warmstart[ray].")

@@ -1,6 +1,6 @@
-"""Hydra's launcher ``hydra/launcher=sbatch``, which ``-m task=sbatch`` takes: it prints what SLURM would run.
+"""The Hydra launcher ``hydra/launcher=sbatch``, used by ``-m task=sbatch``; see warmstart/sweeps/sbatch.py.
 
-Hydra imports this file at every start, so that it imports nothing heavy.
+Hydra imports this file at every start, so it must not import anything heavy.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from warmstart.errors import UserError
 
 @dataclass
 class SbatchConf:
-    """Nothing to choose: the script is there to be read and changed."""
+    """No options: the user changes the printed script instead."""
 
     _target_: str = "hydra_plugins.warmstart_sbatch.SbatchLauncher"
 
@@ -27,27 +27,39 @@ ConfigStore.instance().store(group="hydra/launcher", name="sbatch", node=SbatchC
 
 
 class SbatchLauncher(Launcher):
-    """Runs nothing: prints one batch script for all jobs; of submitit's launcher, submitit's own."""
+    """Prints one batch script for all jobs instead of running them.
+
+    Args:
+        queue: settings of ``hydra/launcher=submitit_slurm``; if given, submitit's own script is printed.
+    """
 
     def __init__(self, **queue: Any) -> None:
+        """Keep the settings."""
         self.queue = queue
-        """The settings of ``hydra/launcher=submitit_slurm``, where that was to be printed."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep the sweep's config.
 
         Raises:
-            UserError: the sweep's jobs are not known beforehand.
+            UserError: the sweep is a search, whose jobs are not known in advance.
         """
         if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
             raise UserError(
-                "task=sbatch was asked for in a search, which proposes a point once it knows the last. Run the search "
-                "itself with hydra/launcher=submitit_slurm."
+                "task=sbatch was requested for a search, but a search proposes a job only after it knows the last "
+                "result. Run the search with hydra/launcher=submitit_slurm instead."
             )
         self.config, self.hydra_context = config, hydra_context
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Print the script; there is nothing that a job returned."""
+        """Print the script.
+
+        Args:
+            job_overrides: command-line overrides of each job.
+            initial_job_idx: unused.
+
+        Returns:
+            An empty list: no job ran.
+        """
         from warmstart.sweeps.sbatch import print_array, print_submitit
 
         load = self.hydra_context.config_loader.load_sweep_config

@@ -1,7 +1,6 @@
-"""Hydra's sweeper ``hydra/sweeper=search``: the plugin of
-warmstart/sweeps/search.py.
+"""The Hydra sweeper ``hydra/sweeper=search``; see warmstart/sweeps/search.py.
 
-Hydra imports this file at every start, so that it imports nothing heavy.
+Hydra imports this file at every start, so it must not import anything heavy.
 """
 
 from collections.abc import Sequence
@@ -20,48 +19,59 @@ from warmstart.errors import UserError
 
 @dataclass
 class SearchConf:
-    """What a researcher chooses about a search (``hydra.sweeper.*``)."""
+    """Options of a search (``hydra.sweeper.*``)."""
 
     _target_: str = "hydra_plugins.warmstart_search.SearchSweeper"
     trials: int = 20
-    """Points to try in all, those of earlier calls of the same command included."""
+    """Total number of points, including those of earlier runs of the same command."""
     parallel: int = 1
-    """Points proposed and launched at a time; more than 1 needs a launcher that runs jobs beside each other."""
+    """Points proposed and launched at a time; more than 1 needs a launcher that runs jobs in parallel."""
     sampler: str = "tpe"
-    """Optuna's ``tpe`` or ``random``."""
+    """Optuna's sampler: ``tpe`` or ``random``."""
     seed: int = 1
     """Seed of the sampler."""
     storage: str | None = None
     """SQLAlchemy URL of the study; null is search.db in the sweep's folder."""
     params: dict[str, str] = field(default_factory=dict)
-    """The space, by Hydra's grammar: choice(a, b), range(1, 5), interval(0, 1), tag(log, interval(1e-5, 1))."""
+    """The space, in Hydra's grammar: choice(a, b), range(1, 5), interval(0, 1), tag(log, interval(1e-5, 1))."""
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="search", node=SearchConf, provider="warmstart")
 
 
 class SearchSweeper(Sweeper):
-    """Searches the points that are overridden by a sweep; every other override is the same for all jobs."""
+    """Searches the options that have a sweep as their value; other overrides are the same for all jobs.
+
+    :class:`SearchConf` explains the arguments.
+    """
 
     def __init__(
         self, trials: int, parallel: int, sampler: str, seed: int, storage: str | None, params: dict[str, str]
     ) -> None:
+        """Keep the options."""
         self.trials, self.parallel, self.sampler, self.seed = trials, parallel, sampler, seed
         self.storage, self.params = storage, params
         self.launcher: Any = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra passes, and build the configured launcher."""
         self.config, self.hydra_context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Propose, launch and note points until ``trials`` of them are known; the best value.
+        """Propose and run points until the study has ``trials`` of them.
+
+        Args:
+            arguments: overrides of the command line.
+
+        Returns:
+            The best value.
 
         Raises:
-            UserError: the space is wrong, or not the one that this study searched before.
-            JobFailed: some point failed; the others were tried all the same.
+            UserError: Optuna is not installed, the space is invalid, or the study has searched another space.
+            JobFailed: a point failed; the others were tried nevertheless.
         """
         if find_spec("optuna") is None:
             raise UserError("hydra/sweeper=search needs Optuna. Install warmstart[search].")
@@ -70,6 +80,15 @@ class SearchSweeper(Sweeper):
         return search(self, arguments)
 
     def launch(self, batch: list[list[str]], first: int) -> Sequence[Any]:
-        """Run jobs by the configured launcher, the first of which has the number ``first``."""
+        """Run jobs with the configured launcher.
+
+        Args:
+            batch: command-line overrides of each job.
+            first: number of the first job.
+
+        Returns:
+            One result for each job, in order.
+        """
         self.validate_batch_is_legal(batch)
-        return self.launcher.launch(batch, initial_job_idx=first)
+        outcomes: Sequence[Any] = self.launcher.launch(batch, initial_job_idx=first)
+        return outcomes

@@ -2,8 +2,8 @@
 
     from warmstart import EncoderDecoderConfig, EncoderDecoderModel, use_in_auto_classes
 
-    warmstart.build_cpu_kernels()  # faster generation on a CPU with AVX-512: compiles kernels once, with g++
-    warmstart.keep_freed_memory()  # faster training on a CPU, at a higher peak of memory
+    warmstart.cpu.build()  # faster generation on a CPU with AVX-512: compiles kernels once, with g++
+    warmstart.cpu.keep_freed_memory()  # faster training on a CPU, at a higher peak of memory
 
 These names load torch and transformers on first use, so that ``run.py --help`` stays instant.
 """
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from warmstart.releases import warn_of_untried
 
 if TYPE_CHECKING:
-    from warmstart.cpu.allocator import keep_freed_memory
-    from warmstart.cpu.build import build_cpu_kernels
+    from warmstart import cpu
+    from warmstart.cpu import build as build_cpu_kernels
+    from warmstart.cpu import keep_freed_memory
     from warmstart.model.auto_classes import use_in_auto_classes
     from warmstart.model.configuration import EncoderDecoderConfig
     from warmstart.model.modeling import EncoderDecoderModel
@@ -26,23 +27,27 @@ __all__ = [
     "EncoderDecoderModel",
     "__version__",
     "build_cpu_kernels",
+    "cpu",
     "keep_freed_memory",
     "use_in_auto_classes",
 ]
 
 _HOME = {
-    "EncoderDecoderConfig": "warmstart.model.configuration",
-    "EncoderDecoderModel": "warmstart.model.modeling",
-    "build_cpu_kernels": "warmstart.cpu.build",
-    "keep_freed_memory": "warmstart.cpu.allocator",
-    "use_in_auto_classes": "warmstart.model.auto_classes",
+    "EncoderDecoderConfig": ("warmstart.model.configuration", "EncoderDecoderConfig"),
+    "EncoderDecoderModel": ("warmstart.model.modeling", "EncoderDecoderModel"),
+    "build_cpu_kernels": ("warmstart.cpu", "build"),
+    "keep_freed_memory": ("warmstart.cpu", "keep_freed_memory"),
+    "use_in_auto_classes": ("warmstart.model.auto_classes", "use_in_auto_classes"),
 }
 
 warn_of_untried()
 
 
 def __getattr__(name: str) -> Any:
+    if name == "cpu":
+        return import_module("warmstart.cpu")
     if name in _HOME:
-        import_module(_HOME["EncoderDecoderModel"])  # registers both, whichever is used first
-        return getattr(import_module(_HOME[name]), name)
+        import_module("warmstart.model.modeling")  # registers both, whichever is used first
+        module, attribute = _HOME[name]
+        return getattr(import_module(module), attribute)
     raise AttributeError(f"module 'warmstart' has no attribute {name!r}")

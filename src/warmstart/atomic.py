@@ -135,7 +135,7 @@ def has_listed_files(folder: Path) -> bool:
     """Whether all that :func:`list_files` noted is there in its length; False where nothing was noted."""
     try:
         wanted = json.loads((folder / _FILES).read_text(encoding="utf-8"))
-        return wanted.items() <= _sizes(folder).items()
+        return bool(wanted.items() <= _sizes(folder).items())
     except (OSError, ValueError, RecursionError, TypeError, AttributeError):  # absent, or not the list that was noted
         return False
 

@@ -40,13 +40,19 @@ class RankDied(Exception):
     """Another process of this job was ended by a signal; exit status 1 and no traceback, for nothing here is wrong."""
 
 
-class Left(BaseException):
-    """A fit was asked to end and left its state behind. No ``Exception``: it ends the sweep around the fit, too."""
+class Interrupted(BaseException):
+    """A signal stopped the task. It derives from ``BaseException`` so that it also ends the sweep around a fit.
 
-    def __init__(self, asked_by: signal.Signals, saved: Path | None) -> None:
-        where = f"saved {saved}" if saved else "not saved, the last checkpoint stands"
-        super().__init__(f"{asked_by.name}: left, {where}. The same command goes on.")
-        self.status = 128 + asked_by
+    Args:
+        received: the signal that came first.
+        saved: the checkpoint that was written before the end, or None if there was no time for one.
+    """
+
+    def __init__(self, received: signal.Signals, saved: Path | None) -> None:
+        """Compose the message and the exit status, 128 plus the signal's number."""
+        where = f"saved {saved}" if saved else "not saved since the last checkpoint"
+        super().__init__(f"{received.name}: stopped, {where}. The same command resumes.")
+        self.status = 128 + received
 
 
 def listed(names: Iterable[object]) -> str:

@@ -43,7 +43,7 @@ def test_mistakes_end_in_one_message_and_status_two(words, named, run_py, tmp_pa
         assert noise not in outcome.stderr
 
 
-def test_runs_without_a_name_have_folders_of_their_own(run_py, tmp_path):
+def test_runs_without_a_name_have_separate_folders(run_py, tmp_path):
     run_py("task=nope", cwd=tmp_path)
     run_py("task=nope", cwd=tmp_path)
     assert len(list((tmp_path / "runs" / "bert-gpt2-cnn_dailymail").iterdir())) == 2
@@ -60,12 +60,12 @@ def test_runs_without_a_name_have_folders_of_their_own(run_py, tmp_path):
         ("fit", "runs/demo", "bert-gpt2-news"),
     ],
 )
-def test_a_task_without_a_name_is_named_by_the_run_it_takes(task, ckpt, folder):
+def test_the_folder_of_a_task_without_a_name_contains_the_name_of_its_run(task, ckpt, folder):
     root = OmegaConf.create({"task": task, "ckpt": ckpt})
     assert unnamed_folder("bert-gpt2-news", _root_=root) == folder
 
 
-def test_such_a_tasks_folder_is_found_there(run_py, tmp_path):
+def test_that_folder_is_created(run_py, tmp_path):
     outcome = run_py("task=evaluate", "ckpt=absent/demo", cwd=tmp_path)
     assert outcome.returncode == 2
     assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["of-demo"]
@@ -77,7 +77,7 @@ def test_debug_true_shows_the_traceback_of_a_mistake(run_py, tmp_path):
     assert "Traceback" in outcome.stderr
 
 
-def test_no_hub_is_said_at_once_with_three_ways_on(run_py, tmp_path, monkeypatch):
+def test_an_unreachable_hub_is_reported_at_once_with_three_remedies(run_py, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
     monkeypatch.delenv("HF_HUB_OFFLINE")
@@ -99,7 +99,7 @@ def test_no_hub_is_said_at_once_with_three_ways_on(run_py, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job", "debug=tiny"], ["task=check", "debug=tiny"]])
-def test_a_reader_that_leaves_ends_it_quietly(words, unbuffered, tmp_path):
+def test_a_closed_pipe_ends_it_quietly(words, unbuffered, tmp_path):
     reader, writer = os.pipe()
     os.close(reader)  # what ``| head`` does once it has enough
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}

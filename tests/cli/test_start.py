@@ -37,7 +37,7 @@ def test_composing_a_config_imports_nothing_heavy(words, tmp_path):
     assert not imported(*words, cwd=tmp_path) & HEAVY
 
 
-def test_a_check_does_not_import_what_trains(tmp_path):
+def test_a_check_does_not_import_training_code(tmp_path):
     found = imported("task=check", "debug=tiny", cwd=tmp_path)
     assert {"torch", "transformers"} <= found
     assert "lightning" not in found

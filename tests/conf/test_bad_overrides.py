@@ -71,7 +71,7 @@ def outcome(words, folder=None):
 
 @many
 @given(st.lists(word, min_size=1, max_size=2))
-def test_any_override_is_taken_or_explained(words):
+def test_any_override_is_accepted_or_explained(words):
     outcome(words)
 
 
@@ -83,7 +83,7 @@ trees = st.recursive(scalars, nested)
 
 @many
 @given(st.one_of(st.binary(max_size=60), trees.map(lambda tree: repr(tree).encode("utf-8", "surrogatepass"))))
-def test_any_yaml_is_taken_or_explained(tmp_path, content):
+def test_any_yaml_is_accepted_or_explained(tmp_path, content):
     (tmp_path / "experiment").mkdir(exist_ok=True)
     (tmp_path / "experiment" / "fuzz.yaml").write_bytes(content)
     outcome(["experiment=fuzz"], tmp_path)
@@ -99,7 +99,7 @@ def test_any_yaml_is_taken_or_explained(tmp_path, content):
         ("- 1", "ListConfig"),
     ],
 )
-def test_a_yaml_that_is_wrong_is_explained(tmp_path, content, said):
+def test_an_invalid_yaml_is_explained(tmp_path, content, said):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "fuzz.yaml").write_text("# @package _global_\n" + content)
     assert said in str(outcome(["experiment=fuzz"], tmp_path))

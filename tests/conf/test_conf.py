@@ -10,7 +10,8 @@ import torch
 from warmstart.cli.main import config_dir
 from warmstart.config.schema import GROUPS
 from warmstart.errors import UserError
-from warmstart.model.halves import build_model, parameter_counts
+from warmstart.model.build import build_model
+from warmstart.model.parameters import parameter_counts
 from warmstart.tasks.check import faults
 
 CONF = Path(config_dir())
@@ -35,7 +36,7 @@ def test_every_yaml_binds_to_the_schema(group, name, settings_of):
 
 
 @pytest.mark.parametrize("half", [choice for choice in CHOICES if choice[0] in ("encoder", "decoder")])
-def test_every_half_is_sound_without_a_download(half, settings_of):
+def test_every_encoder_and_decoder_is_valid_without_a_download(half, settings_of):
     group, name = half
     settings = settings_of(f"{group}={name}", "data.max_source_length=128")
     assert faults(settings) == []
@@ -70,13 +71,13 @@ def test_composing_any_pair_imports_nothing_heavy():
         (["trainer=cpu", "trainer.precision=16-mixed"], "on a CPU Lightning takes bf16-mixed instead"),
     ],
 )
-def test_choices_that_contradict_are_found_before_anything_loads(words, said, settings_of):
+def test_contradicting_choices_are_found_before_anything_loads(words, said, settings_of):
     [found] = faults(settings_of(*words))
     assert said in found
 
 
 @pytest.mark.parametrize(("group", "name"), [choice for choice in CHOICES if choice[0] in ("encoder", "decoder")])
-def test_every_half_is_built_tiny_and_trains(group, name, settings_of):
+def test_every_encoder_and_decoder_can_be_built_tiny_and_trains(group, name, settings_of):
     settings = settings_of("debug=tiny", f"{group}={name}")
     ids = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     sizes = {"encoder_vocab_size": 600, "decoder_vocab_size": 500}
@@ -90,6 +91,6 @@ def test_every_half_is_built_tiny_and_trains(group, name, settings_of):
 
 
 @pytest.mark.parametrize("word", ["+encoder.weihgts=random", "++optim.foo=2", "+foo=1", "+data.batch.foo=1"])
-def test_a_key_that_is_added_is_not_dropped_without_a_word(word, settings_of):
+def test_an_added_key_is_not_dropped_silently(word, settings_of):
     with pytest.raises(UserError, match=f"no key {word.lstrip('+').partition('=')[0]}"):
         settings_of(word)

@@ -4,7 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from warmstart.cli.main import as_report, config_dir
+from warmstart.cli.main import config_dir, report_arguments
 from warmstart.config.quoting import quote_texts
 from warmstart.config.schema import register
 
@@ -63,11 +63,11 @@ def test_with_m_a_comma_separates_values_of_which_each_is_quoted_by_itself():
 
 
 def test_a_report_of_a_folder_with_a_quote_in_its_name():
-    (word, *_) = as_report(["sweep=it's (1)"])
+    (word, *_) = report_arguments(["sweep=it's (1)"])
     assert OverridesParser.create().parse_override(word).value() == ["it's (1)"]
 
 
 def test_a_value_of_another_option_that_cannot_be_read_is_named_with_the_quotes_it_needs(run_py, tmp_path):
     outcome = run_py("task=report", "runs=[notes#1]", cwd=tmp_path)
     assert outcome.returncode == 2
-    assert """needs quotes within those of the shell: 'runs="VALUE"', in a list 'runs=["VALUE"]'""" in outcome.stderr
+    assert """needs quotes inside the shell's quotes: 'runs="VALUE"', or in a list 'runs=["VALUE"]'""" in outcome.stderr

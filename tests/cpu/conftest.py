@@ -2,7 +2,7 @@
 
 import pytest
 
-from warmstart.cpu.build import cpu_kernels
+from warmstart.cpu.kernels import cpu_kernels
 
 
 @pytest.fixture(scope="session", autouse=True)

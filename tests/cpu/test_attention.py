@@ -10,7 +10,7 @@ from warmstart.config.model import BridgeSettings, HalfSettings, Scale, Weights
 from warmstart.cpu import attention
 from warmstart.cpu.attention import NAME, attention_with_dropout, use_lean_dropout
 from warmstart.cpu.dropout import LeanDropout, dropped_share
-from warmstart.model.halves import build_model
+from warmstart.model.build import build_model
 
 ROWS, HEADS, QUERIES, KEYS, WIDTH = 3, 4, 5, 7, 6
 BERT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}

@@ -17,7 +17,7 @@ def both(rows, dtype=torch.float32, layers=3):
     for cache in caches:
         for layer in range(layers):
             cache.update(token(rows, layer, dtype), token(rows, layer + 50, dtype), layer)
-    use_beam_layers(caches[1], by_place=False)
+    use_beam_layers(caches[1], indexed=False)
     return caches
 
 

@@ -6,7 +6,14 @@ import torch.nn.functional as F
 from tiny import OURS, decoder_half, gap, half, source
 
 from warmstart.cpu.attention import NAME as LEAN_DROPOUT
-from warmstart.cpu.decode_attention import FEW, NAME, few_queries, few_queries_attention, read_by_few, serves
+from warmstart.cpu.decode_attention import (
+    MOST_QUERIES,
+    NAME,
+    attend,
+    decode_attention,
+    decode_attention_forward,
+    serves,
+)
 
 
 def drawn(length=3, groups=4, dtype=torch.float32):
@@ -29,15 +36,15 @@ def test_it_reads_what_torch_reads(mask, length, groups):
     query, key, value = drawn(length, groups)
     chosen = masks(length)[mask]
     wanted = F.scaled_dot_product_attention(query, key, value, attn_mask=chosen, enable_gqa=True)
-    assert gap(read_by_few(query, key, value, chosen), wanted) < 1e-5
-    assert gap(read_by_few(query, key, value, chosen, scaling=0.1), wanted) > 1e-3
+    assert gap(attend(query, key, value, chosen), wanted) < 1e-5
+    assert gap(attend(query, key, value, chosen, scaling=0.1), wanted) > 1e-3
 
 
 @torch.no_grad()
 def test_bfloat16_is_near_too():
     given = drawn(dtype=torch.bfloat16)
     exact = F.scaled_dot_product_attention(*(x.double() for x in given))
-    assert gap(read_by_few(*given, None), exact) < 0.02
+    assert gap(attend(*given, None), exact) < 0.02
 
 
 def test_what_it_does_not_serve_goes_to_sdpa():
@@ -47,11 +54,11 @@ def test_what_it_does_not_serve_goes_to_sdpa():
     with torch.no_grad():
         assert serves(query, key, None)
         assert not serves(query, key, head_mask)
-        assert not serves(drawn(FEW + 1)[0], key, None)
+        assert not serves(drawn(MOST_QUERIES + 1)[0], key, None)
         module = torch.nn.Module()
         module.is_causal = True
         keys = key[:, :, :3], value[:, :, :3]
-        read, _ = few_queries_attention(module, query, *keys, None)
+        read, _ = decode_attention_forward(module, query, *keys, None)
         causal = F.scaled_dot_product_attention(query, *keys, is_causal=True)
         assert gap(read.transpose(1, 2), causal) < 1e-6
 
@@ -65,6 +72,6 @@ def test_a_decoder_has_it_while_it_generates_and_no_longer(chosen):
     model.generate(**source(), max_new_tokens=3, num_beams=2)
     assert seen == {"eager" if chosen == "eager" else NAME}
     assert model.decoder.config._attn_implementation == chosen
-    with pytest.raises(RuntimeError, match="on purpose"), few_queries(model.decoder):
+    with pytest.raises(RuntimeError, match="on purpose"), decode_attention(model.decoder):
         raise RuntimeError("on purpose")
     assert model.decoder.config._attn_implementation == chosen

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from tiny import OURS, decoder_half, gap, half, source
 from torch import nn
 
-from warmstart.cpu.build import CpuKernels
 from warmstart.cpu.elementwise import gelu_in_one_pass, log_probabilities
+from warmstart.cpu.kernels import CpuKernels
 
 pytestmark = pytest.mark.usefixtures("kernels")
 

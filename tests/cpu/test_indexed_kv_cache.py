@@ -11,7 +11,7 @@ from transformers.cache_utils import DynamicCache
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.cpu.beam_cache import BeamLayer, use_beam_layers
-from warmstart.cpu.indexed_kv_cache import ROOM, Placed, PlacedLayer
+from warmstart.cpu.indexed_kv_cache import ROOM, IndexedKV, IndexedLayer
 from warmstart.model.generation import beam_search
 
 pytestmark = pytest.mark.usefixtures("kernels")
@@ -22,7 +22,7 @@ def both(rows, dtype=torch.float32, width=32):
     for cache in caches:
         for layer in range(2):
             cache.update(token(rows, layer, dtype, width), token(rows, layer + 50, dtype, width), layer)
-    use_beam_layers(caches[1], by_place=True)
+    use_beam_layers(caches[1], indexed=True)
     return caches
 
 
@@ -39,10 +39,10 @@ def test_orders_growth_and_rows_that_leave(dtype):
         for layer in range(2):
             states = token(rows, 7 * step + layer, dtype, 32), token(rows, 9 * step + layer, dtype, 32)
             for found, wanted in zip(mine.update(*states, layer), plain.update(*states, layer), strict=True):
-                assert type(found) is Placed
+                assert type(found) is IndexedKV
                 assert found.shape == wanted.shape
                 assert torch.equal(found, wanted)
-                memory.add(found.memory_MNTD.data_ptr())
+                memory.add(found.memory_PNTD.data_ptr())
         assert mine.get_seq_length() == plain.get_seq_length()
     assert len(memory) <= 2 * 2 * 3  # of each layer, and grown twice
 
@@ -70,24 +70,40 @@ def test_the_kernel_reads_where_they_stand(kernels, size, low, masked, seed):
         torch.randn(count, heads, length, 64, generator=generator).to(dtype)
         for count, length in ((rows, queries), (6, keys + 3), (6, keys + 3))
     )
-    places = torch.randint(6, (rows, keys), generator=generator)
+    index = torch.randint(6, (rows, keys), generator=generator)
     mask = torch.rand(rows, 1, 1, keys, generator=generator) > 0.3 if masked else None
-    assert kernels.can_attend(query, key, value, mask, places)
-    read = kernels.attend(query, key, value, mask, 0.3, places)
-    in_order = [x[:, :, :keys].gather(0, places[:, None, :, None].expand(-1, heads, -1, 64)) for x in (key, value)]
-    assert torch.equal(kernels.in_order(key, places), in_order[0])
+    assert kernels.can_attend(query, key, value, mask, index)
+    read = kernels.attend(query, key, value, mask, 0.3, index)
+    in_order = [x[:, :, :keys].gather(0, index[:, None, :, None].expand(-1, heads, -1, 64)) for x in (key, value)]
+    assert torch.equal(kernels.in_order(key, index), in_order[0])
     assert torch.equal(read, kernels.attend(query, *in_order, mask, 0.3))
 
 
-def test_places_that_do_not_fit_are_refused(kernels):
+def test_index_that_do_not_fit_are_refused(kernels):
     query, key = torch.randn(3, 2, 1, 32), torch.randn(5, 2, 7, 32)
-    places = torch.zeros(3, 7, dtype=torch.long)
-    assert kernels.can_attend(query, key, key, None, places)
-    assert kernels.can_attend(query, key, key, None, places[:, :6])
-    assert not kernels.can_attend(query, key, key, None, places[:, :0])
-    assert not kernels.can_attend(query, key[:, :, :6], key[:, :, :6], None, places)
-    assert not kernels.can_attend(query, key, key, None, places[:2])
-    assert not kernels.can_attend(query[:, :1], key, key, None, places)
+    index = torch.zeros(3, 7, dtype=torch.long)
+    assert kernels.can_attend(query, key, key, None, index)
+    assert kernels.can_attend(query, key, key, None, index[:, :6])
+    assert not kernels.can_attend(query, key, key, None, index[:, :0])
+    assert not kernels.can_attend(query, key[:, :, :6], key[:, :, :6], None, index)
+    assert not kernels.can_attend(query, key, key, None, index[:2])
+    assert not kernels.can_attend(query[:, :1], key, key, None, index)
+
+
+def test_rows_are_in_order_without_the_kernel_too(monkeypatch):
+    _, cache = both(3)
+    cache.reorder_cache(torch.tensor([2, 0, 0]))
+    keys, _ = cache.update(token(3, 5, width=32), token(3, 6, width=32), 0)
+    wanted = keys.in_order()
+    monkeypatch.setattr("warmstart.cpu.indexed_kv_cache.cpu_kernels", lambda: None)
+    assert torch.equal(keys.in_order(), wanted)
+    assert keys.in_order().is_contiguous()
+
+
+def test_rows_that_no_order_gave_are_refused():
+    _, cache = both(3)
+    with pytest.raises(ValueError, match="2 rows were given to a cache of 3 rows"):
+        cache.update(token(2, 5, width=32), token(2, 6, width=32), 0)
 
 
 def test_layers_that_the_kernel_cannot_read_are_copied():
@@ -95,8 +111,8 @@ def test_layers_that_the_kernel_cannot_read_are_copied():
     cache.update(token(3, 0, width=32), token(3, 1, width=32), 0)
     cache.update(token(3, 0), token(3, 1), 1)  # a width without a kernel
     cache.update(token(4, 0, width=32), token(4, 1, width=32), 2)  # other rows than the first
-    use_beam_layers(cache, by_place=True)
-    assert [type(layer) for layer in cache.layers] == [PlacedLayer, BeamLayer, BeamLayer]
+    use_beam_layers(cache, indexed=True)
+    assert [type(layer) for layer in cache.layers] == [IndexedLayer, BeamLayer, BeamLayer]
 
 
 def native(library=OURS):
@@ -124,19 +140,19 @@ SEARCH = {"num_beams": 3, "min_new_tokens": 4, "max_new_tokens": ROOM + 20, "ear
 @pytest.mark.parametrize("copied", [False, True], ids=["in-place", "in-order"])
 @pytest.mark.parametrize("make", [native, grafted])
 def test_ids_are_those_of_transformers_loop(make, copied, monkeypatch):
-    counted = {"placed": 0, "in order": 0}
-    update, in_order, model = PlacedLayer.update, Placed.in_order, make()
+    counted = {"indexed": 0, "in order": 0}
+    update, in_order, model = IndexedLayer.update, IndexedKV.in_order, make()
 
     def counting(name, function):
         return lambda *args, **options: counted.update({name: counted[name] + 1}) or function(*args, **options)
 
-    monkeypatch.setattr(PlacedLayer, "update", counting("placed", update))
-    monkeypatch.setattr(Placed, "in_order", counting("in order", in_order))
+    monkeypatch.setattr(IndexedLayer, "update", counting("indexed", update))
+    monkeypatch.setattr(IndexedKV, "in_order", counting("in order", in_order))
     if copied:
         monkeypatch.setattr("warmstart.cpu.decode_attention.serves", lambda *_: False)
     given = source(rows=5) | SEARCH
     found = model.generate(**given)
-    assert counted["placed"] > 10
+    assert counted["indexed"] > 10
     assert (counted["in order"] > 0) == copied
     monkeypatch.setattr(beam_search, "can_drop", lambda *_: False)
     assert torch.equal(found, model.generate(**given))

@@ -8,10 +8,11 @@ import torch
 from tiny import OURS, decoder_half, gap, half, source
 from transformers.pytorch_utils import Conv1D
 
+from warmstart.compat.torch import can_prepack
 from warmstart.cpu import packed_linear as packed_module
-from warmstart.cpu.packed_linear import can_pack, packed_matrices
+from warmstart.cpu.packed_linear import prepacked_weights
 
-pytestmark = pytest.mark.skipif(not can_pack(), reason="this torch was built without oneDNN")
+pytestmark = pytest.mark.skipif(not can_prepack(), reason="this torch was built without oneDNN")
 SEARCH = {"num_beams": 3, "max_new_tokens": 6, "min_new_tokens": 6}
 
 
@@ -26,7 +27,7 @@ def test_every_matrix_gives_what_it_gave(kind, dtype):
     decoder = pair(kind, dtype).decoder
     layers = {name: m for name, m in decoder.named_modules() if type(m) in (torch.nn.Linear, Conv1D)}
     assert len(layers) > 8
-    with torch.no_grad(), packed_matrices(decoder) as packed:
+    with torch.no_grad(), prepacked_weights(decoder) as packed:
         for name, layer in layers.items():
             width = layer.weight.shape[0 if isinstance(layer, Conv1D) else 1]
             given = torch.randn(1, 4, width, dtype=dtype)
@@ -48,19 +49,19 @@ def test_a_generation_leaves_nothing_behind_and_sees_new_weights():
     second = model.generate(**source(), **SEARCH)
     assert not torch.equal(first, second)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packed_module, "can_pack", lambda: False)
+        patch.setattr(packed_module, "can_prepack", lambda: False)
         assert torch.equal(model.generate(**source(), **SEARCH), second)
 
 
 def test_an_error_leaves_nothing_behind():
     decoder = pair().decoder
-    with pytest.raises(RuntimeError, match="on purpose"), packed_matrices(decoder):
+    with pytest.raises(RuntimeError, match="on purpose"), prepacked_weights(decoder):
         raise RuntimeError("on purpose")
     assert all("forward" not in vars(module) for module in decoder.modules())
 
 
 def layouts(decoder, rows=4, **context):
-    with packed_matrices(decoder) as packed:
+    with prepacked_weights(decoder) as packed:
         for _ in range(3):
             decoder.lm_head(torch.randn(rows, 32, **context))
     return list(packed)
@@ -81,14 +82,14 @@ def test_where_it_would_not_pay_or_not_hold_no_layout_is_made(monkeypatch):
 
 def test_a_first_token_makes_a_layout():
     decoder = pair().decoder
-    with torch.no_grad(), packed_matrices(decoder) as packed:
+    with torch.no_grad(), prepacked_weights(decoder) as packed:
         decoder.lm_head(torch.randn(4, 1, 32))
     assert list(packed) == ["lm_head"]
 
 
 def test_keys_and_values_of_the_source_get_none():
     model = pair()
-    with packed_matrices(model.decoder) as packed:
+    with prepacked_weights(model.decoder) as packed:
         model.generate(**source(), **SEARCH)
     assert "lm_head" in packed
     assert "transformer.h.0.crossattention.q_attn" in packed
@@ -99,11 +100,11 @@ def test_calls_share_a_matrix_and_the_last_one_frees_it():
     decoder = pair().decoder
 
     def prepacked():
-        with torch.no_grad(), packed_matrices(decoder) as packed:
+        with torch.no_grad(), prepacked_weights(decoder) as packed:
             decoder.lm_head(torch.randn(4, 1, 32))
             return packed["lm_head"]
 
-    with torch.no_grad(), packed_matrices(decoder) as packed:
+    with torch.no_grad(), prepacked_weights(decoder) as packed:
         decoder.lm_head(torch.randn(4, 1, 32))
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(prepacked).result() is packed["lm_head"]

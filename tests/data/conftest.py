@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from warmstart.data.sources.synthetic import read_written
+from warmstart.data.sources.synthetic import read_synthetic
 from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.data.tokenization.train import Family, train_tokenizer
 
@@ -21,7 +21,7 @@ def _own_cache_and_no_hub(tmp_path, monkeypatch):
 
 @functools.cache
 def _texts():
-    splits, _ = read_written(None)
+    splits, _ = read_synthetic(None)
     return tuple(text for example in splits["train"] for text in (example.document, example.summary))
 
 

@@ -15,7 +15,8 @@ from warmstart.config.data import DataKind, DataSettings, OnBadRow
 from warmstart.data.datamodule import SummarizationDataModule
 from warmstart.data.sources import bad_rows, json_rows, tables
 from warmstart.data.sources import parquet as parquet_reader
-from warmstart.data.sources.base import SPLITS, load_source
+from warmstart.data.sources.base import SPLITS
+from warmstart.data.sources.load import load_source
 from warmstart.data.sources.news import read_news
 from warmstart.data.sources.tables import SUFFIXES
 from warmstart.errors import UserError
@@ -93,7 +94,7 @@ def test_any_bytes_are_read_or_named(tmp_path, content, suffix, policy, tail):
     try:
         source = load(path, on_bad_row=policy)
     except UserError as error:
-        assert f"x{suffix}" in str(error) or "none to spare" in str(error)  # noqa: PT017
+        assert f"x{suffix}" in str(error) or "are too few to split off" in str(error)  # noqa: PT017
     else:
         assert source.report["read"] == source.report["kept"] + source.report["skipped"]
 
@@ -116,7 +117,7 @@ def test_a_damaged_parquet_file_is_read_or_named(tmp_path, parquet, data):
     try:
         source = load(tmp_path / "x.parquet", on_bad_row=OnBadRow.skip)
     except UserError as error:
-        assert "x.parquet" in str(error) or "none to spare" in str(error)  # noqa: PT017
+        assert "x.parquet" in str(error) or "are too few to split off" in str(error)  # noqa: PT017
     else:
         assert source.report["read"] == source.report["kept"] + source.report["skipped"]
 
@@ -156,24 +157,24 @@ def test_a_row_of_endless_length_is_one_bad_row(tmp_path, monkeypatch):
     source = load(tmp_path / "x.jsonl", on_bad_row=OnBadRow.skip)
     assert (source.report["kept"], source.report["skipped_too_long"]) == (6, 1)
     (tmp_path / "x.csv").write_text('document,summary\n"never closed,x\n' + "text,s\n" * 500)
-    with pytest.raises(UserError, match=r"x\.csv: from line \d+ on it is no csv.*quote"):
+    with pytest.raises(UserError, match=r"x\.csv is not valid CSV from line \d+ on.*quote"):
         load(tmp_path / "x.csv", on_bad_row=OnBadRow.skip)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("x.csv", b"document,summary\nan unquoted, comma,s\n", r"line 2 has 3 cells under 2 columns"),
-        ("x.csv", b"document,summary\nalone\n", r"line 2 has 1 cells under 2 columns"),
-        ("x.tsv", b'document\tsummary\na\t"He left\nb\ts\nc\t"Gone" too\n', r"is no csv.*quote"),
-        ("x.csv", b'document,summary\na,s\nb,"never closed\nc,s\n', r"is no csv.*quote"),
-        ("x.csv", b"document,document,summary\na,b,c\n", r"the column document stands there twice"),
+        ("x.csv", b"document,summary\nan unquoted, comma,s\n", r"line 2 has 3 cells for 2 columns"),
+        ("x.csv", b"document,summary\nalone\n", r"line 2 has 1 cells for 2 columns"),
+        ("x.tsv", b'document\tsummary\na\t"He left\nb\ts\nc\t"Gone" too\n', r"is not valid CSV.*quote"),
+        ("x.csv", b'document,summary\na,s\nb,"never closed\nc,s\n', r"is not valid CSV.*quote"),
+        ("x.csv", b"document,document,summary\na,b,c\n", r"has two columns named document"),
         ("x.csv", "document,summary\na,b\n".encode("utf-16"), r"is UTF-16 text"),
-        ("x.jsonl", b"[" * 200_000, r"line 1 is no json"),
-        ("x.json", b"[" * 200_000, r"row 1 is no json"),
-        ("x.jsonl", b'{"document": ' + b"9" * 9000 + b', "summary": "s"}', r"line 1 is no json"),
+        ("x.jsonl", b"[" * 200_000, r"line 1 is not valid JSON"),
+        ("x.json", b"[" * 200_000, r"row 1 is not valid JSON"),
+        ("x.jsonl", b'{"document": ' + b"9" * 9000 + b', "summary": "s"}', r"line 1 is not valid JSON"),
         ("x.jsonl", '{"document": "caf\xe9", "summary": "s"}'.encode("latin1"), r"line 1 has the byte 0xe9"),
-        ("x.jsonl", rb'{"document": "a\ud83d", "summary": "s"}', r"line 1 has half a character \(U\+D83D\)"),
+        ("x.jsonl", rb'{"document": "a\ud83d", "summary": "s"}', r"line 1 has an unpaired surrogate \(U\+D83D\)"),
         ("x.jsonl", rb'{"document": "a\u0000", "summary": "s"}', r"line 1 has a NUL character in its document"),
         (
             "x.jsonl",
@@ -181,7 +182,7 @@ def test_a_row_of_endless_length_is_one_bad_row(tmp_path, monkeypatch):
             r"has a document that is not text but an object with the keys 'text'",
         ),
         ("x.jsonl", b'{"document": "a"}', r"data\.summary_column='summary' is not a column"),
-        ("x.json", b'{"document": ["a", "b"], "summary": ["s"]}', r"columns are of different lengths"),
+        ("x.json", b'{"document": ["a", "b"], "summary": ["s"]}', r"columns have different lengths"),
     ],
 )
 def test_named(tmp_path, name, content, said):
@@ -211,7 +212,7 @@ def test_a_layout_of_pandas_that_is_not_read_is_named_with_the_one_that_is(layou
 def test_json_with_its_rows_under_a_name_says_so(policy, tmp_path):
     for value in ({"train": TABLE}, {"version": "1.0", "articles": TABLE}):
         (tmp_path / "x.json").write_text(json.dumps(value))
-        with pytest.raises(UserError, match=rf"one object, whose rows are under '{list(value)[-1]}'"):
+        with pytest.raises(UserError, match=rf"one object with lists of rows under '{list(value)[-1]}'"):
             load(tmp_path / "x.json", on_bad_row=policy)
 
 
@@ -223,8 +224,8 @@ def test_json_with_its_rows_under_a_name_says_so(policy, tmp_path):
         ("x.csv", "body;gist;key\na;b;c\n", r"separated by semicolons"),
         ("x.csv", "document\tsummary\nText 0, of the set\tGist\n", r"separated by tabs.*Name it \.tsv"),
         ("x.tsv", "document,summary\na,b\n", r"separated by commas.*Name it \.csv"),
-        ("x.csv", "document, summary\na, b\n", r"It has: 'document', ' summary'"),
-        ("x.csv", "\ufeff\ufeffdocument,summary\na,b\n", r"It has: '\\ufeffdocument', 'summary'"),
+        ("x.csv", "document, summary\na, b\n", r"which has: 'document', ' summary'"),
+        ("x.csv", "\ufeff\ufeffdocument,summary\na,b\n", r"which has: '\\ufeffdocument', 'summary'"),
     ],
 )
 def test_columns_that_are_not_found_are_named_with_their_reason(name, text, said, tmp_path):
@@ -278,7 +279,7 @@ def test_a_second_run_reports_what_the_first_skipped(tmp_path, caplog):
     reports = []
     for _ in range(2):
         reports.append(load(tmp_path / "x.jsonl", on_bad_row=OnBadRow.skip).report)
-        assert "x.jsonl: 1 of 7 rows skipped (data.on_bad_row=skip): line 7 is no json" in caplog.text
+        assert "x.jsonl: 1 of 7 rows skipped (data.on_bad_row=skip): line 7 is not valid JSON" in caplog.text
         caplog.clear()
     assert reports[0] == reports[1]
 
@@ -297,7 +298,7 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path):
     (texts / "x.summary.txt").write_text("summary")
     (parts / "train.jsonl").symlink_to(tmp_path / "private.jsonl")
     for folder in (texts, parts):
-        with pytest.raises(UserError, match=r"is a link to .*private.* outside of the folder"):
+        with pytest.raises(UserError, match=r"is a link to .*private.* outside the folder"):
             load(folder, on_bad_row=OnBadRow.skip)
     assert len(everything(load(tmp_path / "private.jsonl"))) == 6
     assert everything(load_source(DataSettings(name="x", kind=DataKind.files, train_path=str(parts / "train.jsonl"))))

@@ -45,5 +45,5 @@ def test_a_worker_without_shared_memory_ends_in_a_message_not_in_a_wait():
     script = [sys.executable, Path(__file__).with_name("worker_without_memory.py")]
     outcome = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60)
     assert outcome.returncode == 1
-    assert "found no shared memory for a batch" in outcome.stderr
+    assert "has no shared memory for a batch" in outcome.stderr
     assert "Set data.batch.workers=0" in outcome.stderr

@@ -1,4 +1,4 @@
-"""Properties of the cut of a batch, for any lengths, and of the batches that carry it."""
+"""Properties of target-length buckets, for any lengths, and of the batches that have them."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -6,40 +6,40 @@ from hypothesis import strategies as st
 
 from warmstart.data.batching import TokenBudgetBatchSampler, padded_tokens
 from warmstart.data.collate import Collator
-from warmstart.data.target_buckets import WORTH, parts_of
+from warmstart.data.target_buckets import MIN_SAVING, target_buckets
 
 rows_of_lengths = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 20)), min_size=1, max_size=30)
-shares = st.sampled_from([0, WORTH, 1 / 16, 1 / 4, 1])
+shares = st.sampled_from([0, MIN_SAVING, 1 / 16, 1 / 4, 1])
 
 
-def decoded(parts):
-    return sum(rows * longest for rows, longest in parts)
+def decoded(buckets):
+    return sum(size * longest for size, longest in buckets)
 
 
 @given(rows_of_lengths, shares)
 @settings(deadline=None, max_examples=300)
-def test_parts_hold_every_row_once_and_save_what_a_cut_has_to(lengths, worth):
+def test_buckets_hold_every_example_once_and_save_the_minimum(lengths, min_saving):
     longest = max(source for source, _ in lengths)
     targets = [target for _, target in lengths]
-    parts, ordered = parts_of(longest, targets, worth), sorted(targets)
+    buckets, ordered = target_buckets(longest, targets, min_saving), sorted(targets)
     held = []
-    for rows, widest in parts:
-        assert rows > 0
-        held.append(ordered[sum(map(len, held)) :][:rows])
+    for size, widest in buckets:
+        assert size > 0
+        held.append(ordered[sum(map(len, held)) :][:size])
         assert max(held[-1]) == widest
-    assert [length for part in held for length in part] == ordered
+    assert [length for bucket in held for length in bucket] == ordered
     whole = len(lengths) * max(targets)
     least = min(i * ordered[i - 1] + (len(ordered) - i) * ordered[-1] for i in range(1, len(ordered) + 1))
-    worthwhile = whole - least >= worth * (len(lengths) * longest + whole) and least < whole
-    assert len(parts) == 1 + worthwhile
-    assert decoded(parts) == (least if worthwhile else whole)
+    worthwhile = whole - least >= min_saving * (len(lengths) * longest + whole) and least < whole
+    assert len(buckets) == 1 + worthwhile
+    assert decoded(buckets) == (least if worthwhile else whole)
 
 
 @given(rows_of_lengths)
 @settings(deadline=None, max_examples=200)
-def test_the_collator_sorts_rows_by_label_length_and_cuts_where_the_plan_counts(lengths):
+def test_the_collator_sorts_by_target_length_and_agrees_with_padded_tokens(lengths):
     rows = [(i, np.arange(source), np.arange(target)) for i, (source, target) in enumerate(lengths)]
-    plain, batch = Collator(0)(rows), Collator(0, in_parts=True)(rows)
+    plain, batch = Collator(0)(rows), Collator(0, bucket_targets=True)(rows)
     assert "parts" not in plain
     assert plain["index"].tolist() == list(range(len(rows)))
     order = batch["index"].tolist()
@@ -57,9 +57,9 @@ def test_the_collator_sorts_rows_by_label_length_and_cuts_where_the_plan_counts(
     assert counted == batch["input_ids"].numel() + decoded(batch["parts"])
 
 
-def test_parts_take_half_of_the_padding_where_summaries_do_not_follow_the_document():
+def test_buckets_save_half_of_the_padding_if_target_lengths_do_not_follow_source_lengths():
     rng = np.random.default_rng(0)
     source, target = rng.integers(5, 400, 2000).tolist(), rng.integers(5, 60, 2000).tolist()
     sampler = TokenBudgetBatchSampler(source, target, max_tokens=4000)
-    whole = 1 - (sum(source) + sum(target)) / padded_tokens(sampler.plan(0), source, target, worth=1)
+    whole = 1 - (sum(source) + sum(target)) / padded_tokens(sampler.plan(0), source, target, min_saving=1)
     assert sampler.padding_fraction() < 0.6 * whole

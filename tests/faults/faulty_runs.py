@@ -20,17 +20,17 @@ from warmstart.cli.main import main
 from warmstart.sweeps import search  # noqa: F401
 from warmstart.tasks import evaluate, export, fit, summarize  # noqa: F401
 from warmstart.training.module import SummarizationModule
-from warmstart.training.nonfinite import LossWatch
+from warmstart.training.nonfinite import LossMonitor
 
 
 def make_infinite(step):
     """Let the loss of one step be judged as one that is not finite: it is skipped and noted."""
-    judge = LossWatch.judge
+    judge = LossMonitor.skip_if_nonfinite
 
     def judge_another(self, optimizer, loss, norm, **place):
         judge(self, optimizer, loss * torch.inf if place["step"] == step else loss, norm, **place)
 
-    LossWatch.judge = judge_another
+    LossMonitor.skip_if_nonfinite = judge_another
 
 
 def kill_wandb():

@@ -163,7 +163,7 @@ def test_faults_are_named_and_the_same_command_goes_on(file, run_py, whole, tmp_
         # The jobs of a sweep fail one by one: its list says so, and it ends with status 1.
         assert status == 2 or (status == 1 and words[0] == "-m"), said[-3000:]
         if file == "search.db":
-            assert "The study of the search cannot be written" in said, said[-3000:]
+            assert "The search's study cannot be written" in said, said[-3000:]
         else:
             assert re.search(rf"{REASONS[fault]} \(\S*{re.escape(NAMED.get(file, file))}\S*\)", said), said[-3000:]
         nothing_that_looks_whole_is_broken(tmp_path)

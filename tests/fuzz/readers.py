@@ -18,7 +18,8 @@ import atheris
 
 with atheris.instrument_imports(include=["warmstart.data", "json", "csv"]):
     from warmstart.config.data import DataKind, DataSettings, OnBadRow
-    from warmstart.data.sources.base import SPLITS, load_source
+    from warmstart.data.sources.base import SPLITS
+    from warmstart.data.sources.load import load_source
     from warmstart.data.sources.tables import SUFFIXES
     from warmstart.errors import UserError
 
@@ -50,7 +51,7 @@ def one_input(data: bytes) -> None:
     try:
         source = load_source(settings)
     except UserError as error:
-        if path.name not in str(error) and "none to spare" not in str(error):
+        if path.name not in str(error) and "are too few to split off" not in str(error):
             raise AssertionError(f"the file is not named: {error}") from error
     else:
         report = source.report

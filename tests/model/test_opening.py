@@ -5,7 +5,7 @@ import torch
 import transformers
 
 from warmstart.config.model import Attention, BridgeSettings, CrossAttentionInit, HalfSettings, Scale, Share, Weights
-from warmstart.model.halves import build_model
+from warmstart.model.build import build_model
 from warmstart.model.opening import opens_in_transformers
 
 IDS = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}

@@ -13,8 +13,8 @@ from warmstart import EncoderDecoderModel
 from warmstart.compatibility.tiny_configs import decoder_types, encoder_types
 from warmstart.config.model import HalfSettings
 from warmstart.errors import UserError
-from warmstart.model.halves import half_config
 from warmstart.model.pretrained import check_trainable
+from warmstart.model.submodel_config import submodel_config
 
 QUANTIZED = {
     "gptq": {"quant_method": "gptq", "bits": 4},
@@ -43,7 +43,7 @@ def refused(paths, reason):
     for path in paths:
         (path / "model.safetensors").unlink()
     with pytest.raises(UserError, match=rf"decoder=mine: {reason}"):
-        half_config(HalfSettings("mine", str(paths[1]), "gpt2"), "decoder")
+        submodel_config(HalfSettings("mine", str(paths[1]), "gpt2"), "decoder")
     with pytest.raises(ValueError, match=reason):
         EncoderDecoderModel.from_encoder_decoder_pretrained(*paths, **IDS)
 

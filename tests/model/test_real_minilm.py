@@ -6,7 +6,7 @@ import transformers
 from transformers import AutoTokenizer, BertModel
 
 from warmstart import EncoderDecoderModel
-from warmstart.model.halves import resolve_path
+from warmstart.model.assets import resolve_path
 
 IDS = {"decoder_start_token_id": 101, "eos_token_id": 102, "pad_token_id": 0}
 TEXTS = [

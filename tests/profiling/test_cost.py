@@ -6,13 +6,12 @@ import pytest
 import torch
 from transformers import BertConfig, GPT2Config, LlamaConfig
 
-from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart import EncoderDecoderConfig, EncoderDecoderModel, cpu
 from warmstart.config.schema import Device
-from warmstart.cpu.attention import use_lean_dropout
 from warmstart.profiling.cost import TOKENS_PER_WORD, predict
 from warmstart.profiling.devices import all_reduce_bytes, all_reduce_seconds
 from warmstart.profiling.flops import training_flops
-from warmstart.profiling.memory import Widths, fit_memory, generation_memory
+from warmstart.profiling.memory import ItemSizes, fit_memory, generation_memory
 from warmstart.runs.identity import config_hash
 from warmstart.tasks import check
 from warmstart.tasks.check import pair_without_values
@@ -28,8 +27,7 @@ ROWS, SOURCE, TARGET = 3, 60, 20
 def pair(decoder):
     graft = {"graft": {"every_n_layers": 2}} if decoder is LLAMA else {}
     model = EncoderDecoderModel(EncoderDecoderConfig(encoder=BERT, decoder=decoder, **graft, **IDS)).train()
-    use_lean_dropout(model.encoder)
-    use_lean_dropout(model.decoder)
+    cpu.accelerate(model)
     return model
 
 
@@ -55,7 +53,7 @@ def kept_bytes(model, precision):
 @pytest.mark.parametrize("decoder", [BERT, GPT2, LLAMA])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_activations_are_what_autograd_keeps(decoder, precision, frozen):
+def test_activations_are_what_autograd_saves(decoder, precision, frozen):
     model = pair(decoder)
     if frozen:
         model.freeze_encoder()
@@ -74,7 +72,7 @@ def test_caches_have_the_predicted_bytes(decoder):
     written = model.generate(
         given["input_ids"], num_beams=beams, max_new_tokens=new, min_new_tokens=new, return_dict_in_generate=True
     )
-    predicted = generation_memory(model, ROWS, beams, SOURCE, new, width=4)
+    predicted = generation_memory(model, ROWS, beams, SOURCE, new, itemsize=4)
     cache = written.past_key_values
     own = getattr(cache, "self_attention_cache", cache)
     assert predicted["self-attention cache"] == sum(x.keys.nbytes + x.values.nbytes for x in own.layers)
@@ -86,7 +84,7 @@ def test_caches_have_the_predicted_bytes(decoder):
     assert predicted["cross-attention cache"] == sum(x.nbytes for x in cross)
 
 
-def test_a_rounded_model_generates_beside_its_originals():
+def test_a_rounded_model_keeps_its_float32_weights_in_memory():
     model = pair(GPT2)
     parameters = sum(p.numel() for p in model.parameters())
     plain, rounded = (generation_memory(model, ROWS, 4, SOURCE, 7, width) for width in (4, 2))
@@ -96,7 +94,7 @@ def test_a_rounded_model_generates_beside_its_originals():
         assert rounded[cache] == plain[cache] / 2
 
 
-def test_generation_is_predicted_in_its_own_type_not_in_the_fits(settings_of):
+def test_generation_is_predicted_in_its_own_dtype_not_that_of_the_fit(settings_of):
     words = ["encoder=bert", "decoder=gpt2", "device=a100"]
     plain = settings_of(*words)
     model = pair_without_values(plain)
@@ -121,7 +119,7 @@ def test_memory_by_kind_follows_precision_ranks_and_what_trains():
     frozen = fit_memory(model, ROWS, SOURCE, TARGET, "bf16-mixed")
     assert (frozen["weights"], frozen["gradients"], frozen["AdamW"]) == (weights, trained, 2 * trained)
     assert frozen["activations"] < 0.6 * one["activations"]
-    assert Widths.of("16-mixed") == Widths(2, 4, 4)
+    assert ItemSizes.of("16-mixed") == ItemSizes(2, 4, 4)
 
 
 def test_a_ring_sends_nearly_twice_the_gradients():
@@ -135,7 +133,7 @@ def test_a_ring_sends_nearly_twice_the_gradients():
     assert all_reduce_seconds(Device.cpu, 1, 2, 1) is None
 
 
-def test_flops_are_those_of_the_texts_not_of_their_mean(settings_of, tmp_path):
+def test_flops_follow_the_lengths_of_the_texts_not_their_mean(settings_of, tmp_path):
     path = tmp_path / "texts.jsonl"
     words = [(10, 3), (10, 4), (200, 5), (1000, 6)]
     lines = [{"document": f"{i} " + "w " * (n - 1), "summary": "s " * m} for i, (n, m) in enumerate(words)]
@@ -150,7 +148,7 @@ def test_flops_are_those_of_the_texts_not_of_their_mean(settings_of, tmp_path):
     assert cost.source_tokens == pytest.approx(sum(source for source, _ in lengths) / 4)
 
 
-def test_check_prints_the_prediction_for_the_device_that_is_named(settings_of, tmp_path, capsys):
+def test_check_prints_the_prediction_for_the_configured_device(settings_of, tmp_path, capsys):
     words = ["encoder=bert", "decoder=gpt2", "trainer=ddp", "trainer.devices=8", "trainer.nodes=2"]
     settings = settings_of(*words, "device=a100")
     check.run(settings, tmp_path)
@@ -187,13 +185,13 @@ def test_shards_send_all_weights_twice_and_gradients_once_for_every_batch(settin
     assert sent(frozen, tmp_path, capsys) == pytest.approx(expected, abs=1)
 
 
-def test_the_named_device_is_typed_and_changes_no_number(settings_of):
+def test_the_configured_device_is_typed_and_changes_no_result(settings_of):
     assert config_hash(settings_of("device=a100")) == config_hash(settings_of())
     with pytest.raises(Exception, match="b200"):
         settings_of("device=b200")
 
 
-def test_hours_are_those_of_every_rank_together(settings_of, tmp_path, capsys):
+def test_hours_are_for_all_ranks_together(settings_of, tmp_path, capsys):
     times = {}
     for ranks in (1, 8):
         settings = settings_of("encoder=bert", "decoder=gpt2", "device=h100", f"trainer.devices={ranks}")

@@ -66,14 +66,14 @@ def counted_by_torch(model):
         (BERT, OPT, {"every_n_layers": 1}),
     ],
 )
-def test_the_count_is_that_of_a_real_step(encoder, decoder, graft):
+def test_the_count_matches_a_real_step(encoder, decoder, graft):
     model = pair(encoder, decoder, **graft)
     assert ROWS * training_flops(model, SOURCE, TARGET) == counted_by_torch(model)
 
 
 @pytest.mark.parametrize("decoder", [GPT2, LLAMA, OPT])
 @pytest.mark.parametrize("frozen", ["encoder", "decoder", "both"])
-def test_what_is_frozen_costs_less(frozen, decoder):
+def test_frozen_parameters_cost_less(frozen, decoder):
     graft = {} if decoder is GPT2 else {"every_n_layers": 2}
     model = pair(BERT, decoder, **graft)
     whole = training_flops(model, SOURCE, TARGET)
@@ -94,7 +94,7 @@ def test_gradient_checkpointing_counts_once():
     assert counted_by_torch(model) > 1.2 * once
 
 
-def test_a_batch_is_the_sum_of_its_rows_without_their_padding():
+def test_a_batch_is_the_sum_of_its_examples_without_padding():
     count = count_flops(pair(BERT, GPT2))
     one, rows = batch(4), [(11, 7), (5, 7), (1, 2), (9, 1)]
     for i, (source, target) in enumerate(rows):
@@ -108,7 +108,7 @@ def test_a_batch_is_the_sum_of_its_rows_without_their_padding():
     assert count.of(*lengths).sum() == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_window_bounds_what_a_query_reads():
+def test_a_window_limits_the_keys_of_a_query():
     sizes = {"num_hidden_layers": 2, "attention_window": [4, 4]}
     count = count_flops(pair(LongformerConfig(**SMALL | sizes), GPT2))
     assert count.window == 4

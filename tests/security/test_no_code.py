@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.errors import UserError
-from warmstart.model.halves import build_model, half_config
+from warmstart.model.build import build_model
+from warmstart.model.submodel_config import submodel_config
 from warmstart.runs.checkpoint_io import AtomicCheckpointIO
 from warmstart.runs.load import load_trained
 from warmstart.runs.recorded import with_recorded
@@ -110,7 +111,7 @@ def test_attention_from_a_hub_is_refused(tiny_run, tmp_path, settings_of):
     (half / "config.json").write_text(json.dumps({"model_type": "bert", "attn_implementation": "somebody/kernel"}))
     settings = settings_of("debug=tiny", f"encoder.path={half}", "encoder.weights=pretrained", "encoder.scale=full")
     with pytest.raises(UserError, match=r"somebody/kernel.*code from a hub"):
-        half_config(settings.encoder, "encoder")
+        submodel_config(settings.encoder, "encoder")
 
 
 def test_a_record_cannot_read_this_machines_environment(tiny_run, tmp_path, settings_of, monkeypatch):

@@ -40,7 +40,7 @@ def end(sweep, processes) -> None:
 
 
 @pytest.mark.slow
-def test_jobs_save_and_end_when_their_driver_is_killed(tmp_path):
+def test_jobs_save_and_exit_when_their_parent_is_killed(tmp_path):
     sweep, processes = in_two_fits(tmp_path)
     try:
         sweep.kill()
@@ -52,7 +52,7 @@ def test_jobs_save_and_end_when_their_driver_is_killed(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_job_that_is_killed_stops_no_other_and_a_signal_ends_all(tmp_path):
+def test_a_killed_job_does_not_stop_the_others_and_a_signal_ends_all(tmp_path):
     sweep, processes = in_two_fits(tmp_path)
     try:
         first = next(p for p in processes if any("cli.log" in f.path and seed_of(f.path) == 1 for f in p.open_files()))
@@ -79,7 +79,7 @@ def seed_of(log: str) -> int:
     return 1 if "seed=1" in words else 2
 
 
-def test_options_of_joblibs_pool_are_refused_by_name(run_py, tmp_path):
+def test_options_of_joblibs_pool_are_refused_and_named(run_py, tmp_path):
     for option in ("hydra.launcher.verbose=10", "hydra.launcher.n_jobs=0"):
         outcome = run_py(*SIDE_BY_SIDE, option, "seed=1,2", cwd=tmp_path)
         assert outcome.returncode == 2, outcome.stderr

@@ -31,7 +31,7 @@ def runs_seed_1(process) -> bool:
 
 
 @pytest.mark.slow
-def test_a_job_that_dies_stops_no_other_and_the_end_of_the_sweep_is_the_end_of_its_ray(tmp_path):
+def test_a_dead_job_does_not_stop_the_others_and_ray_ends_with_the_sweep(tmp_path):
     endless = ("trainer.max_epochs=1000000", "trainer.max_steps=-1", "trainer.validations_per_epoch=1")
     command = [sys.executable, RUN, *ON_RAY, "hydra.launcher.cpus=0.5", *endless, "seed=1,2"]
     sweep = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -58,10 +58,10 @@ def test_a_job_that_dies_stops_no_other_and_the_end_of_the_sweep_is_the_end_of_i
 
 
 @pytest.mark.slow
-def test_more_than_the_machine_has_ends_in_one_message(run_py, tmp_path):
+def test_requesting_more_than_the_machine_has_ends_in_one_message(run_py, tmp_path):
     outcome = run_py(*ON_RAY, "hydra.launcher.cpus=100000", "seed=1,2", cwd=tmp_path)
     assert outcome.returncode == 2
-    assert f"A job was to have 100000 CPUs, but this machine has {os.cpu_count()}" in outcome.stderr
+    assert f"Each job needs 100000 CPUs, but this machine has {os.cpu_count()}" in outcome.stderr
     assert "Traceback" not in outcome.stderr
 
 
@@ -69,5 +69,5 @@ def test_an_address_without_a_ray_ends_in_one_message(run_py, tmp_path):
     for address in ("127.0.0.1:9", "nonsense"):
         outcome = run_py(*ON_RAY, f"hydra.launcher.address={address}", "seed=1,2", cwd=tmp_path)
         assert outcome.returncode == 2
-        assert f"hydra.launcher.address={address} was asked for, but no Ray answers there." in outcome.stderr
+        assert f"hydra.launcher.address={address} was requested, but no Ray answers there." in outcome.stderr
         assert "Traceback" not in outcome.stderr

@@ -10,7 +10,7 @@ import pytest
 from srun import srun_of_two_tasks
 
 
-def test_the_script_runs_this_fit_and_comes_back(run_py, tmp_path):
+def test_the_script_runs_this_fit_and_requeues_it(run_py, tmp_path):
     words = ("debug=tiny", "name=mine", "trainer.devices=8", "trainer.strategy=ddp", "trainer.accelerator=gpu")
     outcome = run_py("task=sbatch", *words, "trainer.nodes=2", cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr
@@ -22,10 +22,10 @@ def test_the_script_runs_this_fit_and_comes_back(run_py, tmp_path):
     assert found == [*words, "trainer.nodes=2"]
 
 
-def test_it_needs_a_name_and_a_sound_config(run_py, tmp_path):
+def test_it_needs_a_name_and_a_valid_config(run_py, tmp_path):
     for words, said in (
         ((), "needs name="),
-        (("name=x", "ckpt=new"), "would begin anew each time"),
+        (("name=x", "ckpt=new"), "would start over each time"),
         (("name=x", "optim.encoder_rate=-1"), "from 0 to 1"),
     ):
         outcome = run_py("task=sbatch", "debug=tiny", *words, cwd=tmp_path)
@@ -34,7 +34,7 @@ def test_it_needs_a_name_and_a_sound_config(run_py, tmp_path):
 
 
 @pytest.mark.parametrize("words", [["name=a\ntouch owned\n#"], ["name=x", "output_root=a\rtouch owned"]])
-def test_a_line_break_ends_no_line_of_the_script(words, run_py, tmp_path):
+def test_a_line_break_cannot_end_a_line_of_the_script(words, run_py, tmp_path):
     for swept in ([], ["-m", "seed=1,2"]):
         outcome = run_py(*swept, "task=sbatch", "debug=tiny", *words, cwd=tmp_path)
         assert outcome.returncode == 2, outcome.stdout
@@ -43,7 +43,7 @@ def test_a_line_break_ends_no_line_of_the_script(words, run_py, tmp_path):
 
 
 @pytest.mark.parametrize("setting", ["comment='a\ntouch owned'", "additional_parameters={x: 'a\ntouch owned'}"])
-def test_a_line_break_ends_no_line_of_submitits_script(setting, run_py, tmp_path):
+def test_a_line_break_cannot_end_a_line_of_submitits_script(setting, run_py, tmp_path):
     words = ("-m", "debug=tiny", "name=s", "seed=1,2", "hydra/launcher=submitit_slurm", "task=sbatch")
     outcome = run_py(*words, f"++hydra.launcher.{setting}", cwd=tmp_path)
     assert outcome.returncode == 2, outcome.stdout
@@ -74,7 +74,7 @@ def test_the_script_of_a_sweep_is_an_array_whose_task_runs_its_job_on_every_rank
         assert result["config"]["optim"]["betas"] == [0.9, 0.98]
 
 
-def test_of_submitit_it_prints_what_submitit_submits(run_py, tmp_path, monkeypatch):
+def test_for_submitit_it_prints_what_submitit_submits(run_py, tmp_path, monkeypatch):
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "srun").write_text("#!/bin/sh\n")
@@ -100,12 +100,12 @@ def test_of_submitit_it_prints_what_submitit_submits(run_py, tmp_path, monkeypat
     assert "Set hydra.launcher.tasks_per_node=2" in refused.stderr
 
 
-def test_the_jobs_of_an_array_are_sound_and_have_the_same_machines(run_py, tmp_path):
+def test_the_jobs_of_an_array_must_be_valid_and_have_the_same_machines(run_py, tmp_path):
     for words, said in (
         (("name=s", "optim.new_rate=0.1,-1"), "optim.new_rate=-1"),
         (("name=s", "trainer.devices=1,2"), "same machines"),
         (("seed=1,2",), "needs name="),
-        (("sweep=rates",), "proposes a point once it knows the last"),
+        (("sweep=rates",), "proposes a job only after it knows the last"),
     ):
         outcome = run_py("-m", "task=sbatch", "debug=tiny", *words, cwd=tmp_path)
         assert outcome.returncode == 2, words

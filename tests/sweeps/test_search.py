@@ -38,7 +38,7 @@ def points(root: Path) -> dict[str, tuple[float, float]]:
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on_as_if_it_had_not_been(run_py, tmp_path):
+def test_a_killed_search_resumes_to_the_same_result(run_py, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
@@ -68,7 +68,7 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(run_py, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_space_ends_where_every_point_is_known_and_failed_ones_are_tried_again(run_py, tmp_path):
+def test_a_search_ends_when_every_point_was_tried_and_retries_failed_ones(run_py, tmp_path):
     words = (*SEARCH, "hydra.sweeper.trials=9", "trainer.validations_per_epoch=0,1", "decoder=bert,gpt2")
     for launched in (5, 2):  # four points and the evaluation of the best one; the failed ones again
         outcome = run_py(*words, cwd=tmp_path)
@@ -84,7 +84,7 @@ def test_a_space_ends_where_every_point_is_known_and_failed_ones_are_tried_again
 
 
 @pytest.mark.slow
-def test_every_rank_of_a_trial_has_the_parameters_of_that_trial(run_py, tmp_path):
+def test_every_rank_of_a_trial_has_its_parameters(run_py, tmp_path):
     ranks = ("trainer.devices=2", "trainer.strategy=ddp", "encoder=bert", "decoder=bert")
     outcome = run_py(*RATES, *ranks, "hydra.sweeper.trials=3", cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr
@@ -106,7 +106,7 @@ def sweeper(storage=None):
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_the_study_lies_in_its_folder_whatever_its_name(name, tmp_path):
+def test_the_study_is_in_its_folder_whatever_the_name(name, tmp_path):
     folder, space = tmp_path / name, {"x": IntDistribution(1, 3)}
     folder.mkdir()
     trial = _study(sweeper(), folder, space, has_flock=True).ask(space)
@@ -132,7 +132,7 @@ def test_the_study_lies_in_its_folder_whatever_its_name(name, tmp_path):
         "mysql://h/x?password=secret",
     ],
 )
-def test_a_storage_that_cannot_work_is_named_without_its_password(url, tmp_path):
+def test_a_storage_that_does_not_work_is_named_without_its_password(url, tmp_path):
     with pytest.raises(UserError, match=r"hydra\.sweeper\.storage=.* cannot be used") as refused:
         _study(sweeper(url), tmp_path, {}, has_flock=True)
     assert "secret" not in str(refused.value)
@@ -146,14 +146,14 @@ def test_a_storage_that_cannot_work_is_named_without_its_password(url, tmp_path)
         {"data.path": CategoricalDistribution(["${oc.env:HOME}"])},
     ],
 )
-def test_trials_of_another_space_are_not_run(foreign, tmp_path):
+def test_trials_of_another_space_do_not_run(foreign, tmp_path):
     """A trial's parameters become words of a command line, so a study from elsewhere could add some."""
     space = {"optim.new_rate": FloatDistribution(0.1, 0.2)}
     study = _study(sweeper(), tmp_path, space, has_flock=True)
     study.ask(space)
     _study(sweeper(), tmp_path, space, has_flock=True)
     study.ask(foreign)
-    with pytest.raises(UserError, match=r"trial 1 .* outside of the space"):
+    with pytest.raises(UserError, match=r"trial 1 .* outside of the configured space"):
         _study(sweeper(), tmp_path, space, has_flock=True)
 
 
@@ -165,8 +165,8 @@ def test_a_damaged_study_is_named(tmp_path):
 
 def test_a_mistake_in_the_space_ends_in_one_message(run_py, tmp_path):
     for words, said in (
-        ((), "nothing varies"),
-        (("hydra.sweeper.sampler=nope", "seed=1,2"), "there are tpe and random"),
+        ((), "no option varies"),
+        (("hydra.sweeper.sampler=nope", "seed=1,2"), "Set tpe or random"),
     ):
         outcome = run_py(*SEARCH, *words, cwd=tmp_path)
         assert outcome.returncode == 2
@@ -175,7 +175,7 @@ def test_a_mistake_in_the_space_ends_in_one_message(run_py, tmp_path):
 
 
 @pytest.mark.slow
-def test_only_the_winner_is_scored_on_the_test_split_and_only_once(run_py, tmp_path):
+def test_only_the_best_run_is_scored_on_the_test_split_and_only_once(run_py, tmp_path):
     folder = tmp_path / "runs" / "multirun" / "s"
 
     def scored():
@@ -196,7 +196,7 @@ def test_only_the_winner_is_scored_on_the_test_split_and_only_once(run_py, tmp_p
     first = scored()
     assert list(first) == [f"evaluate-{study(tmp_path).best_trial.number}"]
     assert [sha256 for _, sha256 in first.values()] == [winner["checkpoint"]["sha256"]]
-    assert "The best run's test ROUGE-1: " in outcome.stdout
+    assert "Test ROUGE-1 of the best run: " in outcome.stdout
     assert "test ROUGE-1" not in outcome.stdout.partition("Sweep ")[2]
     outcome = run_py(*words, cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr

@@ -21,7 +21,7 @@ def results(root: Path) -> dict[str, dict]:
     return {path.parent.name: json.loads(path.read_text()) for path in found}
 
 
-def test_a_sweep_is_known_by_its_choices_not_by_their_order_or_launcher():
+def test_the_name_of_a_sweep_depends_on_its_choices_not_on_order_or_launcher():
     one = sweep_folder(["-m", "encoder=bert,roberta", "seed=1,2"])
     assert one == sweep_folder(["seed=1,2", "--multirun", "encoder=bert,roberta", "hydra/launcher=joblib"])
     assert one != sweep_folder(["-m", "encoder=bert,roberta", "seed=1,3"])
@@ -32,14 +32,14 @@ def test_a_failing_job_lets_the_others_run_and_is_tried_again(run_py, tmp_path):
     outcome = run_py(*words, cwd=tmp_path)
     assert outcome.returncode == 1
     assert "2 jobs, 1 failed" in outcome.stdout
-    assert "trainer.validations_per_epoch=0 was asked for" in outcome.stdout
+    assert "trainer.validations_per_epoch=0 was requested" in outcome.stdout
     assert "Traceback" not in outcome.stderr
     first = results(tmp_path)
     assert sorted(result["status"] for result in first.values()) == ["complete", "failed"]
     for job, result in first.items():
         assert job == result["config_hash"]
         log = (tmp_path / "runs" / "multirun" / "s" / job / "cli.log").read_text()
-        assert ("was asked for" in log) == (result["status"] == "failed")
+        assert ("was requested" in log) == (result["status"] == "failed")
 
     again = run_py(*words, cwd=tmp_path)
     assert again.returncode == 1
@@ -48,8 +48,8 @@ def test_a_failing_job_lets_the_others_run_and_is_tried_again(run_py, tmp_path):
     assert {job: results(tmp_path)[job] for job in complete} == {job: first[job] for job in complete}
 
 
-def test_a_mistake_of_the_command_line_is_no_failed_job(run_py, tmp_path):
-    for words, said in ((("ckpt=last", "seed=1,2"), "ckpt=last was asked for in a sweep"), (("encoder=nope",), "nope")):
+def test_a_command_line_mistake_is_not_a_failed_job(run_py, tmp_path):
+    for words, said in ((("ckpt=last", "seed=1,2"), "ckpt=last was requested in a sweep"), (("encoder=nope",), "nope")):
         outcome = run_py("-m", "debug=tiny", "name=s", *words, cwd=tmp_path)
         assert outcome.returncode == 2
         assert outcome.stderr.count("warmstart: ") == 1
@@ -81,7 +81,7 @@ def test_a_damaged_job_is_listed_with_its_file(tmp_path, file, text):
 def test_a_kill_before_hydra_wrote_the_overrides_leaves_a_partial_job(tmp_path):
     (tmp_path / "a" / ".hydra").mkdir(parents=True)
     (tmp_path / "a" / ".hydra" / "config.yaml").write_text("task: fit\n")
-    assert summary(tmp_path) == (["  a  partial     the same command goes on with it"], 0)
+    assert summary(tmp_path) == (["  a  partial     the same command resumes it"], 0)
 
 
 def test_recorded_overrides_are_listed_as_they_were_typed(tmp_path, monkeypatch):
@@ -103,7 +103,7 @@ def left_in(folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_at_three_moments_ends_as_one_that_was_not(run_py, tmp_path):
+def test_a_sweep_killed_three_times_ends_like_an_uninterrupted_one(run_py, tmp_path):
     words = ("-m", *TINY, "encoder=bert,electra", "decoder=bert", "seed=1,2,3")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
@@ -142,7 +142,7 @@ def test_a_sweep_killed_at_three_moments_ends_as_one_that_was_not(run_py, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
-def test_other_launchers_find_the_same_jobs_and_say_the_same(launcher, run_py, tmp_path):
+def test_other_launchers_find_the_same_jobs_and_print_the_same_list(launcher, run_py, tmp_path):
     words = ("debug=tiny", "trainer.validations_per_epoch=0,1", "seed=1,2", "name=s")
     outcome = run_py("-m", f"hydra/launcher={launcher}", *words, cwd=tmp_path)
     assert outcome.returncode == 1, outcome.stderr
@@ -169,7 +169,7 @@ def test_two_processes_share_a_sweep_and_run_each_job_once(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_every_rank_of_a_job_has_the_configuration_of_that_job(launcher, run_py, tmp_path):
+def test_every_rank_of_a_job_has_its_config(launcher, run_py, tmp_path):
     ranks = ("debug=tiny", "trainer.devices=2", "trainer.strategy=ddp", "encoder=bert", "decoder=bert")
     outcome = run_py("-m", f"hydra/launcher={launcher}", *ranks, "optim.new_rate=0.1,0.001", "name=s", cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr
@@ -194,7 +194,7 @@ def test_a_job_whose_ranks_fail_lets_the_next_one_run(run_py, tmp_path):
 
 
 @pytest.mark.slow
-def test_in_wandb_a_sweep_is_a_group_and_each_job_one_run_of_it_however_it_ended(run_py, tmp_path, monkeypatch):
+def test_in_wandb_a_sweep_is_a_group_with_one_run_for_each_job(run_py, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     words = ("-m", "debug=tiny", "logger=wandb", "name=s", "optim.weight_decay=0.01,1e30")
     for _ in range(2):  # the failed job goes on in its own run

@@ -11,7 +11,7 @@ from warmstart.tasks.check import faults, validate_numbers
 @pytest.mark.parametrize("data", ["cnn_dailymail", "news", "written"])
 def test_an_unknown_cleaning_step_is_a_fault_of_any_data(data, settings_of):
     (fault,) = faults(settings_of(f"data={data}", "data.clean=[mend_quotes,no_such_step]"))
-    assert "data.clean names no known step: no_such_step." in fault
+    assert "data.clean contains unknown steps: no_such_step." in fault
 
 
 def test_a_path_from_the_home_folder_is_found(settings_of, tmp_path, monkeypatch):

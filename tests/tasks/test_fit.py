@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from warmstart.data.sources.base import load_source
+from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.errors import UserError
 from warmstart.runs import resuming
@@ -161,7 +161,7 @@ def test_fewer_validation_examples_than_devices_are_said_with_both_figures(run_p
     outcome = run_py(*words, "data.limit_validation=1", cwd=tmp_path)
     assert outcome.returncode == 2
     assert (
-        "2 devices were asked for (trainer.devices times trainer.nodes), but the validation split has 1"
+        "2 devices were requested (trainer.devices times trainer.nodes), but the validation split has 1"
         in outcome.stderr
     )
     assert "Traceback" not in outcome.stderr

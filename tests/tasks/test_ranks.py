@@ -72,7 +72,7 @@ def test_torchrun_starts_the_same_fit(run_py, tmp_path):
 
     nameless = by_torchrun(*FIT, *RANKS, cwd=tmp_path)
     assert nameless.returncode != 0
-    assert "name= is needed" in nameless.stderr
+    assert "each rank would make its own folder" in nameless.stderr
 
 
 def test_evaluation_over_ranks_is_that_of_one_process(run_py, tmp_path):
@@ -126,7 +126,7 @@ def test_a_rank_that_is_stopped_ends_the_job_with_its_number(tmp_path):
     script = [sys.executable, Path(__file__).with_name("stopped_rank.py"), *words]
     stopped = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert stopped.returncode == 1, stopped.stderr[-3000:]
-    assert "warmstart: Rank 1 of this job has not answered for trainer.timeout_minutes=0.1" in stopped.stderr
+    assert "warmstart: Rank 1 of this job has not responded for trainer.timeout_minutes=0.1" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     assert result_in(tmp_path / "runs" / "s")["status"] == "failed"
     assert (tmp_path / "runs" / "s" / "checkpoints" / "last.ckpt").exists()

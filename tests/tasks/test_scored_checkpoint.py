@@ -136,7 +136,7 @@ def test_a_job_of_a_sweep_keeps_its_result(run_dir, caplog):
     assert sweep.run_job(of(job), job) == result["validation"]["best"]
     del result["validation"]
     (job / "result.json").write_text(json.dumps(result | {"config_hash": "another"}))
-    with pytest.raises(sweep.JobFailed, match="another result than the sweep's fit left"):
+    with pytest.raises(sweep.JobFailed, match="a result that is not from this sweep's fit"):
         sweep.run_job(of(job), job)
 
 

@@ -16,9 +16,9 @@ from warmstart.errors import UserError
 from warmstart.runs.checkpoint_io import AtomicCheckpointIO, is_sound, newest_sound
 
 
-@pytest.mark.parametrize(("patience", "thaw_after"), [(None, 0), (5, 0), (None, 4)])
-def test_resuming_last_continues_at_its_step(patience, thaw_after, tmp_path):
-    chosen = {"patience": patience, "thaw_after": thaw_after}
+@pytest.mark.parametrize(("patience", "unfreeze_after"), [(None, 0), (5, 0), (None, 4)])
+def test_resuming_last_continues_at_its_step(patience, unfreeze_after, tmp_path):
+    chosen = {"patience": patience, "unfreeze_after": unfreeze_after}
     whole, trainer = run(tmp_path / "whole", tmp_path, **chosen)
     batches = trainer.num_training_batches
     assert batches > 2
@@ -31,7 +31,7 @@ def test_resuming_last_continues_at_its_step(patience, thaw_after, tmp_path):
         assert_same(weights(resumed), weights(whole), atol=0, rtol=0)
 
 
-def test_checkpoints_are_files_of_data_alone(tmp_path):
+def test_checkpoints_only_hold_data(tmp_path):
     module, _ = run(tmp_path, tmp_path / "cache", validations_per_epoch=2, max_steps=5)
     files = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert files == ["SHA256SUMS", "best.ckpt", "last-1.ckpt", "last.ckpt"]
@@ -84,7 +84,7 @@ def test_damaged_and_unsafe_checkpoints_are_refused(tmp_path):
             files.load_checkpoint(tmp_path / f"{name}.ckpt", weights_only=False)
 
 
-def test_a_damaged_checkpoint_is_known_and_the_one_before_it_taken(tmp_path, caplog):
+def test_a_damaged_checkpoint_is_detected_and_the_previous_one_used(tmp_path, caplog):
     files = AtomicCheckpointIO(keep=3)
     for step in range(5):
         files.save_checkpoint({"step": step, "weights": torch.full((100,), float(step))}, tmp_path / "last.ckpt")
@@ -142,7 +142,7 @@ def test_a_kill_between_any_two_of_its_writes_leaves_sound_checkpoints(call, tmp
     assert AtomicCheckpointIO().load_checkpoint(newest_sound(tmp_path))["step"] == 5
 
 
-def test_a_full_disk_leaves_the_earlier_checkpoint_and_says_so(tmp_path):
+def test_a_full_disk_leaves_the_earlier_checkpoint_and_is_reported(tmp_path):
     # A real one: a file of 1 MiB for at most 512 KiB.
     files = AtomicCheckpointIO()
     files.save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
@@ -178,7 +178,7 @@ def test_best_is_not_replaced_by_a_worse_one_after_a_resume(tmp_path):
     assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["global_step"] == best
 
 
-def test_the_best_of_another_fit_is_not_taken_for_that_of_a_resumed_one(tmp_path):
+def test_the_best_checkpoint_of_another_fit_is_ignored_after_a_resume(tmp_path):
     run(tmp_path / "a", tmp_path, max_steps=5, hparams={"config_hash": "a"})
     run(tmp_path / "b", tmp_path, max_steps=1, hparams={"config_hash": "b"})
     folder = tmp_path / "a" / "checkpoints"
@@ -189,7 +189,7 @@ def test_the_best_of_another_fit_is_not_taken_for_that_of_a_resumed_one(tmp_path
     assert torch.load(folder / "best.ckpt", weights_only=True)["global_step"] == 2
 
 
-def test_a_damaged_directory_of_a_checkpoint_without_checksum_is_no_crash(tmp_path):
+def test_a_damaged_zip_directory_of_a_checkpoint_without_checksum_does_not_crash(tmp_path):
     path = tmp_path / "last.ckpt"
     torch.save({"weight": torch.zeros(3)}, path)
     content = path.read_bytes()

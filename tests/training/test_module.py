@@ -43,7 +43,7 @@ def test_gradients_of_accumulated_batches_are_those_of_one(size, accumulate, tmp
 
 
 @pytest.mark.parametrize(("size", "accumulate"), [(8, 1), (4, 2)])
-def test_gradients_of_batches_in_parts_are_those_of_one(size, accumulate, tmp_path):
+def test_gradients_of_batches_in_target_buckets_are_those_of_one(size, accumulate, tmp_path):
     log, data = Rows(), [in_parts(batch) for batch in batches(size)]
     assert all(len(batch["parts"]) == 2 for batch in data)
     optim = OptimSettings(encoder_rate=0.0, decoder_rate=0.0, new_rate=0.0, label_smoothing=0.2)
@@ -69,7 +69,7 @@ def test_compiled_layers_decode_whole_batches(tmp_path):
     assert found == pytest.approx([1 - real / count for count in places])
 
 
-def test_a_window_that_the_epoch_cuts_short_is_divided_by_its_own_tokens(tmp_path):
+def test_an_incomplete_step_at_the_end_of_an_epoch_is_divided_by_its_own_tokens(tmp_path):
     module, trainer = fit(tmp_path, 3, 2, clip_norm=0.0)  # batches of 3, 3 and 2 rows, two accumulated
     assert trainer.global_step == 2
     whole, rest = module.gradients
@@ -99,7 +99,7 @@ def test_clipping_comes_after_the_division(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "accumulate"), [(4, 2), (1, 8)])
-def test_weights_after_steps_do_not_depend_on_the_cut(size, accumulate, tmp_path):
+def test_weights_after_steps_do_not_depend_on_the_batching(size, accumulate, tmp_path):
     optim = OptimSettings(warmup_steps=0)
     whole, _ = fit(tmp_path / "a", 8, 1, optim=optim, max_epochs=3)
     cut, trainer = fit(tmp_path / "b", size, accumulate, optim=optim, max_epochs=3)
@@ -107,7 +107,7 @@ def test_weights_after_steps_do_not_depend_on_the_cut(size, accumulate, tmp_path
     assert_same(weights_of(cut), weights_of(whole))
 
 
-def test_fused_adamw_clipping_and_bf16_go_together(tmp_path):
+def test_fused_adamw_clipping_and_bf16_work_together(tmp_path):
     module, trainer = fit(tmp_path, 4, 2, precision="bf16-mixed", optim=OptimSettings(warmup_steps=0))
     assert trainer.optimizers[0].defaults["fused"]
     (found,) = module.gradients
@@ -127,7 +127,7 @@ def test_a_loss_scale_is_divided_out_before_clipping(tmp_path):
     assert_same(module.gradients[0], expected, atol=0.02 * scale, rtol=0.05)
 
 
-def test_validation_loss_weighs_tokens_not_batches(tmp_path):
+def test_validation_loss_is_a_mean_over_tokens_not_batches(tmp_path):
     log = Rows()
     module = SummarizationModule(tiny_model(), Letters(), STILL, {}, total_steps=4, hparams={})
     _, trainer = fit(tmp_path, 8, 1, module=module, loggers=[log])
@@ -137,7 +137,7 @@ def test_validation_loss_weighs_tokens_not_batches(tmp_path):
     assert apart == pytest.approx(together, rel=1e-5)
 
 
-def test_rates_throughput_and_memory_are_logged(tmp_path):
+def test_learning_rates_throughput_and_memory_are_logged(tmp_path):
     log = Rows()
     module = Recorder(tiny_model(), Letters(), OptimSettings(), {}, total_steps=4, hparams={}, log_every=2)
     fit(tmp_path, 2, 1, module=module, loggers=[log], log_every=2)
@@ -161,7 +161,7 @@ def test_divergence_ends_in_a_message_and_keeps_the_checkpoints(tmp_path):
     assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
-def test_hyper_parameters_are_plain_or_refused():
+def test_hyperparameters_must_be_plain_values():
     class Kind(enum.StrEnum):
         a = "a"
 
@@ -175,7 +175,7 @@ def test_hyper_parameters_are_plain_or_refused():
 
 
 @pytest.mark.slow
-def test_two_ranks_make_the_step_of_one(tmp_path):
+def test_two_ranks_take_the_same_step_as_one(tmp_path):
     script = Path(__file__).with_name("two_ranks.py")
     outcome = subprocess.run(
         [sys.executable, script, tmp_path], capture_output=True, text=True, check=False, timeout=240
@@ -187,7 +187,7 @@ def test_two_ranks_make_the_step_of_one(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["config", "tokenizers", "data"])
-def test_ranks_of_different_inputs_do_not_train_together(name, tmp_path):
+def test_ranks_with_different_inputs_do_not_train_together(name, tmp_path):
     script = Path(__file__).with_name("different_ranks.py")
     outcome = subprocess.run(
         [sys.executable, script, tmp_path, name], capture_output=True, text=True, timeout=120, check=False
@@ -197,7 +197,7 @@ def test_ranks_of_different_inputs_do_not_train_together(name, tmp_path):
     assert said in outcome.stderr
 
 
-def test_validation_measures_what_the_document_counts(tmp_path, caplog):
+def test_validation_measures_the_effect_of_the_document(tmp_path, caplog):
     log = Rows()
     model = tiny_model().double()
     fit(tmp_path, 8, 1, loggers=[log], module=Recorder(model, Letters(), STILL, {}, total_steps=1, hparams={}))

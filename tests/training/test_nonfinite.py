@@ -11,7 +11,7 @@ from tiny_training import Letters, Recorder, Rows, assert_same, fit, tiny_model,
 from warmstart.config.training import OptimSettings
 from warmstart.errors import UserError
 from warmstart.runs.run_dir import RunDir
-from warmstart.training.nonfinite import LossWatch
+from warmstart.training.nonfinite import LossMonitor
 
 RATES = OptimSettings(encoder_rate=1e-3, decoder_rate=1e-3, new_rate=1e-3, warmup_steps=0)
 
@@ -35,7 +35,7 @@ def module(limit, log_every=1):
 
 @pytest.mark.parametrize("fused", [True, False])  # False: a device without that kernel, such as Apple's
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_a_bad_step_moves_neither_weights_nor_moments(precision, fused, tmp_path, monkeypatch):
+def test_a_skipped_step_changes_neither_weights_nor_optimizer_state(precision, fused, tmp_path, monkeypatch):
     if not fused:
         monkeypatch.setattr("warmstart.training.optimizer.FUSED_DEVICES", ())
     poison, log = Poison(1), Rows()
@@ -51,7 +51,7 @@ def test_a_bad_step_moves_neither_weights_nor_moments(precision, fused, tmp_path
     assert note == {"step": 1, "epoch": 0, "examples": [2, 3]}
 
 
-def test_too_many_end_the_fit_with_the_state_for_a_replay(tmp_path):
+def test_too_many_skipped_steps_end_the_fit_with_a_checkpoint_for_a_replay(tmp_path):
     with pytest.raises(UserError, match=r"2 steps were skipped.*task=replay"):
         fit(tmp_path, 2, 1, module=module(1), callbacks=[Poison(0, 1)], precision="32-true")
     kept = torch.load(tmp_path / "checkpoints" / "nonfinite.ckpt", weights_only=True)
@@ -59,23 +59,23 @@ def test_too_many_end_the_fit_with_the_state_for_a_replay(tmp_path):
     assert all(torch.isfinite(value).all() for value in kept["state_dict"].values())
 
 
-def test_a_checkpoint_of_a_later_format_says_who_wrote_it():
+def test_the_error_for_a_later_checkpoint_format_names_the_version():
     with pytest.raises(UserError, match=r"warmstart 9\.0 wrote this"):
         module(1).on_load_checkpoint({"warmstart": {"version": "9.0", "format": 99}})
     module(1).on_load_checkpoint({})  # of a version before formats
 
 
-def test_a_leap_of_the_loss_is_said(caplog):
-    watch = LossWatch(1)
+def test_a_spike_of_the_loss_is_logged(caplog):
+    watch = LossMonitor(1)
     with caplog.at_level(logging.WARNING):
         for i in range(20):
-            watch.compare(torch.tensor(3.0 + 0.01 * (i % 3)))
-        assert "leapt" not in caplog.text
-        watch.compare(torch.tensor(3.5))
-    assert "The loss leapt to 3.500, from 3.009" in caplog.text
+            watch.warn_about_spike(torch.tensor(3.0 + 0.01 * (i % 3)))
+        assert "jumped" not in caplog.text
+        watch.warn_about_spike(torch.tensor(3.5))
+    assert "The loss jumped to 3.500; its last 20 readings average 3.009" in caplog.text
 
 
-def test_what_was_skipped_since_the_last_reading_is_in_the_checkpoint(tmp_path):
+def test_steps_skipped_since_the_last_reading_are_in_the_checkpoint(tmp_path):
     fit(tmp_path, 2, 1, module=module(5, log_every=100), callbacks=[Poison(1, 3)], precision="32-true")
     held = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert held["warmstart"]["skipped_steps"] == 2

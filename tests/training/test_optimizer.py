@@ -22,7 +22,7 @@ def listed(groups):
     return sorted(id(p) for group in groups.values() for p in group["params"])
 
 
-def test_each_part_has_its_rate_and_vectors_no_decay():
+def test_each_group_has_its_learning_rate_and_vectors_have_no_decay():
     model = tiny_model()
     groups = groups_of(model)
     assert {name: (group["lr"], group["weight_decay"]) for name, group in groups.items()} == {
@@ -40,13 +40,13 @@ def test_each_part_has_its_rate_and_vectors_no_decay():
     assert {id(p) for name in ("new", "new_no_decay") for p in groups[name]["params"]} == new != set()
 
 
-def test_the_projection_between_two_widths_is_new():
+def test_the_projection_between_two_hidden_sizes_is_new():
     wide = BertConfig(**(SIZE | {"hidden_size": 24}))
     model = EncoderDecoderModel(EncoderDecoderConfig(encoder=wide, decoder=BertConfig(**SIZE)))
     assert any(p is model.enc_to_dec_proj.weight for p in groups_of(model)["new"]["params"])
 
 
-def test_gates_have_a_rate_of_their_own():
+def test_gates_have_their_own_learning_rate():
     halves = {"encoder": BertConfig(**SIZE), "decoder": LlamaConfig(**{name: SIZE[name] for name in LLAMA})}
     model = EncoderDecoderModel(EncoderDecoderConfig(**halves))
     group = groups_of(model)["new_gate"]
@@ -55,13 +55,13 @@ def test_gates_have_a_rate_of_their_own():
     assert "new_gate" not in groups_of(tiny_model())
 
 
-def test_shared_parameters_stand_once():
+def test_shared_parameters_are_in_one_group():
     halves = {"encoder": BertConfig(**SIZE), "decoder": BertConfig(**SIZE)}
     model = EncoderDecoderModel(EncoderDecoderConfig(**halves, tie_encoder_decoder=True))
     assert len(set(listed(groups_of(model)))) == len(listed(groups_of(model))) == len(list(model.parameters()))
 
 
-def test_frozen_parameters_are_left_out_and_nothing_to_train_is_said():
+def test_frozen_parameters_are_left_out_and_a_frozen_model_is_refused():
     model = tiny_model()
     model.freeze_encoder()
     assert {name.removesuffix("_no_decay") for name in groups_of(model)} == {"decoder", "new"}
@@ -83,9 +83,9 @@ def test_fused_and_plain_take_the_same_step(fused):
         torch.testing.assert_close(a, b, atol=1e-7, rtol=1e-5)
 
 
-def test_a_checkpoint_whose_other_parts_trained_is_refused():
+def test_a_checkpoint_with_other_parameter_groups_is_refused():
     model = tiny_model()
     begun = build_optimizer(model, OptimSettings()).state_dict()
     model.freeze_encoder()
-    with pytest.raises(UserError, match=r"trains decoder, .* the checkpoint encoder, .*Set bridge"):
+    with pytest.raises(UserError, match=r"trains decoder, .* the checkpoint trained encoder, .*Set bridge"):
         build_optimizer(model, OptimSettings()).load_state_dict(begun)

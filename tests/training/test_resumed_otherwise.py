@@ -38,7 +38,7 @@ def last(tmp_path):
     return tmp_path / "begun" / "checkpoints" / "last.ckpt"
 
 
-def test_other_rates_decay_and_betas_count_from_the_first_step(last, tmp_path):
+def test_new_learning_rates_decay_and_betas_apply_from_the_first_step(last, tmp_path):
     log, trainer = resumed(tmp_path / "on", OTHER, last)
     for part, rate in (("encoder", 1e-6), ("decoder", 2e-6), ("new", 3e-6)):
         # The schedule goes on at the fifth step, in the warm-up that is asked for now.
@@ -104,7 +104,7 @@ def go_on(folder, ckpt, **settings):
 
 
 @pytest.mark.parametrize("max_tokens", [160, 640, 1280])
-def test_an_epoch_in_other_batches_is_trained_on_as_a_whole(max_tokens, tmp_path, caplog):
+def test_an_epoch_with_other_batches_restarts(max_tokens, tmp_path, caplog):
     batches, at = begun(tmp_path)
     seen, trainer = go_on(tmp_path, at(0, 5), max_tokens=max_tokens)
     assert trainer.num_training_batches != len(batches)
@@ -115,7 +115,7 @@ def test_an_epoch_in_other_batches_is_trained_on_as_a_whole(max_tokens, tmp_path
 
 
 @pytest.mark.parametrize("max_tokens", [160, 1280])
-def test_an_epoch_that_had_ended_in_other_batches_is_not_begun_again(max_tokens, tmp_path):
+def test_an_epoch_that_had_ended_with_other_batches_does_not_restart(max_tokens, tmp_path):
     _, at = begun(tmp_path)
     for epoch in (1, 2):  # a checkpoint of the next epoch's first batch, and one of the validation at the end
         seen, _ = go_on(tmp_path, at(epoch, 0), max_tokens=max_tokens, max_epochs=3)
@@ -127,7 +127,7 @@ def test_an_epoch_that_had_ended_in_other_batches_is_not_begun_again(max_tokens,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("max_tokens", "left"), [(320, 4), (280, 2)])  # another plan of 8 batches; the same plan
-def test_other_ranks_train_on_the_rest_of_the_epoch(max_tokens, left, tmp_path):
+def test_a_different_number_of_ranks_trains_on_the_rest_of_the_epoch(max_tokens, left, tmp_path):
     batches, at = begun(tmp_path, max_tokens)
     script = Path(__file__).with_name("more_ranks.py")
     command = [sys.executable, script, tmp_path, at(0, 5), str(max_tokens)]

@@ -62,7 +62,7 @@ def test_the_table_holds_every_validation_and_a_resumed_run_replaces_its_own(tmp
     assert [(row["step"], row["index"]) for row in read(tmp_path)] == [(1, 0)]
 
 
-def test_half_a_line_of_a_killed_run_is_dropped(tmp_path):
+def test_an_incomplete_line_of_a_killed_run_is_dropped(tmp_path):
     fit(tmp_path, 8, 1, module=module(3), callbacks=[SampleTable(tmp_path, rows=1)], max_epochs=1)
     earlier = {**read(tmp_path)[0], "step": 0}
     (RunDir(tmp_path).samples).write_text(json.dumps(earlier) + "\n" + '{"step": 1, "ind')

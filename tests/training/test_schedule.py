@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warmstart.config.training import Decay, OptimSettings
-from warmstart.training.schedule import build_schedule, rate_factor, warmup_steps
+from warmstart.training.schedule import build_schedule, lr_factor, warmup_steps
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from warmstart.training.schedule import build_schedule, rate_factor, warmup_step
     ],
 )
 def test_warmup_then_decay(decay, at_half, at_end):
-    factor = rate_factor(OptimSettings(warmup_steps=10, decay=decay), 110)
+    factor = lr_factor(OptimSettings(warmup_steps=10, decay=decay), 110)
     assert [factor(step) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
     assert factor(60) == pytest.approx(at_half)
     assert factor(110) == pytest.approx(at_end)
@@ -28,12 +28,12 @@ def test_warmup_then_decay(decay, at_half, at_end):
 def test_warmup_is_steps_or_a_fraction():
     assert warmup_steps(OptimSettings(warmup_fraction=0.06), 1000) == 60
     assert warmup_steps(OptimSettings(warmup_fraction=0.06, warmup_steps=7), 1000) == 7
-    assert rate_factor(OptimSettings(warmup_steps=0), 100)(0) == 1.0
+    assert lr_factor(OptimSettings(warmup_steps=0), 100)(0) == 1.0
 
 
 @given(st.sampled_from(list(Decay)), st.integers(0, 50), st.integers(1, 200), st.integers(0, 400))
-def test_a_rate_is_never_negative_nor_above_its_peak(decay, warmup, total, step):
-    assert 0.0 <= rate_factor(OptimSettings(warmup_steps=warmup, decay=decay), total)(step) <= 1.0
+def test_a_learning_rate_is_never_negative_nor_above_its_peak(decay, warmup, total, step):
+    assert 0.0 <= lr_factor(OptimSettings(warmup_steps=warmup, decay=decay), total)(step) <= 1.0
 
 
 def test_every_group_follows_the_schedule_from_its_own_peak():

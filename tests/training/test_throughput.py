@@ -21,7 +21,7 @@ def real_tokens(batch):
     return float(batch["attention_mask"].sum() + (batch["labels"] != -100).sum())
 
 
-def test_padding_is_no_token_and_ranks_add_up():
+def test_padding_does_not_count_and_ranks_add_up():
     meter, batch = ThroughputMeter(), rows()
     meter.count(batch, FLOPS)
     meter.pause()
@@ -53,7 +53,7 @@ class Read(L.Callback):
 
 
 @pytest.mark.parametrize("of", ["tiny rows", "written texts"])
-def test_padding_is_what_the_halves_are_given_beside_tokens(of, tmp_path):
+def test_padding_is_what_encoder_and_decoder_process_in_addition_to_tokens(of, tmp_path):
     read = Read()
     if of == "tiny rows":
         train = [in_parts(batch) for batch in batches(4)]
@@ -69,7 +69,7 @@ def test_padding_is_what_the_halves_are_given_beside_tokens(of, tmp_path):
     assert module.throughput()["padding_fraction"] == pytest.approx(1 - read.tokens / read.places)
 
 
-def test_pauses_are_left_out_and_readings_start_anew():
+def test_pauses_do_not_count_and_each_reading_starts_over():
     meter, batch = ThroughputMeter(), rows()
     meter.count(batch, FLOPS)
     meter.pause()
@@ -100,7 +100,7 @@ def test_model_flops_are_those_of_the_real_tokens_and_mfu_their_share_of_the_pea
     assert two["model_flops_per_second"] == 2 * one["model_flops_per_second"]
 
 
-def test_batches_before_a_thaw_cost_what_they_cost_then():
+def test_batches_before_the_unfreezing_keep_their_flops():
     model = tiny_model()
     model.freeze_encoder()
     model.freeze_decoder()
@@ -118,7 +118,7 @@ def test_batches_before_a_thaw_cost_what_they_cost_then():
 
 def test_a_fit_logs_mfu_and_counts_its_warmup_by_itself(tmp_path):
     log, model = Rows(), tiny_model().double()
-    choices = {"total_steps": 4, "hparams": {}, "log_every": 1, "thaw_after": 2}
+    choices = {"total_steps": 4, "hparams": {}, "log_every": 1, "unfreeze_after": 2}
     module = Recorder(model, Letters(), OptimSettings(), {"max_new_tokens": 4}, **choices)
     module.configure_gradient_clipping = super(Recorder, module).configure_gradient_clipping  # some have no gradient
     fit(tmp_path, 2, 1, module=module, loggers=[log])
@@ -160,6 +160,6 @@ def test_the_peak_is_measured_once_in_the_precision_of_training():
     assert [training_dtype(precision) for precision in precisions] == kinds
 
 
-def test_an_idle_meter_reads_zero():
+def test_an_idle_meter_reports_zero():
     assert set(ThroughputMeter().total().values()) == {0.0}
     assert peak_memory_bytes(torch.device("cpu")) > 10_000_000

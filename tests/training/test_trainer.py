@@ -19,7 +19,7 @@ def built(run_dir, callbacks=(), **settings):
     return build_trainer(TrainerSettings(**(CPU | settings)), run_dir, [], list(callbacks))
 
 
-def test_auto_precision_is_bf16_only_where_it_is_computed_natively():
+def test_auto_precision_is_bf16_only_if_the_device_supports_it_natively():
     assert resolve_precision("auto", "cpu") == ("bf16-mixed" if cpu_computes_bf16() else "32-true")
     assert resolve_precision("16-mixed", "cpu") == "16-mixed"
     assert resolve_precision("auto", "mps") == "32-true"
@@ -30,14 +30,14 @@ def test_auto_precision_is_bf16_only_where_it_is_computed_natively():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"precision": "16-mixed"}, "16-mixed was asked for; on this device Lightning takes bf16-mixed"),
+        ({"precision": "16-mixed"}, "16-mixed was requested, but Lightning uses bf16-mixed on this device"),
         ({"extra": {"no_such_option": 1}}, "no_such_option"),
-        ({"extra": {"self": 1}}, "takes no 'self'"),
+        ({"extra": {"self": 1}}, "has no argument 'self'"),
         ({"extra": {"accumulate_grad_batches": 4}}, "trainer.accumulate instead"),
         ({"extra": {"limit_train_batches": 0.5}}, "data.limit_train .* instead of trainer.extra.limit_train_batches"),
         ({"extra": {"overfit_batches": 1}}, "data.limit_train .* instead of trainer.extra.overfit_batches"),
         ({"extra": {"fast_dev_run": True}}, "debug=tiny .* instead of trainer.extra.fast_dev_run"),
-        ({"extra": {"gradient_clip_algorithm": "value"}}, "trainer.clip_norm .*norm alone.* instead"),
+        ({"extra": {"gradient_clip_algorithm": "value"}}, "trainer.clip_norm .*only clipped by norm.* instead"),
         ({"validations_per_epoch": 0}, "trainer.validations_per_epoch=0"),
         ({"accumulate": 0}, "trainer.accumulate=0"),
     ],
@@ -47,7 +47,7 @@ def test_wrong_options_are_named(settings, said, tmp_path):
         built(tmp_path, **settings)
 
 
-def test_more_validations_than_batches_are_refused_with_both_figures():
+def test_more_validations_than_batches_are_refused_with_both_numbers():
     check_validations(TrainerSettings(validations_per_epoch=4), 4, 1)
     with pytest.raises(UserError, match=r"validations_per_epoch=5 .* has 4 batches.*at most 4"):
         check_validations(TrainerSettings(validations_per_epoch=5), 4, 1)
@@ -56,7 +56,7 @@ def test_more_validations_than_batches_are_refused_with_both_figures():
         check_validations(TrainerSettings(validations_per_epoch=4, accumulate=2), 5, 1)
 
 
-def test_fewer_validation_examples_than_devices_are_refused_with_both_figures():
+def test_fewer_validation_examples_than_devices_are_refused_with_both_numbers():
     four = {"devices": 2, "nodes": 2}
     check_validations(TrainerSettings(**four), 4, 4)
     check_validations(TrainerSettings(**four, extra={"limit_val_batches": 0}), 4, 0)
@@ -65,7 +65,7 @@ def test_fewer_validation_examples_than_devices_are_refused_with_both_figures():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
-def test_a_device_that_is_not_there_is_said_with_a_way_on(tmp_path):
+def test_a_missing_device_is_reported_with_a_remedy(tmp_path):
     with pytest.raises(UserError, match="Set trainer"):
         built(tmp_path, accelerator="gpu")
 

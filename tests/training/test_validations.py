@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from tiny_training import assert_same
 from written_training import run, weights
 
-from warmstart.training.callbacks.checkpoints import validated_after
+from warmstart.training.callbacks.checkpoints import validation_batches
 
 TWO_EPOCHS = {"max_steps": -1, "max_epochs": 2, "samples": 0}
 
@@ -37,7 +37,7 @@ class Seen(Callback):
 def test_validations_are_spread_evenly_over_whole_steps(batches, accumulate, data):
     steps = -(-batches // accumulate)
     each_epoch = data.draw(st.integers(1, steps))
-    places = validated_after(batches, each_epoch, accumulate)
+    places = validation_batches(batches, each_epoch, accumulate)
     assert len(set(places)) == each_epoch
     assert places == sorted(places)
     assert places[-1] == batches
@@ -47,7 +47,7 @@ def test_validations_are_spread_evenly_over_whole_steps(batches, accumulate, dat
 
 
 @pytest.mark.parametrize("asked", [1, 2, 3, 4, 5, 7])
-def test_an_epoch_has_the_validations_asked_for(asked, tmp_path):
+def test_an_epoch_has_the_configured_number_of_validations(asked, tmp_path):
     seen = Seen()
     _, trainer = run(
         tmp_path, tmp_path / "cache", callbacks=[seen], validations_per_epoch=asked, **(TWO_EPOCHS | {"max_epochs": 1})
@@ -59,7 +59,7 @@ def test_an_epoch_has_the_validations_asked_for(asked, tmp_path):
 
 
 @pytest.mark.parametrize("accumulate", [3, 4])
-def test_a_fit_goes_on_from_any_of_its_validations(accumulate, tmp_path):
+def test_a_fit_resumes_from_any_of_its_validations(accumulate, tmp_path):
     settings = TWO_EPOCHS | {"accumulate": accumulate, "validations_per_epoch": 2}
     seen = Seen(tmp_path / "kept")
     whole, trainer = run(tmp_path / "whole", tmp_path / "cache", callbacks=[seen], **settings)
@@ -79,7 +79,7 @@ def test_a_fit_goes_on_from_any_of_its_validations(accumulate, tmp_path):
         assert_same(weights(resumed), weights(whole), atol=0, rtol=0)
 
 
-def test_a_fit_whose_time_is_up_ends_with_a_whole_step(tmp_path):
+def test_a_fit_at_its_time_limit_ends_after_a_whole_step(tmp_path):
     """A timer may fire after any batch."""
 
     class Up(Callback):

@@ -7,7 +7,7 @@ from transformers import BertConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.config.training import OptimSettings, TrainerSettings
-from warmstart.data.target_buckets import parts_of
+from warmstart.data.target_buckets import target_buckets
 from warmstart.training.module import SummarizationModule
 from warmstart.training.trainer import build_trainer
 
@@ -69,7 +69,7 @@ def batches(size, data=None):
 def in_parts(batch):
     """The batch as the training loader gives it: its rows are in the order of their labels' lengths already."""
     lengths = (batch["labels"] != -100).sum(1).tolist()
-    return batch | {"parts": parts_of(batch["input_ids"].shape[1], lengths)}
+    return batch | {"parts": target_buckets(batch["input_ids"].shape[1], lengths)}
 
 
 def fit(

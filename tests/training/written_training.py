@@ -9,9 +9,9 @@ from warmstart.config.data import BatchSettings, DataKind, DataSettings
 from warmstart.config.model import BridgeSettings, HalfSettings, Scale, Weights
 from warmstart.config.training import OptimSettings, TrainerSettings
 from warmstart.data.datamodule import SummarizationDataModule
-from warmstart.data.sources.base import load_source
+from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.pair import load_pair
-from warmstart.model.halves import build_model
+from warmstart.model.build import build_model
 from warmstart.training.module import SummarizationModule
 from warmstart.training.trainer import build_trainer
 
@@ -32,7 +32,7 @@ def run(
     ckpt=None,
     loggers=(),
     callbacks=(),
-    thaw_after=0,
+    unfreeze_after=0,
     score=None,
     halves=(HALF, HALF),
     bridge=None,
@@ -66,7 +66,7 @@ def run(
         hparams={"model_config": model.config.to_dict(), "config": {"seed": 1}} | (hparams or {}),
         validation_samples=samples,
         score=score or (lambda predictions, references: {"length": float(len(predictions[0]))}),
-        thaw_after=thaw_after,
+        unfreeze_after=unfreeze_after,
     )
     chosen = {"max_epochs": 9, "max_steps": TOTAL, "accelerator": "cpu", "progress_bar": False, "log_every": 1}
     trainer = build_trainer(TrainerSettings(**(chosen | settings)), folder, list(loggers), list(callbacks))

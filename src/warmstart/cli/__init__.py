@@ -1,1 +1,1 @@
-"""The entry point, and what Hydra needs around it."""
+"""The command-line entry point, and the changes to Hydra that it needs."""

@@ -1,47 +1,47 @@
-"""What Hydra reads and writes: yamls that cannot be composed, configs whole or as they were, a log on a full disk."""
+"""Make Hydra robust: clear errors for broken YAML files, atomic config files, and logging that survives a full disk."""
 
 import functools
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-import hydra.core.utils
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from warmstart.atomic import write_text
+from warmstart.compat.hydra import set_config_writer, wrap_composition
 from warmstart.errors import UserError
 from warmstart.printing import say
 
 
 class LogFile(logging.FileHandler):
-    """A log that cannot be written stops nothing: it is said once, instead of a traceback for each line."""
+    """A log file that reports a failed write once, instead of printing a traceback for each line."""
 
-    _said = False
+    _reported = False
 
     def handleError(self, record: logging.LogRecord) -> None:
+        """Report the first OSError of a write, and ignore later ones."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif not self._said:
-            self._said = True
+        elif not self._reported:
+            self._reported = True
             reason = f"{error.strerror} ({self.baseFilename})"
-            say(f"warmstart: the log cannot be written: {reason}. The run goes on.", file=sys.stderr)
+            say(f"warmstart: the log cannot be written: {reason}. The run continues.", file=sys.stderr)
 
 
 def explain_composition() -> None:
-    """From now on, make every error of a config's composition one that is explained.
+    """Patch Hydra so that every error while composing a config becomes a UserError.
 
-    Hydra lets through whatever yaml, the codecs and its own assertions raise, and no function of its public API lies
-    between them and the traceback.
+    Hydra lets errors of YAML, of codecs and of its own assertions pass.
     """
-    compose = ConfigLoaderImpl.load_configuration
-    if hasattr(compose, "__wrapped__"):
-        return
+    wrap_composition(_explained)
 
+
+def _explained(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
     @functools.wraps(compose)
     def load_configuration(*args: Any, **kwargs: Any) -> DictConfig:
         try:
@@ -50,25 +50,29 @@ def explain_composition() -> None:
             raise
         except Exception as error:
             raise UserError(
-                f"The config cannot be composed ({type(error).__name__}: {' '.join(str(error).split())}). Look at the "
-                "words of the command line and at the yamls that they name."
+                f"The config cannot be composed ({type(error).__name__}: {' '.join(str(error).split())}). Check the "
+                "overrides on the command line and the YAML files that they select."
             ) from error
 
-    ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[method-assign]
+    return load_configuration
 
 
-class Console(logging.StreamHandler):
-    """Log lines on standard output, of which none is missed once its reader (``| head``) has left."""
+class Console(logging.StreamHandler[TextIO]):
+    """Log lines on standard output, without errors once the reader (``| head``) has closed the pipe."""
 
     def handleError(self, record: logging.LogRecord) -> None:
+        """Ignore a closed pipe."""
         if not isinstance(sys.exc_info()[1], BrokenPipeError):
             super().handleError(record)
 
 
 def write_configs_whole() -> None:
-    """From now on. Hydra opens ``.hydra/config.yaml`` and overwrites it: half of one is yaml, too, with fewer keys."""
+    """Patch Hydra to write its config files atomically.
+
+    Hydra overwrites ``.hydra/config.yaml`` in place. An incomplete one can still be valid YAML, with fewer keys.
+    """
 
     def save(cfg: Any, filename: str, output_dir: Path) -> None:
         write_text(Path(output_dir) / filename, OmegaConf.to_yaml(cfg))
 
-    hydra.core.utils._save_config = save
+    set_config_writer(save)

@@ -5,7 +5,6 @@ python -m warmstart.compatibility --decoders llama,qwen3 --encoders bert
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from warmstart.atomic import write_text
@@ -20,7 +19,6 @@ def main() -> None:
     parser.add_argument("--decoders", help="types, separated by commas; all where neither side is named")
     parser.add_argument("--encoders", help="types, separated by commas")
     parser.add_argument("--page", type=Path, help="write the page here")
-    parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     given = parser.parse_args()
     named = given.decoders is not None or given.encoders is not None
@@ -35,8 +33,6 @@ def main() -> None:
         print(f"{side} clean: " + ", ".join(f"{by} {len(kinds)}" for by, kinds in found[side].items()))
     if given.page:
         write_text(given.page, page(done))
-    if given.json:
-        write_text(given.json, json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

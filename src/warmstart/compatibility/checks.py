@@ -160,7 +160,8 @@ def target_padding(pair: Pair) -> None:
 def _generate(pair: Pair, rows: slice, beams: int, **options: Any) -> Tensor:
     source = {name: value[rows] for name, value in pair.padded.items()}
     lengths = {"max_new_tokens": 8, "min_new_tokens": 8}
-    return pair.model.generate(**source, num_beams=beams, do_sample=False, **lengths, **options)
+    ids: Tensor = pair.model.generate(**source, num_beams=beams, do_sample=False, **lengths, **options)
+    return ids
 
 
 def _cached(pair: Pair, beams: int) -> None:

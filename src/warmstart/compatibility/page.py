@@ -1,4 +1,4 @@
-"""The matrix as a page and as JSON; every count on it is computed."""
+"""The matrix as a page; every count on it is computed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,21 +7,16 @@ import transformers
 
 from warmstart.compatibility.matrix import DECODERS, Cell
 
-COMMAND = "python -m warmstart.compatibility --page docs/compatibility.md --json docs/compatibility.json"
+COMMAND = "python -m warmstart.compatibility --page docs/compatibility.md"
 
 
 def summary(cells: Iterable[Cell]) -> dict[str, Any]:
-    """Counts and results of the cells, as plain values."""
+    """Return the clean types of each side, by library, and the version of transformers."""
     cells = list(cells)
     return {
         "transformers": transformers.__version__,
         "decoders": {by: sorted(_clean(cells, "decoder", by)) for by in ("warmstart", "transformers")},
         "encoders": {by: sorted(_clean(cells, "encoder", by)) for by in ("warmstart", "transformers")},
-        "cells": [
-            {"type": cell.kind, "side": cell.side, "with": cell.other, "joined": cell.joined, "result": result(cell)}
-            for cell in cells
-            if cell.by == "warmstart"
-        ],
     }
 
 
@@ -33,10 +28,17 @@ def page(cells: Iterable[Cell]) -> str:
     lines = [
         "# Compatibility",
         "",
-        f"Written by `{COMMAND}` on tiny random models of every type in transformers {found['transformers']}.",
-        "A type is clean where it passes every check: loss, gradients in every new part, bare language model at step",
-        "zero, effect of the source, causality, padding of source (right; of encoders left too) and target, greedy and",
-        "beam ids with the cache and without, a batch and its rows, saving and loading, the loss without logits.",
+        "For anyone who chooses an encoder or a decoder. This page is written by a command that tries a tiny random",
+        f"model of every type in transformers {found['transformers']}:",
+        "",
+        "```",
+        COMMAND,
+        "```",
+        "",
+        "A type is clean if it passes every check: loss; gradients in every new parameter; the bare language model at",
+        "step zero; an effect of the source; causality; padding of source (right, and left for encoders) and target;",
+        "greedy and beam ids with the cache and without; a batch against its examples; saving and loading; the loss",
+        "without logits.",
         "",
         "| | types listed | clean here | clean in transformers' EncoderDecoderModel |",
         "|---|---|---|---|",
@@ -46,11 +48,13 @@ def page(cells: Iterable[Cell]) -> str:
         lines.append(f"| {side}s | {listed[side]} | {counts[0]} | {counts[1]} |")
     lines += [
         "",
-        f"Decoders stand behind a BERT encoder; encoders before {' and '.join(DECODERS)}, clean where both are",
-        "(transformers' class: before the first, it refuses the second). `grafted` is cross-attention added to a type",
-        "that has none that is sound, `native` the type's own. Encoders whose result depends on padding by design",
-        "(FNet mixes all places; Nystromformer's landmarks, YOSO's hashes, ConvBERT's, Funnel's and MobileBERT's",
-        "windows reach over it) are named with the figure: give them sources of one length, or batches of one row.",
+        f"Decoders are tried with a BERT encoder. Encoders are tried with {' and '.join(DECODERS)}, and are clean if",
+        "both pairs are (transformers' class: with the first, since it refuses the second). `native` is a type's own",
+        "cross-attention, `grafted` is added to a type that has none, or none that is correct.",
+        "",
+        "Some encoders' results depend on padding by design: FNet, Nystromformer, YOSO, ConvBERT, Funnel and",
+        "MobileBERT mix positions across it. They are listed with the difference; give them sources of one length, or",
+        "batches of one example.",
         "",
     ]
     for side in ("decoder", "encoder"):

@@ -1,7 +1,9 @@
 """What a researcher chooses about the data (conf/data): which texts, which columns, lengths, cleaning, batching."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+
+from warmstart.config.option import option
 
 
 class DataKind(StrEnum):
@@ -20,61 +22,129 @@ class OnBadRow(StrEnum):
 class BatchSettings:
     """How examples form batches."""
 
-    max_tokens: int | None = 16384
-    """Token budget of a batch, padding included: rows x (longest source + longest target). null uses ``size``."""
-    size: int | None = None
-    """Examples in a batch; with ``max_tokens`` set, the upper bound of it."""
-    bucket: int = 100
-    """Batches sorted by length together: larger pads less, smaller shuffles better."""
-    workers: int = 0
-    """Worker processes of each loader."""
+    max_tokens: int | None = option(
+        16384,
+        at_least=1,
+        doc="Largest training batch in tokens, padding included: examples x (longest source + longest target). Lower "
+        "it when memory runs out, and raise `trainer.accumulate` by the same factor. null uses `data.batch.size`.",
+    )
+    size: int | None = option(
+        None,
+        at_least=1,
+        doc="Largest training batch in examples. With `data.batch.max_tokens` set, both limits hold.",
+    )
+    bucket: int = option(
+        100,
+        at_least=1,
+        doc="Number of batches that are sorted by length together. A larger number needs less padding; a smaller one "
+        "shuffles better.",
+    )
+    workers: int = option(
+        0,
+        at_least=0,
+        changes_result=False,
+        doc="Worker processes of each data loader. 0 loads in the main process; raise it when the device waits for "
+        "data.",
+    )
 
 
 @dataclass
 class DataSettings:
     """Texts and how they become batches."""
 
-    name: str = "???"
-    """Short name of the choice."""
-    kind: DataKind = DataKind.cnn_dailymail
-    """Which reader: the hub data set, your own files, the installed real news, or the texts written for tests."""
-    path: str | None = None
-    """Hub id (cnn_dailymail), file or folder with all splits (files), or package file (news)."""
-    revision: str = "main"
-    """Branch, tag or commit of the hub data set."""
-    subset: str | None = None
-    """Configuration name of the hub data set, such as 3.0.0."""
-    train_path: str | None = None
-    """files: file or folder of the training split; overrides ``path``."""
-    validation_path: str | None = None
-    """files: file or folder of the validation split; without one a part of training is split off by hash."""
-    test_path: str | None = None
-    """files: file or folder of the test split; without one a part of training is split off by hash."""
-    document_column: str = "document"
-    """Column that holds the source text."""
-    summary_column: str = "summary"
-    """Column that holds the target text; news: ``subtitle`` (standfirst) or ``title`` (headline)."""
-    id_column: str | None = None
-    """Column with a unique id; null numbers the rows."""
-    on_bad_row: OnBadRow = OnBadRow.fail
-    """A row that cannot be used (no json, no text, an empty summary, an id that stands twice, bytes that are no UTF-8):
-    ``fail`` ends the run with its file and row; ``skip`` leaves it out, says so, and counts it in ``result.json``."""
-    clean: list[str] = field(default_factory=list)
-    """Names of cleaning steps applied to documents and to training targets; test references are never altered."""
-    max_source_length: int = 512
-    """Source tokens kept, special tokens included."""
-    max_target_length: int = 128
-    """Label tokens kept, the end token included."""
-    limit_train: int | None = None
-    """Use only this many training examples: a random sample, the same in every run whatever its seed."""
-    limit_validation: int | None = None
-    """Use only this many validation examples, sampled as ``limit_train`` samples."""
-    limit_test: int | None = None
-    """Use only this many test examples, sampled as ``limit_train`` samples."""
-    batch: BatchSettings = field(default_factory=BatchSettings)
-    evaluation_max_tokens: int = 16384
-    """Token budget of a validation or test batch."""
-    cache_dir: str | None = None
-    """Folder of the token cache; null is ~/.cache/warmstart (or $WARMSTART_CACHE)."""
-    processes: int | None = None
-    """Processes that tokenize; null uses every core."""
+    name: str = option(
+        "???",
+        changes_result=False,
+        doc="Short name of the data set. It appears in tables and in names of runs.",
+    )
+    kind: DataKind = option(
+        DataKind.cnn_dailymail,
+        doc="Which reader is used. `cnn_dailymail` reads a data set of the Hugging Face hub, `files` your own files, "
+        "`news` the news articles inside an installed package, and `written` the synthetic texts for tests.",
+    )
+    path: str | None = option(
+        None,
+        doc="Where the texts are: the hub id (`cnn_dailymail`), a file or a folder with all splits (`files`), or the "
+        "file of a package (`news`).",
+    )
+    revision: str = option(
+        "main",
+        doc="Branch, tag or commit of the hub data set. Name a commit for results that others are to reproduce.",
+    )
+    subset: str | None = option(None, doc="Configuration name of the hub data set, such as 3.0.0.")
+    train_path: str | None = option(
+        None,
+        doc="File or folder of the training split, with `data=files`. It takes precedence over `data.path`.",
+    )
+    validation_path: str | None = option(
+        None,
+        doc="File or folder of the validation split, with `data=files`. Without it, 5 % of the training split are "
+        "used, chosen by a hash of the source text.",
+    )
+    test_path: str | None = option(
+        None,
+        doc="File or folder of the test split, with `data=files`. Without it, 5 % of the training split are "
+        "used, chosen by a hash of the source text.",
+    )
+    document_column: str = option("document", doc="Column that holds the source text.")
+    summary_column: str = option(
+        "summary",
+        doc="Column that holds the target text. `data=news` has `subtitle` (standfirst) and `title` (headline).",
+    )
+    id_column: str | None = option(None, doc="Column that holds a unique id. null numbers the rows.")
+    on_bad_row: OnBadRow = option(
+        OnBadRow.fail,
+        doc="What happens to a row that cannot be used: invalid JSON, no text, an empty summary, a duplicate id, or "
+        "bytes that are not UTF-8. `fail` ends the run and names the file and row. `skip` leaves the row out, logs it, "
+        "and counts it in `result.json`.",
+    )
+    clean: list[str] = option(
+        default_factory=list,
+        doc="Names of cleaning steps, applied in this order to source texts and to training targets. References of the "
+        "test split are never changed.",
+    )
+    max_source_length: int = option(
+        512,
+        at_least=2,
+        doc="Longest source in tokens, special tokens included. Longer sources are cut off at the end.",
+    )
+    max_target_length: int = option(
+        128,
+        at_least=2,
+        doc="Longest target in tokens, the end token included. Longer targets are cut off at the end. It does not "
+        "limit generated summaries: that is `generation.max_new_tokens`.",
+    )
+    limit_train: int | None = option(
+        None,
+        at_least=1,
+        doc="Number of training examples to use. They are a random sample that is the same for every seed. null uses "
+        "all.",
+    )
+    limit_validation: int | None = option(
+        None,
+        at_least=1,
+        doc="Number of validation examples to use, sampled as by `data.limit_train`. null uses all.",
+    )
+    limit_test: int | None = option(
+        None,
+        at_least=1,
+        doc="Number of test examples to use, sampled as by `data.limit_train`. null uses all.",
+    )
+    batch: BatchSettings = option(default_factory=BatchSettings, doc="How training examples form batches.")
+    evaluation_max_tokens: int = option(
+        16384,
+        at_least=1,
+        doc="Largest validation or test batch in tokens, padding included. Lower it when an evaluation runs out of "
+        "memory.",
+    )
+    cache_dir: str | None = option(
+        None,
+        changes_result=False,
+        doc="Folder of the token cache. null uses $WARMSTART_CACHE, or ~/.cache/warmstart where that is not set.",
+    )
+    processes: int | None = option(
+        None,
+        at_least=1,
+        changes_result=False,
+        doc="Number of processes that tokenize. null uses one for each CPU core.",
+    )

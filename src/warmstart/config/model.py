@@ -1,11 +1,13 @@
-"""What a researcher chooses about the model: two halves and the bridge between them (conf/encoder, decoder, bridge).
+"""What a researcher chooses about the model: conf/encoder, conf/decoder and conf/bridge, which joins the two.
 
 Plain dataclasses without torch, so that composing and checking a config is instant.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from warmstart.config.option import option
 
 
 class Weights(StrEnum):
@@ -48,54 +50,104 @@ class Gate(StrEnum):
 
 @dataclass
 class HalfSettings:
-    """One pretrained half: where its weights and tokenizer come from."""
+    """The encoder or the decoder: where its weights and its tokenizer come from."""
 
-    name: str = "???"
-    """Short name of the choice, as on the command line; stands in tables and run names."""
-    path: str = "???"
-    """Hub id, local folder, or ``package_file:DISTRIBUTION/PATH`` for a folder inside an installed package."""
-    model_type: str = "???"
-    """transformers' model type; with ``architecture`` it says what ``weights=random`` builds without a hub."""
-    revision: str = "main"
-    """Branch, tag or commit of the hub id; pin a commit for a paper."""
-    weights: Weights = Weights.pretrained
-    """``pretrained``, or ``random`` for the same architecture untrained (the RND rows of Rothe et al. 2020)."""
-    scale: Scale = Scale.full
-    """``full``, or ``tiny`` for a two-layer model of the same type (needs ``weights=random``)."""
-    attention: Attention = Attention.own
-    """``own`` as it was pretrained; ``bidirectional`` lets a decoder-only model that encodes see both ways."""
-    tokenizer: str | None = None
-    """Where the tokenizer comes from, if not from ``path``."""
-    architecture: dict[str, Any] = field(default_factory=dict)
-    """What differs from the model type's default configuration (widths, depth, vocabulary)."""
+    name: str = option(
+        "???",
+        changes_result=False,
+        doc="Short name of the model, as on the command line. It appears in tables and in names of runs.",
+    )
+    path: str = option(
+        "???",
+        doc="Where the weights are: a hub id, a local folder, or `package_file:DISTRIBUTION/PATH` for a folder in an "
+        "installed package.",
+    )
+    model_type: str = option(
+        "???",
+        doc="Model type as transformers names it, such as bert. With `architecture`, it defines the model that "
+        "`weights=random` builds without the hub.",
+    )
+    revision: str = option(
+        "main",
+        doc="Branch, tag or commit of the hub id. Name a commit for results that others are to reproduce.",
+    )
+    weights: Weights = option(
+        Weights.pretrained,
+        doc="Where the weights come from. `pretrained` loads the checkpoint. `random` builds the same architecture "
+        "untrained, as in the RND rows of Rothe et al. (2020).",
+    )
+    scale: Scale = option(
+        Scale.full,
+        doc="Size of the model. `tiny` is a two-layer model of the same type, for tests; it needs `weights=random`.",
+    )
+    attention: Attention = option(
+        Attention.own,
+        doc="Attention of the encoder. `own` keeps that of the pretraining; `bidirectional` lets a causal language "
+        "model that is used as encoder attend in both directions.",
+    )
+    tokenizer: str | None = option(
+        None,
+        doc="Hub id or folder of the tokenizer. null takes the tokenizer from `path`.",
+    )
+    architecture: dict[str, Any] = option(
+        default_factory=dict,
+        doc="Settings in which the model differs from the default configuration of its model type, such as hidden "
+        "size, number of layers and vocabulary size. `weights=random` and `task=check` build the model from it.",
+    )
 
 
 @dataclass
 class BridgeSettings:
-    """How the halves are joined."""
+    """How encoder and decoder are joined."""
 
-    share: Share = Share.none
-    """``weights`` shares encoder and decoder layer by layer (BERTSHARE), ``embeddings`` the token embeddings alone."""
-    freeze: Halves = Halves.none
-    """Which pretrained half does not train; new cross-attention always trains."""
-    lora: Halves = Halves.none
-    """Which half trains low-rank adapters instead of its own weights; they are merged on export."""
-    lora_rank: int = 16
-    """Rank of the adapters."""
-    lora_alpha: int = 32
-    """Adapters are scaled by this over their rank."""
-    warmup_steps: int = 0
-    """Optimizer steps for which the new parts train alone, before the halves join in."""
-    init: CrossAttentionInit = CrossAttentionInit.copy
-    """New cross-attention begins as a ``copy`` of the same layer's self-attention, or ``random``."""
-    every_n_layers: int = 1
-    """Cross-attention follows every n-th layer of a decoder that has none of its own."""
-    gate: Gate = Gate.zero
-    """``zero`` lets such a decoder begin as the bare language model, ``none`` reads the source from the first step."""
-    bias: bool = False
-    """Whether the projections of grafted cross-attention have biases."""
-    dropout: float | None = None
-    """Dropout probability of both halves; null keeps what each checkpoint says."""
+    share: Share = option(
+        Share.none,
+        doc="What encoder and decoder share. `weights` shares their weights layer by layer (BERTSHARE, Rothe et al. "
+        "2020); `embeddings` shares only the token embeddings.",
+    )
+    freeze: Halves = option(
+        Halves.none,
+        doc="Which pretrained submodel is frozen. New cross-attention always trains.",
+    )
+    lora: Halves = option(
+        Halves.none,
+        doc="Which submodel trains low-rank adapters (LoRA) in place of its own weights. An export merges them into "
+        "the weights.",
+    )
+    lora_rank: int = option(16, at_least=1, doc="Rank of the LoRA adapters. A higher rank trains more parameters.")
+    lora_alpha: int = option(
+        32,
+        at_least=1,
+        doc="Scale of the LoRA adapters: their output is multiplied by `lora_alpha` / `lora_rank`.",
+    )
+    warmup_steps: int = option(
+        0,
+        at_least=0,
+        doc="Optimizer steps during which only new parameters train, before the pretrained ones are unfrozen.",
+    )
+    init: CrossAttentionInit = option(
+        CrossAttentionInit.copy,
+        doc="Initial values of new cross-attention. `copy` takes those of the same layer's self-attention; `random` "
+        "draws them.",
+    )
+    every_n_layers: int = option(
+        1,
+        at_least=1,
+        doc="Distance in layers between grafted cross-attention layers, in a decoder that has no cross-attention of "
+        "its own. 1 adds one after every layer; a larger number adds fewer parameters.",
+    )
+    gate: Gate = option(
+        Gate.zero,
+        doc="Gate of grafted cross-attention. `zero` starts it closed, so that training begins with the unchanged "
+        "language model; `none` has no gate, and the source is used from the first step.",
+    )
+    bias: bool = option(False, doc="Whether the projections of grafted cross-attention have biases.")
+    dropout: float | None = option(
+        None,
+        at_least=0,
+        below=1,
+        doc="Dropout probability in encoder and decoder. null keeps that of each checkpoint.",
+    )
 
 
 def fault_of_sharing(encoder: HalfSettings, decoder: HalfSettings, bridge: BridgeSettings) -> str | None:

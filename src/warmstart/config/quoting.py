@@ -5,14 +5,13 @@ is the number 100000.0. Here the values of all options whose type is text are qu
 anything but the same text.
 """
 
-from dataclasses import fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString, Sweep
 from hydra.errors import HydraException
 
-from warmstart.config.schema import Config
+from warmstart.config.schema import OPTIONS
 
 
 def quote_texts(words: list[str]) -> list[str]:
@@ -20,7 +19,7 @@ def quote_texts(words: list[str]) -> list[str]:
 
     With ``-m`` a comma still separates the values of a sweep, each of which is quoted by itself.
     """
-    parser, keys = OverridesParser.create(), _text_keys(Config)
+    parser, keys = OverridesParser.create(), _text_keys()
     sweeps = bool({"-m", "--multirun"} & set(words))
     return [_word(word, keys, parser, sweeps) for word in words]
 
@@ -50,14 +49,6 @@ def _word(word: str, keys: set[str], parser: OverridesParser, sweeps: bool) -> s
     )
 
 
-def _text_keys(schema: type, prefix: str = "") -> set[str]:
+def _text_keys() -> set[str]:
     """Every option whose type is text."""
-    found = set()
-    types = get_type_hints(schema)
-    for field in fields(schema):
-        kind, key = types[field.name], prefix + field.name
-        if is_dataclass(kind):
-            found |= _text_keys(kind, f"{key}.")  # type: ignore[arg-type]
-        elif kind is str or set(get_args(kind)) == {str, type(None)}:
-            found.add(key)
-    return found
+    return {key for key, one in OPTIONS.items() if one.kind in (str, str | None)}

@@ -1,9 +1,10 @@
-"""The whole config, typed: every key of conf/ is a field of one of these dataclasses, documented where it stands.
+"""The whole config, typed: every key of conf/ is a field of one of these dataclasses, which states what it is.
 
 No group names code to run: its keys become its settings object, and plain functions take that.
 """
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from warmstart.config.data import DataSettings
 from warmstart.config.evaluation import EvaluationSettings, GenerationSettings
 from warmstart.config.model import BridgeSettings, HalfSettings
+from warmstart.config.option import keys_that_change_nothing, option, options
 from warmstart.config.training import LoggerSettings, OptimSettings, TrainerSettings
 from warmstart.errors import UserError
 
@@ -29,55 +31,110 @@ class Device(StrEnum):
 class Config:
     """One run."""
 
-    task: str = "fit"
-    """fit, evaluate, summarize, export, replay, demo, report, sbatch or check."""
-    seed: int = 1
-    """Seed of weights that no checkpoint gave, data order, dropout and bootstrap."""
-    name: str | None = None
-    """Name of the run and of its folder under ``output_root``; null makes one from the choices and the time."""
-    output_root: str = "runs"
-    """Folder of all runs."""
-    ckpt: str | None = None
-    """A run directory, a .ckpt file in one, or an exported folder; ``last`` is ``name``'s last checkpoint.
-
-    fit resumes it, with the same encoder, decoder, bridge and tokenizers; without, it resumes a run of the same name
-    and config that was not finished and leaves a finished one as it is, and ``new`` starts over. evaluate, summarize
-    and export go by the settings recorded in it, but for what the command line names: a group such as
-    ``generation=beam`` whole, a key such as ``data.max_source_length=256`` alone.
-    """
-    ckpt_weights: str | None = None
-    """fit: a run directory (its best checkpoint), a .ckpt file in one, or an exported folder to take the weights from.
-
-    A second stage of training: the weights only, with a new optimizer and schedule. Encoder, decoder and
-    cross-attention are taken where they are the same in both runs; the log lists what is not taken.
-    """
-    input: str | None = None
-    """summarize: a text file, a folder of them (but for *.summary.txt), or - for standard input."""
-    output: str | None = None
-    """summarize, export, report: where to write; null is standard output, the run's export folder, or report.html in
-    the first of ``runs``. A folder of texts gives a folder."""
-    runs: list[str] = field(default_factory=list)
-    """report: folders of runs or sweeps; ``sweep=FOLDER`` is the same for one."""
-    device: Device = Device.auto
-    """check: what the fit is predicted for: h100, a100, rtx4090 (by their data sheets), cpu (this one, measured).
-
-    auto is an H100, and this CPU where ``trainer.accelerator`` leaves it open. It says nothing about where a fit runs.
-    """
-    texts: bool = True
-    """report: whether documents, references and summaries are in the page."""
-    host: str = "127.0.0.1"
-    """demo: the address to listen on; the default serves this machine alone, 0.0.0.0 every one that reaches it."""
-    port: int = 7860
-    """demo: the port to listen on; 0 takes any that is free."""
-    encoder: HalfSettings = field(default_factory=HalfSettings)
-    decoder: HalfSettings = field(default_factory=HalfSettings)
-    bridge: BridgeSettings = field(default_factory=BridgeSettings)
-    data: DataSettings = field(default_factory=DataSettings)
-    optim: OptimSettings = field(default_factory=OptimSettings)
-    trainer: TrainerSettings = field(default_factory=TrainerSettings)
-    logger: LoggerSettings = field(default_factory=LoggerSettings)
-    generation: GenerationSettings = field(default_factory=GenerationSettings)
-    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    task: str = option(
+        "fit",
+        changes_result=False,
+        doc="What to do: fit, evaluate, summarize, export, replay, demo, report, sbatch or check.",
+    )
+    seed: int = option(
+        1,
+        at_least=0,
+        at_most=2**32 - 1,
+        doc="Seed of untrained weights, data order, dropout, sampling and bootstrap.",
+    )
+    name: str | None = option(
+        None,
+        changes_result=False,
+        doc="Name of the run, and of its folder in `output_root`. The same command with the same name resumes the run. "
+        "null makes a new name from the choices and the time.",
+    )
+    output_root: str = option("runs", changes_result=False, doc="Folder that holds all runs.")
+    ckpt: str | None = option(
+        None,
+        changes_result=False,
+        doc="Checkpoint to use: a folder of a run, a .ckpt file in one, or an exported folder. `last` is the newest "
+        "checkpoint of the run `name`.\n\n"
+        "A fit resumes it, and needs the same encoder, decoder, bridge and tokenizers. Without `ckpt`, a fit resumes "
+        "an unfinished run of the same name and config, and does not repeat a finished one; `new` starts over.\n\n"
+        "The tasks evaluate, summarize, export, replay and demo use the settings that the checkpoint recorded. What "
+        "the command line sets takes precedence: a group such as `generation=beam` as a whole, a single option such as "
+        "`data.max_source_length=256` by itself.",
+    )
+    ckpt_weights: str | None = option(
+        None,
+        doc="Run or checkpoint whose weights a fit starts from, with a new optimizer and a new learning-rate schedule: "
+        "a folder of a run (its best checkpoint), a .ckpt file in one, or an exported folder.\n\n"
+        "Encoder, decoder and cross-attention are taken where both runs define them in the same way. The log lists "
+        "what is not taken.",
+    )
+    input: str | None = option(
+        None,
+        changes_result=False,
+        doc="Texts for `task=summarize`: a text file, a folder of text files, or - for standard input. Files named "
+        "`*.summary.txt` are left out.",
+    )
+    output: str | None = option(
+        None,
+        changes_result=False,
+        doc="Where summarize, export and report write. null is standard output for summarize, the export folder of the "
+        "run for export, and report.html in the first of `runs` for report. For a folder of texts it is a folder.",
+    )
+    runs: list[str] = option(
+        default_factory=list,
+        changes_result=False,
+        doc="Folders of runs or sweeps for `task=report`. `sweep=FOLDER` is the same for one folder.",
+    )
+    device: Device = option(
+        Device.auto,
+        changes_result=False,
+        doc="Device that `task=check` predicts a fit for. A GPU is computed from its data sheet, and the CPU of this "
+        "machine is measured. `auto` is an H100, and this CPU too unless `trainer.accelerator` excludes it. Where a "
+        "fit runs is set by `trainer`.",
+    )
+    texts: bool = option(
+        True,
+        changes_result=False,
+        doc="Whether the page of `task=report` contains sources, references and summaries.",
+    )
+    host: str = option(
+        "127.0.0.1",
+        changes_result=False,
+        doc="Address that `task=demo` listens on. The default accepts only this machine; 0.0.0.0 accepts every machine "
+        "that can reach it.",
+    )
+    port: int = option(
+        7860,
+        changes_result=False,
+        doc="Port that `task=demo` listens on. 0 takes any free port.",
+    )
+    encoder: HalfSettings = option(default_factory=HalfSettings, doc="Model that reads the source.")
+    decoder: HalfSettings = option(default_factory=HalfSettings, doc="Model that writes the summary.")
+    bridge: BridgeSettings = option(
+        default_factory=BridgeSettings,
+        doc="How encoder and decoder are joined: sharing, freezing, adapters and cross-attention.",
+    )
+    data: DataSettings = option(default_factory=DataSettings, doc="Texts, and how they become batches.")
+    optim: OptimSettings = option(
+        default_factory=OptimSettings,
+        doc="AdamW, with a learning rate for each part of the model.",
+    )
+    trainer: TrainerSettings = option(
+        default_factory=TrainerSettings,
+        doc="How long a fit trains, and on which devices.",
+    )
+    logger: LoggerSettings = option(
+        default_factory=LoggerSettings,
+        changes_result=False,
+        doc="Where metrics are logged. The CSV file is always written.",
+    )
+    generation: GenerationSettings = option(
+        default_factory=GenerationSettings,
+        doc="How summaries are generated. Names and definitions are those of transformers' `generate`.",
+    )
+    evaluation: EvaluationSettings = option(
+        default_factory=EvaluationSettings,
+        doc="How summaries are scored.",
+    )
 
 
 GROUPS: dict[str, type] = {
@@ -91,6 +148,8 @@ GROUPS: dict[str, type] = {
     "generation": GenerationSettings,
     "evaluation": EvaluationSettings,
 }
+OPTIONS = options(Config)
+CHANGES_NO_NUMBER = keys_that_change_nothing(Config)
 
 
 def register() -> None:
@@ -109,10 +168,30 @@ def to_settings(cfg: DictConfig) -> Config:
         UserError: it has a key that is none of ours: Hydra's + adds any, and OmegaConf would drop it without a word.
     """
     if unknown := _unknown(cfg):
-        raise UserError(f"There is no key {unknown}. Every key: src/warmstart/config/schema.py, or --cfg job.")
+        raise UserError(f"There is no key {unknown}.{about(unknown)}")
     settings = OmegaConf.to_object(cfg)
     assert isinstance(settings, Config)
     return settings
+
+
+def about(key: str) -> str:
+    """Return what an error message adds on a key: the documentation of that option or of the one with the nearest name.
+
+    It begins with a blank, and names the command that lists every option.
+    """
+    words, said = key.split("."), ""
+    parents = {".".join(words[: i + 1]) for i in range(len(words))}
+    if known := parents & OPTIONS.keys():  # one at most: below an option there is none
+        said = f" {_described(known.pop())}"
+    elif not any(one.startswith(f"{key}.") for one in OPTIONS) and (near := get_close_matches(key, OPTIONS, 1)):
+        said = f" The nearest option: {_described(near[0])}"
+    return f"{said} Every option: python -m warmstart.config.reference"
+
+
+def _described(key: str) -> str:
+    one = OPTIONS[key]
+    limits = f", {one.bounds}" if one.bounds else ""
+    return f"{key} ({one.type}{limits}): {one.summary}"
 
 
 def _unknown(node: Any, prefix: str = "") -> str | None:
@@ -125,7 +204,9 @@ def _unknown(node: Any, prefix: str = "") -> str | None:
         if key not in known:
             if not (schema is Config and key == "hydra"):
                 return prefix + key
-        elif OmegaConf.is_config(node._get_node(key)) and (found := _unknown(node[key], f"{prefix}{key}.")):
+        elif OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+            continue
+        elif OmegaConf.is_config(node[key]) and (found := _unknown(node[key], f"{prefix}{key}.")):
             return found
     return None
 

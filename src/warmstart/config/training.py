@@ -1,8 +1,10 @@
 """What a researcher chooses about training (conf/optim, conf/trainer, conf/logger)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from warmstart.config.option import option
 
 
 class Decay(StrEnum):
@@ -17,106 +19,215 @@ PRECISIONS = (
     *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
     *("32", "16", "bf16", "64", "transformer-engine", "transformer-engine-float16"),
 )
+MONITORS = {  # each metric that can choose the best checkpoint, and which direction of it is better
+    "validation/loss": "min",
+    "validation/source_effect": "max",
+    **{f"validation/{kind}": "max" for kind in ("rouge1", "rouge2", "rougeL", "rougeLsum")},
+}
 
 
 @dataclass
 class OptimSettings:
-    """AdamW with one rate for each part."""
+    """AdamW with a learning rate for each part of the model."""
 
-    encoder_rate: float = 5e-5
-    """Peak learning rate of the pretrained encoder."""
-    decoder_rate: float = 5e-5
-    """Peak learning rate of the pretrained decoder."""
-    new_rate: float = 2e-4
-    """Peak learning rate of parameters that no checkpoint gave: cross-attention, projection, fresh heads."""
-    gate_rate: float = 2e-2
-    """Peak learning rate of the gates of grafted cross-attention: a number for each layer, with about 1 to go."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay of matrices; biases and norms have none."""
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-    """AdamW's two decay rates."""
-    warmup_steps: int | None = None
-    """Optimizer steps of linear warm-up; null is ``warmup_fraction`` of all steps."""
-    warmup_fraction: float = 0.06
-    """Share of all optimizer steps spent warming up."""
-    decay: Decay = Decay.linear
-    """How the rate falls after warm-up."""
-    label_smoothing: float = 0.0
-    """Share of the target distribution spread over the vocabulary."""
+    encoder_rate: float = option(5e-5, at_least=0, at_most=1, doc="Peak learning rate of the pretrained encoder.")
+    decoder_rate: float = option(5e-5, at_least=0, at_most=1, doc="Peak learning rate of the pretrained decoder.")
+    new_rate: float = option(
+        2e-4,
+        at_least=0,
+        at_most=1,
+        doc="Peak learning rate of parameters that no checkpoint has: cross-attention, projections and new heads.",
+    )
+    gate_rate: float = option(
+        2e-2,
+        at_least=0,
+        at_most=1,
+        doc="Peak learning rate of the gates of grafted cross-attention. A gate is one number in each layer that has "
+        "to move by about 1, so it needs a higher learning rate than matrices do.",
+    )
+    weight_decay: float = option(
+        0.01,
+        at_least=0,
+        doc="Decoupled weight decay of matrices. Biases and normalization weights have none.",
+    )
+    betas: list[float] = option(
+        default_factory=lambda: [0.9, 0.999],
+        doc="Decay rates of AdamW's two running averages: of the gradient and of its square. Each lies from 0 to below "
+        "1.",
+    )
+    warmup_steps: int | None = option(
+        None,
+        at_least=0,
+        doc="Optimizer steps of linear learning-rate warm-up. null uses `optim.warmup_fraction`.",
+    )
+    warmup_fraction: float = option(
+        0.06,
+        at_least=0,
+        at_most=1,
+        doc="Share of all optimizer steps that are warm-up steps, where `optim.warmup_steps` is null.",
+    )
+    decay: Decay = option(Decay.linear, doc="How the learning rate falls after warm-up.")
+    label_smoothing: float = option(
+        0.0,
+        at_least=0,
+        below=1,
+        doc="Share of the target probability that is spread evenly over the vocabulary.",
+    )
 
 
 @dataclass
 class TrainerSettings:
-    """How long and on what. ``extra`` passes anything else to lightning.Trainer by its own name."""
+    """How long a fit trains, and on which devices."""
 
-    max_epochs: int = 3
-    """Passes over the training data."""
-    max_steps: int = -1
-    """Optimizer steps; -1 is no bound. Whichever of epochs and steps comes first ends the fit."""
-    max_minutes: float | None = None
-    """Wall-clock bound of the fit in minutes; the schedule follows steps, not minutes."""
-    accumulate: int = 1
-    """Batches of one optimizer step; the loss is normalised by the label tokens of all of them."""
-    clip_norm: float = 1.0
-    """Largest gradient norm; 0 does not clip."""
-    precision: str = "auto"
-    """``auto`` (bf16 mixed where the device computes it fast, else fp32) or a Lightning precision such as 32-true."""
-    accelerator: str = "auto"
-    """Lightning accelerator: auto, cpu, gpu."""
-    devices: int = 1
-    """Devices of each node."""
-    nodes: int = 1
-    """Machines of a cluster, each with so many devices."""
-    strategy: str = "auto"
-    """auto, ddp (each device holds the model), fsdp (devices hold shards of it), or another Lightning strategy."""
-    timeout_minutes: float = 10.0
-    """Minutes after which a job of several ranks ends because one of them does not answer."""
-    validations_per_epoch: int = 1
-    """Validation runs in each epoch, evenly spread between optimizer steps; the last is at its end."""
-    validation_samples: int = 64
-    """Validation examples that are summarised and scored by ROUGE at each validation; 0 measures the loss alone."""
-    monitor: str = "validation/loss"
-    """Metric that picks the best checkpoint."""
-    monitor_mode: str = "min"
-    """min or max: which direction of ``monitor`` is better."""
-    patience: int | None = None
-    """Validations without improvement before the fit stops; null never stops early."""
-    save_every: int | None = None
-    """Optimizer steps between checkpoints beside those of validations; null saves at validations alone."""
-    skip_limit: int = 10
-    """Steps that may be skipped because their loss or gradient is not finite; one more ends the fit."""
-    keep_last: int = 2
-    """How many of the newest checkpoints to keep, against a damaged one."""
-    log_every: int = 10
-    """Optimizer steps between logged training metrics."""
-    progress_bar: bool = True
-    """Show a progress bar."""
-    compile: bool = False
-    """Compile the layers of both halves (torch.compile): a minute or more at the first batch, then faster steps."""
-    checkpoint_activations: bool = False
-    """Keep the input of each layer alone and compute the rest again backward: less memory, about a third more work."""
-    keep_freed_memory: bool = True
-    """Keep what a step freed for the next one (glibc): faster on a CPU, for up to half as much memory again."""
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Further keyword arguments of lightning.Trainer."""
+    max_epochs: int = option(
+        3,
+        at_least=1,
+        doc="Largest number of passes over the training data. The fit ends with this or with `trainer.max_steps`, "
+        "whichever comes first.",
+    )
+    max_steps: int = option(
+        -1,
+        at_least=1,
+        no_bound=-1,
+        doc="Largest number of optimizer steps. -1 sets no limit.",
+    )
+    max_minutes: float | None = option(
+        None,
+        above=0,
+        at_most=5_256_000,  # ten years; 1.44e12 no longer fit into a timedelta
+        doc="Longest duration of the fit in minutes. The learning-rate schedule follows steps, not minutes, so a fit "
+        "that this ends has not reached the end of its schedule.",
+    )
+    accumulate: int = option(
+        1,
+        at_least=1,
+        doc="Number of batches in one optimizer step. The loss is averaged over the label tokens of all of them. Raise "
+        "it for larger steps in the same memory.",
+    )
+    clip_norm: float = option(
+        1.0, at_least=0, doc="Largest norm of the gradient; longer ones are scaled down to it. 0 does not clip."
+    )
+    precision: str = option(
+        "auto",
+        doc="Precision of training. `auto` is bf16 mixed precision where the device multiplies bf16 in hardware, and "
+        "fp32 elsewhere. Otherwise one of Lightning's names, such as 32-true or bf16-mixed.",
+    )
+    accelerator: str = option(
+        "auto",
+        doc="Kind of device, as Lightning names it: auto, cpu, gpu, cuda, mps, tpu or hpu.",
+    )
+    devices: int = option(1, at_least=1, doc="Number of devices on each node.")
+    nodes: int = option(
+        1,
+        at_least=1,
+        doc="Number of machines of a cluster, each with `trainer.devices` devices.",
+    )
+    strategy: str = option(
+        "auto",
+        doc="How several devices work together. With `ddp` each device holds the whole model; with `fsdp` each holds a "
+        "shard of it. Other strategies of Lightning are passed on.",
+    )
+    timeout_minutes: float = option(
+        10.0,
+        above=0,
+        at_most=10_000,
+        changes_result=False,
+        doc="Minutes after which a job of several processes ends because one of them does not respond.",
+    )
+    validations_per_epoch: int = option(
+        1,
+        at_least=1,
+        doc="Number of validation runs in each epoch. They are spread evenly between optimizer steps, and the last one "
+        "is at the end of the epoch.",
+    )
+    validation_samples: int = option(
+        64,
+        at_least=0,
+        doc="Number of validation examples that are summarized and scored by ROUGE at each validation. 0 measures only "
+        "the loss, which is faster.",
+    )
+    monitor: str = option(
+        "validation/loss",
+        choices=tuple(MONITORS),
+        doc="Metric that chooses the best checkpoint. The ROUGE metrics need `trainer.validation_samples`.",
+    )
+    monitor_mode: str = option(
+        "min",
+        choices=("min", "max"),
+        doc="Which direction of `trainer.monitor` is better: `min` for the loss, `max` for the other metrics.",
+    )
+    patience: int | None = option(
+        None,
+        at_least=1,
+        doc="Number of validations without improvement after which the fit stops. null never stops early.",
+    )
+    save_every: int | None = option(
+        None,
+        at_least=1,
+        changes_result=False,
+        doc="Optimizer steps between checkpoints, in addition to those at each validation. null saves only at "
+        "validations. Set it where a run may be interrupted long before its next validation.",
+    )
+    skip_limit: int = option(
+        10,
+        at_least=0,
+        changes_result=False,
+        doc="Number of optimizer steps that may be skipped because the loss or the gradient is not finite. One more "
+        "ends the fit.",
+    )
+    keep_last: int = option(
+        2,
+        at_least=1,
+        changes_result=False,
+        doc="Number of newest checkpoints to keep. With two or more, a fit can resume when the newest is corrupt.",
+    )
+    log_every: int = option(
+        10,
+        at_least=1,
+        changes_result=False,
+        doc="Optimizer steps between logged training metrics.",
+    )
+    progress_bar: bool = option(True, changes_result=False, doc="Whether a progress bar is shown.")
+    compile: bool = option(
+        False,
+        doc="Whether the layers of encoder and decoder are compiled by torch.compile. The first batch then takes a "
+        "minute or more, and later steps are faster.",
+    )
+    checkpoint_activations: bool = option(
+        False,
+        doc="Whether only the input of each layer is kept for the backward pass, and the rest is computed again. It "
+        "saves memory and costs about a third more computation.",
+    )
+    keep_freed_memory: bool = option(
+        True,
+        doc="Whether memory that a step has freed stays with the process for the next step (with glibc). It is faster "
+        "on a CPU, and the process takes up to half as much memory again. Set false when memory is short.",
+    )
+    extra: dict[str, Any] = option(
+        default_factory=dict,
+        doc="Further arguments of lightning.Trainer, by Lightning's own names.",
+    )
 
 
 @dataclass
 class LoggerSettings:
-    """CSV is always written; Weights & Biases on request."""
+    """Where metrics are logged; the CSV file is always written."""
 
-    name: str = "csv"
-    """Name of the choice: csv or wandb."""
-    wandb: bool = False
-    """Also log to Weights & Biases: online where a key is configured, else offline. An evaluation logs only where its
-    own command names it: to its fit's run if it scores best.ckpt under the fit's settings, else to a new run."""
-    project: str = "warmstart"
-    """W&B project."""
-    entity: str | None = None
-    """W&B user or team; null is the account's default."""
-    group: str | None = None
-    """W&B group of this run, such as a sweep's name."""
-    tags: list[str] = field(default_factory=list)
-    """W&B tags besides the choices themselves."""
-    samples: int = 16
-    """Rows of the validation sample table logged at each epoch."""
+    name: str = option("csv", doc="Name of the choice: csv or wandb.")
+    wandb: bool = option(
+        False,
+        doc="Whether to log to Weights & Biases too: online where an API key is configured, otherwise offline. "
+        "An evaluation logs there only if its own command sets this. Its scores go to the W&B run of the fit "
+        "if it scores best.ckpt with the settings of the fit, and to a new W&B run otherwise.",
+    )
+    project: str = option("warmstart", doc="Project in Weights & Biases.")
+    entity: str | None = option(None, doc="User or team in Weights & Biases. null is the default of the account.")
+    group: str | None = option(
+        None,
+        doc="Group of the run in Weights & Biases. null is the name of the sweep, or no group outside of a sweep.",
+    )
+    tags: list[str] = option(
+        default_factory=list,
+        doc="Tags in Weights & Biases, in addition to the names of encoder, decoder and data.",
+    )
+    samples: int = option(16, at_least=0, doc="Number of validation examples in the sample table of each validation.")

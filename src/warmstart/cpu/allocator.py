@@ -1,7 +1,7 @@
 """Keep freed memory for the next step instead of giving it back to the operating system.
 
-glibc maps each large tensor anew and unmaps it when it is freed; a training step on a CPU does so thousands of times,
-and every page is then faulted in and cleared again (docs/performance.md has the figure).
+glibc maps memory for each large tensor and unmaps it when the tensor is freed. A training step on a CPU does so
+thousands of times, and the operating system clears every page again (docs/performance.md has the figures).
 """
 
 import ctypes
@@ -12,7 +12,7 @@ _NEVER = 2**30  # bytes: glibc takes an int
 
 
 def keep_freed_memory() -> bool:
-    """Set glibc's thresholds for this process, whether or not it is on a GPU; False where there is no glibc."""
+    """Set glibc's thresholds for this process; return False where there is no glibc."""
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt

@@ -1,14 +1,14 @@
 """Attention with dropout on a CPU: nothing of queries x keys is kept for the backward pass, and the mask is cheap.
 
-    use_lean_dropout(model.encoder)   # for each half that runs transformers' ``sdpa``
+    use_lean_dropout(model.encoder)   # for each submodel that runs transformers' ``sdpa``
 
 torch's fused attention has no dropout on a CPU. What it falls back to computes in float32, keeps three tensors of heads
 x queries x keys for each layer, and draws one random number for each of their elements. Here some rows are computed
-at a time, in the precision of the queries; backward, their probabilities are computed again and their mask is drawn
+at a time, in the precision of the queries. The backward pass computes their probabilities again and draws their mask
 again from its seed, as in FlashAttention (Dao et al. 2022, arXiv 2205.14135): 7 products of that size instead of 6.
 Without dropout, and on any other device, this is transformers' ``sdpa``.
 
-Shapes: B batch, N heads, G heads of keys and values, T queries, S keys, D width of a head.
+Shapes: B batch, N heads, G heads of keys and values, T queries, S keys, D head size.
 """
 
 import functools
@@ -25,15 +25,17 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from warmstart.compat.torch import safe_softmax, softmax_gradient
+from warmstart.compat.transformers import attention_of, can_set_attention, set_attention
 from warmstart.cpu.dropout import dropped_share, exchange_dropout, keep_, kept_bits
 
 NAME = "sdpa_lean_dropout"
 # Elements of queries x keys at a time, 32 MB in bf16. Smaller pieces would fit a cache, but each is a dozen operations
-# whose threads wait for one another: on a busy machine 2**20 took seven times as long (docs/performance.md).
+# whose threads wait for one another, which is slow on a busy machine (docs/performance.md).
 CHUNK = 2**24
 
 
-@torch.compiler.disable  # its mask is drawn from a number, which a graph would have to wait for
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # its mask is drawn from a number, which a graph would have to wait for
 def lean_dropout_attention(
     module: nn.Module,
     query: Tensor,
@@ -69,10 +71,10 @@ def lean_dropout_attention(
 def attention_with_dropout(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, scaling: float | None = None
 ) -> Tensor:
-    """What (B, N, T, D) read from keys and values (B, G, S, D), with dropout of the probabilities.
+    """Attend from (B, N, T, D) to keys and values (B, G, S, D), with dropout of the probabilities.
 
-    ``mask`` broadcasts to (B, N, T, S): bool (True is read) or added to the scores. torch's generator is asked for one
-    number, from which the whole mask follows.
+    ``mask`` broadcasts to (B, N, T, S): bool (True is read) or added to the scores. torch's generator gives one number,
+    the seed of all that is dropped.
     """
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
@@ -94,9 +96,9 @@ class _Attention(torch.autograd.Function):
         ctx.chosen = share, scale, seed
         read = torch.empty_like(query, memory_format=torch.contiguous_format)
         read = read if value.shape[-1] == query.shape[-1] else query.new_empty(*query.shape[:-1], value.shape[-1])
-        for place, kept in _chunks(query, key, share, seed):
-            probabilities = attention_probabilities(query[place], key[place], _part(mask, place), scale)
-            read[place] = keep_(probabilities, kept) @ value[place]
+        for part, kept in _chunks(query, key, share, seed):
+            probabilities = attention_probabilities(query[part], key[part], _part(mask, part), scale)
+            read[part] = keep_(probabilities, kept) @ value[part]
         return read.mul_(1 / (1 - share))
 
     @staticmethod
@@ -107,21 +109,21 @@ class _Attention(torch.autograd.Function):
         grad_read = grad_read * (1 / (1 - share))
         grads = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (query, key, value)]
         grad_query, grad_key, grad_value = grads
-        for place, kept in _chunks(query, key, share, seed):
-            probabilities = attention_probabilities(query[place], key[place], _part(mask, place), scale)
-            grad = keep_(grad_read[place] @ value[place].transpose(-1, -2), kept)
-            grad = torch._softmax_backward_data(grad, probabilities, -1, probabilities.dtype)
-            grad_value[place] = keep_(probabilities, kept).transpose(-1, -2) @ grad_read[place]
-            grad_query[place] = grad @ key[place]
-            grad_key[place] = grad.transpose(-1, -2) @ query[place]
+        for part, kept in _chunks(query, key, share, seed):
+            probabilities = attention_probabilities(query[part], key[part], _part(mask, part), scale)
+            grad = keep_(grad_read[part] @ value[part].transpose(-1, -2), kept)
+            grad = softmax_gradient(grad, probabilities)
+            grad_value[part] = keep_(probabilities, kept).transpose(-1, -2) @ grad_read[part]
+            grad_query[part] = grad @ key[part]
+            grad_key[part] = grad.transpose(-1, -2) @ query[part]
         return grad_query.mul_(scale), grad_key.mul_(scale), grad_value, None, None, None, None
 
 
-Place = tuple[slice, slice]  # rows and heads
+Part = tuple[slice, slice]  # rows and heads
 
 
-def _chunks(query: Tensor, key: Tensor, share: float, seed: int) -> Iterator[tuple[Place, Tensor]]:
-    """Rows and heads that are computed at one time, and the mask of their probabilities: the same for a seed."""
+def _chunks(query: Tensor, key: Tensor, share: float, seed: int) -> Iterator[tuple[Part, Tensor]]:
+    """Yield rows and heads that are computed at one time, and the mask of their probabilities: the same for a seed."""
     batch, heads, queries, _ = query.shape
     keys = key.shape[2]
     some_heads = min(heads, max(1, CHUNK // (queries * keys)))
@@ -129,50 +131,53 @@ def _chunks(query: Tensor, key: Tensor, share: float, seed: int) -> Iterator[tup
     generator = torch.Generator().manual_seed(seed)
     for row in range(0, batch, rows):
         for head in range(0, heads, some_heads):
-            place = slice(row, min(row + rows, batch)), slice(head, min(head + some_heads, heads))
-            shape = [place[0].stop - row, place[1].stop - head, queries, keys]
-            yield place, kept_bits(math.prod(shape), share, generator, query.dtype).view(shape)
+            part = slice(row, min(row + rows, batch)), slice(head, min(head + some_heads, heads))
+            shape = [part[0].stop - row, part[1].stop - head, queries, keys]
+            yield part, kept_bits(math.prod(shape), share, generator, query.dtype).view(shape)
 
 
-def _part(mask: Tensor | None, place: Place) -> Tensor | None:
+def _part(mask: Tensor | None, part: Part) -> Tensor | None:
     if mask is None:
         return None
-    return mask[place[0], place[1] if mask.shape[1] > 1 else slice(None)]
+    return mask[part[0], part[1] if mask.shape[1] > 1 else slice(None)]
 
 
 def attention_probabilities(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Softmax over the keys; all zero where a query may read none, as torch's own attention gives."""
+    """Compute the softmax over the keys: all zero where a query may read none, as in torch's own attention."""
     scores = (query * scale) @ key.transpose(-1, -2)
     if mask is None:
         return torch.softmax(scores, dim=-1)
     if mask.dtype != torch.bool:
-        return torch._safe_softmax(scores.add_(mask), dim=-1)
+        return safe_softmax(scores.add_(mask))
     barred = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, float("-inf"))
-    probabilities = torch.softmax(scores.add_(barred), dim=-1)  # a third of masked_fill_'s time
+    probabilities = torch.softmax(scores.add_(barred), dim=-1)  # faster than masked_fill_
     reads = mask.any(dim=-1, keepdim=True)
     return probabilities if reads.all() else probabilities.masked_fill_(~reads, 0)
 
 
-def use_lean_dropout(half: PreTrainedModel) -> bool:
-    """Let a half's dropout be a :class:`LeanDropout`, and its attention this one where it runs transformers' ``sdpa``.
+def use_lean_dropout(submodel: PreTrainedModel) -> bool:
+    """Replace a submodel's dropout by :class:`LeanDropout`, and its attention by this one if it is ``sdpa``.
 
-    False where another attention was chosen, the half does not go through transformers' attention functions, or its
-    code asks for ``sdpa`` by name: then its attention stays. ``set_attn_implementation("sdpa")`` goes back to it.
+    ``set_attn_implementation("sdpa")`` restores the attention.
+
+    Returns:
+        Whether the attention was replaced: not if another was chosen, if the submodel does not use transformers'
+        attention functions, or if its code compares with ``sdpa`` by name.
     """
-    exchange_dropout(half)
-    if half.config._attn_implementation != "sdpa" or not can_exchange_sdpa(half):
+    exchange_dropout(submodel)
+    if attention_of(submodel.config) != "sdpa" or not can_exchange_sdpa(submodel):
         return False
-    half.config._attn_implementation = NAME
+    set_attention(submodel.config, NAME)
     return True
 
 
-def can_exchange_sdpa(half: PreTrainedModel) -> bool:
-    """Whether a half goes through transformers' attention functions, and no code of its own asks for ``sdpa`` by name.
+def can_exchange_sdpa(submodel: PreTrainedModel) -> bool:
+    """Return whether a submodel uses transformers' attention functions without comparing with ``sdpa`` by name.
 
-    Types that do build their masks by that name (Falcon, GLM-MoE).
+    Falcon and GLM-MoE build their masks by that name.
     """
-    code = frozenset(type(module).__module__ for module in half.modules())
-    return half._can_set_attn_implementation() and not _asks_for_sdpa(code)
+    code = frozenset(type(module).__module__ for module in submodel.modules())
+    return can_set_attention(submodel) and not _asks_for_sdpa(code)
 
 
 @functools.cache

@@ -1,10 +1,10 @@
-"""The target's keys and values in a beam search: beams change places and grow by a token in one copy, in kept memory.
+"""The target's KV cache in a beam search: one copy reorders the beams and appends a token, in memory that is reused.
 
-transformers' cache copies itself twice a step, to put the beams in their new order and to append a token, each time
-into memory that was just asked for; on a CPU the kernel clears those pages first. Here the new order waits for the next
-token, both are one copy, and the memory that it leaves serves the next layer.
+transformers' cache copies itself twice a step, to reorder the beams and to append a token, each time into new memory;
+on a CPU the operating system clears those pages first. Here the reordering waits for the next token, both are one copy,
+and the memory that is left serves the next layer.
 
-Shapes: R rows, N heads of keys, T target length, D width of a head.
+Shapes: R rows, N heads of keys, T target length, D head size.
 """
 
 from typing import Any
@@ -13,24 +13,24 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from warmstart.cpu.indexed_kv_cache import PlacedLayer, Places
+from warmstart.cpu.indexed_kv_cache import IndexedLayer, RowIndex
 
 
 class Spare:
-    """Memory that a layer has left, one piece for keys and values each, since layers grow one after the other."""
+    """Memory that a layer has left: one piece for keys and one for values, since layers grow one after the other."""
 
     def __init__(self) -> None:
         self._pieces: list[Tensor] = []
 
     def take(self, elements: int, like: Tensor) -> Tensor:
-        """A flat tensor of at least so many elements, of the type and on the device of ``like``."""
-        for place, piece in enumerate(self._pieces):
+        """Return a flat tensor of at least so many elements, of the dtype and on the device of ``like``."""
+        for number, piece in enumerate(self._pieces):
             if piece.numel() >= elements and piece.dtype == like.dtype and piece.device == like.device:
-                return self._pieces.pop(place)
+                return self._pieces.pop(number)
         return like.new_empty(elements + elements // 2)  # room to grow, for some steps
 
     def leave(self, piece: Tensor) -> None:
-        """Keep what ``piece`` is a view of, for whoever asks next."""
+        """Keep the memory of ``piece`` for the next :meth:`take`."""
         self._pieces = [*self._pieces[-1:], piece]
 
 
@@ -44,7 +44,7 @@ class BeamLayer(DynamicLayer):
         self._memory: list[Tensor | None] = [None, None]
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Rows become those at ``beam_idx``, which may leave rows out. The last order is done by then."""
+        """Replace the rows by those at ``beam_idx``, which may be fewer, when the next token comes."""
         self._order = beam_idx
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -73,20 +73,22 @@ class BeamLayer(DynamicLayer):
         return grown
 
 
-def use_beam_layers(cache: DynamicCache, by_place: bool) -> None:
-    """Let each plain layer of ``cache`` be one that beams can share; what it holds already stays.
+def use_beam_layers(cache: DynamicCache, indexed: bool) -> None:
+    """Replace each plain layer of ``cache`` by one that beams share; what it holds stays.
 
-    Sliding windows stay theirs. ``by_place``: the decoder's attention reads rows where they stand (``placed``).
+    Args:
+        cache: the target's cache. Layers with a sliding window stay as they are.
+        indexed: the decoder's attention reads an indexed KV cache.
     """
-    spare, places = Spare(), None
+    spare, index = Spare(), None
     for number, layer in enumerate(cache.layers):
         if type(layer) is not DynamicLayer:
             continue
         keys, values = layer.keys, layer.values
-        if keys is not None and values is not None and by_place and PlacedLayer.serves(keys, values):
-            places = places or Places(keys.shape[0], keys.shape[2])
-            if places.fit(keys):
-                cache.layers[number] = PlacedLayer(keys, values, places)
+        if keys is not None and values is not None and indexed and IndexedLayer.serves(keys, values):
+            index = index or RowIndex(keys.shape[0], keys.shape[2])
+            if index.fit(keys):
+                cache.layers[number] = IndexedLayer(keys, values, index)
                 continue
         cache.layers[number] = mine = BeamLayer(spare)
         if keys is not None and values is not None:

@@ -1,14 +1,14 @@
-"""Attention of a few queries to many keys, as a decoder has it at every step of a generation, on a CPU.
+"""Decode-step attention on a CPU: a few queries to many keys.
 
-    with few_queries(model.decoder):
+    with decode_attention(model.decoder):
         model.generate(...)
 
-torch's fused attention for a CPU is made for many queries: with one query in 64 rows and 64 keys it took 5.5 ms in
-bfloat16 where two products and a softmax take 0.6 (docs/performance.md). A kernel of our own reads keys and values at
-the memory's speed where the machine can have it (``cpu_kernels``; scores in float32); else they are two products, with
-scores in the precision of the queries. For more queries, and on any other device, this is transformers' ``sdpa``.
+torch's fused attention for a CPU is made for many queries and is slow for one (docs/performance.md). Here the compiled
+kernel, if it is built, reads keys and values at the speed of the memory, with scores in float32; otherwise attention is
+two matrix products, with scores in the precision of the queries. For more queries, and on any other device, this is
+transformers' ``sdpa``.
 
-Shapes: B batch, N heads, G heads of keys and values, T queries, S keys, D width of a head.
+Shapes: B batch, N heads, G heads of keys and values, T queries, S keys, D head size.
 """
 
 import math
@@ -22,17 +22,18 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from warmstart.compat.transformers import attention_of, set_attention
 from warmstart.cpu.attention import NAME as LEAN_DROPOUT
 from warmstart.cpu.attention import attention_probabilities, can_exchange_sdpa
-from warmstart.cpu.build import cpu_kernels
-from warmstart.cpu.indexed_kv_cache import Placed
+from warmstart.cpu.indexed_kv_cache import IndexedKV
+from warmstart.cpu.kernels import cpu_kernels
 from warmstart.shared_change import is_inside, shared_change
 
-NAME = "sdpa_few_queries"
-FEW = 16  # beams of one source are so many queries of its cross-attention
+NAME = "sdpa_decode_step"
+MOST_QUERIES = 16  # a source's beams are queries of one cross-attention
 
 
-def few_queries_attention(
+def decode_attention_forward(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -56,17 +57,17 @@ def few_queries_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal=is_causal, **kwargs
         )
-    return read_by_few(query, key, value, attention_mask, scaling).transpose(1, 2).contiguous(), None
+    return attend(query, key, value, attention_mask, scaling).transpose(1, 2).contiguous(), None
 
 
 def serves(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
-    """Whether :func:`read_by_few` is right and worth it: a CPU, few queries, and one mask for all heads."""
+    """Return whether :func:`attend` is right and worth it: a CPU, few queries, and one mask for all heads."""
     return (
         # Before any size is asked for: a recorded graph must not be held to it.
         not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and query.device.type == "cpu"
-        and query.shape[2] <= FEW
+        and query.shape[2] <= MOST_QUERIES
         and query.dtype == key.dtype
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
@@ -74,28 +75,32 @@ def serves(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
     )
 
 
-def read_by_few(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None = None) -> Tensor:
-    """What (B, N, T, D) read from (B, G, S, D); ``mask`` (B, 1, T, S) is bool (True is read) or added to the scores."""
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None = None) -> Tensor:
+    """Attend from (B, N, T, D) to (B, G, S, D); ``mask`` (B, 1, T, S) is bool (True is read) or added to the scores."""
     batch, heads, length, width = query.shape
     groups = heads // key.shape[1]
     scale = 1 / math.sqrt(width) if scaling is None else scaling
     if groups > 1:  # heads that share keys are so many more queries
         query = query.reshape(batch, key.shape[1], groups * length, width)
         mask = mask if mask is None or mask.shape[2] == 1 else mask.repeat(1, 1, groups, 1)
-    kernels, memory, places = cpu_kernels(), (key, value), None
-    if isinstance(key, Placed) and isinstance(value, Placed):
-        memory, places = (key.memory_MNTD, value.memory_MNTD), key.places_RT
-    if kernels is not None and kernels.can_attend(query, *memory, mask, places):
-        read = kernels.attend(query, *memory, mask, scale, places)
-    else:
+    kernels, memory, index = cpu_kernels(), (key, value), None
+    if isinstance(key, IndexedKV) and isinstance(value, IndexedKV):
+        memory, index = (key.memory_PNTD, value.memory_PNTD), key.index_RT
+    read = None if kernels is None else kernels.attend(query, *memory, mask, scale, index)
+    if read is None:
         read = attention_probabilities(query, key, mask, scale) @ value
     return read.reshape(batch, heads, length, -1)
 
 
+def is_used_by(config: Any) -> bool:
+    """Return whether a model of this config runs decode-step attention now."""
+    return attention_of(config) == NAME
+
+
 @contextmanager
-def few_queries(decoder: PreTrainedModel) -> Iterator[None]:
-    """Inside, a decoder that runs transformers' ``sdpa`` on a CPU runs this instead; others are left alone."""
-    chosen = decoder.config._attn_implementation
+def decode_attention(decoder: PreTrainedModel) -> Iterator[None]:
+    """Inside, a decoder that runs transformers' ``sdpa`` on a CPU runs this attention; others are unchanged."""
+    chosen = attention_of(decoder.config)
     if chosen not in ("sdpa", LEAN_DROPOUT, NAME) or decoder.device.type != "cpu" or not can_exchange_sdpa(decoder):
         yield
         return
@@ -104,14 +109,14 @@ def few_queries(decoder: PreTrainedModel) -> Iterator[None]:
 
 
 def _exchange(decoder: PreTrainedModel) -> Callable[[], None]:
-    chosen = decoder.config._attn_implementation
-    decoder.config._attn_implementation = NAME
+    chosen = attention_of(decoder.config)
+    set_attention(decoder.config, NAME)
 
     def undo() -> None:
-        decoder.config._attn_implementation = chosen
+        set_attention(decoder.config, chosen)
 
     return undo
 
 
-AttentionInterface.register(NAME, few_queries_attention)
+AttentionInterface.register(NAME, decode_attention_forward)
 AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,11 +1,10 @@
-"""GELU by tanh and log probabilities of a decoding step on a CPU, each in one pass (``csrc/elementwise.cpp``).
+"""GELU's tanh approximation and log probabilities on a CPU, each in one pass (``csrc/elementwise.cpp``).
 
     with gelu_in_one_pass(model.decoder):
         model.generate(...)
 
-For 64 rows in bfloat16 torch takes 2.7 ms for GELU by tanh in GPT-2's layers and 2.3 ms for log probabilities of its
-vocabulary, where one pass takes 1.0 and 1.3 (docs/performance.md). GELU by erf is as fast in torch. Values are torch's
-but for rounding.
+torch takes several passes for bfloat16 (docs/performance.md has the figures); its GELU by erf is fast already. Values
+are torch's up to rounding.
 
 Shapes: R rows, V vocabulary.
 """
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from warmstart.cpu.build import are_plain, cpu_kernels
+from warmstart.cpu.kernels import CpuKernels, are_plain, cpu_kernels
 from warmstart.shared_change import is_inside, shared_change
 
 _NAME = "gelu_in_one_pass"
@@ -25,28 +24,29 @@ _DTYPES = (torch.float32, torch.bfloat16)
 
 
 def log_probabilities(logits_RV: Tensor) -> Tensor:
-    """``log_softmax`` over the vocabulary, in float32, for a search, which needs no gradient."""
-    kernels = cpu_kernels() if logits_RV.device.type == "cpu" else None
-    if kernels and are_plain(logits_RV) and logits_RV.dtype in _DTYPES and logits_RV.stride(1) == 1:
+    """Compute ``log_softmax`` over the vocabulary in float32, without a gradient."""
+    kernels = cpu_kernels() if are_plain(logits_RV) else None
+    if kernels is not None and logits_RV.dtype in _DTYPES and logits_RV.stride(1) == 1:
         return kernels.log_softmax(logits_RV)
     return torch.log_softmax(logits_RV, dim=-1, dtype=torch.float32)
 
 
 @contextmanager
 def gelu_in_one_pass(decoder: PreTrainedModel) -> Iterator[None]:
-    """Inside, every GELU by tanh of ``decoder`` is the kernel's, where there is one and no gradient is wanted."""
-    if decoder.device.type != "cpu" or cpu_kernels() is None:
+    """Inside, every GELU by tanh of ``decoder`` is the kernel's, if it is built and no gradient is needed."""
+    kernels = cpu_kernels()
+    if decoder.device.type != "cpu" or kernels is None:
         yield
         return
-    with shared_change(decoder, _NAME, lambda: _exchange(decoder)):
+    with shared_change(decoder, _NAME, lambda: _exchange(decoder, kernels)):
         yield
 
 
-def _exchange(decoder: PreTrainedModel) -> Callable[[], None]:
+def _exchange(decoder: PreTrainedModel, kernels: CpuKernels) -> Callable[[], None]:
     changed: list[nn.Module] = []
     for module in decoder.modules():
         if type(module) is nn.GELU and module.approximate == "tanh" and "forward" not in vars(module):
-            setattr(module, "forward", _one_pass(module.forward))  # noqa: B010 - the type knows it as a method
+            setattr(module, "forward", _one_pass(module.forward, kernels))  # noqa: B010 - the type knows it as a method
             changed.append(module)
 
     def undo() -> None:
@@ -56,10 +56,7 @@ def _exchange(decoder: PreTrainedModel) -> Callable[[], None]:
     return undo
 
 
-def _one_pass(plain: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    kernels = cpu_kernels()
-    assert kernels is not None
-
+def _one_pass(plain: Callable[[Tensor], Tensor], kernels: CpuKernels) -> Callable[[Tensor], Tensor]:
     def forward(input: Tensor) -> Tensor:
         served = are_plain(input) and input.dtype in _DTYPES and input.is_contiguous() and not torch.is_grad_enabled()
         return kernels.gelu(input) if served and is_inside(_NAME) else plain(input)

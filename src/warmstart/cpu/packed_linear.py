@@ -1,14 +1,13 @@
-"""Matrices of a decoder laid out for few rows while it generates on a CPU.
+"""Prepacked weights of a decoder's linear layers while it generates on a CPU.
 
-    with packed_matrices(model.decoder):
+    with prepacked_weights(model.decoder):
         model.generate(...)
 
-A product of a matrix with a few rows is over before the library has laid the matrix out for itself, and it does so
-again at every step: 16 rows through GPT-2's output matrix took 38 ms in float32, 15 with the layout kept
-(docs/performance.md). It is that of our own kernel for float32 and up to 32 rows where the machine can have it
-(``cpu_kernels``), else oneDNN's, which torch.compile's freezing uses. The layout is a second copy of what a step reads,
-so it lives no longer than one ``generate`` and is made for ``LARGEST`` bytes at most. Values are those of ``F.linear``
-but for the order of sums.
+For a product of a matrix with a few rows, torch spends more time on bringing the matrix into the library's own layout
+than on the product, at every step (docs/performance.md). Here that layout is kept: our kernel's for float32 and up to
+``FEW`` rows if it is built (``cpu_kernels``), else oneDNN's, which torch.compile's freezing uses. It is a second copy
+of the weights, so it lives no longer than the context and takes ``LARGEST`` bytes at most. Values are those of
+``F.linear`` up to the order of sums.
 """
 
 import threading
@@ -23,26 +22,21 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from warmstart.cpu.build import are_plain, cpu_kernels
+from warmstart.compat.torch import can_prepack, prepack, prepacked_linear, version_of
+from warmstart.cpu.kernels import are_plain, cpu_kernels
 from warmstart.shared_change import shared_change
 
-FEWEST, MOST = 2, 512  # rows for which a kept layout is worth its copy
-FEW = 32  # rows for which our kernel is the faster: 31 ms to 38 at 16 rows, 92 to 81 at 64 (all of GPT-2's)
+FEWEST, MOST = 2, 512  # rows for which prepacked weights are worth their copy
+FEW = 32  # rows up to which our kernel is faster than oneDNN's
 LARGEST = 2 * 2**30
 _DTYPES = (torch.float32, torch.bfloat16)
-
-
-def can_pack() -> bool:
-    """Whether this torch has the operations that torch.compile's freezing uses; they are not part of its public API."""
-    names = ("_reorder_linear_weight", "_linear_pointwise")
-    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
 Product = Callable[[Tensor], Tensor]
 
 
-class _Prepacked:
-    """One matrix, prepacked for a number of rows; calling it is the product with such rows."""
+class _PrepackedWeight:
+    """One matrix, prepacked for a number of rows."""
 
     def __init__(self, weight: Tensor, weight_CK: Tensor, bias: Tensor | None, rows: int) -> None:
         self.weight = weight  # held so that its id stays its own while this lives
@@ -50,21 +44,22 @@ class _Prepacked:
         kernels = cpu_kernels()
         given = [weight_CK] if bias is None else [weight_CK, bias]
         self.product: Product
-        if kernels and rows <= FEW and are_plain(*given) and all(x.dtype == torch.float32 for x in given):
-            ours = kernels.laid_out(weight_CK)
-            self.product = lambda input: kernels.product(input, ours, bias, len(weight_CK))
+        ours = kernels is not None and rows <= FEW and are_plain(*given)
+        if kernels and ours and all(x.dtype == torch.float32 for x in given) and (bias is None or bias.is_contiguous()):
+            prepacked = kernels.prepack(weight_CK)
+            self.product = lambda input: kernels.product(input, prepacked, bias, len(weight_CK))
         else:
-            theirs = torch.ops.mkldnn._reorder_linear_weight(weight_CK, rows)
-            self.product = lambda input: torch.ops.mkldnn._linear_pointwise(input, theirs, bias, "none", [], "")
+            theirs = prepack(weight_CK, rows)
+            self.product = lambda input: prepacked_linear(input, theirs, bias)
 
 
 # Calls of several threads share a matrix while one of them holds it. Rows are part of the key: the sums of a call must
 # not depend on which other call came first.
-_shared: "weakref.WeakValueDictionary[tuple[int, int, int, int], _Prepacked]" = weakref.WeakValueDictionary()
+_shared: "weakref.WeakValueDictionary[tuple[int, int, int, int], _PrepackedWeight]" = weakref.WeakValueDictionary()
 
 
-class Layouts(dict[str, _Prepacked]):
-    """The prepacked matrices of one call by the layer's name, and the bytes that they hold."""
+class PrepackedWeights(dict[str, _PrepackedWeight]):
+    """The prepacked weights of one call by the layer's name, and the bytes that they hold."""
 
     bytes = 0
 
@@ -73,52 +68,54 @@ class Layouts(dict[str, _Prepacked]):
         self.plain_calls: Counter[str] = Counter()
 
     def has_room(self, weight: Tensor) -> bool:
+        """Return whether another copy of ``weight`` stays within ``LARGEST`` bytes."""
         return self.bytes + weight.numel() * weight.element_size() <= LARGEST
 
     def add(self, name: str, module: Any, weight_CK: Tensor, rows: int) -> None:
         """Prepack the weight of ``module``, ``weight_CK`` as a product needs it, for about so many rows."""
         weight = module.weight
-        version = 0 if weight.is_inference() else weight._version
-        key = id(module), id(weight), version, rows
+        key = id(module), id(weight), version_of(weight), rows
         found = _shared.get(key)
         if found is None:
-            found = _shared[key] = _Prepacked(weight, weight_CK, module.bias, rows)
+            found = _shared[key] = _PrepackedWeight(weight, weight_CK, module.bias, rows)
         self[name] = found
         self.bytes += found.bytes
 
 
 class _Running(threading.local):
     def __init__(self) -> None:
-        self.layouts: dict[int, Layouts] = {}  # by the decoder's id
+        self.weights: dict[int, PrepackedWeights] = {}  # by the decoder's id
 
 
 _running = _Running()
 
 
 @contextmanager
-def packed_matrices(decoder: PreTrainedModel) -> Iterator[Layouts]:
-    """Inside, linear layers of ``decoder`` keep their layout from the first token of few rows on, others from their
-    second call. It holds for this thread; a call inside another one's continues with its layouts.
+def prepacked_weights(decoder: PreTrainedModel) -> Iterator[PrepackedWeights]:
+    """Inside, linear layers of ``decoder`` keep prepacked weights from their first single token or second call on.
 
-    Yields the layouts that were made.
+    Holds for calls from this thread; a nested call continues with the weights of the outer one.
+
+    Yields:
+        The prepacked weights by name, filled as layers are called.
     """
-    outer = _running.layouts.get(id(decoder))
-    if outer is not None or decoder.device.type != "cpu" or not can_pack():
-        yield Layouts() if outer is None else outer
+    outer = _running.weights.get(id(decoder))
+    if outer is not None or decoder.device.type != "cpu" or not can_prepack():
+        yield PrepackedWeights() if outer is None else outer
         return
-    _running.layouts[id(decoder)] = layouts = Layouts()
+    _running.weights[id(decoder)] = prepacked = PrepackedWeights()
     try:
         with shared_change(decoder, "prepacked", lambda: _exchange(decoder)):
-            yield layouts
+            yield prepacked
     finally:
-        del _running.layouts[id(decoder)]
+        del _running.weights[id(decoder)]
 
 
 def _exchange(decoder: PreTrainedModel) -> Callable[[], None]:
     changed: list[nn.Module] = []
     for name, module in decoder.named_modules():
         if type(module) in (nn.Linear, Conv1D) and "forward" not in vars(module):
-            module.forward = _packing(name, module, id(decoder))
+            module.forward = _prepacking(name, module, id(decoder))
             changed.append(module)
 
     def undo() -> None:
@@ -128,29 +125,31 @@ def _exchange(decoder: PreTrainedModel) -> Callable[[], None]:
     return undo
 
 
-def _packing(name: str, module: Any, decoder_id: int) -> Product:
+def _prepacking(name: str, module: Any, decoder_id: int) -> Product:
     plain: Product = module.forward
 
     def forward(input: Tensor) -> Tensor:
-        layouts = _running.layouts.get(decoder_id)
+        prepacked = _running.weights.get(decoder_id)
         rows = input.numel() // max(1, input.shape[-1])
         if (
-            layouts is None
+            prepacked is None
             or not FEWEST <= rows <= MOST
+            or not are_plain(input, module.weight)
             or input.dtype != module.weight.dtype
             or input.dtype not in _DTYPES
+            or input.shape[-1] != module.weight.shape[0 if isinstance(module, Conv1D) else 1]
             or torch.is_grad_enabled()
             or torch.is_autocast_enabled("cpu")
         ):
             return plain(input)
-        if name not in layouts:
-            layouts.plain_calls[name] += 1
+        if name not in prepacked:
+            prepacked.plain_calls[name] += 1
             weight = module.weight.t() if isinstance(module, Conv1D) else module.weight
-            # Keys and values of the source are made once, which no layout is worth; one token of each row is a step.
-            once = layouts.plain_calls[name] == 1 and not (input.dim() == 3 and input.shape[1] == 1)
-            if once or not layouts.has_room(weight):
+            # Keys and values of the source are computed once; prepacked weights pay off in steps of one token.
+            once = prepacked.plain_calls[name] == 1 and not (input.dim() == 3 and input.shape[1] == 1)
+            if once or not prepacked.has_room(weight):
                 return plain(input)
-            layouts.add(name, module, weight.detach(), rows)
-        return layouts[name].product(input)
+            prepacked.add(name, module, weight.detach(), rows)
+        return prepacked[name].product(input)
 
     return forward

@@ -1,1 +1,1 @@
-"""From texts to batches: sources, tokenizer pair, token cache, batching, the LightningDataModule."""
+"""From texts to batches: sources, tokenizer pair, token cache, batching, LightningDataModule."""

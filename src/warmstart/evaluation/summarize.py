@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from warmstart import cpu
 from warmstart.config.evaluation import GenerationSettings
-from warmstart.cpu.packed_linear import packed_matrices
 from warmstart.evaluation.resumable import KeptSummaries
 from warmstart.seeding import seed_of
 
@@ -54,7 +54,7 @@ def summarize_batches(
     kwargs = generation_kwargs(generation)
     by_index: dict[int, str] = {}
     try:
-        with packed_matrices(model.decoder):  # one layout for all batches
+        with cpu.decoding(model):  # once for all batches
             for batch in loader:
                 if generation.do_sample:
                     torch.manual_seed(seed_of(seed, int(batch["index"].min())))

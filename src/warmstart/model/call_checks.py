@@ -7,6 +7,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
+from warmstart.compat.transformers import attention_of
 from warmstart.model.loss import IGNORED
 
 _WITHOUT_WEIGHTS = ("sdpa", "flash_attention", "flex_attention")
@@ -27,7 +28,7 @@ def requested_outputs(model: Any, attentions: bool | None, hidden_states: bool |
             chosen[name] = True
     if chosen["output_attentions"]:
         for role in ("encoder", "decoder"):
-            kind = str(getattr(model, role).config._attn_implementation)
+            kind = str(attention_of(getattr(model, role).config))
             if kind.startswith(_WITHOUT_WEIGHTS):
                 _warn(
                     f"output_attentions=True gives no attentions of the {role} under {kind} attention. Load with "

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 @dataclass
-class Source:
+class EncodedSource:
     """What the decoder reads: encoder states (B, S, E), their mask (B, S) or None, and keys and values once computed.
 
     ``kept`` is None in training, where a layer's keys and values serve one forward pass only.
@@ -36,7 +36,7 @@ class Source:
 class CallState(threading.local):
     """The state of the call that this thread runs; the class attributes are what holds outside of one."""
 
-    source: Source | None = None
+    source: EncodedSource | None = None
     """What grafted cross-attention reads; None: the decoder is the bare language model."""
     shares_source: bool = True
     """Whether the rows of one source share its states; a static cache takes a row for each beam."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from warmstart.compat.torch import compiled_call, set_compiled_call
 from warmstart.model.bridge.grafting import decoder_layers, outermost_lists
 from warmstart.shared_change import shared_change
 
@@ -31,7 +32,7 @@ def compile_layers(model: Any) -> list[nn.Module]:
 
 def compiled_layers(model: Any) -> list[nn.Module]:
     """What :func:`compile_layers` has compiled; nothing inside :func:`uncompiled`."""
-    return [module for module in model.modules() if module._compiled_call_impl is not None]
+    return [module for module in model.modules() if compiled_call(module) is not None]
 
 
 @contextmanager
@@ -43,12 +44,12 @@ def uncompiled(model: Any) -> Iterator[None]:
 
 def _exchange(model: Any) -> Callable[[], None]:
     layers = compiled_layers(model)
-    kept = [layer._compiled_call_impl for layer in layers]
+    kept = [compiled_call(layer) for layer in layers]
     for layer in layers:
-        layer._compiled_call_impl = None
+        set_compiled_call(layer, None)
 
     def undo() -> None:
         for layer, compiled in zip(layers, kept, strict=True):
-            layer._compiled_call_impl = compiled
+            set_compiled_call(layer, compiled)
 
     return undo

@@ -14,8 +14,11 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
+from warmstart.compat.transformers import attention_of
 from warmstart.model.bridge.grafting import graft_settings
 from warmstart.model.decoders import has_own_cross_attention, make_decoder, text_part
+
+SPECIAL_IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
 
 
 @strict
@@ -76,8 +79,9 @@ class EncoderDecoderConfig(PreTrainedConfig):
         return cls(encoder=encoder_config, decoder=decoder_config, **kwargs)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
-        """The encoder's config for ``encoder=True``, else the decoder's: what generation and its caches read."""
-        return self.encoder if encoder and not decoder else self.decoder
+        """Return the encoder's config for ``encoder=True``, else the decoder's, which generation and caches read."""
+        config: PreTrainedConfig = self.encoder if encoder and not decoder else self.decoder
+        return config
 
 
 def refuse_kernels(*configs: Any) -> None:
@@ -87,9 +91,10 @@ def refuse_kernels(*configs: Any) -> None:
         ValueError: a config names one.
     """
     for config in configs:
-        if "/" in str(getattr(config, "_attn_implementation", None)):
+        attention = attention_of(config)
+        if attention is not None and "/" in attention:
             raise ValueError(
-                f"The config of a {config.model_type} asks for the attention {config._attn_implementation!r}, which is "
+                f"The config of a {config.model_type} asks for the attention {attention!r}, which is "
                 "code from a hub and is not run. Take attn_implementation out of its config.json."
             )
 
@@ -104,3 +109,15 @@ def use_config(half: PreTrainedModel, config: PreTrainedConfig) -> None:
     for module in modules:
         if getattr(module, "config", None) is own:
             module.config = config
+
+
+def sync_special_ids(config: Any, generation_config: Any) -> None:
+    """Copy the special ids that ``config`` has into ``generation_config``, in place.
+
+    transformers keeps the decoder's start, end and pad ids twice, in ``config`` (training shifts the labels by it) and
+    in ``generation_config`` (``generate`` starts with it), and lets the two drift apart. Here ``config`` wins.
+    """
+    for name in SPECIAL_IDS:
+        value = getattr(config, name, None)
+        if value is not None:
+            setattr(generation_config, name, value)

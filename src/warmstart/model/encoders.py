@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from warmstart.compat.transformers import from_config
 from warmstart.model.pretrained import load_pretrained
 
 _NO_ENCODER_OF_ITS_OWN = {
@@ -49,14 +50,15 @@ def encoder_class(config: PreTrainedConfig) -> Any:
 
 
 def encoder_part(config: PreTrainedConfig) -> PreTrainedConfig:
-    """Where the sizes of the encoder stand: T5Gemma's config keeps one config for each of its halves."""
+    """Return the config that holds the encoder's sizes: T5Gemma's has one for its encoder and one for its decoder."""
     inside = getattr(config, "encoder", None)
     return inside if isinstance(inside, PreTrainedConfig) else config
 
 
 def states_width(config: PreTrainedConfig) -> int:
-    """Width of the states that the encoder hands out: Reformer's two streams side by side, else ``hidden_size``."""
-    return encoder_part(config).hidden_size * (2 if config.model_type == "reformer" else 1)
+    """Return the size of the encoder's hidden states: of Reformer's two streams together, else ``hidden_size``."""
+    size: int = encoder_part(config).hidden_size
+    return 2 * size if config.model_type == "reformer" else size
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -64,7 +66,7 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     model_class = _class_to_build(config)
     kwargs: dict[str, Any] = {"add_pooling_layer": False} if _takes_pooling_flag(model_class) else {}
     # from_config goes through the attention-implementation checks that a plain constructor call skips.
-    return _encoder_inside(model_class._from_config(config, **kwargs))
+    return _encoder_inside(from_config(model_class, config, **kwargs))
 
 
 def load_encoder(
@@ -83,7 +85,7 @@ def load_encoder(
     return drop_pooler(inside), missing
 
 
-def drop_pooler(encoder: Any) -> PreTrainedModel:
+def drop_pooler(encoder: Any) -> Any:
     """Remove the pooler of an encoder object, in place: its gradient is always None."""
     if _takes_pooling_flag(type(encoder)) and isinstance(getattr(encoder, "pooler", None), nn.Module):
         encoder.pooler = None

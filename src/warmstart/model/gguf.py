@@ -62,7 +62,7 @@ def _convert(file: Path, folder: Path) -> None:
     config = loaded.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    model = type(loaded)._from_config(config, dtype=loaded.dtype)
+    model = AutoModelForCausalLM.from_config(config, dtype=loaded.dtype, trust_remote_code=False)
     model.load_state_dict(loaded.state_dict())
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

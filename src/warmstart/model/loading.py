@@ -1,6 +1,6 @@
-"""Two checkpoints to two halves: who gets which keyword argument, and what each checkpoint did not hold.
+"""Load encoder and decoder from two checkpoints: which keyword goes to which, and what each checkpoint did not hold.
 
-Both configs are read and judged before the first weight is loaded.
+Both configs are read and checked before the first weight is loaded.
 """
 
 from dataclasses import dataclass, fields
@@ -15,14 +15,14 @@ from warmstart.model.encoders import encoder_class, load_encoder
 from warmstart.model.keywords import unknown_keyword
 from warmstart.model.pretrained import check_trainable, load_pretrained
 
-# A sequence-to-sequence checkpoint (BART, Pegasus, Marian) names its embeddings once, for both of its halves.
+# A sequence-to-sequence checkpoint (BART, Pegasus, Marian) names its embeddings once, for encoder and decoder.
 SHARED_EMBEDDINGS = {r"^model\.shared\.": "model.decoder.embed_tokens.", r"^shared\.": "decoder.embed_tokens."}
 SHARED_ARGUMENTS = ("dtype", "torch_dtype", "attn_implementation", "revision", "cache_dir", "local_files_only", "token")
 
 
 @dataclass
-class Halves:
-    """Two loaded halves and the parameters that their checkpoints did not hold."""
+class Submodels:
+    """A loaded encoder and a loaded decoder, with the names of the parameters that their checkpoints did not hold."""
 
     encoder: PreTrainedModel
     decoder: PreTrainedModel
@@ -30,18 +30,27 @@ class Halves:
     decoder_missing: set[str]
 
     def mark_untrained(self, role: str) -> None:
-        """Say that no checkpoint gave a value of the half ``role``: an object was given, built from its config."""
-        half: PreTrainedModel = getattr(self, role)
-        setattr(self, f"{role}_missing", {name for name, _ in half.named_parameters(remove_duplicate=False)})
+        """Record that no checkpoint held a value of the submodel ``role``: it was built from its config."""
+        submodel: PreTrainedModel = getattr(self, role)
+        setattr(self, f"{role}_missing", {name for name, _ in submodel.named_parameters(remove_duplicate=False)})
 
 
-def load_halves(
+def load_submodels(
     encoder_path: str | None, decoder_path: str | None, kwargs: dict[str, Any], model_args: tuple[Any, ...] = ()
-) -> tuple[Halves, dict[str, Any]]:
-    """Load both halves; also the arguments left over for the joint config.
+) -> tuple[Submodels, dict[str, Any]]:
+    """Load encoder and decoder.
+
+    Args:
+        encoder_path: Hub id or folder of the encoder; None where ``kwargs`` has ``encoder_model``.
+        decoder_path: Hub id or folder of the decoder; None where ``kwargs`` has ``decoder_model``.
+        kwargs: See :meth:`EncoderDecoderModel.from_encoder_decoder_pretrained`.
+        model_args: Passed on to the encoder's ``from_pretrained``.
+
+    Returns:
+        Both submodels, and the fields left over for the joint config.
 
     Raises:
-        ValueError: a half is neither named nor given, or cannot serve.
+        ValueError: a submodel is neither named nor given, or cannot serve.
         TypeError: a keyword that neither submodel nor the joint config knows.
     """
     joint = dict(kwargs)
@@ -79,7 +88,7 @@ def load_halves(
     if decoder is None:
         decoder, info = load_pretrained(model_class, str(decoder_path), config=decoder_config, **decoder_kwargs)
         decoder_missing = _without_tied_output(decoder, set(info["missing_keys"]))
-    return Halves(encoder, decoder, encoder_missing, decoder_missing), joint
+    return Submodels(encoder, decoder, encoder_missing, decoder_missing), joint
 
 
 def _refuse_unknown_fields(joint: dict[str, Any]) -> None:
@@ -90,7 +99,7 @@ def _refuse_unknown_fields(joint: dict[str, Any]) -> None:
 
 
 def _without_tied_output(decoder: PreTrainedModel, missing: set[str]) -> set[str]:
-    """``missing`` where the output matrix is the embeddings', which BigBird-Pegasus' causal class leaves at random."""
+    """Tie an LM head that shares the embeddings' weights; BigBird-Pegasus' causal class leaves it at random."""
     embeddings: Any = getattr(decoder.get_input_embeddings(), "weight", None)
     output: Any = getattr(decoder.get_output_embeddings(), "weight", None)
     if not getattr(decoder.config, "tie_word_embeddings", False) or embeddings is None or output is None:
@@ -112,13 +121,13 @@ def _take(kwargs: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _config_of(path: str | None, kwargs: dict[str, Any]) -> tuple[PreTrainedConfig, dict[str, Any]]:
-    """The given config object, or the checkpoint's with every argument that it knows applied to it."""
+    """Return the given config, or the checkpoint's with every argument that it knows; and the arguments left over."""
     check_adapter(path, hub_arguments(kwargs))
     config = kwargs.pop("config", None)
     if config is not None:
         check_trainable(config)
         return config, kwargs
-    # These are no fields of a config, or have to reach from_pretrained as well.
+    # These are not fields of a config, or have to reach from_pretrained as well.
     kept = {name: value for name, value in kwargs.items() if name in SHARED_ARGUMENTS or name == "trust_remote_code"}
     hub = {name: value for name, value in kept.items() if name not in ("dtype", "torch_dtype", "attn_implementation")}
     rest = {name: value for name, value in kwargs.items() if name not in kept}

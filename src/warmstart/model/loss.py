@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,22 @@ from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100
 CHUNK = 4096  # label positions whose logits exist at one time: 4096 x 50257 x 4 bytes = 0.8 GB
+
+
+class TrainingLoss(NamedTuple):
+    """What ``EncoderDecoderModel.training_loss`` returns: float32 scalars, and a count."""
+
+    summed: Tensor
+    """The loss summed over label positions, with gradient."""
+    nll: Tensor
+    """The negative log-likelihood summed over label positions, without smoothing, detached."""
+    tokens: Tensor
+    """The number of label positions."""
+
+    @property
+    def mean(self) -> Tensor:
+        """The loss of an optimizer step of one batch. A step of several divides ``summed`` by all their ``tokens``."""
+        return self.summed / self.tokens.clamp(min=1)
 
 
 def cross_entropy(logits_BTV: Tensor, labels_BT: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:

@@ -3,30 +3,35 @@
     EncoderDecoderModel.from_encoder_decoder_pretrained("google-bert/bert-base-uncased", "openai-community/gpt2")
 
 Names, arguments, outputs and state-dict keys are those of ``transformers.EncoderDecoderModel``; where that class is
-right the numbers are equal, and checkpoints move both ways. docs/decisions.md lists where this one differs on purpose.
+right the numbers are equal, and checkpoints move both ways. docs/design/model.md says where it differs.
 Importing this module changes what transformers' auto classes open: :mod:`warmstart.model.auto_classes`.
 
-Shapes: B batch, S source length, T target length, H width, V decoder vocabulary, N label positions.
+Shapes: B batch, S source length, T target length, H hidden size, V decoder vocabulary, N label positions.
 """
 
 import inspect
+import logging
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
-from warmstart.cpu.activations import fuse_activations
+from warmstart import cpu
+from warmstart.model.activations import fuse_activations
 from warmstart.model.auto_classes import register
+from warmstart.model.bridge.adapters import NO_ADAPTER, find_adapter, hub_arguments, is_whole
 from warmstart.model.bridge.cross_attention import CrossAttention
 from warmstart.model.bridge.grafting import graft, initialize, kwargs_for_decoder
-from warmstart.model.bridge.lora import add_lora
+from warmstart.model.bridge.lora import add_lora, is_lora, name_without_lora
 from warmstart.model.bridge.tying import keep_pretrained, shared_across_halves, sharing_map
 from warmstart.model.call_checks import requested_outputs, warn_of_copied_labels
-from warmstart.model.call_state import CallState, Source
-from warmstart.model.configuration import EncoderDecoderConfig, use_config
+from warmstart.model.call_state import CallState, EncodedSource
+from warmstart.model.configuration import EncoderDecoderConfig, sync_special_ids, use_config
 from warmstart.model.decoders import (
     NO_GRADIENT_CHECKPOINTING,
     check_cross_attention,
@@ -40,10 +45,8 @@ from warmstart.model.generation.cache_names import CACHE_NAMES, cache_of, one_ca
 from warmstart.model.generation.mixin import PairGeneration
 from warmstart.model.generation.source_cache import FoldBeams, mask_of_sources, weights_by_row
 from warmstart.model.keywords import split_kwargs
-from warmstart.model.label_losses import LabelLosses
-from warmstart.model.loading import Halves, load_halves
-from warmstart.model.loss import Head, cross_entropy
-from warmstart.model.new_parameters import BRIDGE, NewParameters
+from warmstart.model.loading import Submodels, load_submodels
+from warmstart.model.loss import IGNORED, Head, TrainingLoss, cross_entropy, judge_head, summed_loss
 from warmstart.model.padding import (
     decoder_positions,
     encode_right_padded,
@@ -53,23 +56,28 @@ from warmstart.model.padding import (
     mask_of_shifted,
     shift_right,
 )
-from warmstart.model.pair_loading import PairLoading
-from warmstart.model.resizing import resize_token_embeddings
-from warmstart.model.special_ids import sync_special_ids
+from warmstart.model.weight_index import check_weight_index
+
+_BRIDGE = ("enc_to_dec_proj.", "cross_attention.")
+_log = logging.getLogger(__name__)
 
 
-class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneration, GenerationMixin):
+class EncoderDecoderModel(PairGeneration):
     """An encoder and a decoder joined by the decoder's cross-attention.
 
     Build it from a ``config`` (untrained), from ``encoder`` and ``decoder`` objects, with
     :meth:`from_encoder_decoder_pretrained` (two checkpoints) or ``from_pretrained`` (one checkpoint of the pair).
 
+    Args:
+        config: The configuration of both submodels; where left out, it is made from ``encoder`` and ``decoder``.
+        encoder: The encoder, without a language-model head; where left out, it is built untrained from ``config``.
+        decoder: The decoder; where left out, it is built untrained from ``config``.
+
     Raises:
-        ValueError: the decoder cannot be one (no cross-attention, or an unsound one), the encoder has a language-model
-            head, or a ``cross_attention_hidden_size`` contradicts the encoder's width.
+        ValueError: the decoder cannot serve (no cross-attention, or a defective one), the encoder has a language-model
+            head, or ``cross_attention_hidden_size`` contradicts the encoder's hidden size.
     """
 
-    config: EncoderDecoderConfig
     config_class = EncoderDecoderConfig
     base_model_prefix = "encoder_decoder"
     main_input_name = "input_ids"
@@ -78,6 +86,8 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
     _supports_sdpa = True
     _supports_flex_attn = True
     _keys_to_ignore_on_load_unexpected = [r"^encoder\.pooler\."]  # noqa: RUF012 - the base class' protocol
+    _new_parameters: set[str] | None = None
+    """Names of the parameters that no checkpoint gave; None where the model was not warm-started."""
 
     def __init__(
         self,
@@ -106,16 +116,16 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
         if decoder is None:
             decoder = decoder_class(config.decoder)._from_config(config.decoder)
         self.encoder, self.decoder = encoder, decoder
-        for half, its_config in ((encoder, config.encoder), (decoder, config.decoder)):
-            its_config._attn_implementation = half.config._attn_implementation
-            use_config(half, its_config)
-            fuse_activations(half)
+        for submodel, its_config in ((encoder, config.encoder), (decoder, config.decoder)):
+            its_config._attn_implementation = submodel.config._attn_implementation
+            use_config(submodel, its_config)
+            fuse_activations(submodel)
 
-        # Halves of two precisions would meet in one matrix product; both go to the wider.
+        # Two precisions would meet in one matrix product: both submodels go to the wider one.
         dtype = torch.promote_types(encoder.dtype, decoder.dtype)
-        for half in (encoder, decoder):
-            if half.dtype != dtype:
-                half.to(dtype)  # type: ignore[arg-type]
+        for submodel in (encoder, decoder):
+            if submodel.dtype != dtype:
+                submodel.to(dtype)  # type: ignore[arg-type]
         if self._needs_projection:
             self.enc_to_dec_proj = nn.Linear(states_width(config.encoder), config.decoder.hidden_size, dtype=dtype)
         self._head: Head | None = None
@@ -131,14 +141,22 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
             FoldBeams.attach(cross_attention_modules(decoder).values())
         self.post_init()
         if config.lora is not None:
-            add_lora(self, config.lora)  # after initialization: adapters begin without effect
+            add_lora(self, config.lora)  # after initialization: adapters start without effect
+
+    def initialize_weights(self) -> None:
+        """Initialize what no checkpoint holds, buffers included.
+
+        transformers counts this class as custom code and skips each module of it that has no parameters of its own,
+        also a FalconH1Model, which fills the buffers of its layers. Submodels are therefore initialized as themselves.
+        """
+        self.encoder.initialize_weights()
+        self.decoder.initialize_weights()
+        super().initialize_weights()
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, CrossAttention):
             initialize(module)
-
-    # --- the halves ------------------------------------------------------------------------------------------------
 
     @classmethod
     def from_encoder_decoder_pretrained(
@@ -150,57 +168,95 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
     ) -> "EncoderDecoderModel":
         """Warm-start from two checkpoints (hub ids or folders).
 
-        Keyword arguments beginning with ``encoder_`` and ``decoder_`` go to that half (to its config where it knows
-        them, else to its ``from_pretrained``); ``encoder_model``, ``decoder_model``, ``encoder_config`` and
-        ``decoder_config`` take objects; ``dtype``, ``revision`` and ``attn_implementation`` without a prefix go to both
-        halves, any other to the joint config. ``model_args`` go to the encoder's ``from_pretrained``, as transformers
-        has it.
+        Args:
+            encoder_pretrained_model_name_or_path: Where the encoder comes from.
+            decoder_pretrained_model_name_or_path: Where the decoder comes from.
+            model_args: Passed on to the encoder's ``from_pretrained``, as transformers does.
+            kwargs: Names that begin with ``encoder_`` or ``decoder_`` go to that submodel: to its config if the config
+                has such a field, else to its ``from_pretrained``. ``encoder_model``, ``decoder_model``,
+                ``encoder_config`` and ``decoder_config`` take objects. ``dtype``, ``revision`` and
+                ``attn_implementation`` without a prefix go to both submodels, all others to the joint config.
+
+        Returns:
+            The joint model in evaluation mode.
 
         Raises:
-            ValueError: a half is missing, or cannot serve; a decoder is refused before any weight is loaded.
+            ValueError: a submodel is missing or cannot serve. A decoder is refused before any weight is loaded.
+            TypeError: a keyword that neither submodel nor the joint config knows.
         """
-        halves, joint = load_halves(
+        submodels, joint = load_submodels(
             encoder_pretrained_model_name_or_path, decoder_pretrained_model_name_or_path, kwargs, model_args
         )
-        return cls.from_halves(halves, joint)
+        return cls.from_submodels(submodels, joint)
 
     @classmethod
-    def from_halves(cls, halves: Halves, joint: dict[str, Any]) -> "EncoderDecoderModel":
-        """Join two halves, with the fields ``joint`` of the joint config; what they share keeps a checkpoint's values.
+    def from_submodels(cls, submodels: Submodels, joint: dict[str, Any]) -> "EncoderDecoderModel":
+        """Join a loaded encoder and a loaded decoder.
+
+        Args:
+            submodels: Both submodels, and the names of the parameters that their checkpoints did not hold. A parameter
+                that both share takes its value from the checkpoint that holds it.
+            joint: Fields of the joint config.
+
+        Returns:
+            The joint model in evaluation mode.
 
         Raises:
-            ValueError: the halves do not fit each other.
+            ValueError: encoder and decoder do not fit each other.
         """
-        config = EncoderDecoderConfig.from_encoder_decoder_configs(
-            halves.encoder.config, halves.decoder.config, **joint
-        )
-        untrained = {f"encoder.{name}" for name in halves.encoder_missing}
-        untrained |= {f"decoder.{name}" for name in halves.decoder_missing}
-        keep_pretrained(config, halves.encoder, halves.decoder, untrained)
-        model = cls(config=config, encoder=halves.encoder, decoder=halves.decoder)
+        encoder, decoder = submodels.encoder, submodels.decoder
+        config = EncoderDecoderConfig.from_encoder_decoder_configs(encoder.config, decoder.config, **joint)
+        untrained = {f"encoder.{name}" for name in submodels.encoder_missing}
+        untrained |= {f"decoder.{name}" for name in submodels.decoder_missing}
+        keep_pretrained(config, encoder, decoder, untrained)
+        model = cls(config=config, encoder=encoder, decoder=decoder)
         model.eval()
-        bridge = {name for name, _ in model.named_parameters() if name.startswith(BRIDGE)}
+        bridge = {name for name, _ in model.named_parameters() if name.startswith(_BRIDGE)}
         model._new_parameters = untrained | bridge
         return model
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load the checkpoint of a joint model, by transformers' ``from_pretrained`` and its arguments.
+
+        An adapter that lies next to a whole checkpoint is reported and not loaded.
+        """
+        hub = hub_arguments(kwargs)
+        check_weight_index(pretrained_model_name_or_path, hub)
+        if find_adapter(pretrained_model_name_or_path, hub) and is_whole(pretrained_model_name_or_path, hub):
+            _log.warning(
+                "%s holds an adapter_config.json next to the checkpoint. The adapter is not loaded; if you want it, "
+                "call load_adapter on the model.",
+                pretrained_model_name_or_path,
+            )
+            kwargs["adapter_kwargs"] = dict(NO_ADAPTER)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    # --- encoder and decoder ---------------------------------------------------------------------------------------
+
     def get_encoder(self, *args: Any, **kwargs: Any) -> PreTrainedModel:
+        """Return the encoder; the arguments are transformers' and change nothing."""
         return self.encoder
 
     def get_decoder(self) -> PreTrainedModel:
+        """Return the decoder."""
         return self.decoder
 
     def get_input_embeddings(self) -> nn.Module:
-        """The encoder's token embeddings."""
+        """Return the encoder's token embeddings."""
         return self.encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the encoder's token embeddings."""
         self.encoder.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Module:
-        """The decoder's output matrix."""
-        return self.decoder.get_output_embeddings()
+        """Return the decoder's LM head."""
+        lm_head: nn.Module = self.decoder.get_output_embeddings()
+        return lm_head
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Replace the decoder's LM head."""
         self.decoder.set_output_embeddings(new_embeddings)
 
     def freeze_encoder(self) -> None:
@@ -208,7 +264,7 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
         self._freeze("encoder.")
 
     def freeze_decoder(self) -> None:
-        """Stop training the decoder's pretrained parameters; its cross-attention and fresh parts still train."""
+        """Stop training the decoder's pretrained parameters; new ones, as cross-attention, still train."""
         self._freeze("decoder.")
 
     def _freeze(self, prefix: str) -> None:
@@ -217,6 +273,32 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
             if name.startswith(prefix) and name not in new:
                 parameter.requires_grad_(False)
 
+    def new_parameter_names(self) -> set[str]:
+        """Return the names of the parameters that no pretrained checkpoint gave.
+
+        These are cross-attention, projection, adapters, and an LM head or a submodel that starts untrained. A parameter
+        that both submodels share is new if neither checkpoint held it. For a model that was not made by
+        :meth:`from_encoder_decoder_pretrained` they are the bridge and the adapters.
+        """
+        trainable = dict(self.named_parameters())
+        adapters = {name for name in trainable if is_lora(name)}
+        if self._new_parameters is None:
+            bridge = (*(f"decoder.{name}." for name in cross_attention_modules(self.decoder)), *_BRIDGE)
+            return {name for name in trainable if name.startswith(bridge)} | adapters
+        shared = shared_across_halves(self)
+        new = set()
+        for name in trainable:
+            given = name_without_lora(name)
+            if {given, shared.get(given, given)} <= self._new_parameters:
+                new.add(name)
+        return new | adapters
+
+    def mark_new(self, prefix: str) -> None:
+        """Count every parameter under ``prefix`` as new: that of a submodel that was built untrained."""
+        names = [name for name, _ in self.named_parameters(remove_duplicate=False) if name.startswith(prefix)]
+        known = self.new_parameter_names() if self._new_parameters is None else self._new_parameters
+        self._new_parameters = known | {name_without_lora(name) for name in names}
+
     def resize_token_embeddings(  # type: ignore[override]
         self,
         new_num_tokens: int | None = None,
@@ -224,41 +306,47 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
         mean_resizing: bool = True,
         half: str | None = None,
     ) -> nn.Module:
-        """Resize ``half`` (``encoder``, ``decoder``; None: both), and the decoder's output matrix; see ``resizing``."""
-        return resize_token_embeddings(self, half, new_num_tokens, pad_to_multiple_of, mean_resizing)
+        """Resize the token embeddings of one submodel, or of both where they have one vocabulary.
+
+        The decoder's LM head is resized with its embeddings; parameters that were shared are shared again.
+
+        Args:
+            new_num_tokens: The new size of the vocabulary; None leaves it.
+            pad_to_multiple_of: Round the size up to a multiple of this.
+            mean_resizing: Draw new embeddings from the distribution of the old ones.
+            half: ``encoder``, ``decoder``, or None for both.
+
+        Returns:
+            The resized embeddings (the decoder's where both were resized).
+
+        Raises:
+            ValueError: ``half`` is something else, or is None although the vocabularies differ.
+        """
+        if half not in (None, "encoder", "decoder"):
+            raise ValueError(f"half must be 'encoder' or 'decoder', not {half!r}.")
+        submodels = {"encoder": self.encoder, "decoder": self.decoder}
+        sizes = {name: one.get_input_embeddings().num_embeddings for name, one in submodels.items()}
+        if half is None and new_num_tokens is not None and sizes["encoder"] != sizes["decoder"]:
+            raise ValueError(
+                f"Encoder and decoder have different vocabularies ({sizes['encoder']} and {sizes['decoder']} tokens): "
+                "name one with half='encoder' or half='decoder'."
+            )
+        for one in submodels.values() if half is None else (submodels[half],):
+            embeddings: nn.Module = one.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        if self.config.tie_encoder_decoder or self.config.tie_embeddings:
+            self.tie_weights()
+        return embeddings
 
     def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Recompute activations in the backward pass instead of keeping them.
+
+        Raises:
+            ValueError: the decoder's own code cannot be recomputed.
+        """
         reason = NO_GRADIENT_CHECKPOINTING.get(self.config.decoder.model_type)
         if reason:
             raise ValueError(f"No gradient checkpointing with a {self.config.decoder.model_type} decoder: {reason}.")
         super().activation_checkpointing_enable(*args, **kwargs)
-
-    # --- sharing ---------------------------------------------------------------------------------------------------
-
-    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        """Parameters that equal another, in the joint model's names: the halves' own ties and ours across them."""
-        if all_submodels:
-            return super().get_expanded_tied_weights_keys(all_submodels=True)
-        across = sharing_map(self.config, self.encoder, self.decoder)
-        known = {name for name, _ in self.named_parameters(remove_duplicate=False)}
-        recorded = (self.config.tied_parameters or {}).items()
-        return across | {name: equal for name, equal in recorded if {name, equal} <= known}
-
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Write weights, config and generation config; ``push_to_hub=True`` uploads them.
-
-        Parameters shared by the halves are recorded in the config and written under both names, so that transformers'
-        own class, which knows no sharing, still loads the right values.
-        """
-        sync_special_ids(self.config, self.generation_config)
-        shared = shared_across_halves(self)
-        self.config.tied_parameters = shared or None
-        if shared and kwargs.get("state_dict") is None:
-            state = self.state_dict()
-            kwargs["state_dict"] = {
-                name: tensor.clone() if name in shared else tensor for name, tensor in state.items()
-            }
-        super().save_pretrained(save_directory, *args, **kwargs)
 
     # --- forward ---------------------------------------------------------------------------------------------------
 
@@ -280,7 +368,7 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
         num_items_in_batch: Tensor | int | None = None,
         cache: Cache | None = None,
         **kwargs: Any,
-    ) -> Seq2SeqLMOutput | tuple:
+    ) -> Seq2SeqLMOutput | tuple[Any, ...]:
         """Encode the source, decode the target, and with ``labels`` compute the loss.
 
         Args:
@@ -289,7 +377,7 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
             decoder_input_ids: (B, T), or ``decoder_inputs_embeds``; left out, they are the labels shifted right.
             labels: (B, T), -100 where there is none. The loss is the mean over label positions in float32.
             num_items_in_batch: label positions of the whole optimizer step; the loss is then the sum divided by it.
-            cache: what the decoder has seen so far; ``past_key_values`` is its older name.
+            cache: keys and values of earlier positions; ``past_key_values`` is its older name.
             kwargs: ``decoder_*`` go to the decoder without the prefix, all others to the encoder.
 
         Raises:
@@ -355,7 +443,7 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
         source_mask_BS = mask_of_sources(source_mask_BS, source_BSH.shape[0])
         if self.config.graft is None:
             return self.decoder(encoder_hidden_states=source_BSH, encoder_attention_mask=source_mask_BS, **kwargs)
-        with self._call.during(source=Source(source_BSH, source_mask_BS)):
+        with self._call.during(source=EncodedSource(source_BSH, source_mask_BS)):
             return self.decoder(**kwargs)
 
     def _encode(
@@ -387,7 +475,7 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
         return self.enc_to_dec_proj(hidden_BSH) if self._needs_projection else hidden_BSH.contiguous()
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """Labels (B, T) shifted right behind the start token.
+        """Shift ``labels`` (B, T) right, after the start token.
 
         Raises:
             ValueError: the start or pad id is set neither in ``config`` nor in ``generation_config``.
@@ -401,7 +489,133 @@ class EncoderDecoderModel(PairLoading, NewParameters, LabelLosses, PairGeneratio
             value = getattr(self.generation_config, name)
         if value is None:
             raise ValueError(f"Make sure to set the {name} attribute of the model's configuration.")
-        return value[0] if isinstance(value, list) else value
+        return int(value[0]) if isinstance(value, list) else int(value)
+
+    # --- loss without the full logits ------------------------------------------------------------------------------
+
+    def training_loss(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        *,
+        label_smoothing: float = 0.0,
+        parts: Sequence[Sequence[int]] | None = None,
+    ) -> TrainingLoss:
+        """Compute the loss of a training step, faster and in less memory than ``forward(labels=...)``.
+
+        Only the label positions go through the LM head, so the full logits never exist. In training mode on a CPU the
+        first call applies :func:`warmstart.cpu.accelerate`: dropout and attention keep no masks and no attention
+        weights, and dropout draws other numbers than transformers' class from the same seed.
+
+        Args:
+            input_ids: (B, S) source ids.
+            attention_mask: (B, S), 0 at padding.
+            labels: (B, T), -100 after the end of each target.
+            label_smoothing: Share of the target distribution that is spread evenly over the vocabulary.
+            parts: Number of examples and longest target of each target-length bucket, in the order of the batch. Each
+                bucket is decoded separately, without the padding that another one needs; left out, all examples are
+                decoded at once.
+
+        Returns:
+            ``summed``, ``nll`` and ``tokens`` as a tuple, with ``mean`` as the loss of a step of one batch.
+        """
+        if self.training and self.device.type == "cpu" and not self._drops_lean:
+            self._drops_lean = True  # once: an attention that is chosen later stays
+            cpu.accelerate(self)
+        loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing, parts=parts)
+        return TrainingLoss(loss, nll_N.sum(), (labels != IGNORED).sum())
+
+    @torch.no_grad()
+    def likelihood(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, read_source: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Compute how likely the model finds each target.
+
+        Args:
+            input_ids: (B, S) source ids.
+            attention_mask: (B, S), 0 at padding.
+            labels: (B, T), -100 after the end of each target.
+            read_source: False skips cross-attention: the likelihoods are those of the decoder without a source.
+
+        Returns:
+            Each example's summed negative log-likelihood in nats (B,), and its number of label positions (B,).
+        """
+        _, nll_N = self._label_losses(input_ids, attention_mask, labels, 0.0, read_source=read_source)
+        is_label_BT = labels != IGNORED
+        row_N = is_label_BT.nonzero()[:, 0]
+        return nll_N.new_zeros(len(labels)).index_add(0, row_N, nll_N), is_label_BT.sum(dim=1)
+
+    def _label_losses(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        label_smoothing: float,
+        *,
+        read_source: bool = True,
+        parts: Sequence[Sequence[int]] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        rows, lengths = zip(*(parts or [labels.shape]), strict=True)
+        sources: Any = [(None, None)] * len(rows)
+        if read_source:
+            states_BSH = self._project(self._encode(input_ids, attention_mask)[0])
+            sources = zip(states_BSH.split(rows), attention_mask.split(rows), strict=True)
+        decoded = []
+        for source, labels_BT, length in zip(sources, labels.split(rows), lengths, strict=True):
+            labels_BT = labels_BT[:, :length]
+            ids_BT, mask_BT = self.prepare_decoder_input_ids_from_labels(labels_BT), mask_of_shifted(labels_BT)
+            decode = partial(
+                self._decode,
+                *source,
+                input_ids=ids_BT,
+                attention_mask=mask_BT,
+                use_cache=False,
+                **decoder_positions(self.config, ids_BT, mask_BT),
+            )
+            decoded.append((decode, labels_BT))
+        if self._head is None:
+            self._head = self._judge_head(self.prepare_decoder_input_ids_from_labels(labels[:1, :1]))
+        return summed_loss(decoded, self.get_output_embeddings(), self._head, label_smoothing)
+
+    @torch.no_grad()
+    def _judge_head(self, ids_BT: Tensor) -> Head:
+        """Find out how this decoder makes logits from hidden states, by a trial on one token."""
+        devices = [ids_BT.device] if ids_BT.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):  # a resumed run repeats the trial and must draw the same dropout
+            return judge_head(
+                partial(self.decoder, input_ids=ids_BT, use_cache=False, return_dict=True), self.get_output_embeddings()
+            )
+
+    # --- sharing and saving ----------------------------------------------------------------------------------------
+
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        """Return which parameters equal another one, by the names of the joint model.
+
+        They are the ties within each submodel and those between encoder and decoder.
+        """
+        if all_submodels:
+            return super().get_expanded_tied_weights_keys(all_submodels=True)
+        across = sharing_map(self.config, self.encoder, self.decoder)
+        known = {name for name, _ in self.named_parameters(remove_duplicate=False)}
+        recorded = (self.config.tied_parameters or {}).items()
+        return across | {name: equal for name, equal in recorded if {name, equal} <= known}
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Write weights, config and generation config; ``push_to_hub=True`` uploads them.
+
+        Parameters that encoder and decoder share are recorded in the config and written under both names, so that
+        transformers' own class, which knows no sharing, still loads the right values.
+        """
+        sync_special_ids(self.config, self.generation_config)
+        shared = shared_across_halves(self)
+        self.config.tied_parameters = shared or None
+        if shared and kwargs.get("state_dict") is None:
+            state = self.state_dict()
+            kwargs["state_dict"] = {
+                name: tensor.clone() if name in shared else tensor for name, tensor in state.items()
+            }
+        super().save_pretrained(save_directory, *args, **kwargs)
 
 
 register(EncoderDecoderModel)

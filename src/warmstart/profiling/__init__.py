@@ -1,1 +1,1 @@
-"""What a run costs: FLOPs, memory and time, predicted before it starts."""
+"""Predict the FLOPs, memory and time of a run before it starts."""

@@ -1,10 +1,9 @@
-"""What a run would cost, before anything is downloaded: parameters, memory by kind, FLOPs, steps.
+"""Predict what a run costs, before any weights are downloaded: parameters, memory by kind, FLOPs and steps.
 
     cost = predict(settings, pair_without_values(settings))
 
-Parameters are counted, on a model that holds no values; FLOPs are those of the training texts' lengths (a sample of
-them), as :mod:`warmstart.profiling.flops` counts them; tokens are guessed from words.
-Hours: :mod:`warmstart.profiling.devices`.
+Parameters are counted on a model without values. FLOPs follow :mod:`warmstart.profiling.flops`, for the lengths of a
+sample of the training texts; tokens are estimated from words. :mod:`warmstart.profiling.devices` predicts hours.
 """
 
 import math
@@ -15,10 +14,10 @@ import torch
 
 from warmstart.config.data import DataKind, DataSettings
 from warmstart.config.schema import Config, Device
-from warmstart.data.sources.base import load_source
+from warmstart.data.sources.load import load_source
 from warmstart.model.bridge.tying import shared_across_halves
-from warmstart.model.halves import parameter_counts
 from warmstart.model.modeling import EncoderDecoderModel
+from warmstart.model.parameters import parameter_counts
 from warmstart.profiling.devices import devices_of, precision_on
 from warmstart.profiling.flops import training_flops
 from warmstart.profiling.memory import fit_memory, generation_memory
@@ -30,13 +29,13 @@ SAMPLED_TEXTS = 2000
 
 @dataclass(frozen=True)
 class Cost:
-    """What :func:`predict` found; memory in bytes of each device."""
+    """The result of :func:`predict`; memory is in bytes for each device, lengths are mean tokens."""
 
     parameters: dict[str, int]
     memory: dict[str, float]
     precision: str
     generation_memory: dict[str, float]
-    generated_rows: int
+    generated_examples: int
     examples: int
     source_tokens: float
     target_tokens: float
@@ -46,14 +45,19 @@ class Cost:
 
     @property
     def flops(self) -> float:
-        """Of all training steps."""
+        """FLOPs of all training steps."""
         return self.steps * self.flops_per_step
 
 
 def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
-    """The cost of ``task=fit`` with these settings and their model, on whichever device its tensors are.
+    """Predict the cost of ``task=fit``.
 
-    Memory is that of the first device that :func:`devices_of` names.
+    Args:
+        settings: the whole config.
+        model: the model of these settings, on any device (``meta`` needs no memory).
+
+    Returns:
+        The cost; memory is that of the first device of :func:`devices_of`.
 
     Raises:
         UserError: the user's own data cannot be read.
@@ -62,30 +66,32 @@ def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
     source, target = float(sources.mean()), float(targets.mean())
     trainer, batch = settings.trainer, settings.data.batch
     ranks = trainer.devices * trainer.nodes
-    rows = examples if batch.max_tokens is None else int(batch.max_tokens / (source + target))
-    rows = max(1, min(rows, batch.size or rows, math.ceil(examples / ranks)))
-    steps = math.ceil(math.ceil(examples / rows / ranks) / trainer.accumulate) * trainer.max_epochs
-    per_step = min(rows * ranks * trainer.accumulate, examples)
+    batch_size = examples if batch.max_tokens is None else int(batch.max_tokens / (source + target))
+    batch_size = max(1, min(batch_size, batch.size or batch_size, math.ceil(examples / ranks)))
+    steps = math.ceil(math.ceil(examples / batch_size / ranks) / trainer.accumulate) * trainer.max_epochs
+    per_step = min(batch_size * ranks * trainer.accumulate, examples)
     shards = ranks if trainer.strategy == "fsdp" else 1
     parameters = dict(model.named_parameters(remove_duplicate=False))
     device = devices_of(settings)[0]
     precision = precision_on(device, settings)
     mask_bytes = int(settings.bridge.dropout != 0 and device is not Device.cpu)
-    generated_rows = max(1, int(settings.data.evaluation_max_tokens / (source + target)))
+    generated_examples = max(1, int(settings.data.evaluation_max_tokens / (source + target)))
     return Cost(
         parameters=parameter_counts(model)
         | {"shared": sum(parameters[name].numel() for name in shared_across_halves(model))},
-        memory=fit_memory(model, rows, source, target, precision, mask_bytes=mask_bytes, ranks=ranks, shards=shards),
+        memory=fit_memory(
+            model, batch_size, source, target, precision, mask_bytes=mask_bytes, ranks=ranks, shards=shards
+        ),
         precision=precision,
         generation_memory=generation_memory(
             model,
-            rows=generated_rows,
+            batch_size=generated_examples,
             beams=settings.generation.num_beams,
             source=source,
             new=settings.generation.max_new_tokens,
-            width=getattr(torch, settings.generation.dtype).itemsize,
+            itemsize=getattr(torch, settings.generation.dtype).itemsize,
         ),
-        generated_rows=generated_rows,
+        generated_examples=generated_examples,
         examples=examples,
         source_tokens=source,
         target_tokens=target,
@@ -96,7 +102,17 @@ def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
 
 
 def texts_of(data: DataSettings) -> tuple[int, np.ndarray, np.ndarray]:
-    """Training examples, and source and target tokens of some of them as far as the settings keep them."""
+    """Return the number of training examples, and the lengths of a sample of them.
+
+    Args:
+        data: the ``data`` config.
+
+    Returns:
+        The number of examples, and estimated source and target tokens, each (sampled examples,), after truncation.
+
+    Raises:
+        UserError: the user's own data cannot be read.
+    """
     if data.kind is DataKind.cnn_dailymail:
         examples, *means = CNN_DAILYMAIL
         words = np.array([means], dtype=np.float64)

@@ -1,7 +1,7 @@
-"""What a fit takes on a device that is named, not there: hours of its steps, and seconds of its gradients on the way.
+"""Predict the time of training and of gradient exchange on a device, which need not be in this machine.
 
-A GPU's numbers are its data sheet's; this CPU's rate is measured now. Both are multiplied by the share of the peak that
-training was seen to reach. Nothing of this ran on a GPU.
+A GPU's peak comes from its data sheet, this CPU's peak is measured. Both are multiplied by the share of the peak that
+training reached elsewhere. No prediction for a GPU was compared with a run on one.
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,23 @@ from warmstart.config.schema import Config, Device
 from warmstart.profiling.matrix_peak import matrix_peak
 
 GPU_SHARE = 0.4  # of the dense peak: Llama 3 reached 38 to 43 % on H100s (arXiv 2407.21783, section 3.3)
-CPU_SHARE = 0.4  # of the rate of a large product: what the demo's fit reached (docs/decisions.md)
-INFINIBAND = 50e9  # bytes a second each way of one 400 Gb/s port (NDR) for each GPU, as in NVIDIA's DGX H100
+CPU_SHARE = 0.4  # of the speed of a large matrix product: what the demo's fit reached (docs/performance.md)
+INFINIBAND = 50e9  # bytes a second each way: one 400 Gb/s port (NDR) for each GPU, as in NVIDIA's DGX H100
 
 
 @dataclass(frozen=True)
 class Chip:
-    """One GPU: dense FLOP/s with 16-bit factors (sums in float32) and in float32, bytes of memory, bytes a second."""
+    """The data sheet of a GPU."""
 
     name: str
     flops_16: float
+    """Dense FLOP/s with 16-bit factors and float32 sums."""
     flops_32: float
+    """FLOP/s in float32."""
     memory: float
+    """Bytes."""
     link: float
-    """To the other GPUs of its machine, each way."""
+    """Bytes a second to the other GPUs of its machine, each way."""
     source: str
 
 
@@ -38,7 +41,7 @@ CHIPS = {
 
 
 def devices_of(settings: Config) -> list[Device]:
-    """The device that was named; else those that the fit may find: an H100, this CPU, or both."""
+    """Return the configured device; for ``auto`` those that the fit may run on: an H100, this CPU, or both."""
     if settings.device is not Device.auto:
         return [settings.device]
     accelerator = settings.trainer.accelerator
@@ -46,15 +49,19 @@ def devices_of(settings: Config) -> list[Device]:
 
 
 def precision_on(device: Device, settings: Config) -> str:
-    """The precision of the fit there: ``auto`` is bf16-mixed on every GPU of the table."""
+    """Return the fit's precision on the device: ``auto`` is bf16-mixed on every GPU of :data:`CHIPS`."""
     precision = settings.trainer.precision
     if precision == "auto" and device in CHIPS:
         return "bf16-mixed"
     return resolve_precision(precision, "cpu")
 
 
-def rate_of(device: Device, settings: Config) -> tuple[str, float] | None:
-    """What the device is, and the FLOP/s of training on one; None where its table has no peak (float64 on a GPU)."""
+def flops_per_second_on(device: Device, settings: Config) -> tuple[str, float] | None:
+    """Return the training speed on one device.
+
+    Returns:
+        A description and the FLOP/s, or None if the peak is unknown (float64 on a GPU).
+    """
     precision = precision_on(device, settings)
     if device not in CHIPS:
         peak = matrix_peak(torch.device("cpu"), precision).flops_per_second
@@ -67,14 +74,28 @@ def rate_of(device: Device, settings: Config) -> tuple[str, float] | None:
 
 
 def all_reduce_bytes(gradients: float, ranks: int) -> float:
-    """Bytes that each rank sends, and receives, for one sum of the gradients around a ring."""
+    """Return the bytes that each rank sends and receives in one ring all-reduce.
+
+    Args:
+        gradients: bytes of all gradients.
+        ranks: number of ranks.
+    """
     return 2 * (ranks - 1) / ranks * gradients
 
 
 def all_reduce_seconds(device: Device, gradients: float, devices: int, nodes: int) -> tuple[str, float] | None:
-    """The slowest link on the rings' way and the seconds it takes; None where the table has no link.
+    """Predict the time of one all-reduce.
 
-    Between machines the rings share the ports of all of a machine's GPUs, as NCCL lays them.
+    Between machines, NCCL's rings share the ports of all GPUs of a machine.
+
+    Args:
+        device: kind of device.
+        gradients: bytes of all gradients.
+        devices: devices of each node.
+        nodes: number of nodes.
+
+    Returns:
+        A description of the slowest link and the seconds, or None if the link is unknown.
     """
     if device not in CHIPS:
         return None

@@ -1,15 +1,17 @@
-"""FLOPs of a training step that the model's own work needs, counted from its matrices and a batch's lengths.
+"""Model FLOPs of a training step, counted from the model's matrices and a batch's lengths.
 
     count = count_flops(model)
     count.of(source_lengths, target_lengths)    # forward and backward, one number for each example
     count.total(lengths_seen(batch, count.window))    # summed over a batch, from five sums that stay on the device
 
-2 for each weight of a matrix and token that meets it in the forward pass, 2 for the weight's gradient, 2 for the
-token's: 6 N D of Kaplan et al. 2020 (arXiv 2001.08361), less what freezing saves. Attention adds 4 x queries x keys x
-width in each layer, and twice that backward. Padding counts nothing, and neither does what is computed a second time
-(gradient checkpointing, attention's scores in the backward pass), as in PaLM's MFU (arXiv 2204.02311, appendix B).
-Causal and local masks save nothing, as there; Longformer's windows do. Left out: norms, activations, lookups, dropout
-and the optimizer. Experts that stay idle count as if they worked, and of DeBERTa's attention only what BERT's does too.
+Each weight of a matrix counts 2 FLOPs for each token in the forward pass, 2 for the gradient of the weight and 2 for
+the gradient of the token. This is the 6 N D of Kaplan et al. 2020 (arXiv 2001.08361), less what freezing saves.
+Attention adds 4 x queries x keys x size of all heads in each layer, and twice that in the backward pass.
+
+As in PaLM's MFU (arXiv 2204.02311, appendix B), padding and recomputation (gradient checkpointing, attention scores in
+the backward pass) do not count, and causal and local masks save nothing; Longformer's windows do. Norms, activations,
+embedding lookups, dropout and the optimizer are left out. Idle experts count as active, and DeBERTa's attention counts
+like BERT's.
 """
 
 from dataclasses import dataclass
@@ -24,28 +26,37 @@ from warmstart.model.decoders import cross_attention_modules
 from warmstart.model.encoders import encoder_part
 from warmstart.model.loss import IGNORED
 
-_READ_SOURCE = ("key", "value", "k_proj", "v_proj", "c_attn")  # of cross-attention; its other matrices see the target
+# The matrices of cross-attention that process the source; the others process the target.
+_READ_SOURCE = ("key", "value", "k_proj", "v_proj", "c_attn")
 
 
 @dataclass(frozen=True)
 class TrainingFlops:
-    """FLOPs of one example of S source and T target tokens: a polynomial of both."""
+    """Coefficients of a polynomial: the FLOPs of one example with S source and T target tokens."""
 
     source: float
-    """x S: the encoder's matrices, the projection, keys and values of cross-attention."""
+    """Factor of S: the encoder's matrices, the projection, keys and values of cross-attention."""
     target: float
-    """x T: all other matrices, the output matrix among them."""
+    """Factor of T: all other matrices, including the LM head."""
     source_pairs: float
-    """x S x min(S, window): the encoder's attention."""
+    """Factor of S x min(S, window): the encoder's attention."""
     target_pairs: float
-    """x T x T: the decoder's self-attention."""
+    """Factor of T x T: the decoder's self-attention."""
     cross_pairs: float
-    """x S x T: cross-attention."""
+    """Factor of S x T: cross-attention."""
     window: int
-    """Keys that a query of the encoder reads at most."""
+    """Largest number of keys that a query of the encoder attends to."""
 
     def of(self, source: Any, target: Any) -> Any:
-        """For one example (numbers) or several (arrays)."""
+        """Return the FLOPs of examples.
+
+        Args:
+            source: source tokens, a number or an array (examples,).
+            target: target tokens, likewise.
+
+        Returns:
+            A number or an array (examples,).
+        """
         return (
             self.source * source
             + self.target * target
@@ -55,30 +66,35 @@ class TrainingFlops:
         )
 
     def total(self, seen: Tensor) -> float:
-        """Of all examples that :func:`lengths_seen` summed up; reads the device."""
+        """Return the FLOPs of all examples in ``seen``, a sum of :func:`lengths_seen`; synchronises with the device."""
         factors = (self.source, self.target, self.source_pairs, self.target_pairs, self.cross_pairs)
         return float(sum(factor * count for factor, count in zip(factors, seen.tolist(), strict=True)))
 
 
 def lengths_seen(batch: dict[str, Tensor], window: int) -> Tensor:
-    """Sums over a batch's rows of S, T, S x min(S, window), T x T, S x T: int64 (5,) on the batch's device.
+    """Sum the terms of the polynomial over a batch, without synchronising with the device.
 
-    Exact, and nothing waits for the device.
+    Args:
+        batch: ``attention_mask`` (examples, source positions) and ``labels`` (examples, target positions).
+        window: that of :class:`TrainingFlops`.
+
+    Returns:
+        Sums of S, T, S x min(S, window), T x T and S x T: int64 (5,) on the batch's device.
     """
     source, target = batch["attention_mask"].sum(1), (batch["labels"] != IGNORED).sum(1)
     return torch.stack([source, target, source * source.clamp(max=window), target * target, source * target]).sum(1)
 
 
 def training_flops(model: Any, source: Any, target: Any) -> Any:
-    """FLOPs of forward and backward for examples of so many tokens: numbers or arrays."""
+    """Return the forward and backward FLOPs of examples; see :meth:`TrainingFlops.of`."""
     return count_flops(model).of(source, target)
 
 
 def count_flops(model: Any) -> TrainingFlops:
-    """What an ``EncoderDecoderModel`` does in a training step as it is now: some parameters may be frozen."""
+    """Count the FLOPs of an ``EncoderDecoderModel`` in its current state: frozen parameters save some."""
     readers = (*(f"decoder.{name}." for name in cross_attention_modules(model.decoder)), "cross_attention.")
     matrices = {"source": 0.0, "target": 0.0}
-    trains = {"source": False, "target": False}  # whether gradients flow back past the module that comes next
+    trains = {"source": False, "target": False}  # whether the next module has to pass gradients to its input
     for name, module in _as_they_run(model):
         encodes = name.startswith(("encoder.", "enc_to_dec_proj"))
         across = name.startswith(readers) and name.rpartition(".")[2] in _READ_SOURCE
@@ -96,7 +112,7 @@ def count_flops(model: Any) -> TrainingFlops:
             trains["target"] |= learns or (side == "source" and trains["source"])
 
     encoder, decoder = encoder_part(model.config.encoder), model.config.decoder
-    window = getattr(encoder, "attention_window", None)  # Longformer's, by layer
+    window = getattr(encoder, "attention_window", None)  # Longformer's, a number or a list with one for each layer
     window = sum(window) // len(window) if isinstance(window, list) else window
     passes_back = any(p.requires_grad for p in model.encoder.parameters())
     return TrainingFlops(
@@ -109,19 +125,21 @@ def count_flops(model: Any) -> TrainingFlops:
 
 
 def layers_of(config: Any) -> int:
+    """Return the number of layers of an encoder's or decoder's config; 0 if it does not say."""
     return getattr(config, "num_hidden_layers", None) or 0
 
 
 def attention_width(config: Any) -> int:
-    """Width of all heads together; 0 where there are none (Mamba)."""
+    """Return the summed size of all query heads of a layer; 0 if it has no attention (Mamba)."""
     heads = getattr(config, "num_attention_heads", None)
+    hidden: int = config.hidden_size
     if not isinstance(heads, int):
-        return config.hidden_size if heads else 0  # a list: a number for each layer
-    return heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+        return hidden if heads else 0  # a list holds the number of heads of each layer
+    return heads * (getattr(config, "head_dim", None) or hidden // heads)
 
 
 def cross_attention_widths(model: Any) -> list[int]:
-    """Width of all heads together in each layer that reads the source."""
+    """Return the summed size of all heads of each layer with cross-attention."""
     grafted = getattr(model, "cross_attention", {})
     if len(grafted):
         return [layer.shape.heads * layer.shape.head_width for layer in grafted.values()]
@@ -129,7 +147,7 @@ def cross_attention_widths(model: Any) -> list[int]:
 
 
 def _as_they_run(model: Any) -> list[tuple[str, nn.Module]]:
-    """Every module that a pass runs, by name and in that order: a grafted layer stands behind the layer it follows."""
+    """Return the names and modules of a forward pass in the order of execution; grafted layers follow their layer."""
     found = [*model.encoder.named_modules(None, "encoder", remove_duplicate=False)]
     if hasattr(model, "enc_to_dec_proj"):
         found.append(("enc_to_dec_proj", model.enc_to_dec_proj))
@@ -147,13 +165,16 @@ def _as_they_run(model: Any) -> list[tuple[str, nn.Module]]:
 
 
 def _times_in_a_pass(model: Any, name: str) -> float:
-    """How often a pass runs a module: ALBERT's few layers serve for all."""
+    """Return how often a forward pass runs a module: ALBERT reuses its layers."""
     config = model.config.decoder if name.startswith("decoder.") else encoder_part(model.config.encoder)
     return config.num_hidden_layers / config.num_hidden_groups if ".albert_layer_groups." in name else 1
 
 
 def _layers_without_gradient(model: Any) -> int:
-    """The decoder's first layers, where it is frozen: no gradient flows back past what reads the source first."""
+    """Return the number of the decoder's first layers without a backward pass.
+
+    If the decoder is frozen, gradients end at the first cross-attention.
+    """
     own, across = model.decoder, cross_attention_modules(model.decoder)
     inside = tuple(f"{name}." for name in across)
     if any(p.requires_grad for name, p in own.named_parameters() if not (inside and name.startswith(inside))):

@@ -1,7 +1,7 @@
-"""How fast this device multiplies matrices at best: what a training step's own FLOPs are held against (MFU).
+"""Measure how fast this device multiplies matrices: the peak that the model FLOPs utilisation (MFU) refers to.
 
-Measured, not looked up: a data sheet's number is never reached, and there is none for most processors. It is measured
-once in a process, beside whatever else the machine does at that moment, in the precision that training computes in.
+It is measured because data sheet numbers are never reached, and most processors have none. It is measured once in a
+process, in the precision of training; other load on the machine lowers it.
 """
 
 import functools
@@ -14,8 +14,8 @@ from torch import Tensor
 from warmstart.config.precision import training_dtype
 
 _SIZES = (512, 1024, 2048, 4096, 8192)  # rows and columns; the largest saturates any GPU
-_LONGEST = 0.1  # seconds of one product; a size that would take longer is not tried
-_SECONDS = 0.35  # of all products
+_LONGEST = 0.1  # seconds; a size whose product would take longer is not tried
+_SECONDS = 0.35  # for all products
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,12 @@ class MatrixPeak:
 
 
 def matrix_peak(device: torch.device, precision: str) -> MatrixPeak:
-    """The peak of ``device``; measured at the first call, in half a second. It draws no global random number."""
+    """Return the peak of ``device``; the first call measures it. The global random state does not change.
+
+    Args:
+        device: where to measure.
+        precision: a Lightning precision, such as ``bf16-mixed``.
+    """
     return _measured(device, training_dtype(precision), torch.get_num_threads())
 
 
@@ -38,26 +43,26 @@ def _measured(device: torch.device, dtype: torch.dtype, threads: int) -> MatrixP
     generator = torch.Generator(device).manual_seed(0)
     factors: dict[int, tuple[Tensor, Tensor]] = {}
     best, ends = MatrixPeak(1.0, 0, dtype), time.perf_counter() + _SECONDS
-    # Sizes take turns, so that a moment in which the machine does something else decides nothing.
+    # Sizes alternate, so that a short load on the machine does not decide between them.
     while time.perf_counter() < ends or best.size == 0:
         for size in _SIZES:
             if best.size and 2 * size**3 / best.flops_per_second > _LONGEST:
                 break
             if size not in factors:
-                # Values as a model has them: a GPU multiplies constants at a higher clock.
+                # Random values, because a GPU multiplies constants at a higher clock.
                 a = torch.empty(size, size, device=device, dtype=dtype).normal_(generator=generator)
-                factors[size] = a, a @ a  # the first product of a size also chooses how
+                factors[size] = a, a @ a  # the first product of a size also selects the kernel
             a, product = factors[size]
             _wait(device)
-            began = time.perf_counter()
+            start = time.perf_counter()
             torch.mm(a, a, out=product)
             _wait(device)
-            rate = 2 * size**3 / (time.perf_counter() - began)
-            if rate > best.flops_per_second:
-                best = MatrixPeak(rate, size, dtype)
+            flops_per_second = 2 * size**3 / (time.perf_counter() - start)
+            if flops_per_second > best.flops_per_second:
+                best = MatrixPeak(flops_per_second, size, dtype)
     del factors, a, product
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)  # memory/peak_bytes is the training's
+        torch.cuda.reset_peak_memory_stats(device)  # memory/peak_bytes is to cover only the training
     return best
 
 

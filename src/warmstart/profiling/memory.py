@@ -1,12 +1,12 @@
-"""Bytes of a fit and of its generation by kind, from shapes alone.
+"""Predict the bytes of a fit and of generation by kind, from shapes only.
 
-    fit_memory(model, rows=8, source=512, target=128, precision="bf16-mixed")
-    generation_memory(model, rows=28, beams=4, source=512, new=142, width=4)
+    fit_memory(model, batch_size=8, source=512, target=128, precision="bf16-mixed")
+    generation_memory(model, batch_size=28, beams=4, source=512, new=142, itemsize=4)
 
-Activations are what autograd keeps of a layer: inputs of its matrices, queries, keys, values and what they read, inputs
-of norms and activations, masks of dropout (Korthikanti et al. 2022, arXiv 2205.05198, with this project's attention,
-which keeps nothing of queries x keys). `benchmarks/scale.py` holds them against what autograd keeps in a real step.
-Frozen matrices keep less than is said here; experts, and mixers that are no attention, are taken for plain layers.
+Activations are what autograd saves: inputs of matrices, of norms and of activation functions; queries, keys, values and
+attention outputs; dropout masks (Korthikanti et al. 2022, arXiv 2205.05198). Attention scores are not saved.
+``benchmarks/scale.py`` compares the prediction with what autograd saves in a real step. Frozen matrices save less than
+predicted. Experts, and layers that mix tokens without attention, are treated as ordinary layers.
 """
 
 from dataclasses import dataclass
@@ -19,33 +19,37 @@ from warmstart.model.encoders import encoder_part, states_width
 from warmstart.model.loss import CHUNK
 from warmstart.profiling.flops import attention_width, layers_of
 
-_GATES = ("gate_proj", "gate_up_proj", "wi_0", "Wi")  # a module of such a name makes the feed-forward part a gated one
-_FUSED = ("c_attn", "Wqkv", "qkv_proj", "qkv", "query_key_value", "att_proj")  # one matrix for what three would read
+_GATES = ("gate_proj", "gate_up_proj", "wi_0", "Wi")  # names of modules in gated feed-forward layers
+_FUSED = ("c_attn", "Wqkv", "qkv_proj", "qkv", "query_key_value", "att_proj")  # one matrix for queries, keys, values
 
 
 @dataclass(frozen=True)
-class Widths:
-    """Bytes of a number: in matrices and attention, on the residual way, and of a parameter."""
+class ItemSizes:
+    """Bytes of a number."""
 
     matrix: int
+    """In matrix products and attention."""
     residual: int
+    """In the residual stream."""
     parameter: int
+    """In parameters."""
 
     @classmethod
-    def of(cls, precision: str) -> "Widths":
-        """Of a Lightning precision: ``mixed`` keeps parameters and residuals in float32."""
+    def of(cls, precision: str) -> "ItemSizes":
+        """Return those of a Lightning precision; ``mixed`` keeps parameters and residuals in float32."""
         bits = {"16": 2, "bf16": 2, "64": 8}.get(precision.split("-")[0], 4)
         wide = 4 if precision.endswith("mixed") else bits
         return cls(bits, wide, wide)
 
     @property
     def mixed(self) -> bool:
+        """Whether matrix products need 16-bit copies of their inputs and weights."""
         return self.matrix != self.residual
 
 
 def fit_memory(
     model: Any,
-    rows: float,
+    batch_size: float,
     source: float,
     target: float,
     precision: str,
@@ -54,92 +58,122 @@ def fit_memory(
     ranks: int = 1,
     shards: int = 1,
 ) -> dict[str, float]:
-    """Bytes of a training step on each device, by kind, for a batch of ``rows`` of so many tokens, padding included.
+    """Predict the bytes of a training step on each device.
 
-    Together they are an upper bound: activations shrink while gradients grow. ``mask_bytes`` is what dropout keeps of a
-    number: 1 on a GPU, nothing on a CPU (cpu/dropout.py) or without dropout. With ``shards`` (fsdp) a device holds a
-    share of weights, gradients and moments; a step gathers a layer at a time, a validation all weights.
+    Args:
+        model: an ``EncoderDecoderModel``, on any device.
+        batch_size: examples of a batch on each device.
+        source: source tokens of an example, including padding.
+        target: target tokens of an example, including padding.
+        precision: a Lightning precision.
+        mask_bytes: bytes of a dropout mask's element: 1 on a GPU, 0 on a CPU (cpu/dropout.py) or without dropout.
+        ranks: number of devices.
+        shards: number of devices that weights, gradients and optimizer state are sharded over (fsdp).
+
+    Returns:
+        Bytes by kind. The sum is an upper bound: activations are freed while gradients are allocated, and under fsdp
+        only a validation gathers all weights.
     """
-    widths = Widths.of(precision)
+    sizes = ItemSizes.of(precision)
     parameters = dict(model.named_parameters())
     trained = sum(p.numel() for p in parameters.values() if p.requires_grad)
     trains = any(p.requires_grad for p in model.encoder.parameters())
-    matrices = {  # whose copies the backward pass needs
+    matrices = {  # the backward pass needs their 16-bit copies
         id(weight): weight.numel()
         for name, module in model.named_modules()
         if not isinstance(module, nn.Embedding) and (trains or not name.startswith("encoder."))
         for weight in module.parameters(recurse=False)
         if weight.dim() > 1
     }
-    labels = min(rows * target, CHUNK)
-    # As the matrix gives them, as float32 probabilities, and rounded; float16's are scaled first (model/loss.py).
+    labels = min(batch_size * target, CHUNK)
+    # The LM head's output, float32 probabilities and rounded gradients; float16 has a scaled copy too (model/loss.py).
     logit = {"16": 10, "bf16": 8, "64": 16}.get(precision.split("-")[0], 8)
-    weights = widths.parameter * sum(p.numel() for p in parameters.values())
+    weights = sizes.parameter * sum(p.numel() for p in parameters.values())
     return {
         "weights": weights / shards,
         "gathered (fsdp)": float(weights * (shards > 1)),
-        "their 16-bit copies": widths.matrix * sum(matrices.values()) * widths.mixed,
-        "gradients": widths.parameter * trained / shards,
-        "their buckets (ddp)": widths.parameter * trained * (ranks > 1 and shards == 1),
-        "AdamW": 2 * widths.parameter * trained / shards,
-        "activations": rows * activation_bytes(model, source, target, widths, mask_bytes),
+        "their 16-bit copies": sizes.matrix * sum(matrices.values()) * sizes.mixed,
+        "gradients": sizes.parameter * trained / shards,
+        "their buckets (ddp)": sizes.parameter * trained * (ranks > 1 and shards == 1),
+        "AdamW": 2 * sizes.parameter * trained / shards,
+        "activations": batch_size * activation_bytes(model, source, target, sizes, mask_bytes),
         "logits": float(labels * model.config.decoder.vocab_size * logit),
     }
 
 
-def activation_bytes(model: Any, source: float, target: float, widths: Widths, mask_bytes: int = 0) -> float:
-    """Bytes that one example's forward pass keeps for the backward pass, logits left out."""
+def activation_bytes(model: Any, source: float, target: float, sizes: ItemSizes, mask_bytes: int = 0) -> float:
+    """Return the bytes that the forward pass of one example saves for the backward pass, without logits.
+
+    Args:
+        model: an ``EncoderDecoderModel``.
+        source: source tokens.
+        target: target tokens.
+        sizes: bytes of a number.
+        mask_bytes: bytes of a dropout mask's element.
+    """
     encoder, decoder = encoder_part(model.config.encoder), model.config.decoder
     trains = any(p.requires_grad for p in model.encoder.parameters())
-    kept = source * _layers(model.encoder, encoder, widths, mask_bytes) * trains
-    kept += target * _layers(model.decoder, decoder, widths, mask_bytes)
+    kept: float = source * _layers(model.encoder, encoder, sizes, mask_bytes) * trains
+    kept += target * _layers(model.decoder, decoder, sizes, mask_bytes)
     copies = 1 if any(_has(cross, _FUSED) for cross in cross_attention_modules(model.decoder).values()) else 2
     for queries, keys in cross_attention_sizes(model):
         hidden = decoder.hidden_size
-        norm_and_masks = (widths.residual + mask_bytes) * hidden
-        kept += target * (widths.matrix * (hidden + 2 * queries) + norm_and_masks)
-        kept += source * widths.matrix * (2 * keys + copies * states_width(model.config.encoder) * widths.mixed)
+        norm_and_masks = (sizes.residual + mask_bytes) * hidden
+        kept += target * (sizes.matrix * (hidden + 2 * queries) + norm_and_masks)
+        kept += source * sizes.matrix * (2 * keys + copies * states_width(model.config.encoder) * sizes.mixed)
     return kept
 
 
-def _layers(half: nn.Module, config: Any, widths: Widths, mask_bytes: int) -> float:
-    """Bytes a token of a half's layers, cross-attention left out, and of its embeddings and last norm."""
-    hidden, heads = config.hidden_size, attention_width(config)
-    inner = next(
+def _layers(submodel: nn.Module, config: Any, sizes: ItemSizes, mask_bytes: int) -> float:
+    """Return the bytes for each token of all layers without cross-attention, the embeddings and the last norm."""
+    hidden, heads = int(config.hidden_size), attention_width(config)
+    inner: int = next(
         (size for name in ("intermediate_size", "n_inner", "ffn_dim", "d_ff") if (size := getattr(config, name, None))),
         4 * hidden,
     )
-    gated = _has(half, _GATES)
-    # Autocast gives each matrix a copy of its input; else those that read the same tensor share it.
-    reads_input = ((1 if _has(half, _FUSED) else 3) + (2 if gated else 1)) if widths.mixed else 2
+    gated = _has(submodel, _GATES)
+    # Autocast copies the input of each matrix; without it, matrices with the same input share it.
+    reads_input = ((1 if _has(submodel, _FUSED) else 3) + (2 if gated else 1)) if sizes.mixed else 2
     matrices = reads_input * hidden + 2 * heads + 2 * key_width(config) + (4 if gated else 2) * inner
-    composed_norms = 2 if any("RMSNorm" in type(module).__name__ for module in half.modules()) else 1
-    norms = widths.residual * 2 * hidden * composed_norms
+    composed_norms = 2 if any("RMSNorm" in type(module).__name__ for module in submodel.modules()) else 1
+    norms = sizes.residual * 2 * hidden * composed_norms
     masks = mask_bytes * 2 * hidden
-    return layers_of(config) * (widths.matrix * matrices + norms + masks) + 2 * widths.residual * hidden
+    return layers_of(config) * (sizes.matrix * matrices + norms + masks) + 2 * sizes.residual * hidden
 
 
-def _has(part: nn.Module, names: tuple[str, ...]) -> bool:
-    return any(name.rpartition(".")[2] in names for name, _ in part.named_modules())
+def _has(module: nn.Module, names: tuple[str, ...]) -> bool:
+    return any(name.rpartition(".")[2] in names for name, _ in module.named_modules())
 
 
-def generation_memory(model: Any, rows: float, beams: int, source: float, new: float, width: int) -> dict[str, float]:
-    """Bytes of generating ``new`` tokens for each of ``rows`` sources: caches, which grow to this at the end.
+def generation_memory(
+    model: Any, batch_size: float, beams: int, source: float, new: float, itemsize: int
+) -> dict[str, float]:
+    """Predict the bytes of generation at its end, when the caches are largest.
 
-    ``width`` is that of ``generation.dtype``. A run's test computes on rounded copies of its float32 weights, which
-    stay in memory meanwhile (``computing_in``).
+    Args:
+        model: an ``EncoderDecoderModel``, on any device.
+        batch_size: number of sources.
+        beams: beams of each source.
+        source: tokens of a source.
+        new: generated tokens of a beam.
+        itemsize: bytes of a number of ``generation.dtype``. If that is not float32, the test after a fit computes on
+            rounded copies of its float32 weights, which stay in memory (``computing_in``).
+
+    Returns:
+        Bytes by kind.
     """
     decoder, parameters = model.config.decoder, sum(p.numel() for p in model.parameters())
+    cross_keys = sum(keys for _, keys in cross_attention_sizes(model))
     return {
-        "weights": float(width * parameters),
-        "their float32 originals": float(4 * parameters * (width != 4)),
-        "cross-attention cache": rows * source * width * 2 * sum(keys for _, keys in cross_attention_sizes(model)),
-        "self-attention cache": rows * beams * new * width * 2 * layers_of(decoder) * key_width(decoder),
+        "weights": float(itemsize * parameters),
+        "their float32 originals": float(4 * parameters * (itemsize != 4)),
+        "cross-attention cache": batch_size * source * itemsize * 2 * cross_keys,
+        "self-attention cache": batch_size * beams * new * itemsize * 2 * layers_of(decoder) * key_width(decoder),
     }
 
 
 def cross_attention_sizes(model: Any) -> list[tuple[int, int]]:
-    """Widths of queries and of keys, all heads together, in each layer that reads the source."""
+    """Return the summed sizes of all query heads and of all key heads of each layer with cross-attention."""
     grafted = getattr(model, "cross_attention", {})
     if len(grafted):
         shapes = [layer.shape for layer in grafted.values()]
@@ -149,7 +183,7 @@ def cross_attention_sizes(model: Any) -> list[tuple[int, int]]:
 
 
 def key_width(config: Any) -> int:
-    """Width of a layer's keys, all heads together: less than the queries' where heads share them."""
+    """Return the summed size of a layer's key heads; smaller than that of the queries under grouped-query attention."""
     heads, keys = getattr(config, "num_attention_heads", None), getattr(config, "num_key_value_heads", None)
     width = attention_width(config)
     return width * keys // heads if isinstance(heads, int) and isinstance(keys, int) else width

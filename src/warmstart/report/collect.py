@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from warmstart.config.schema import CHANGES_NO_NUMBER
 from warmstart.damaged_files import DamagedFile
 from warmstart.errors import UserError
-from warmstart.runs.result import CHANGES_NO_NUMBER
 from warmstart.runs.run_dir import RunDir
 
 SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll")

@@ -66,7 +66,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if not Path(path).is_file():
             raise UserError(f"ckpt={path} was asked for, but there is no such file. Name a .ckpt file.")
         try:
-            return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+            found: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+            return found
         except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
             if says_nothing_of_the_file(error):
                 raise
@@ -139,7 +140,7 @@ class _Hashing:
 
     def write(self, data: Any) -> int:
         self.digest.update(data)
-        return self.file.write(data)
+        return int(self.file.write(data))
 
     def flush(self) -> None:
         self.file.flush()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,38 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from warmstart.config.schema import Config, plain
+from warmstart.config.option import options
+from warmstart.config.schema import CHANGES_NO_NUMBER, Config, plain
 from warmstart.damaged_files import DamagedFile, read_yaml
 from warmstart.errors import UserError
-from warmstart.runs.result import CHANGES_NO_NUMBER
 from warmstart.runs.run_dir import RunDir, SweepDir
 
 LONGEST_NAME = 128  # characters that W&B takes
+# The options that version 1 of the config hash covers, by group. A later option is never added here.
+_OF_VERSION_1 = {
+    "": "seed ckpt_weights",
+    **dict.fromkeys(("encoder", "decoder"), "path model_type revision weights scale attention tokenizer architecture"),
+    "bridge": "share freeze lora lora_rank lora_alpha warmup_steps init every_n_layers gate bias dropout",
+    "data": "kind path revision subset train_path validation_path test_path document_column summary_column id_column "
+    "on_bad_row clean max_source_length max_target_length limit_train limit_validation limit_test "
+    "evaluation_max_tokens",
+    "data.batch": "max_tokens size bucket",
+    "optim": "encoder_rate decoder_rate new_rate gate_rate weight_decay betas warmup_steps warmup_fraction decay "
+    "label_smoothing",
+    "trainer": "max_epochs max_steps max_minutes accumulate clip_norm precision accelerator devices nodes strategy "
+    "validations_per_epoch validation_samples monitor monitor_mode patience compile checkpoint_activations "
+    "keep_freed_memory extra",
+    "generation": "num_beams max_new_tokens min_new_tokens length_penalty no_repeat_ngram_size early_stopping "
+    "do_sample temperature top_p dtype",
+    "evaluation": "test lead_sentences bootstrap_samples control_samples control_shuffles",
+}
 VERSIONS = ("torch", "lightning", "transformers", "hydra-core", "warmstart")
 
 
-def identity(settings: Config) -> dict[str, Any]:
-    """The fields of ``result.json`` that say which run it is."""
+def identity(settings: Config, run_dir: RunDir) -> dict[str, Any]:
+    """The fields of ``result.json`` in ``run_dir`` that say which run it is."""
     return {
-        "config_hash": config_hash(settings),
+        "config_hash": config_hash_in(run_dir, settings),
         # A later task in the same folder leaves its own in .hydra, and that of an evaluation is not its run's.
         "config": plain(settings),
         # The job's own: of a sweep, sys.argv has the words of all jobs.
@@ -75,15 +94,65 @@ def _short(value: str) -> str:
 
 
 def config_hash(settings: Config) -> str:
-    """The same for two runs exactly when everything that can change their numbers is the same."""
-    config = plain(settings)
-    for name in CHANGES_NO_NUMBER:
-        *groups, key = name.split(".")
+    """Return the same text for two runs exactly when every option that can change their numbers is the same.
+
+    This is version 2 of the hash. It covers the options that change a result, each only where it is not at its first
+    default, so a release with a new option leaves the hash of every earlier run as it is.
+    """
+    return f"v2-{_digest(_away_from_first_defaults(settings))[:13]}"
+
+
+def config_hash_1(settings: Config) -> str | None:
+    """Return version 1 of the hash, by which runs of earlier releases are known; None where a newer option is set.
+
+    It covers the value of every option that changes a result, of those that there were.
+    """
+    known = {f"{group}.{name}" if group else name for group, names in _OF_VERSION_1.items() for name in names.split()}
+    if not _away_from_first_defaults(settings).keys() <= known:
+        return None
+    values, config = plain(settings), dict[str, Any]()
+    for key in known:
+        *groups, name = key.split(".")
         within = config
         for group in groups:
-            within = within[group]
-        del within[key]
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+            within = within.setdefault(group, {})
+        within[name] = _value(values, key)
+    return _digest(config)[:16]
+
+
+def config_hash_in(run_dir: RunDir, settings: Config) -> str:
+    """Return the hash by which ``run_dir`` knows these settings: version 1 where it was begun with that.
+
+    A folder keeps the version that it was begun with, because its name, its marks, its checkpoints and its result are
+    compared with each other.
+    """
+    earlier = config_hash_1(settings)
+    if earlier is None:
+        return config_hash(settings)
+    held = [run_dir.path.name]
+    for mark in (run_dir.checkpoints.unfinished, run_dir.checkpoints.finished):
+        if mark.exists():
+            held += mark.read_text().split()[:1]
+    with suppress(UserError):  # there is no result, or it is damaged
+        held.append(str(run_dir.read_result().get("config_hash")))
+    return earlier if earlier in held else config_hash(settings)
+
+
+def _away_from_first_defaults(settings: Config) -> dict[str, Any]:
+    values = plain(settings)
+    of_result = {key: one for key, one in options(type(settings)).items() if one.changes_result}
+    return {key: value for key, one in of_result.items() if (value := _value(values, key)) != one.first_default}
+
+
+def _value(values: dict[str, Any], key: str) -> Any:
+    value: Any = values
+    for name in key.split("."):
+        value = value[name]
+    return value
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def write_failure(settings: Config, run_dir: RunDir, error: BaseException, status: str = "failed") -> None:
@@ -98,7 +167,7 @@ def write_failure(settings: Config, run_dir: RunDir, error: BaseException, statu
     reason = " ".join(line.strip() for line in lines) if isinstance(error, UserError) else lines[0]
     failure = {"status": status, "error": f"{type(error).__name__}: {reason}"}
     try:
-        run_dir.write_result(identity(settings) | failure)
+        run_dir.write_result(identity(settings, run_dir) | failure)
     except OSError:
         return
 

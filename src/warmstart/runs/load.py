@@ -18,7 +18,7 @@ def load_writer(settings: Config) -> tuple[Any, Any]:
     import torch
     import transformers
 
-    from warmstart.cpu.build import build_cpu_kernels
+    from warmstart import cpu
     from warmstart.model.dtypes import to_dtype
 
     transformers.logging.set_verbosity_error()
@@ -31,14 +31,14 @@ def load_writer(settings: Config) -> tuple[Any, Any]:
     if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
         model.cuda()
     else:
-        build_cpu_kernels()
+        cpu.build()
     to_dtype(model, getattr(torch, settings.generation.dtype))
     return model, tokenizers
 
 
 def check_search(settings: Config, model: Any) -> None:
     """Raise a :class:`UserError` where the decoder that was loaded cannot do the search that is asked for."""
-    from warmstart.model.halves import maximum_positions
+    from warmstart.model.submodel_config import maximum_positions
 
     decoder = model.config.decoder
     about = settings.decoder.name, maximum_positions(decoder), decoder.vocab_size

@@ -66,21 +66,24 @@ def with_recorded(cfg: DictConfig, overrides: list[str]) -> DictConfig:
                 )
         elif key == "seed" or group in GROUPS:
             OmegaConf.update(merged, key, OmegaConf.select(cfg, key), merge=False)
-    return merged
+    settings: DictConfig = merged
+    return settings
 
 
 def recorded_config(ckpt: str) -> dict[str, Any]:
     """The settings that the run recorded, of an export those that it keeps; empty where there are none."""
     if is_export(Path(ckpt)):
         return _of_export(ckpt)[0]
-    return open_checkpoint(ckpt)[0]["hyper_parameters"].get("config", {})
+    found: dict[str, Any] = open_checkpoint(ckpt)[0]["hyper_parameters"].get("config", {})
+    return found
 
 
 def recorded_parameters(ckpt: str) -> dict[str, int] | None:
     """The parameters that the fit counted; None in a checkpoint of an earlier version, or in no export of ours."""
     if is_export(Path(ckpt)):
         return _of_export(ckpt)[0].get("parameters")
-    return open_checkpoint(ckpt)[0]["hyper_parameters"].get("parameters")
+    found: dict[str, int] | None = open_checkpoint(ckpt)[0]["hyper_parameters"].get("parameters")
+    return found
 
 
 def _interpolation(value: Any, key: str = "") -> str | None:

@@ -7,15 +7,6 @@ from typing import Any
 
 from warmstart.damaged_files import DamagedFile
 
-# Keys of a config that name something, or say where a run lies, logs or shows itself, and change no number.
-CHANGES_NO_NUMBER = (
-    *("task", "name", "output_root", "ckpt", "input", "output", "runs", "texts", "device", "logger", "host", "port"),
-    *("encoder.name", "decoder.name", "data.name"),
-    *("trainer.progress_bar", "trainer.log_every", "trainer.save_every", "trainer.keep_last", "trainer.skip_limit"),
-    "trainer.timeout_minutes",
-    *("data.cache_dir", "data.processes", "data.batch.workers"),
-)
-
 _NUMBER = (int, float, NoneType)
 _SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll")
 _GROUPS = (

@@ -295,7 +295,8 @@ class RunDir:
             FileNotFoundError: Hydra has written none.
             DamagedFile: it is not a mapping.
         """
-        return read_yaml(self.hydra_config)
+        found: dict[str, Any] = read_yaml(self.hydra_config)
+        return found
 
     def read_hydra_overrides(self) -> list[str]:
         """Read the overrides as they were typed; a kill before Hydra wrote them leaves none.

@@ -197,7 +197,7 @@ def _same(before: Any, now: Any) -> bool:
 
 
 def _same_ids(before: Any, now: Any) -> bool:
-    return before.get_vocab() == now.get_vocab()
+    return bool(before.get_vocab() == now.get_vocab())
 
 
 def _mismatches(weights: dict[str, Any], model: Any) -> list[str]:

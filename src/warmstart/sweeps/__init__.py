@@ -1,1 +1,1 @@
-"""Sweeps and searches: folders of jobs, launchers, Optuna, SLURM scripts."""
+"""Sweeps and searches: job folders, launchers, Optuna, SLURM scripts."""

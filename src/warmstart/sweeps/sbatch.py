@@ -1,13 +1,13 @@
-"""The batch script of a fit, or of a sweep, on SLURM: printed, to be read, changed and submitted.
+"""Print the SLURM batch script of a fit or of a sweep, for the user to read, change and submit.
 
     python run.py task=sbatch name=mine trainer=ddp trainer.devices=8 encoder=bert decoder=gpt2 | sbatch
     python run.py -m task=sbatch name=matrix encoder=bert,roberta decoder=bert,gpt2 seed=1,2,3 | sbatch
 
     python run.py -m task=sbatch hydra/launcher=submitit_slurm encoder=bert,roberta
 
-A sweep becomes one array with a task for each job. Its jobs lie where the sweep's own command would put them: either
-command goes on with what the other left. The last one prints what submitit would submit, to be read alone: its jobs
-are in files that submitit writes when it does.
+A sweep becomes a job array with a task for each job. The jobs have the same folders as under the sweep's own command,
+so either command resumes what the other one started. The last form prints what submitit would submit. That script is
+only for reading: it refers to files that submitit writes when it submits.
 """
 
 import shlex
@@ -19,6 +19,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from warmstart.compat.submitit import submission_script
 from warmstart.config.schema import Config
 from warmstart.errors import UserError
 from warmstart.sweeps.sweep import Sweep, without_hydra
@@ -26,10 +27,16 @@ from warmstart.tasks.check import validate
 
 
 def run(settings: Config, run_dir: Path) -> None:
-    """Print the script: a task for each device, two minutes' warning before the end, back into the queue by itself.
+    """Print the script of a fit.
+
+    It starts a task for each device, gets a signal two minutes before the time limit, and is requeued.
+
+    Args:
+        settings: the config of the fit.
+        run_dir: unused; every task takes it.
 
     Raises:
-        UserError: the config is unsound, or has no name to find its run again by.
+        UserError: the config is invalid, or has no name by which a requeued job finds its run.
     """
     name = _name(settings)
     validate(settings)
@@ -39,19 +46,22 @@ def run(settings: Config, run_dir: Path) -> None:
 
 
 def print_array(configs: list[DictConfig]) -> None:
-    """Print one script for the jobs of a sweep, each as a sweep of one job.
+    """Print one script for the jobs of a sweep; each array task runs a sweep of one job.
+
+    Args:
+        configs: whole config of each job.
 
     Raises:
-        UserError: a job is unsound, they have no name to find them again by, or need different machines.
+        UserError: a job's config is invalid, the sweep has no name, or its jobs need different machines.
     """
-    jobs = _sound(configs)
+    jobs = _validated(configs)
     words = [_words(config.hydra.overrides) for config in configs]
     name = _name(jobs[0])
     heads = [_head(job, name) for job in jobs]
     if any(head != heads[0] for head in heads):
         raise UserError(
-            "The jobs of an array have the same machines, but these differ in trainer.nodes, trainer.devices or "
-            "trainer.accelerator. Print a script for each of those."
+            "All jobs of an array get the same machines, but these jobs differ in trainer.nodes, trainer.devices or "
+            "trainer.accelerator. Print one script for each value."
         )
     common = [word for word in words[0] if all(word in other for other in words)]
     lines = [
@@ -66,15 +76,19 @@ def print_array(configs: list[DictConfig]) -> None:
 
 
 def print_submitit(configs: list[DictConfig], queue: dict[str, Any]) -> None:
-    """Print the script that ``hydra/launcher=submitit_slurm``, whose settings are ``queue``, would submit.
+    """Print the script that ``hydra/launcher=submitit_slurm`` would submit.
+
+    Args:
+        configs: whole config of each job.
+        queue: settings of the launcher.
 
     Raises:
-        UserError: a job is unsound, or wants other machines than the launcher would ask for, or a setting of the
+        UserError: a job's config is invalid or does not match the launcher's nodes and tasks, or a setting of the
             launcher has a line break.
     """
     from submitit.slurm.slurm import SlurmExecutor
 
-    for job in _sound(configs):
+    for job in _validated(configs):
         for option, key in (("tasks_per_node", "devices"), ("nodes", "nodes")):
             wanted = getattr(job.trainer, key)
             if queue[option] != wanted:
@@ -84,27 +98,25 @@ def print_submitit(configs: list[DictConfig], queue: dict[str, Any]) -> None:
                 )
 
     class Anywhere(SlurmExecutor):
-        """Submitit's own asks for srun on this machine; a script can be written without."""
+        """An executor for machines without srun, which submitit checks for; writing a script does not need it."""
 
         @classmethod
         def affinity(cls) -> int:
+            """Report that SLURM is available."""
             return 1
 
     queue = {name: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value for name, value in queue.items()}
     for name, value in queue.items():
-        # A mapping holds further options of sbatch; the lists (setup, srun_args) are lines of shell, and meant to be.
+        # A mapping holds further sbatch options. Lists (setup, srun_args) are meant to be lines of shell.
         for text in (f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else [value]:
             if isinstance(text, str):
                 _one_line(f"hydra.launcher.{name}", text)
     executor = Anywhere(queue.pop("submitit_folder"), max_num_timeout=queue.pop("max_num_timeout"))
-    executor.update_parameters(**executor._convert_parameters({k: v for k, v in queue.items() if v is not None}))
-    if len(configs) > 1:
-        executor.parameters["map_count"] = len(configs)
-    print(executor._make_submission_file_text(executor._submitit_command_str, ""))
+    print(submission_script(executor, {k: v for k, v in queue.items() if v is not None}, len(configs)))
 
 
-def _sound(configs: list[DictConfig]) -> list[Config]:
-    Sweep.folder = None  # nothing ran: no list of jobs at the end
+def _validated(configs: list[DictConfig]) -> list[Config]:
+    Sweep.folder = None  # no job runs, so do not print a summary of jobs
     jobs = [without_hydra(config) for config in configs]
     for job, config in zip(jobs, configs, strict=True):
         try:
@@ -116,19 +128,19 @@ def _sound(configs: list[DictConfig]) -> list[Config]:
 
 def _name(settings: Config) -> str:
     if settings.name is None:
-        raise UserError("task=sbatch needs name=: a job that comes back from the queue finds its run by it.")
+        raise UserError("task=sbatch needs name=: a requeued job finds its run by this name.")
     if settings.ckpt == "new":
         raise UserError(
-            "task=sbatch cannot have ckpt=new: a job that comes back from the queue would begin anew each time. Remove "
-            "the run's folder, or set another name=."
+            "task=sbatch does not accept ckpt=new: a requeued job would start over each time. Remove the run's folder, "
+            "or set another name=."
         )
     return settings.name
 
 
 def _words(overrides: Any) -> list[str]:
-    """What a job was asked to be; not how this script came to be printed."""
-    of_printing = ("task=", "hydra.mode=", "hydra/launcher=")
-    return [word for word in (*overrides.hydra, *overrides.task) if not word.startswith(of_printing)]
+    """Return a job's overrides without those that only print this script."""
+    printing = ("task=", "hydra.mode=", "hydra/launcher=")
+    return [word for word in (*overrides.hydra, *overrides.task) if not word.startswith(printing)]
 
 
 def _head(settings: Config, name: str) -> list[str]:
@@ -152,10 +164,15 @@ def _option(option: str, value: str, key: str) -> str:
 
 
 def _one_line(key: str, value: str) -> str:
-    """``value``, which ends no ``#SBATCH`` line: no quote holds there, and what follows the line would be run."""
+    """Return ``value`` if it fits on a ``#SBATCH`` line; quotes do not protect line breaks there.
+
+    Raises:
+        UserError: it has a control character; after a line break, bash would run the rest.
+    """
     if any(unicodedata.category(letter) == "Cc" for letter in value):
         raise UserError(
-            f"{key}={value!r} has a line break or another control character, which no #SBATCH line can hold."
+            f"{key}={value!r} has a line break or another control character, which a #SBATCH line cannot hold. Remove "
+            "it."
         )
     return value
 

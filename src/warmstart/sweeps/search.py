@@ -1,15 +1,16 @@
-"""Search of a space by Optuna, in a study that outlives its process: the same command goes on with it.
+"""Hyperparameter search with Optuna; the same command resumes it.
 
     python run.py -m sweep=rates
     optuna-dashboard sqlite:///runs/multirun/rates/search.db
 
-A point is a job like that of a grid, in the folder of its config's hash, and its value is the best validation score.
-What a killed search was at is gone on with from its checkpoint; a point that failed is tried again; none is proposed
-twice. Proposals depend on the seed and on what is known alone, so that a search in two parts is the search in one.
+A point of the space is a job like those of a grid: it has a folder named by the hash of its config, and its value is
+the best validation score. An interrupted trial resumes from its checkpoint, a failed point is tried again, and no point
+is proposed twice. Proposals only depend on the seed and on the known points, so an interrupted search proposes the same
+points as an uninterrupted one.
 
-Trials do not read the test split (``evaluation.test=false``). At the end the winner is scored on it, once, by a job of
-``task=evaluate`` in the sweep's folder. Where the command line names ``evaluation.test``, that holds for all trials,
-and nothing is added at the end.
+Trials do not read the test split (``evaluation.test=false``). At the end, a job of ``task=evaluate`` in the sweep's
+folder scores the best run on the test split, once. If the command line sets ``evaluation.test``, all trials follow it,
+and there is no such job.
 """
 
 import logging
@@ -40,14 +41,25 @@ from warmstart.runs.load import scored_checkpoint
 from warmstart.runs.run_dir import RunDir, SweepDir
 
 _log = logging.getLogger(__name__)
-_PROPOSALS = 50  # for a point that is not known yet, where the sampler repeats itself
+_PROPOSALS = 50  # attempts to find a new point; a sampler can repeat itself
 
 Space = dict[str, BaseDistribution]
 Point = dict[str, Any]
 
 
 def search(sweeper: Any, arguments: list[str]) -> float:
-    """Run a :class:`hydra_plugins.warmstart_search.SearchSweeper` to its end; returns the best value."""
+    """Run or resume a search.
+
+    Args:
+        sweeper: a :class:`hydra_plugins.warmstart_search.SearchSweeper`.
+        arguments: overrides of the command line.
+
+    Returns:
+        The best value; NaN if no point has one.
+
+    Raises:
+        UserError: the space or a setting is invalid, another process searches here, or the study has another space.
+    """
     space, fixed = _space(sweeper, arguments)
     scores_winner = not any(word.lstrip("+").startswith("evaluation.test=") for word in fixed)
     if scores_winner:
@@ -58,30 +70,30 @@ def search(sweeper: Any, arguments: list[str]) -> float:
     lock = Lock(SweepDir(folder).lock)
     if not lock.acquire(wait=False):
         who = lock.holder() or "process"
-        raise UserError(f"Another {who} searches in {folder}. Wait for its end, or set name= to another search.")
+        raise UserError(f"Another {who} searches in {folder}. Wait until it ends, or set another name=.")
     try:
         study = _study(sweeper, folder, space, has_flock=lock.has_flock)
         failures: list[Any] = []
         for interrupted in study.get_trials(states=(TrialState.RUNNING,)):
-            if interrupted.params.keys() != space.keys():  # killed while it was proposed
+            if interrupted.params.keys() != space.keys():  # the process was killed while proposing it
                 study.tell(interrupted.number, state=TrialState.FAIL)
                 continue
             failures += _run(sweeper, study, fixed, [interrupted])
         for failed in _failed(study):
-            failures += _again(sweeper, study, fixed, failed)
+            failures += _retry(sweeper, study, fixed, failed)
         while (missing := sweeper.trials - len(_known(study))) > 0:
             proposed = _propose(study, space, sweeper, min(sweeper.parallel, missing))
             if not proposed:
-                _log.info("Every point of the space is known.")
+                _log.info("Every point of the space was tried.")
                 break
             failures += _run(sweeper, study, fixed, proposed)
-        best = _leave_best(sweeper, study, fixed)
+        best = _write_best(sweeper, study, fixed)
         if scores_winner and not math.isnan(best):
             failures += _score_winner(sweeper, study, fixed)
     finally:
         lock.release()
     for job in failures:
-        _ = job.return_value  # raises what the job raised
+        _ = job.return_value  # raises the job's exception
     return best
 
 
@@ -91,7 +103,9 @@ def _space(sweeper: Any, arguments: list[str]) -> tuple[Space, list[str]]:
     overrides = {override.get_key_element(): override for override in parser.parse_overrides(words)}
     space = {key: _distribution(o) for key, o in overrides.items() if o.is_sweep_override()}
     if not space:
-        raise UserError("A search was asked for, but nothing varies. Set hydra.sweeper.params, or KEY='interval(a,b)'.")
+        raise UserError(
+            "A search was requested, but no option varies. Set hydra.sweeper.params, or KEY='interval(a,b)'."
+        )
     fixed = [o.input_line for o in overrides.values() if not o.is_sweep_override()]
     return space, [word for word in fixed if word is not None]
 
@@ -124,52 +138,56 @@ def _study(sweeper: Any, folder: Path, space: Space, *, has_flock: bool) -> optu
             direction="minimize" if minimised else "maximize",
             load_if_exists=True,
         )
-    except Exception as error:  # SQLAlchemy's, each driver's and Python's have no common parent
+    except Exception as error:  # SQLAlchemy, its drivers and Python have no common base class
         if "database or disk is full" in str(error) or "disk I/O error" in str(error):
-            raise  # it has a message of its own, and no other name= helps
-        raise UserError(_cannot_store(sweeper.storage, folder, error)) from error
-    said = {key: str(distribution) for key, distribution in sorted(space.items())}
-    said["trainer.monitor"] = str(sweeper.config.trainer.monitor)
-    earlier = study.user_attrs.get("searched", said)
-    if earlier != said:
-        raise UserError(f"The study {study.study_name} searched {earlier}, not {said}. Set name= to begin another.")
-    study.set_user_attr("searched", said)
-    for trial in study.get_trials(deepcopy=False):  # their parameters become words of a job's command line
+            raise  # explain() has a better message: another name= does not help
+        raise UserError(_storage_message(sweeper.storage, folder, error)) from error
+    searched = {key: str(distribution) for key, distribution in sorted(space.items())}
+    searched["trainer.monitor"] = str(sweeper.config.trainer.monitor)
+    earlier = study.user_attrs.get("searched", searched)
+    if earlier != searched:
+        raise UserError(
+            f"The study {study.study_name} searched {earlier}, not {searched}. Set another name= to start a new study."
+        )
+    study.set_user_attr("searched", searched)
+    for trial in study.get_trials(deepcopy=False):  # their parameters become overrides of a job's command line
         if any(space.get(key) != distribution for key, distribution in trial.distributions.items()):
             raise UserError(
-                f"The study {study.study_name}: trial {trial.number} has parameters outside of the space that is "
-                "searched. Set name= to begin another."
+                f"The study {study.study_name}: trial {trial.number} has parameters outside of the configured space. "
+                "Set another name= to start a new study."
             )
     return study
 
 
 def _beside_jobs(file: Path, has_flock: bool) -> RDBStorage:
-    """A database at a path of any letters: a URL's ``?``, ``%`` and ``{`` have meanings, which differ by release.
+    """Return an SQLite storage for a path with any characters.
 
-    Without flock SQLite's own locks fail, too. The search's lock serves then: only this process opens the file.
+    A plain URL does not do: ``?``, ``%`` and ``{`` have meanings in it that differ between releases. On a file system
+    without flock, SQLite's own locks fail too; they are turned off, because the search's lock already ensures that only
+    this process opens the file.
     """
     name = f"file:{quote(os.fsencode(os.path.abspath(file)))}" + ("" if has_flock else "?vfs=unix-none")
     options = {"creator": lambda: sqlite3.connect(name, uri=True), "poolclass": sqlalchemy.NullPool}
     return RDBStorage("sqlite://", engine_kwargs=options)
 
 
-def _cannot_store(url: str | None, folder: Path, error: Exception) -> str:
+def _storage_message(url: str | None, folder: Path, error: Exception) -> str:
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if not url:
-        return f"The study {SweepDir(folder).study} cannot be read or written ({reason}). Set name= to begin another."
-    # Neither the URL nor what a driver says of it is repeated where it may hold a password.
+        return f"The study {SweepDir(folder).study} cannot be read or written ({reason}). Set name= to start a new one."
+    # If the URL may hold a password, show neither the URL nor the driver's message, which may repeat it.
     hidden = "@" in url or "?" in url
     scheme = re.match(r"[\w+]*(?=://)", url)
     named = f"{scheme[0] if scheme else ''}..." if hidden else url
     return (
-        f"hydra.sweeper.storage={named} cannot be used ({type(error).__name__ if hidden else reason}). Set a URL of "
-        "SQLAlchemy whose driver is installed and whose database can be reached, or leave it out: the study is "
+        f"hydra.sweeper.storage={named} cannot be used ({type(error).__name__ if hidden else reason}). Set an "
+        "SQLAlchemy URL whose driver is installed and whose database is reachable, or leave it out: the study is then "
         "search.db in the sweep's folder."
     )
 
 
 def _known(study: optuna.Study) -> list[Point]:
-    """Points that were tried to their end, well or badly."""
+    """Return the points whose trials have finished or failed, each once."""
     points: list[Point] = []
     for trial in study.get_trials(deepcopy=False):
         if trial.params and trial.state.is_finished() and trial.params not in points:
@@ -178,7 +196,7 @@ def _known(study: optuna.Study) -> list[Point]:
 
 
 def _failed(study: optuna.Study) -> list[FrozenTrial]:
-    """A trial of each point that has only failed so far."""
+    """Return one trial of each point that has failed and never succeeded."""
     trials = study.get_trials(deepcopy=False)
     seen = [trial.params for trial in trials if trial.state is TrialState.COMPLETE]
     failed = []
@@ -190,18 +208,18 @@ def _failed(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _propose(study: optuna.Study, space: Space, sweeper: Any, count: int) -> list[FrozenTrial]:
-    """Up to ``count`` new points; fewer where the space has no more."""
+    """Return trials for up to ``count`` new points; fewer if the space has no more."""
     proposed: list[FrozenTrial] = []
     known = _known(study)
     for attempt in range(_PROPOSALS):
-        if len(proposed) == count or _all_are_known(space, len(known) + len(proposed)):
+        if len(proposed) == count or _is_exhausted(space, len(known) + len(proposed)):
             break
-        place = [sweeper.seed, len(known), len(proposed), attempt]
-        study.sampler = _sampler(sweeper.sampler, int(np.random.SeedSequence(place).generate_state(1)[0]), attempt)
+        entropy = [sweeper.seed, len(known), len(proposed), attempt]
+        study.sampler = _sampler(sweeper.sampler, int(np.random.SeedSequence(entropy).generate_state(1)[0]), attempt)
         trial = study.ask(space)
         frozen = study.get_trials(deepcopy=False)[trial.number]
         if frozen.params in known or any(frozen.params == other.params for other in proposed):
-            study.tell(trial, state=TrialState.FAIL)  # known already
+            study.tell(trial, state=TrialState.FAIL)  # a repeated point
             continue
         proposed.append(frozen)
     return proposed
@@ -209,14 +227,14 @@ def _propose(study: optuna.Study, space: Space, sweeper: Any, count: int) -> lis
 
 def _sampler(name: str, seed: int, attempt: int) -> optuna.samplers.BaseSampler:
     if name not in ("tpe", "random"):
-        raise UserError(f"hydra.sweeper.sampler={name} was asked for; there are tpe and random.")
-    # In a space with few points left, TPE proposes its favourites again and again.
+        raise UserError(f"hydra.sweeper.sampler={name} was requested. Set tpe or random.")
+    # If few points are left, TPE keeps proposing known good ones.
     if name == "random" or attempt > _PROPOSALS // 5:
         return optuna.samplers.RandomSampler(seed)
     return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
 
 
-def _all_are_known(space: Space, known: int) -> bool:
+def _is_exhausted(space: Space, known: int) -> bool:
     sizes = [_size(distribution) for distribution in space.values()]
     return known >= math.prod(sizes)
 
@@ -230,7 +248,7 @@ def _size(distribution: BaseDistribution) -> float:
 
 
 def _run(sweeper: Any, study: optuna.Study, fixed: list[str], trials: list[FrozenTrial]) -> list[Any]:
-    """Launch, tell, and return the jobs that failed."""
+    """Run the jobs of these trials, record their values in the study, and return the failed jobs."""
     failures = []
     jobs = sweeper.launch([_words(fixed, trial.params) for trial in trials], trials[0].number)
     for trial, job in zip(trials, jobs, strict=True):
@@ -242,8 +260,11 @@ def _run(sweeper: Any, study: optuna.Study, fixed: list[str], trials: list[Froze
     return [job for job in failures if job.status is JobStatus.FAILED]
 
 
-def _again(sweeper: Any, study: optuna.Study, fixed: list[str], failed: FrozenTrial) -> list[Any]:
-    """A finished trial cannot be told anew: where its point does well now, it is added."""
+def _retry(sweeper: Any, study: optuna.Study, fixed: list[str], failed: FrozenTrial) -> list[Any]:
+    """Run a failed point again, and return the job if it fails again.
+
+    Optuna cannot change a finished trial, so a success is added as a new trial.
+    """
     (job,) = sweeper.launch([_words(fixed, failed.params)], failed.number)
     if (value := _value(job)) is None:
         return [job] if job.status is JobStatus.FAILED else []
@@ -257,14 +278,14 @@ def _words(fixed: list[str], params: Point) -> list[str]:
 
 
 def _value(job: Any) -> float | None:
-    """A job's score; None where it failed or has none."""
+    """Return a job's score, or None if it failed or has no finite score."""
     if job.status is not JobStatus.COMPLETED or job.return_value is None or not math.isfinite(job.return_value):
         return None
     return float(job.return_value)
 
 
-def _leave_best(sweeper: Any, study: optuna.Study, fixed: list[str]) -> float:
-    """``search.yaml`` in the sweep's folder: the best point, its value and its run."""
+def _write_best(sweeper: Any, study: optuna.Study, fixed: list[str]) -> float:
+    """Write the best point, its value and its run to ``search.yaml`` in the sweep's folder; return the value."""
     if not any(trial.state is TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
         return math.nan
     best = study.best_trial
@@ -276,25 +297,25 @@ def _leave_best(sweeper: Any, study: optuna.Study, fixed: list[str]) -> float:
 
 
 def _score_winner(sweeper: Any, study: optuna.Study, fixed: list[str]) -> list[Any]:
-    """Evaluate the best point's run on the test split, unless that was done; returns the job if it failed."""
+    """Evaluate the best run on the test split, unless that was done already; return the job if it fails."""
     best = study.best_trial
     words = _words(fixed, best.params)
     run = _folder(sweeper, words)
     if not RunDir(run).checkpoints.best.exists():
-        _log.warning("The best run is not in %s, so it is not scored on the test split.", run)
+        _log.warning("%s has no best.ckpt, so the best run is not scored on the test split.", run)
         return []
-    evaluation = RunDir(run.parent / f"evaluate-{best.number}")  # as a sweep names a job of this task
+    evaluation = RunDir(run.parent / f"evaluate-{best.number}")  # the name that job_folder gives
     if not (evaluation.is_complete and evaluation.read_result().get("checkpoint") == scored_checkpoint(str(run))):
         quoted = str(run).replace("'", "\\'")
         (job,) = sweeper.launch([[*words, "task=evaluate", f"ckpt='{quoted}'"]], best.number)
         if job.status is JobStatus.FAILED:
             return [job]
     rouge = evaluation.read_result()["metrics"]["test/rouge1"]
-    say(f"The best run's test ROUGE-1: {rouge:.2f}, in {evaluation.path}")
+    say(f"Test ROUGE-1 of the best run: {rouge:.2f}, in {evaluation}")
     return []
 
 
 def _folder(sweeper: Any, words: list[str]) -> Path:
-    """The folder of the job with these words."""
+    """Return the folder of the job with these overrides."""
     config = sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, words)
     return Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)

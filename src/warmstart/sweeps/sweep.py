@@ -1,9 +1,9 @@
-"""Jobs of a sweep: each in a folder named by its config's hash, so the same command again goes on where it ended.
+"""Sweeps that the same command resumes: each job has a folder named by the hash of its config.
 
     python run.py -m encoder=bert,roberta decoder=bert,gpt2 seed=1,2,3
 
-What is complete is not run again, what is partial goes on from its last checkpoint, what failed is tried again. The
-list of jobs stands at the end, and a failure makes the exit status 1.
+A complete job does not run again, an unfinished one resumes from its last checkpoint, a failed one is tried again. The
+sweep ends with a list of its jobs, and with exit status 1 if one failed.
 """
 
 import copy
@@ -28,41 +28,56 @@ from warmstart.config.schema import Config, to_settings
 from warmstart.damaged_files import DamagedFile
 from warmstart.errors import UserError
 from warmstart.runs.explain import explain
-from warmstart.runs.identity import config_hash
+from warmstart.runs.identity import config_hash, config_hash_1
 from warmstart.runs.lock import held
 from warmstart.runs.run_dir import RunDir, SweepDir
 
 _log = logging.getLogger(__name__)
-# Lightning sets these for the processes of one job; the next job would take itself for a rank of the last one.
-_OF_RANKS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# Lightning sets these for the ranks of one job. If they stayed set, the next job would think that it is such a rank.
+_RANK_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
-RANK_OF_JOB = "WARMSTART_RANK_OF_JOB"  # set for the further ranks of a job, which have its words and no -m
+RANK_OF_JOB = "WARMSTART_RANK_OF_JOB"  # set for the other ranks of a job, whose command has its overrides and no -m
 
 
 def sweep_folder(words: list[str]) -> str:
-    """Name of a sweep without ``name=``: the same for the same choices, whatever launcher runs them."""
+    """Return the folder name of a sweep without ``name=``: a hash of its overrides, except those of Hydra itself.
+
+    Args:
+        words: arguments of the command line.
+    """
     choices = sorted(word for word in words if not word.startswith(("-", "hydra.", "hydra/", "+hydra")))
     return hashlib.sha256("\n".join(choices).encode()).hexdigest()[:12]
 
 
 def job_folder(root: DictConfig) -> str:
-    """Name of a job's folder: its config's hash; a task that is no fit has its number, for ``ckpt`` changes no hash.
+    """Return the folder name of a job: for a fit the hash of its config, for other tasks the task and the job's number.
+
+    Other tasks have no hash, because ``ckpt`` does not change it.
+
+    Args:
+        root: whole config of the job.
+
+    A job that an earlier release began keeps its folder, which version 1 of the hash names.
 
     Raises:
-        UserError: a fit is told to resume something else.
+        UserError: ``ckpt`` is set, but the jobs of a sweep resume from their own checkpoints.
     """
     if root.task != "fit":
         return f"{root.task}-{root.hydra.job.num}"
     if root.ckpt is not None:
         raise UserError(
-            f"ckpt={root.ckpt} was asked for in a sweep of fits: its jobs resume from their own checkpoints. Set "
-            "ckpt_weights= to start each from the weights of another run."
+            f"ckpt={root.ckpt} was requested in a sweep of fits, but its jobs resume from their own checkpoints. To "
+            "start each job from the weights of another run, set ckpt_weights= instead."
         )
-    return config_hash(without_hydra(root))
+    settings = without_hydra(root)
+    earlier = config_hash_1(settings)
+    if earlier is not None and (Path(str(root.hydra.sweep.dir)) / earlier).is_dir():
+        return earlier
+    return config_hash(settings)
 
 
 def without_hydra(root: DictConfig) -> Config:
-    """The settings of a job's whole config."""
+    """Return the settings in a job's whole config."""
     config = copy.deepcopy(root)
     with flag_override(config, ["struct", "readonly"], False):
         del config["hydra"]
@@ -70,31 +85,39 @@ def without_hydra(root: DictConfig) -> Config:
 
 
 class JobFailed(Exception):
-    """A job failed, and said so in its log and its ``result.json``; the sweep's list repeats it."""
+    """A job failed; its log and its ``result.json`` hold the reason, and the sweep's list of jobs repeats it."""
 
 
 class Sweep(Callback):
-    """Hydra's callback that keeps where the sweep of this process lies, and has our launcher run joblib's jobs."""
+    """A Hydra callback that records the folder of this process's sweep, and replaces joblib's launcher by ours."""
 
     folder: Path | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Record the folder and replace the launcher."""
         Sweep.folder = Path(str(config.hydra.sweep.dir))
-        # Here, because which of two launchers of one name Hydra finds depends on the order of sys.path.
+        # A launcher of the same name would not do: which of the two Hydra finds depends on the order of sys.path.
         if config.hydra.launcher._target_ == _JOBLIB:
             with flag_override(config.hydra, "readonly", False):
                 config.hydra.launcher._target_ = "hydra_plugins.warmstart_joblib.ProcessLauncher"
 
 
 def run_job(settings: Config, run_dir: Path) -> float:
-    """Bring one job to its end, from wherever an earlier sweep left it; returns its best validation score.
+    """Run one job of a sweep, or resume it, or do nothing if it is complete.
+
+    Args:
+        settings: the config of the job.
+        run_dir: folder of the job.
+
+    Returns:
+        The best validation score; NaN if the fit ended before a validation.
 
     Raises:
-        JobFailed: for whatever reason; it is in the job's own log.
+        JobFailed: the job failed; its log holds the reason.
     """
     from warmstart.tasks import fit
 
-    # Where srun or torchrun started the ranks, the others would be in the fit by the time that this one has waited.
+    # Ranks that srun or torchrun started must not wait for the lock: the others would already be in the fit.
     ranks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("WORLD_SIZE") or 1)
     with held(run_dir, wait=ranks == 1):
         try:
@@ -105,8 +128,8 @@ def run_job(settings: Config, run_dir: Path) -> float:
         if earlier.get("status") == "complete":
             if earlier.get("config_hash") != run_dir.name or "validation" not in earlier:
                 another = (
-                    f"{run_dir} holds another result than the sweep's fit left, perhaps of task=evaluate. Move it "
-                    "elsewhere, and let result.previous.json be result.json again if that is the fit's."
+                    f"{run_dir} holds a result that is not from this sweep's fit, perhaps from task=evaluate. Move it "
+                    "elsewhere; if result.previous.json is the fit's result, rename it to result.json."
                 )
                 _log.error("%s", another)
                 raise JobFailed(another)
@@ -120,17 +143,17 @@ def run_job(settings: Config, run_dir: Path) -> float:
             with ranks_of_this_job(run_dir):
                 return fit.run(settings, run_dir)
         except Exception as error:
-            # Hydra prints no traceback of a job into that job's log.
+            # Hydra does not write a job's traceback into the job's log.
             message = explain(error)
             _log.error("%s", message or f"The job failed: {run_dir}", exc_info=message is None)
             raise JobFailed(message or repr(error)) from error
 
 
 def summary(folder: Path) -> tuple[list[str], int]:
-    """A line for each fit in a sweep's folder, and how many failed."""
+    """Return a line for each fit in a sweep's folder, and the number of failed ones."""
     lines, failed = [], 0
     for job in SweepDir(folder).jobs():
-        status, said, words = "partial", "the same command goes on with it", list[str]()
+        status, detail, words = "partial", "the same command resumes it", list[str]()
         result: dict[str, Any] = {}
         try:
             if job.read_hydra_config().get("task") != "fit":
@@ -139,25 +162,29 @@ def summary(folder: Path) -> tuple[list[str], int]:
             status = result.get("status", status)
             words = job.read_hydra_overrides()
         except (DamagedFile, FileNotFoundError) as error:
-            status, said = "damaged", f"{error} The same command writes it again."
+            status, detail = "damaged", f"{error} The same command writes it again."
         if status == "complete":
-            said = _scores(result)
+            detail = _scores(result)
         elif status == "failed":
-            said = str(result.get("error"))
+            detail = str(result.get("error"))
             failed += 1
-        lines.append(f"  {job.path.name}  {status:8}  {' '.join(words)}  {said}")
+        lines.append(f"  {job.path.name}  {status:8}  {' '.join(words)}  {detail}")
     return lines, failed
 
 
 def _scores(result: dict[str, Any]) -> str:
-    """The best validation score, which a fit is judged by, and the test score where there is one."""
+    """Return the best validation score and the test score, as far as there are any, as text."""
     validation, rouge = result.get("validation") or {}, result.get("metrics", {}).get("test/rouge1")
-    said = [] if validation.get("best") is None else [f"{validation.get('monitor')} {validation['best']:.4f}"]
-    return ", ".join([*said, *([] if rouge is None else [f"test ROUGE-1 {rouge:.2f}"])])
+    best = [] if validation.get("best") is None else [f"{validation.get('monitor')} {validation['best']:.4f}"]
+    return ", ".join([*best, *([] if rouge is None else [f"test ROUGE-1 {rouge:.2f}"])])
 
 
 def _result(run_dir: Path) -> dict[str, Any]:
-    """The result of a job, empty where there is none; a damaged one raises."""
+    """Return the result of a job; empty if it has none.
+
+    Raises:
+        DamagedFile: the result cannot be read.
+    """
     try:
         return RunDir(run_dir).read_result()
     except DamagedFile:
@@ -167,27 +194,30 @@ def _result(run_dir: Path) -> dict[str, Any]:
 
 
 def _name_wandb_run(run_dir: Path) -> None:
-    """A job's W&B run is known by its sweep and hash, so that a resumed job goes on in it."""
+    """Derive the id of the job's W&B run from the sweep and the hash, so that a resumed job continues the same run."""
     path = RunDir(run_dir).wandb_id
     if not path.exists():
-        place = f"{run_dir.parent.name}/{run_dir.name}"
-        write_text(path, hashlib.sha256(place.encode()).hexdigest()[:12])
+        job = f"{run_dir.parent.name}/{run_dir.name}"
+        write_text(path, hashlib.sha256(job.encode()).hexdigest()[:12])
 
 
 @contextmanager
 def ranks_of_this_job(run_dir: Path) -> Iterator[None]:
-    """Let Lightning start the further ranks as ranks of this job.
+    """Make Lightning start the other ranks of this block as ranks of this job.
 
-    It repeats ``sys.argv``, which is the whole sweep's: each rank would start a sweep of its own, under Optuna with
-    parameters of its own. Here a rank is started with the job's overrides, without -m, in the job's folder. After the
-    job its process group is gone, and the environment is as before.
+    Lightning repeats ``sys.argv``, which is the command of the whole sweep: each rank would start its own sweep, and
+    under Optuna propose its own parameters. In this block, a rank is started with the job's overrides, without -m, in
+    the job's folder. Afterwards the process group is destroyed and the environment restored.
+
+    Args:
+        run_dir: folder of the job.
     """
     import torch
 
     import __main__
 
     argv, spec = sys.argv, __main__.__spec__
-    environment = {name: os.environ.get(name) for name in (*_OF_RANKS, RANK_OF_JOB)}
+    environment = {name: os.environ.get(name) for name in (*_RANK_VARIABLES, RANK_OF_JOB)}
     os.environ[RANK_OF_JOB] = "1"
     overrides = list(HydraConfig.get().overrides.task)
     sys.argv = [argv[0], *overrides]

@@ -24,7 +24,7 @@ def faults(settings: Config) -> list[str]:
     """One sentence for each fault: what was asked, what is wrong, what to do."""
     from warmstart.data.cleaning import steps_named
     from warmstart.model.decoders import NO_GRADIENT_CHECKPOINTING
-    from warmstart.model.halves import maximum_positions
+    from warmstart.model.submodel_config import maximum_positions
 
     found = faults_of_numbers(settings)
     if fault := fault_of_start(settings):
@@ -128,7 +128,7 @@ def run(settings: Config, run_dir: Path) -> None:
 
 def prediction(settings: Config, cost: Any) -> list[str]:
     """What a ``Cost`` says, for a person."""
-    from warmstart.profiling.devices import CHIPS, all_reduce_bytes, all_reduce_seconds, devices_of, rate_of
+    from warmstart.profiling.devices import CHIPS, all_reduce_bytes, all_reduce_seconds, devices_of, flops_per_second_on
 
     counts = {name: f"{count / 1e6:.1f}M" for name, count in cost.parameters.items()}
     trainer, needed = settings.trainer, sum(cost.memory.values())
@@ -138,7 +138,7 @@ def prediction(settings: Config, cost: Any) -> list[str]:
         f"{counts['shared']} shared by the halves; {counts['trainable']} train",
         f"  memory      {_gib(cost.memory)} = {needed / 2**30:.1f} GiB on each device ({cost.precision})",
         f"  generation  {_gib(cost.generation_memory)} = {sum(cost.generation_memory.values()) / 2**30:.1f} GiB for "
-        f"{cost.generated_rows} sources of {settings.generation.num_beams} beams, "
+        f"{cost.generated_examples} sources of {settings.generation.num_beams} beams, "
         f"{settings.generation.max_new_tokens} new tokens",
         f"  step        {cost.examples_per_step} examples of about {cost.source_tokens:.0f} + "
         f"{cost.target_tokens:.0f} tokens: {cost.flops_per_step:.2g} FLOPs on {ranks} device(s)",
@@ -157,7 +157,7 @@ def prediction(settings: Config, cost: Any) -> list[str]:
             link = all_reduce_seconds(device, exchanged, trainer.devices, trainer.nodes)
             way = "" if link is None else f": {1000 * link[1]:.1f} ms over {link[0]}, beside {passes}"
             lines.append(f"  gradients   {sent}{way}")
-        if (rate := rate_of(device, settings)) is not None:
+        if (rate := flops_per_second_on(device, settings)) is not None:
             hours = cost.flops / ranks / rate[1] / 3600
             lines.append(f"  time        roughly {_duration(hours)} on {ranks} x {rate[0]}")
         if device in CHIPS and needed > CHIPS[device].memory:
@@ -177,11 +177,12 @@ def architecture(half: HalfSettings, role: Any) -> Any:
     from dataclasses import replace
 
     from warmstart.data.tokenization.train import TINY_VOCABULARY
-    from warmstart.model.halves import PACKAGE_FILE, half_config
+    from warmstart.model.assets import PACKAGE_FILE
+    from warmstart.model.submodel_config import submodel_config
 
     here = half.path.startswith(PACKAGE_FILE) or Path(half.path).exists()
     known = half if here else replace(half, weights=Weights.random)
-    return half_config(known, role, TINY_VOCABULARY if half.scale is Scale.tiny else None)
+    return submodel_config(known, role, TINY_VOCABULARY if half.scale is Scale.tiny else None)
 
 
 def pair_without_values(settings: Config) -> Any:
@@ -192,9 +193,9 @@ def pair_without_values(settings: Config) -> Any:
     """
     import torch
 
+    from warmstart.model.build import freeze, lora_settings
     from warmstart.model.configuration import EncoderDecoderConfig
     from warmstart.model.decoders import has_own_cross_attention
-    from warmstart.model.halves import freeze, lora_settings
     from warmstart.model.modeling import EncoderDecoderModel
 
     bridge, halves = settings.bridge, {"encoder": settings.encoder, "decoder": settings.decoder}

@@ -80,7 +80,7 @@ def summarizer(model: Any, tokenizers: Any, settings: Config) -> Summarize:
     import torch
 
     from warmstart.evaluation.summarize import generation_kwargs
-    from warmstart.model.halves import maximum_positions
+    from warmstart.model.submodel_config import maximum_positions
 
     length = min(settings.data.max_source_length, maximum_positions(model.config.encoder) or 10**9)
     kwargs, steps = generation_kwargs(settings.generation), steps_named(settings.data.clean)

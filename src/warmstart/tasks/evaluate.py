@@ -81,16 +81,17 @@ def _log_to_wandb(settings: Config, run_dir: RunDir, ckpt: str) -> None:
     Scores of other data or of another search would stand there as the fit's own: they get a run of their own.
     """
     from warmstart.collectives import rank_and_world_size
-    from warmstart.runs.identity import config_hash
+    from warmstart.runs.identity import config_hash, config_hash_1
     from warmstart.training.loggers.wandb import log_evaluation
 
     if rank_and_world_size()[0] > 0:
         return
     logger, fit = settings.logger, None
+    hashes = (config_hash(settings), config_hash_1(settings) or "")
     if not is_export(Path(ckpt)):
         checkpoint, file = open_checkpoint(ckpt)
         folder = CheckpointDir(file.parent)
-        if file == folder.best and checkpoint["hyper_parameters"].get("config_hash") == config_hash(settings):
+        if file == folder.best and checkpoint["hyper_parameters"].get("config_hash") in hashes:
             fit = folder.run.path
             of_fit = checkpoint["hyper_parameters"]["config"]["logger"]
             logger = replace(logger, project=of_fit["project"], entity=of_fit["entity"])
@@ -180,9 +181,8 @@ def test(
     from rich.console import Console
     from rich.progress import Progress
 
+    from warmstart import cpu
     from warmstart.collectives import failing_together, of_all_ranks, rank_and_world_size
-    from warmstart.cpu.allocator import keep_freed_memory
-    from warmstart.cpu.build import build_cpu_kernels
     from warmstart.evaluation.judgement import judge
     from warmstart.evaluation.likelihood import in_order, likelihoods
     from warmstart.evaluation.resumable import KeptSummaries, summaries_key
@@ -194,7 +194,7 @@ def test(
     from warmstart.training.loggers.wandb import log_result
 
     if settings.trainer.keep_freed_memory:
-        keep_freed_memory()
+        cpu.keep_freed_memory()
     rank, ranks = rank_and_world_size()
     with failing_together():
         model, tokenizers, _ = loaded or load_trained(checkpoint)
@@ -205,7 +205,7 @@ def test(
         if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
             model.cuda()
         else:
-            build_cpu_kernels()
+            cpu.build()
         dtype = getattr(torch, settings.generation.dtype)
         kept = KeptSummaries(cache_root(data.settings.cache_dir) / "summaries" / f"{key}.jsonl", rank)
         examples = data.examples("test")
@@ -260,7 +260,7 @@ def test(
     )
     seconds = {**facts.pop("seconds", {}), "test": time.perf_counter() - tested, "total": time.perf_counter() - began}
     result = {
-        **_about(settings, checkpoint, model),
+        **_about(settings, run_dir, checkpoint, model),
         "metrics": judgement.metrics,
         "baselines": judgement.baselines,
         "controls": judgement.controls,
@@ -312,7 +312,7 @@ def leave_untested(
         return
     model, tokenizers, _ = load_trained(checkpoint)
     result = {
-        **_about(settings, checkpoint, model),
+        **_about(settings, run_dir, checkpoint, model),
         "metrics": {},
         "baselines": {},
         "controls": {},
@@ -331,13 +331,13 @@ def leave_untested(
     say(f"Run: {run_dir.path}")
 
 
-def _about(settings: Config, checkpoint: str, model: Any) -> dict[str, Any]:
+def _about(settings: Config, run_dir: RunDir, checkpoint: str, model: Any) -> dict[str, Any]:
     """What ``result.json`` says of a complete run, scored or not."""
-    from warmstart.model.halves import parameter_counts
+    from warmstart.model.parameters import parameter_counts
     from warmstart.runs.identity import identity
 
     return {
-        **identity(settings),
+        **identity(settings, run_dir),
         "status": "complete",
         "checkpoint": scored_checkpoint(checkpoint),
         "parameters": recorded_parameters(checkpoint) or {"total": parameter_counts(model)["total"]},

@@ -64,8 +64,8 @@ def export_model(
     """
     from warmstart.evaluation.summarize import generation_kwargs
     from warmstart.model.bridge.lora import merge_lora
-    from warmstart.model.halves import maximum_positions
     from warmstart.model.opening import opens_in_transformers
+    from warmstart.model.submodel_config import maximum_positions
     from warmstart.runs.model_card import Use, model_card
 
     merge_lora(model)

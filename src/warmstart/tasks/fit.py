@@ -13,9 +13,9 @@ from warmstart.config.bounds import fault_of_warm_up
 from warmstart.config.model import Weights
 from warmstart.config.schema import Config, plain
 from warmstart.config.training import TrainerSettings
-from warmstart.errors import Left, UserError
+from warmstart.errors import Interrupted, UserError
 from warmstart.runs.explain import status_of
-from warmstart.runs.identity import config_hash, run_name
+from warmstart.runs.identity import config_hash, config_hash_in, run_name
 from warmstart.runs.resuming import begin, checkpoint_to_resume, finish, finished_result, is_of_run, mark_of
 from warmstart.runs.run_dir import RunDir
 from warmstart.runs.starting_weights import (
@@ -41,7 +41,7 @@ def run(settings: Config, folder: Path) -> float:
 
     run_dir = RunDir(folder)
     set_aside = rank_zero_only(run_dir.set_result_aside)  # a rank that starts late would remove another's result
-    digest = config_hash(settings)
+    digest = config_hash_in(run_dir, settings)
     if (result := finished_result(settings, run_dir, digest)) is not None:
         best = result.get("validation", {}).get("best")
         return math.nan if best is None else float(best)
@@ -59,7 +59,7 @@ def run(settings: Config, folder: Path) -> float:
     try:
         with watched_ranks(rank_timeout(settings.trainer)):
             return _logged_fit(settings, run_dir, digest, resume)
-    except Left as left:
+    except Interrupted as left:
         write_failure(settings, run_dir, left, "interrupted")
         raise
     except Exception as error:
@@ -90,22 +90,23 @@ def _fit_and_test(settings: Config, run_dir: RunDir, digest: str, resume: str | 
     import lightning as L
     import transformers
 
-    from warmstart.cpu.allocator import keep_freed_memory
+    from warmstart import cpu
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.evaluation.rouge import rouge_scores
     from warmstart.evaluation.summarize import generation_kwargs
+    from warmstart.model.build import build_model
     from warmstart.model.compiling import compile_layers
-    from warmstart.model.halves import build_model, parameter_counts
+    from warmstart.model.parameters import parameter_counts
     from warmstart.tasks.evaluate import check_scripts, leave_untested, test
     from warmstart.training.callbacks.checkpoints import SampleTable, best_validation
-    from warmstart.training.callbacks.interrupt import asked_to_leave
+    from warmstart.training.callbacks.interrupt import received_signal
     from warmstart.training.distributed.same_config import SameOnAllRanks
     from warmstart.training.loggers.wandb import log_parameters
     from warmstart.training.module import SummarizationModule
     from warmstart.training.trainer import build_trainer, check_validations
 
     if settings.trainer.keep_freed_memory:
-        keep_freed_memory()
+        cpu.keep_freed_memory()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     began = time.perf_counter()
@@ -173,12 +174,12 @@ def _fit_and_test(settings: Config, run_dir: RunDir, digest: str, resume: str | 
         validation_samples=settings.trainer.validation_samples,
         score=score,
         log_every=settings.trainer.log_every,
-        thaw_after=settings.bridge.warmup_steps,
+        unfreeze_after=settings.bridge.warmup_steps,
         seed=settings.seed,
         skip_limit=settings.trainer.skip_limit,
     )
     log_parameters(loggers, parameter_counts(model))
-    inputs = {"config": digest, "tokenizers": tokenizers.fingerprint(), "data": source.fingerprint()}
+    inputs = {"config": config_hash(settings), "tokenizers": tokenizers.fingerprint(), "data": source.fingerprint()}
     callbacks = [SameOnAllRanks(**inputs), SampleTable(run_dir.path, settings.logger.samples)]
     trainer = build_trainer(settings.trainer, run_dir.path, loggers, callbacks)
     if trainer.is_global_zero:
@@ -190,8 +191,8 @@ def _fit_and_test(settings: Config, run_dir: RunDir, digest: str, resume: str | 
     except SystemExit as end:  # what Lightning makes of the second Ctrl-C
         raise KeyboardInterrupt from end
     except Exception as error:
-        if (asked_by := asked_to_leave(trainer)) is not None:
-            raise Left(asked_by, None) from error
+        if (received := received_signal(trainer)) is not None:
+            raise Interrupted(received, None) from error
         raise
     best = run_dir.checkpoints.best
     # Stopped before the first validation: the last weights are all there is. Every rank takes part in saving.
@@ -214,7 +215,7 @@ def _fit_and_test(settings: Config, run_dir: RunDir, digest: str, resume: str | 
         leave_untested(settings, run_dir, str(best), facts, began, loggers)
     if trainer.is_global_zero:
         finish(run_dir)
-    return validation["best"]
+    return float(validation["best"])
 
 
 def _scored_splits(settings: Config) -> list[str]:
@@ -253,7 +254,8 @@ def _source_and_tokenizers(settings: Config, resume: str | None) -> tuple[Any, A
     one that is trained on texts which have changed since.
     """
     from warmstart.data.hub_access import Unreachable
-    from warmstart.data.sources.base import SPLITS, load_source
+    from warmstart.data.sources.base import SPLITS
+    from warmstart.data.sources.load import load_source
     from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
 
     splits = [split for split in SPLITS if split != "test" or settings.evaluation.test]

@@ -36,7 +36,7 @@ def run(settings: Config, run_dir: Path) -> None:
 
     from warmstart.data.collate import Collator
     from warmstart.evaluation.summarize import summarize_batches
-    from warmstart.model.halves import maximum_positions
+    from warmstart.model.submodel_config import maximum_positions
 
     validate_numbers(settings)
     steps = steps_named(settings.data.clean)

@@ -1,1 +1,1 @@
-"""The LightningModule, optimizer and schedule, callbacks and trainer."""
+"""The LightningModule, its optimizer and schedule, callbacks and the trainer."""

@@ -1,6 +1,6 @@
-"""Lightning's precisions bf16-true and 16-true, but for the frequencies of rotary positions, which stay in float32.
+"""Lightning's precisions bf16-true and 16-true, with the frequencies of rotary positions kept in float32.
 
-Lightning casts them with the weights (:mod:`warmstart.model.dtypes` says what that does).
+Lightning would cast them with the weights; :mod:`warmstart.model.dtypes` explains what that breaks.
 """
 
 from typing import Any
@@ -11,16 +11,17 @@ from torch import nn
 from warmstart.model.dtypes import to_dtype
 
 
-class HalfWeights(HalfPrecision):
-    """Weights, gradients and moments in 16 bits."""
+class TrueHalfPrecision(HalfPrecision):
+    """Keep weights, gradients and optimizer state in 16 bits."""
 
     def convert_module(self, module: nn.Module) -> nn.Module:
+        """Cast the module in place, except for rotary frequencies."""
         to_dtype(module, self._desired_input_dtype)
         return module
 
 
-def half_weights(precision: str) -> list[Any]:
-    """The plugin for a precision that is one of these, else none."""
+def half_precision_plugins(precision: str) -> list[Any]:
+    """Return the plugin for ``bf16-true`` or ``16-true``, and no plugin for any other precision."""
     if precision in ("bf16-true", "16-true"):
-        return [HalfWeights(precision)]  # type: ignore[arg-type]
+        return [TrueHalfPrecision(precision)]  # type: ignore[arg-type]
     return []

@@ -1,8 +1,9 @@
-"""The LightningModule: loss by label tokens of the whole optimizer step, and validation that also reads summaries.
+"""The LightningModule: a loss normalised over the whole optimizer step, and validation that also scores summaries.
 
-Each batch's backward pass adds the *sum* of its loss; before clipping, gradients are divided once by the label tokens
-of all batches and ranks of the step. So accumulation and ranks change nothing, however unequal the batches, and a
-window that the end of an epoch cuts short is divided by its own tokens.
+The backward pass of each batch adds the gradients of its *summed* loss. Before clipping, they are divided once by the
+number of label tokens in all batches and ranks of the step. So the result does not depend on accumulation or on the
+number of ranks, however unequal the batches are, and an incomplete step at the end of an epoch is normalised by its
+own tokens.
 """
 
 import logging
@@ -17,32 +18,32 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from warmstart import __version__
+from warmstart import __version__, cpu
+from warmstart.compat.lightning import set_logged_step
 from warmstart.config.training import OptimSettings
-from warmstart.cpu.build import build_cpu_kernels
 from warmstart.errors import UserError
 from warmstart.model.compiling import compiled_layers
 from warmstart.profiling.flops import TrainingFlops, count_flops
 from warmstart.profiling.matrix_peak import MatrixPeak, matrix_peak
 from warmstart.runs.run_dir import RunDir
 from warmstart.seeding import seed_of
-from warmstart.training.callbacks.unfreeze import Thaw
+from warmstart.training.callbacks.unfreeze import UnfreezePretrained
 from warmstart.training.loggers.jsonl import keep_only_before
-from warmstart.training.nonfinite import REMEDY, LossWatch
+from warmstart.training.nonfinite import REMEDY, LossMonitor
 from warmstart.training.optimizer import build_optimizer
 from warmstart.training.schedule import build_schedule
 from warmstart.training.throughput import ThroughputMeter, peak_memory_bytes
-from warmstart.training.validation_sample import ValidationSample, gathered
+from warmstart.training.validation_sample import ValidationSample, gather_samples
 
 Score = Callable[[list[str], list[str]], dict[str, float]]
 
 _log = logging.getLogger(__name__)
-FORMAT = 1  # of what a checkpoint holds beside Lightning's own
-EFFECT_ROWS = 64  # validation examples on each rank that are also given another document
-IGNORED = 0.002  # nats a token
+FORMAT = 1  # version of what a checkpoint holds in addition to Lightning's own entries
+SOURCE_EFFECT_EXAMPLES = 64  # validation examples on each rank that are also scored with another document
+MIN_SOURCE_EFFECT = 0.002  # nats per token; below it a model is reported to ignore its document
 
-# What the backward pass multiplies a summed loss by: with fp16's loss scaling, sums over thousands of tokens would
-# overflow for the first steps. A power of two, so that no bit of the gradients changes; divided out with the tokens.
+# The backward pass scales the summed loss by this: under fp16's loss scaling, a sum over thousands of tokens would
+# overflow in the first steps. It is a power of two, so the gradients stay exact, and is divided out with the tokens.
 SUM_SCALE = 2.0**-12
 
 
@@ -50,18 +51,18 @@ class SummarizationModule(L.LightningModule):
     """Fine-tunes an ``EncoderDecoderModel``.
 
     Args:
-        model: the joined model.
+        model: the encoder-decoder model.
         tokenizers: the pair that decodes validation summaries.
-        optim: rates, schedule, smoothing.
+        optim: learning rates, schedule and label smoothing.
         generation: plain keyword arguments of ``generate`` for the validation sample.
         total_steps: optimizer steps that the schedule spans.
-        hparams: plain values to keep in the checkpoint; anything else could not be loaded with ``weights_only=True``.
-        validation_samples: examples that each validation summarises, the first ones of the split.
-        score: predictions and references to mean scores by name.
-        log_every: optimizer steps between logged rates and throughput; the trainer's ``log_every_n_steps``.
-        thaw_after: optimizer steps for which new parts train alone (``bridge.warmup_steps``).
-        seed: of dropout; with the rank, the epoch and the batch's number it says what a batch draws.
-        skip_limit: optimizer steps that may be skipped for a loss or gradient that is not finite.
+        hparams: plain values to save in checkpoints; others could not be loaded with ``weights_only=True``.
+        validation_samples: number of examples, the first ones of the split, that each validation summarises.
+        score: function from predictions and references to mean scores by name.
+        log_every: optimizer steps between logged learning rates and throughput; the trainer's ``log_every_n_steps``.
+        unfreeze_after: optimizer steps in which only new parameters train (``bridge.warmup_steps``).
+        seed: seed of dropout; with the rank, the epoch and the batch's number it determines what a batch draws.
+        skip_limit: optimizer steps that may be skipped because their loss or gradient is not finite.
     """
 
     def __init__(
@@ -76,13 +77,18 @@ class SummarizationModule(L.LightningModule):
         validation_samples: int = 0,
         score: Score | None = None,
         log_every: int = 10,
-        thaw_after: int = 0,
+        unfreeze_after: int = 0,
         seed: int = 0,
         skip_limit: int = 10,
     ) -> None:
+        """Keep the model and the settings.
+
+        Raises:
+            TypeError: ``hparams`` holds a value that is not plain.
+        """
         super().__init__()
         require_plain(hparams)
-        # Loggers are given the config when they are built: not a second time under other names.
+        # The loggers already have the config, so Lightning need not log it again under other names.
         self.save_hyperparameters(hparams, logger=False)
         self.model = model
         self.tokenizers = tokenizers
@@ -91,97 +97,109 @@ class SummarizationModule(L.LightningModule):
         self.total_steps = total_steps
         self.score = score
         self.log_every = max(log_every, 1)
-        self.thaw_after = thaw_after
+        self.unfreeze_after = unfreeze_after
         self.seed = seed
-        self.samples: list[dict[str, Any]] = []  # the last validation's: index, prediction, reference
+        self.samples: list[dict[str, Any]] = []  # index, prediction and reference of the last validation
         self._sample = ValidationSample(validation_samples, getattr(tokenizers, "source_pad_id", 0))
-        self._step_sums: Tensor | None = None  # likelihood and label tokens of the optimizer step so far
-        self._in_parts = False  # whether batches are decoded in the parts that they name
+        self._step_sums: Tensor | None = None  # summed loss and label tokens of the current optimizer step
+        self._use_buckets = False  # whether the decoder runs once for each target-length bucket
         self._meter = ThroughputMeter()
-        self._flops: tuple[bool, TrainingFlops] | None = None  # whether the halves train already, and a step's FLOPs
+        self._flops: tuple[bool, TrainingFlops] | None = None  # whether pretrained parameters train, and a step's FLOPs
         self._peak: MatrixPeak | None = None
-        self._watch = LossWatch(skip_limit)
+        self._losses = LossMonitor(skip_limit)
 
     def configure_optimizers(self) -> Any:
-        # A fused optimizer would divide by fp16's loss scale inside its step, after clipping had seen scaled gradients.
+        """Return AdamW and the schedule, which advances with each optimizer step."""
+        # A fused optimizer divides by fp16's loss scale inside its step, so clipping would see scaled gradients.
         optimizer = build_optimizer(self.model, self.optim, fused=False if self._scaled else None)
-        schedule = build_schedule(optimizer, self.optim, self.total_steps, self.thaw_after)
+        schedule = build_schedule(optimizer, self.optim, self.total_steps, self.unfreeze_after)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> list[Callback]:
-        return [Thaw(self.thaw_after)] if self.thaw_after else []
+        """Freeze pretrained parameters for the first ``unfreeze_after`` steps."""
+        return [UnfreezePretrained(self.unfreeze_after)] if self.unfreeze_after else []
 
     @property
     def _scaled(self) -> bool:
-        """Whether gradients are under a loss scale, as fp16's are."""
+        """Whether gradients have a loss scale, as in fp16-mixed."""
         return getattr(self.trainer.precision_plugin, "scaler", None) is not None
 
     @property
     def between_steps(self) -> bool:
-        """Whether no batch of an optimizer step that is yet to come was trained on."""
+        """Whether no accumulated gradients are waiting for an optimizer step."""
         return self._step_sums is None
 
     # --- training --------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        # Ranks have unequal numbers of parts; shards are gathered at every pass of the decoder, by all ranks or none.
+        """Measure the device's peak, and decide whether batches are decoded in target-length buckets."""
+        # Sharded ranks gather parameters at each decoder pass, so all need equally many; numbers of buckets differ.
         holds_all = isinstance(self.trainer.strategy, DDPStrategy | SingleDeviceStrategy)
-        # Parts of one row or without a padded source would double the graphs, past the limit of what torch compiles.
-        self._in_parts = holds_all and not compiled_layers(self.model)
+        # Buckets with one example or without source padding need further graphs, beyond torch.compile's limit.
+        self._use_buckets = holds_all and not compiled_layers(self.model)
         self._peak = matrix_peak(self.device, str(self.trainer.precision))
         if self._sample.size > 0 and self.device.type == "cpu":
-            build_cpu_kernels()  # for the summaries of validations
+            cpu.build()  # validation generates summaries
 
     def on_train_start(self) -> None:
+        """Drop recorded non-finite steps that a resumed fit takes again."""
         if self.trainer.is_global_zero:
             keep_only_before(self._run_dir.skipped_steps, self.global_step)
 
     def on_train_epoch_start(self) -> None:
+        """Start with no accumulated batches."""
         self._step_sums = None
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
-        # What dropout draws is a matter of the seed, the rank and the batch, not of what was drawn before: a resumed
-        # fit repeats it, whatever validations, loaders and earlier jobs have drawn meanwhile.
+        """Seed the batch's dropout."""
+        # Dropout depends on seed, rank and batch, and on nothing drawn earlier: a resumed fit repeats it, whatever
+        # validations, loaders and earlier jobs have drawn in between.
         torch.manual_seed(seed_of(self.seed, self.global_rank, self.current_epoch, batch_idx))
-        # Lightning counts the step that loggers see apart from global_step, and is one ahead of it after a resume.
-        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.global_step
+        # Lightning keeps the loggers' step apart from global_step; after a resume it is one too high.
+        set_logged_step(self.trainer, self.global_step)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        parts = batch.get("parts") if self._in_parts else None
+        """Return the scaled sum of the batch's loss over its label tokens, a scalar."""
+        parts = batch.get("parts") if self._use_buckets else None
         ids = batch["input_ids"], batch["attention_mask"], batch["labels"]
+        loss: Tensor
         loss, nll, tokens = self.model.training_loss(*ids, label_smoothing=self.optim.label_smoothing, parts=parts)
         sums = torch.stack([nll.detach().float(), tokens.float()])
         self._step_sums = sums if self._step_sums is None else self._step_sums + sums
         self._meter.count(batch, self._flops_now(), parts)
-        self._watch.take(batch)
-        # Lightning divides by the number of accumulated batches; the division that counts comes before clipping.
+        self._losses.add_batch(batch)
+        # Lightning divides by the number of accumulated batches, which is undone here; configure_gradient_clipping
+        # normalises the gradients.
         return loss * (self.trainer.accumulate_grad_batches * SUM_SCALE)
 
     def _flops_now(self) -> TrainingFlops:
-        thawed = self.global_step >= self.thaw_after
-        if self._flops is None or self._flops[0] != thawed:
-            self._flops = thawed, count_flops(self.model)
+        unfrozen = self.global_step >= self.unfreeze_after
+        if self._flops is None or self._flops[0] != unfrozen:
+            self._flops = unfrozen, count_flops(self.model)
         return self._flops[1]
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Once for each optimizer step, with or without clipping, after any unscaling: divide, then clip by norm."""
-        # Lightning's own refuses fused optimizers under mixed precision, also where there is nothing to unscale.
+        """Divide gradients by the step's label tokens, then clip them by norm.
+
+        Lightning calls this once for each optimizer step, after any unscaling, also if clipping is off.
+        """
+        # Lightning's own clipping refuses fused optimizers under mixed precision, even if nothing is scaled.
         assert self._step_sums is not None
         nll, tokens = _summed_over_ranks(self._step_sums)
         self._step_sums = None
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        # DDP and FSDP averaged the gradients over ranks; the sum is wanted.
+        # DDP and FSDP average gradients over ranks; the factor world_size makes it a sum.
         torch._foreach_mul_(_local(gradients), self.trainer.world_size / (SUM_SCALE * tokens.clamp(min=1)))
         norm = torch.nn.utils.get_total_norm(gradients)
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         if gradient_clip_val:
             torch.nn.utils.clip_grads_with_norm_(parameters, float(gradient_clip_val), norm)
         loss = nll / tokens.clamp(min=1)
-        place = {"step": self.global_step, "epoch": self.current_epoch}
-        self._watch.judge(optimizer, loss, norm, **place, scaled=self._scaled)
+        progress = {"step": self.global_step, "epoch": self.current_epoch}
+        self._losses.skip_if_nonfinite(optimizer, loss, norm, **progress, scaled=self._scaled)
         self._log_step(optimizer, loss, norm)
 
     def _log_step(self, optimizer: Any, loss: Tensor, norm: Tensor) -> None:
@@ -190,13 +208,13 @@ class SummarizationModule(L.LightningModule):
         for group in optimizer.param_groups:
             if not group["name"].endswith("_no_decay"):
                 self.log(f"rate/{group['name']}", group["lr"])
-        if (self.global_step + 1) % self.log_every == 0:  # these read the device, which waits for it
-            self._watch.compare(loss)
-            if self._read_watch():
+        if (self.global_step + 1) % self.log_every == 0:  # these synchronise with the device
+            self._losses.warn_about_spike(loss)
+            if self._log_skipped():
                 self.trainer.save_checkpoint(self._run_dir.checkpoints.nonfinite)
                 groups = self.trainer.optimizers[0].param_groups
-                raise self._watch.too_many(", ".join(f"{group['name']} {group['lr']:.2g}" for group in groups))
-            self.log("train/skipped_steps", float(self._watch.skipped))
+                raise self._losses.divergence_error(", ".join(f"{group['name']} {group['lr']:.2g}" for group in groups))
+            self.log("train/skipped_steps", float(self._losses.skipped))
             for name, value in self._meter.since_last_read(self.trainer.world_size, self._peak).items():
                 self.log(f"throughput/{name}", value)
             self.log("memory/peak_bytes", float(peak_memory_bytes(self.device)))
@@ -205,79 +223,103 @@ class SummarizationModule(L.LightningModule):
     def _run_dir(self) -> RunDir:
         return RunDir(Path(self.trainer.default_root_dir))
 
-    def _read_watch(self) -> bool:
-        return self._watch.read(self._run_dir.path, self.trainer.is_global_zero)
+    def _log_skipped(self) -> bool:
+        return self._losses.log_skipped(self._run_dir.path, self.trainer.is_global_zero)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._read_watch()  # else steps since the last reading would be counted by neither this fit nor its resumption
-        checkpoint["warmstart"] = {"version": __version__, "format": FORMAT, "skipped_steps": self._watch.skipped}
+        """Add warmstart's version, the format and the number of skipped steps."""
+        self._log_skipped()  # so that a resumed fit also knows of the steps skipped since the last reading
+        checkpoint["warmstart"] = {
+            "version": __version__,
+            "format": FORMAT,
+            "skipped_steps": self._losses.skipped,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raise a UserError for a checkpoint of a later version, whose format this one does not know."""
+        """Restore the number of skipped steps.
+
+        Raises:
+            UserError: a later version of warmstart wrote the checkpoint in a format that this one does not know.
+        """
         about = checkpoint.get("warmstart", {})
         if about.get("format", FORMAT) > FORMAT:
             raise UserError(
                 f"warmstart {about['version']} wrote this checkpoint; {__version__} cannot read it. Upgrade."
             )
-        self._watch.skipped = about.get("skipped_steps", 0)
+        self._losses.skipped = about.get("skipped_steps", 0)
 
     # --- validation ------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
+        """Reset the sums, and stop the clock of the throughput."""
         self._meter.pause()
         self._validation_sums = torch.zeros(2, device=self.device)
-        self._effect_sums, self._effect_rows = torch.zeros(2, device=self.device), 0
+        self._effect_sums, self._effect_examples = torch.zeros(2, device=self.device), 0
         self._sample.clear()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Add the batch's loss, for some batches also the loss with exchanged documents, and collect samples."""
         _, nll, tokens = self.model.training_loss(batch["input_ids"], batch["attention_mask"], batch["labels"])
         self._validation_sums += torch.stack([nll.float(), tokens.float()])
-        if self._effect_rows < EFFECT_ROWS and len(batch["labels"]) > 1:
-            self._effect_rows += len(batch["labels"])
+        if self._effect_examples < SOURCE_EFFECT_EXAMPLES and len(batch["labels"]) > 1:
+            self._effect_examples += len(batch["labels"])
             exchanged = batch["input_ids"].roll(1, 0), batch["attention_mask"].roll(1, 0)
             _, other, _ = self.model.training_loss(*exchanged, batch["labels"])
             self._effect_sums += torch.stack([(other - nll).float(), tokens.float()])
         self._sample.take(batch)
 
     def on_validation_epoch_end(self) -> None:
+        """Log the loss, the effect of the source, and the scores of the generated samples.
+
+        Raises:
+            UserError: the loss is not finite.
+        """
         nll, tokens = _summed_over_ranks(self._validation_sums)
         if not (self.trainer.sanity_checking or torch.isfinite(nll / tokens)):
             raise UserError(
                 f"The validation loss is {float(nll / tokens)} at optimizer step {self.global_step}: training "
-                f"diverged. {REMEDY} checkpoints/ holds the state of the last sound validation."
+                f"diverged. {REMEDY} checkpoints/ holds the state of the last validation with a finite loss."
             )
-        self._judge_source()
+        self._log_source_effect()
         self.log("validation/loss", nll / tokens, prog_bar=True)
         with self.trainer.precision_plugin.val_step_context():
             own = self._sample.summarize(self.model, self.tokenizers, self.generation)
-        self.samples = gathered(own)
+        self.samples = gather_samples(own)
         if self.score is not None and self.samples:
             scores = self.score([s["prediction"] for s in self.samples], [s["reference"] for s in self.samples])
-            # Every rank has all samples and so the same means.
+            # No reduction: every rank has all samples, so the means are equal.
             self.log_dict({f"validation/{name}": float(value) for name, value in scores.items()})
         self._meter.resume()
 
-    def _judge_source(self) -> None:
-        """How much likelier summaries are with their own document than with another: nats a token, 0 reads nothing."""
+    def _log_source_effect(self) -> None:
+        """Log how much the loss rises with another document, in nats per token; 0 means the source is ignored."""
         effect, tokens = _summed_over_ranks(self._effect_sums)
-        if not tokens:  # batches of one row have no other document
+        if not tokens:  # a batch of one example has no other document
             return
         self.log("validation/source_effect", effect / tokens)
-        if self.global_step >= self.total_steps and effect / tokens < IGNORED:
+        if self.global_step >= self.total_steps and effect / tokens < MIN_SOURCE_EFFECT:
             _log.warning(
-                "The fit ends with a model that ignores its document: its own makes a summary %.4f nats a token "
-                "likelier than another. Train longer, raise optim.new_rate, or see bridge.init and bridge.gate.",
+                "The trained model ignores its document: another document raises the loss by only %.4f nats per token. "
+                "Train longer, raise optim.new_rate, or change bridge.init or bridge.gate.",
                 float(effect / tokens),
             )
 
     def throughput(self) -> dict[str, float]:
-        """Mean over the whole fit and all ranks, as result.json reports it, and the peak that ``mfu`` is a share of."""
+        """Return the mean throughput over the whole fit and all ranks, as ``result.json`` reports it.
+
+        Returns:
+            The values of :meth:`ThroughputMeter.total`, and the measured peak in FLOP/s that ``mfu`` refers to.
+        """
         peak = {} if self._peak is None else {"matrix_peak_flops_per_second": self._peak.flops_per_second}
         return self._meter.total(self.trainer.world_size, self._peak) | peak
 
 
 def require_plain(value: Any, where: str = "hparams") -> None:
-    """Raise a TypeError that names the first value which is not a plain Python one."""
+    """Check that ``value`` holds only dicts, lists, tuples, strings, numbers, booleans and None.
+
+    Raises:
+        TypeError: names the first other value; ``where`` is the path to it.
+    """
     if isinstance(value, dict):
         for key, inner in value.items():
             if type(key) not in (str, int):
@@ -286,12 +328,12 @@ def require_plain(value: Any, where: str = "hparams") -> None:
     elif isinstance(value, list | tuple):
         for i, inner in enumerate(value):
             require_plain(inner, f"{where}[{i}]")
-    elif type(value) not in (str, int, float, bool, type(None)):  # an enum is a str by isinstance, and pickles as code
+    elif type(value) not in (str, int, float, bool, type(None)):  # isinstance would accept a StrEnum, pickled as code
         raise TypeError(f"{where} is {value!r} of type {type(value).__name__}; a checkpoint holds plain values only.")
 
 
 def _local(gradients: list[Tensor]) -> list[Tensor]:
-    """The same memory; of a sharded gradient this rank's part."""
+    """Return the same memory; for a sharded gradient this rank's shard."""
     return [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
 
 

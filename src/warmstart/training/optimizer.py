@@ -1,4 +1,4 @@
-"""AdamW with one rate for each part: encoder, decoder, what no checkpoint gave, and the gates of that."""
+"""AdamW with one learning rate each for the encoder, the decoder, new parameters and the gates of grafted layers."""
 
 from typing import Any
 
@@ -13,32 +13,46 @@ GATE = "new_gate"
 
 
 def parameter_groups(model: Any, optim: OptimSettings) -> list[dict[str, Any]]:
-    """Trainable parameters by part (``encoder``, ``decoder``, ``new``, ``new_gate``) and by whether they decay.
+    """Group the trainable parameters for AdamW.
 
-    Vectors (biases, norms, gates) have none. A parameter that the halves share stands once, in the first half with it.
+    A group has one learning rate: that of ``encoder``, ``decoder``, ``new`` (parameters that no checkpoint contains) or
+    ``new_gate``. Vectors (biases, norms, gates) have no weight decay and so groups of their own. A parameter that
+    encoder and decoder share belongs to the first submodel that has it.
+
+    Args:
+        model: an ``EncoderDecoderModel``.
+        optim: learning rates and weight decay.
+
+    Returns:
+        Groups as ``torch.optim`` takes them, each with a ``name``.
 
     Raises:
-        UserError: nothing trains.
+        UserError: every parameter is frozen.
     """
-    rates = {"encoder": optim.encoder_rate, "decoder": optim.decoder_rate, NEW: optim.new_rate, GATE: optim.gate_rate}
+    learning_rates = {
+        "encoder": optim.encoder_rate,
+        "decoder": optim.decoder_rate,
+        NEW: optim.new_rate,
+        GATE: optim.gate_rate,
+    }
     new = model.new_parameter_names()
     groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            half = name.partition(".")[0]
-            part = half if half in ("encoder", "decoder") and name not in new else NEW
+            submodel = name.partition(".")[0]
+            part = submodel if submodel in ("encoder", "decoder") and name not in new else NEW
             if name.startswith("cross_attention.") and name.endswith(".gate"):
                 part = GATE
             groups.setdefault((part, parameter.dim() > 1), []).append(parameter)
     if not groups:
         raise UserError(
-            "Every parameter is frozen, so there is nothing to train: the decoder brings cross-attention of its own. "
-            "Set bridge.freeze to none, encoder or decoder."
+            "Every parameter is frozen, so there is nothing to train: the decoder's checkpoint already has "
+            "cross-attention, so no parameter is new. Set bridge.freeze to none, encoder or decoder."
         )
     return [
         {
             "params": parameters,
-            "lr": rates[part],
+            "lr": learning_rates[part],
             "weight_decay": optim.weight_decay if decays else 0.0,
             "name": part if decays or part == GATE else f"{part}_no_decay",
         }
@@ -47,31 +61,40 @@ def parameter_groups(model: Any, optim: OptimSettings) -> list[dict[str, Any]]:
 
 
 def build_optimizer(model: Any, optim: OptimSettings, *, fused: bool | None = None) -> torch.optim.AdamW:
-    """AdamW over :func:`parameter_groups`, fused (one kernel for all parameters) wherever the device has that.
+    """Build AdamW over :func:`parameter_groups`.
 
-    ``fused=False`` is for gradients under a loss scale: a fused step unscales by itself, too late for clipping.
+    Args:
+        model: an ``EncoderDecoderModel``.
+        optim: learning rates, weight decay and betas.
+        fused: whether one kernel updates all parameters; None is where the device supports it. Pass False if gradients
+            have a loss scale: a fused step unscales them itself, which is too late for clipping.
+
+    Raises:
+        UserError: every parameter is frozen.
     """
     groups = parameter_groups(model, optim)
     if fused is None:
         fused = all(p.device.type in FUSED_DEVICES and p.is_floating_point() for g in groups for p in g["params"])
     optimizer = torch.optim.AdamW(groups, betas=(optim.betas[0], optim.betas[1]), fused=fused)
-    optimizer.register_load_state_dict_pre_hook(_moments_alone)
+    optimizer.register_load_state_dict_pre_hook(_keep_current_options)
     return optimizer
 
 
-def _moments_alone(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """Of a checkpoint, what the fit has learnt; rates, decay, betas and whether it is fused are as they are asked now.
+def _keep_current_options(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Restore only the optimizer state from a checkpoint.
+
+    Learning rates, weight decay, betas and ``fused`` come from the current config.
 
     Raises:
-        UserError: other parts trained.
+        UserError: the checkpoint has other parameter groups.
     """
-    asked, found = (
+    configured, found = (
         [group.get("name") for group in groups] for groups in (optimizer.param_groups, state["param_groups"])
     )
-    if asked != found:
+    if configured != found:
         raise UserError(
-            f"The fit asked for trains {', '.join(map(str, asked))}, the checkpoint {', '.join(map(str, found))}. Set "
-            "bridge.* as it was, or ckpt=new to begin anew."
+            f"This config trains {', '.join(map(str, configured))}, but the checkpoint trained "
+            f"{', '.join(map(str, found))}. Set bridge.* as it was, or ckpt=new to start over."
         )
     both = zip(optimizer.param_groups, state["param_groups"], strict=True)
-    return state | {"param_groups": [own | {"params": saved["params"]} for own, saved in both]}
+    return state | {"param_groups": [current | {"params": saved["params"]} for current, saved in both]}

@@ -1,6 +1,7 @@
 """The learning rate over optimizer steps: linear warm-up, then linear, cosine, inverse-sqrt or constant.
 
-``total_steps`` comes from the caller, who counts batches; Lightning's own estimate replays data on resume.
+The caller counts batches and passes ``total_steps``, because Lightning's own estimate makes a resumed fit
+repeat data.
 """
 
 import math
@@ -15,15 +16,15 @@ from warmstart.training.optimizer import NEW
 
 
 def warmup_steps(optim: OptimSettings, total_steps: int) -> int:
-    """Optimizer steps of warm-up, at least one: the last of them has the peak rate."""
+    """Return the number of warm-up steps, at least one; the last of them has the peak learning rate."""
     steps = round(optim.warmup_fraction * total_steps) if optim.warmup_steps is None else optim.warmup_steps
     return max(steps, 1)
 
 
-def rate_factor(optim: OptimSettings, total_steps: int) -> Callable[[int], float]:
-    """The factor on the peak rates at optimizer step ``step`` (0-based).
+def lr_factor(optim: OptimSettings, total_steps: int) -> Callable[[int], float]:
+    """Return a function from an optimizer step (0-based) to the factor on the peak learning rates.
 
-    Linear and cosine reach zero at ``total_steps``, the first step that is not taken.
+    Linear and cosine decay reach zero at step ``total_steps``, the first one after training.
     """
     warmup = warmup_steps(optim, total_steps)
 
@@ -45,27 +46,38 @@ def rate_factor(optim: OptimSettings, total_steps: int) -> Callable[[int], float
 
 
 class Schedule(LambdaLR):
-    """Goes on at a checkpoint's step, with the peak rates and the shape that are asked for now."""
+    """A schedule that resumes at a checkpoint's step with the peaks and the shape of the current config."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the step from ``state_dict`` and set each group's learning rate for it."""
         super().load_state_dict(state_dict | {"base_lrs": self.base_lrs})
-        rates = [peak * factor(self.last_epoch) for peak, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)]
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-        self._last_lr = rates
+        lrs = [peak * factor(self.last_epoch) for peak, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+        for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
+            group["lr"] = lr
+        self._last_lr = lrs
 
 
 def build_schedule(
-    optimizer: torch.optim.Optimizer, optim: OptimSettings, total_steps: int, thaw_after: int = 0
+    optimizer: torch.optim.Optimizer, optim: OptimSettings, total_steps: int, unfreeze_after: int = 0
 ) -> Schedule:
-    """The schedule of every group of ``optimizer``; step it after each optimizer step.
+    """Build the schedule of all parameter groups.
 
-    Pretrained groups stand still for ``thaw_after`` steps, then warm up themselves, below the rate of all.
+    Args:
+        optimizer: groups named as :func:`warmstart.training.optimizer.parameter_groups` does.
+        optim: warm-up and decay.
+        total_steps: optimizer steps of the fit.
+        unfreeze_after: steps for which pretrained groups have a learning rate of zero. They then have a warm-up of
+            their own, which never exceeds the common schedule.
+
+    Returns:
+        The schedule; call its ``step`` after each optimizer step.
     """
-    factor, warmup = rate_factor(optim, total_steps), warmup_steps(optim, total_steps)
+    factor, warmup = lr_factor(optim, total_steps), warmup_steps(optim, total_steps)
 
-    def after_thaw(step: int) -> float:
-        return max(0.0, min(factor(step), (step - thaw_after + 1) / warmup))
+    def pretrained_factor(step: int) -> float:
+        return max(0.0, min(factor(step), (step - unfreeze_after + 1) / warmup))
 
-    each = [factor if group.get("name", NEW).startswith(NEW) else after_thaw for group in optimizer.param_groups]
-    return Schedule(optimizer, each)
+    factors = [
+        factor if group.get("name", NEW).startswith(NEW) else pretrained_factor for group in optimizer.param_groups
+    ]
+    return Schedule(optimizer, factors)

@@ -1,6 +1,7 @@
-"""How fast training goes, counted in tokens that are no padding and in the model's own FLOPs, and in what memory.
+"""Measure training throughput in tokens without padding and in the model's FLOPs, and the peak memory.
 
-Time spent in validation is left out. Counts stay on the device until they are read, so that counting never waits.
+Time spent in validation does not count. The counts stay on the device until they are read, so that counting does not
+synchronise with it.
 """
 
 import sys
@@ -21,26 +22,31 @@ class _Reading(NamedTuple):
     seconds: float = 0.0
     tokens: float = 0.0
     examples: float = 0.0
-    places: float = 0.0
+    positions: float = 0.0  # tokens and padding
     flops: float = 0.0
 
 
 class ThroughputMeter:
-    """Tokens, examples and FLOPs a second, their share of the device's peak, and the share of padding.
+    """Count tokens, examples and FLOPs a second, the model FLOPs utilisation (MFU) and the share of padding.
 
-    Since the last reading, and over the whole fit.
+    It reports them since the last reading and over the whole fit.
     """
 
     def __init__(self) -> None:
+        """Start with all counts at zero and the clock stopped."""
         self._since: float | None = None
-        self._now = self._last = _Reading()  # without what ``_seen`` has yet to add
+        self._now = self._last = _Reading()  # does not include ``_seen`` yet
         self._model_flops: TrainingFlops | None = None
-        self._seen: Tensor | None = None  # of the batches that were not read yet
+        self._seen: Tensor | None = None  # sums over the batches since the last reading
 
     def count(self, batch: dict[str, Any], flops: TrainingFlops, parts: Sequence[Sequence[int]] | None = None) -> None:
-        """Add a batch, decoded in these ``parts``; the clock starts at the first.
+        """Add a batch; the first one starts the clock.
 
-        ``flops`` is what the model costs as it is now. Where that changes (a thaw), the device is waited for, once.
+        Args:
+            batch: ``input_ids``, ``attention_mask`` and ``labels``, each (examples, positions).
+            flops: cost of the model in its current state. A change, when parameters unfreeze, synchronises with the
+                device once.
+            parts: examples and target positions of each target-length bucket; None if the decoder runs once.
         """
         if self._since is None:
             self._since = time.perf_counter()
@@ -49,34 +55,40 @@ class ThroughputMeter:
             self._model_flops = flops
         seen = lengths_seen(batch, flops.window)
         self._seen = seen if self._seen is None else self._seen + seen
-        decoded = sum(rows * longest for rows, longest in parts or [batch["labels"].shape])
+        decoded = sum(examples * longest for examples, longest in parts or [batch["labels"].shape])
         self._now = self._now._replace(
             examples=self._now.examples + len(batch["input_ids"]),
-            places=self._now.places + batch["input_ids"].numel() + decoded,
+            positions=self._now.positions + batch["input_ids"].numel() + decoded,
         )
 
     def pause(self) -> None:
         """Stop the clock."""
         if self._since is not None:
-            self._read_seen()  # waits for the device, whose work still belongs to the time before
+            self._read_seen()  # synchronises first: the device's pending work belongs to the time before the pause
             self._now = self._now._replace(seconds=self._now.seconds + time.perf_counter() - self._since)
             self._since = None
 
     def resume(self) -> None:
-        """Let the clock go on, once anything was counted."""
-        if self._now.places and self._since is None:
+        """Restart the clock, unless nothing was counted yet."""
+        if self._now.positions and self._since is None:
             self._since = time.perf_counter()
 
     def since_last_read(self, world_size: int = 1, peak: MatrixPeak | None = None) -> dict[str, float]:
-        """Rates over all ranks since the last reading; ranks have equal shares.
+        """Return the throughput of all ranks since the last reading, if each rank does the same work.
 
-        With the ``peak`` of this rank's device also the share of it that the model's FLOPs are (MFU).
+        Args:
+            world_size: number of ranks.
+            peak: measured peak of this rank's device; None leaves ``mfu`` out.
+
+        Returns:
+            ``tokens_per_second``, ``examples_per_second``, ``padding_fraction``, ``model_flops_per_second`` and
+            ``mfu``, the model's FLOPs as a share of the peak.
         """
         before, self._last = self._last, self._reading()
         return _rates(_Reading(*(new - old for new, old in zip(self._last, before, strict=True))), world_size, peak)
 
     def total(self, world_size: int = 1, peak: MatrixPeak | None = None) -> dict[str, float]:
-        """Rates over all ranks since the first batch."""
+        """Return the same as :meth:`since_last_read`, since the first batch."""
         return _rates(self._reading(), world_size, peak)
 
     def _reading(self) -> _Reading:
@@ -101,17 +113,17 @@ def _rates(of: _Reading, world_size: int, peak: MatrixPeak | None) -> dict[str, 
     rates = {
         "tokens_per_second": world_size * of.tokens / seconds,
         "examples_per_second": world_size * of.examples / seconds,
-        "padding_fraction": 1 - of.tokens / of.places if of.places else 0.0,
+        "padding_fraction": 1 - of.tokens / of.positions if of.positions else 0.0,
         "model_flops_per_second": world_size * of.flops / seconds,
     }
     return rates if peak is None else rates | {"mfu": of.flops / seconds / peak.flops_per_second}
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most that was allocated on a GPU, or this process's peak resident size."""
+    """Return the peak allocation on a GPU, or else this process's peak resident set size, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     import resource
 
-    # Linux counts in KiB, macOS in bytes.
+    # Linux reports KiB, macOS bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

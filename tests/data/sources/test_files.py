@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warmstart.config.data import DataKind, DataSettings, OnBadRow
-from warmstart.data.sources.base import Example, load_source
+from warmstart.data.sources.base import Example
 from warmstart.data.sources.files import split_off
+from warmstart.data.sources.load import load_source
 from warmstart.data.sources.row_store import _hash64
 from warmstart.data.sources.tables import Table
 from warmstart.errors import UserError
@@ -144,27 +145,27 @@ def test_long_csv_field(tmp_path):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({}, r"none is named.*data\.path"),
+        ({}, r"no path is set.*data\.path"),
         ({"path": "{tmp}/none.csv"}, r"data\.path=.*none\.csv does not exist.*mine\.csv"),
         ({"train_path": "{tmp}/none/x.csv"}, r"data\.train_path=.*the folder does not exist"),
         (
             {"path": "{tmp}/mine.csv"},
-            r"data\.document_column='document' is not a column of .*It has: 'key', 'body', 'gist'",
+            r"data\.document_column='document' is not a column of .*which has: 'key', 'body', 'gist'",
         ),
         ({"path": "{tmp}/mine.csv", "document_column": "body"}, r"data\.summary_column='summary' is not a column"),
         ({"path": "{tmp}/mine.csv", **COLUMNS, "id_column": "uid"}, r"data\.id_column='uid' is not a column"),
         (
             {"path": "{tmp}/mine.csv", **COLUMNS, "id_column": "gist"},
-            r"line \d has an id that stands in line 2 already",
+            r"line \d repeats the id of line 2",
         ),
         ({"path": "{tmp}/empty.jsonl"}, "holds no rows"),
         ({"path": "{tmp}/blank.jsonl"}, "line 1 has an empty document"),
-        ({"path": "{tmp}/broken.jsonl"}, r"line 2 is no json"),
-        ({"path": "{tmp}/list.json"}, "no list of objects"),
+        ({"path": "{tmp}/broken.jsonl"}, r"line 2 is not valid JSON"),
+        ({"path": "{tmp}/list.json"}, "not a list of objects"),
         ({"path": "{tmp}/latin.csv"}, r"latin\.csv: line 2 has the byte 0xe9 in its document, which is not UTF-8"),
-        ({"path": "{tmp}/bad.parquet"}, "no readable parquet"),
-        ({"path": "{tmp}/x.docx"}, r"no kind of file.*\.jsonl"),
-        ({"path": "{tmp}/one.jsonl"}, "none to spare"),
+        ({"path": "{tmp}/bad.parquet"}, "not a readable parquet"),
+        ({"path": "{tmp}/x.docx"}, r"not a supported type of file.*\.jsonl"),
+        ({"path": "{tmp}/one.jsonl"}, "are too few to split off"),
         ({"path": "{tmp}/hollow"}, "no text files"),
         ({"path": "{tmp}/trainless"}, "no train file"),
     ],
@@ -222,5 +223,5 @@ def test_rows_of_a_file_that_changes_while_it_is_read_are_those_of_its_contents(
 
 def test_a_file_that_changes_whenever_it_is_read_is_refused(changing):
     path = changing([[dict(row, gist=f"{i}") for row in ROWS] for i in range(9)])
-    with pytest.raises(UserError, match=r"rows\.jsonl changed each of the 3 times that it was read"):
+    with pytest.raises(UserError, match=r"rows\.jsonl changed while it was read, 3 times"):
         load(path=path, **COLUMNS)

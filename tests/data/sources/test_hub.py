@@ -7,7 +7,8 @@ import pytest
 
 from warmstart.config.data import DataKind, DataSettings
 from warmstart.data.hub_access import Unreachable
-from warmstart.data.sources.base import SPLITS, load_source
+from warmstart.data.sources.base import SPLITS
+from warmstart.data.sources.load import load_source
 from warmstart.errors import UserError
 
 SIZES = dict(zip(SPLITS, (6, 3, 2), strict=True))
@@ -74,8 +75,8 @@ def damaged(folder):
         (saved, r"a data set that save_to_disk wrote.*load_from_disk.*data=files"),
         (stories, r"12 \.story files such as '0\.story'.*x\.summary\.txt"),
         (damaged, r"3 \.parquet files.*[Pp]arquet"),
-        (lambda folder: folder.mkdir(), r"holds nothing"),
-        (lambda folder: folder.write_bytes(b""), r"holds a file.*data=files data\.path="),
+        (lambda folder: folder.mkdir(), r"found nothing"),
+        (lambda folder: folder.write_bytes(b""), r"found a file.*data=files data\.path="),
     ],
 )
 def test_a_local_copy_that_cannot_be_read_is_reported_as_such(make, said, tmp_path):
@@ -94,5 +95,5 @@ def test_a_mistyped_path_is_reported_with_what_is_there(tmp_path):
 
 
 def test_a_path_that_may_be_an_id_of_the_hub_is_reported_as_both():
-    with pytest.raises(Unreachable, match=r"\(data/cnn 3\.0\.0, a folder of this name does not exist either\)"):
+    with pytest.raises(Unreachable, match=r"\(data/cnn 3\.0\.0, there is no local folder of that name either\)"):
         load("data/cnn")

@@ -8,7 +8,8 @@ import pytest
 from warmstart.config.data import DataKind, DataSettings
 from warmstart.data.cleaning import is_garbled
 from warmstart.data.sources import news
-from warmstart.data.sources.base import Example, load_source
+from warmstart.data.sources.base import Example
+from warmstart.data.sources.load import load_source
 from warmstart.errors import UserError
 
 

@@ -65,7 +65,7 @@ def test_an_absent_column_is_found_without_reading_rows(tmp_path):
 @pytest.mark.parametrize("column", [[{"a": "b"}], [[["a"]]], [[1]], [b"a"], [[{"a": "b"}]]])
 def test_a_column_of_other_things_than_texts_is_named_with_its_type(column, tmp_path):
     pyarrow.parquet.write_table(pa.table({"document": column}), tmp_path / "x.parquet")
-    with pytest.raises(UserError, match=r"the column document holds not text but (struct|list|binary)"):
+    with pytest.raises(UserError, match=r"the column document holds (struct|list|binary).*, not text"):
         rows_of(tmp_path / "x.parquet", ("document",))
 
 
@@ -107,7 +107,7 @@ def test_a_page_that_claims_more_than_it_holds_is_refused_before_it_is_unpacked(
     at = whole.index(_varint(header[2]), column.data_page_offset)
     footer = len(whole) - 8 - struct.unpack("<i", whole[-8:-4])[0]
     path.write_bytes(whole[:at] + _varint(2_000_000_000) + whole[at + 2 : footer] + whole[footer:])
-    with pytest.raises(UserError, match=r"has a page of 1907 MiB, and at most 128 MiB are unpacked at a time"):
+    with pytest.raises(UserError, match=r"has a page of 1907 MiB; the limit is 128 MiB"):
         rows_of(path, ("t",))
 
 

@@ -12,13 +12,13 @@ import pytest
 
 from warmstart.cache import cache_root
 from warmstart.data.sources.base import Example
-from warmstart.data.sources.synthetic import read_written
+from warmstart.data.sources.synthetic import read_synthetic
 from warmstart.data.tokenization import cache as token_cache
 from warmstart.data.tokenization.build_once import build_once
 from warmstart.data.tokenization.cache import tokenized_split
 from warmstart.errors import UserError
 
-EXAMPLES = read_written(None)[0]["train"]
+EXAMPLES = read_synthetic(None)[0]["train"]
 
 
 def tokenize(pair, examples=EXAMPLES, fingerprint="texts", **kwargs):
@@ -59,7 +59,7 @@ def test_the_second_run_reads_the_cache_and_says_so(pair, caplog):
     pair.encode_sources = pair.encode_targets = None  # a second tokenization would call them
     caplog.clear()
     assert tokenize(pair).folder == first.folder
-    assert caplog.messages == [f"32 train examples are read from the token cache: {first.folder}"]
+    assert caplog.messages == [f"read 32 train examples from the token cache: {first.folder}"]
 
 
 def test_ids_are_memory_mapped_int32_and_pickle_as_a_path(pair):
@@ -100,7 +100,7 @@ def test_a_file_that_is_lost_while_the_cache_is_used_is_named(pair, name, spoil)
     spoil(split.folder / name)
     with pytest.raises(UserError, match=r"The token cache .* is damaged"):
         pickle.loads(pickle.dumps(split))  # as a loader's worker opens it
-    assert len(tokenize(pair)) == 32  # the same command makes it again
+    assert len(tokenize(pair)) == 32  # the same command rebuilds it
 
 
 @pytest.mark.parametrize("content", ["[]", "{", "3", "\udcff"])
@@ -276,5 +276,5 @@ def test_cache_root_of_a_user_without_a_home(monkeypatch):
 def test_long_texts_are_tokenized_a_few_at_a_time(monkeypatch):
     monkeypatch.setattr(token_cache, "_CHARACTERS_AT_A_TIME", 10)
     examples = [Example(str(i), "a" * length, "b") for i, length in enumerate([2, 3, 4, 100, 1])]
-    assert [[len(one.document) for one in some] for some in token_cache._together(examples)] == [[2, 3, 4], [100], [1]]
-    assert list(token_cache._together([])) == []
+    assert [[len(one.document) for one in some] for some in token_cache._chunks(examples)] == [[2, 3, 4], [100], [1]]
+    assert list(token_cache._chunks([])) == []

@@ -13,7 +13,8 @@ from transformers import AutoModelForSeq2SeqLM, BertModel
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.config.model import BridgeSettings, HalfSettings
 from warmstart.errors import UserError
-from warmstart.model.halves import build_model, half_config
+from warmstart.model.build import build_model
+from warmstart.model.submodel_config import submodel_config
 
 peft = pytest.importorskip("peft")
 
@@ -116,7 +117,7 @@ def test_an_adapter_without_its_model_is_refused_by_name(tmp_path, checkpoints):
     adapted(tmp_path / "whole", "encoder").save_pretrained(tmp_path / "only")
     assert not (tmp_path / "only" / "config.json").exists()
     with pytest.raises(UserError, match=r"only is only an adapter of .*Merge it with peft"):
-        half_config(HalfSettings("mine", str(tmp_path / "only"), "bert"), "encoder")
+        submodel_config(HalfSettings("mine", str(tmp_path / "only"), "bert"), "encoder")
     checkpoints["encoder"] = tmp_path / "only"
     with pytest.raises(ValueError, match="is only an adapter of"):
         joined(checkpoints)
@@ -127,7 +128,7 @@ def test_without_peft_it_is_refused_before_any_weight_is_read(checkpoints, monke
     monkeypatch.setitem(sys.modules, "peft", None)  # as Python has it where the package is not installed
     (checkpoints["encoder"] / "model.safetensors").unlink()
     for load in (
-        lambda: half_config(HalfSettings("mine", str(checkpoints["encoder"]), "bert"), "encoder"),
+        lambda: submodel_config(HalfSettings("mine", str(checkpoints["encoder"]), "bert"), "encoder"),
         lambda: joined(checkpoints),
     ):
         with pytest.raises(UserError, match=r"adapter_config.json.*pip install 'warmstart\[lora\]'"):

@@ -3,17 +3,17 @@
 import pytest
 import torch
 import transformers
-from test_halves import IDS
-from test_halves import SIZE as BERT
+from test_build_model import IDS
+from test_build_model import SIZE as BERT
 from transformers import BartConfig, BertConfig
 
 from warmstart.compatibility.tiny_configs import tiny_config
 from warmstart.config.model import BridgeSettings, CrossAttentionInit, HalfSettings
 from warmstart.model.bridge.copy_init import copy_into_grafted
 from warmstart.model.bridge.grafting import decoder_layers, graft, graft_settings
+from warmstart.model.build import build_model
 from warmstart.model.call_state import CallState
 from warmstart.model.decoders import decoder_class, make_decoder
-from warmstart.model.halves import build_model
 
 LAYER = {"encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
 HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 32}

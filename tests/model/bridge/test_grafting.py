@@ -10,7 +10,7 @@ from tiny import IDS, TARGET_VOCABULARY, decoder_half, gap, half, source, target
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.compatibility.tiny_configs import tiny_config
 from warmstart.model.bridge.copy_init import copy_cross_attention
-from warmstart.model.bridge.cross_attention import Source
+from warmstart.model.call_state import EncodedSource
 from warmstart.model.decoders import decoder_class
 from warmstart.model.loss import Head
 
@@ -150,7 +150,7 @@ def test_keys_and_values_exist_once_for_each_source():
 
 def test_keys_and_values_that_are_kept_lie_in_one_piece():
     model = build()
-    held = Source(torch.randn(3, 9, 32), None, kept={})
+    held = EncodedSource(torch.randn(3, 9, 32), None, kept={})
     with torch.no_grad(), model._call.during(source=held):
         model.decoder(target().clamp(min=5))
     assert held.kept

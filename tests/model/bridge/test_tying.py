@@ -12,7 +12,8 @@ from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.config.model import BridgeSettings, HalfSettings, Halves, Share, Weights, fault_of_sharing
 from warmstart.errors import UserError
 from warmstart.model.bridge.tying import shared_across_halves
-from warmstart.model.halves import build_model, parameter_counts
+from warmstart.model.build import build_model
+from warmstart.model.parameters import parameter_counts
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 SIZE = {

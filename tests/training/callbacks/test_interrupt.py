@@ -10,7 +10,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from tiny_training import Rows, assert_same
 from written_training import TOTAL, run, weights
 
-from warmstart.errors import Left
+from warmstart.errors import Interrupted
 from warmstart.training.callbacks.interrupt import slurm_job
 
 
@@ -31,7 +31,7 @@ class Asks(Callback):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_fit_that_left_at_any_batch_ends_with_the_same_weights(accumulate, tmp_path):
+def test_a_fit_interrupted_at_any_batch_ends_with_the_same_weights(accumulate, tmp_path):
     log = Rows()
     whole, trainer = run(tmp_path / "whole", tmp_path, accumulate=accumulate, loggers=[log])
     expected = {(row["step"], row["train/loss"]) for row in log.rows if "train/loss" in row}
@@ -39,7 +39,7 @@ def test_a_fit_that_left_at_any_batch_ends_with_the_same_weights(accumulate, tmp
     for batch in range(1, min(2 * trainer.num_training_batches, TOTAL * accumulate - 1)):
         number = list(handlers)[batch % 3]
         folder, log = tmp_path / f"left{batch}", Rows()
-        with pytest.raises(Left) as left:
+        with pytest.raises(Interrupted) as left:
             run(folder, tmp_path, accumulate=accumulate, callbacks=[Asks(number, batch)], loggers=[log])
         assert left.value.status == 128 + number
         last = folder / "checkpoints" / "last.ckpt"
@@ -50,27 +50,27 @@ def test_a_fit_that_left_at_any_batch_ends_with_the_same_weights(accumulate, tmp
     assert {number: signal.getsignal(number) for number in handlers} == handlers
 
 
-def test_a_validation_is_left_at_once_but_finished_where_there_is_time(tmp_path):
+def test_sigterm_ends_a_validation_at_once_and_sigusr1_lets_it_finish(tmp_path):
     whole, _ = run(tmp_path / "whole", tmp_path)
     for number, saved in ((signal.SIGTERM, False), (signal.SIGUSR1, True)):
         folder = tmp_path / number.name
-        with pytest.raises(Left, match="saved" if saved else "not saved"):
+        with pytest.raises(Interrupted, match="saved" if saved else "not saved"):
             run(folder, tmp_path, callbacks=[Asks(number, in_validation=True)], save_every=1)
         last = folder / "checkpoints" / "last.ckpt"  # of the validation, or of the step before it
         resumed, _ = run(folder, tmp_path, ckpt=last)
         assert_same(weights(resumed), weights(whole), atol=0, rtol=0)
 
 
-def test_slurm_knows_a_job_and_a_task_of_an_array():
+def test_the_slurm_job_is_a_job_or_a_task_of_an_array():
     assert slurm_job({}) is None
     assert slurm_job({"SLURM_JOB_ID": "7"}) == "7"
     assert slurm_job({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}) == "7_2"
 
 
-def test_a_fit_that_cannot_be_put_back_into_the_queue_leaves_all_the_same(tmp_path, monkeypatch, caplog):
+def test_a_fit_that_cannot_be_requeued_ends_nevertheless(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("PATH", str(tmp_path))  # no scontrol
-    with pytest.raises(Left):
+    with pytest.raises(Interrupted):
         run(tmp_path / "run", tmp_path, callbacks=[Asks(signal.SIGUSR1, 2)])
     assert "scontrol requeue 7" in caplog.text
 
@@ -87,12 +87,12 @@ class Half(Callback):
 
 
 @pytest.mark.parametrize("batch", [2, 4, 6])
-def test_the_loss_scale_of_fp16_goes_on_where_it_was(batch, tmp_path):
+def test_the_loss_scale_of_fp16_is_restored(batch, tmp_path):
     whole, trainer = run(tmp_path / "whole", tmp_path, callbacks=[Half()])
     scale = trainer.precision_plugin.scaler.state_dict()
     assert scale["scale"] == 2.0**14  # 2^16, halved twice
     folder = tmp_path / "left"
-    with pytest.raises(Left):
+    with pytest.raises(Interrupted):
         run(folder, tmp_path, callbacks=[Half(), Asks(signal.SIGTERM, batch)])
     last = folder / "checkpoints" / "last.ckpt"
     steps = torch.load(last, weights_only=True)["global_step"]

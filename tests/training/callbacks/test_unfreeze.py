@@ -23,8 +23,10 @@ class Steps(Recorder):
         self.weights = [*getattr(self, "weights", []), weights_of(self)]
 
 
-def trained(folder, thaw_after=2, steps=STEPS, **settings):
-    module = Steps(tiny_model().double(), Letters(), RATES, {}, total_steps=STEPS, hparams={}, thaw_after=thaw_after)
+def trained(folder, unfreeze_after=2, steps=STEPS, **settings):
+    module = Steps(
+        tiny_model().double(), Letters(), RATES, {}, total_steps=STEPS, hparams={}, unfreeze_after=unfreeze_after
+    )
     fit(folder, 2, 1, module=module, max_steps=steps, **settings)
     return module
 
@@ -33,7 +35,7 @@ def changed(before, after):
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-def test_the_halves_stand_still_until_they_thaw(tmp_path):
+def test_encoder_and_decoder_are_frozen_until_they_unfreeze(tmp_path):
     module = trained(tmp_path)
     new = module.model.new_parameter_names()
     start = weights_of(type("At start", (), {"model": tiny_model().double()}))
@@ -46,8 +48,8 @@ def test_the_halves_stand_still_until_they_thaw(tmp_path):
     assert all(p.requires_grad for p in module.model.parameters())
 
 
-def test_a_fit_that_ends_before_the_thaw_leaves_nothing_frozen(tmp_path):
-    assert all(p.requires_grad for p in trained(tmp_path, thaw_after=3, steps=1).model.parameters())
+def test_a_fit_that_ends_before_the_unfreezing_leaves_nothing_frozen(tmp_path):
+    assert all(p.requires_grad for p in trained(tmp_path, unfreeze_after=3, steps=1).model.parameters())
 
 
 def test_dropping_gradients_under_ddp_is_the_same_training(tmp_path):
@@ -56,9 +58,9 @@ def test_dropping_gradients_under_ddp_is_the_same_training(tmp_path):
     assert_same(weights_of(ddp), weights_of(alone))
 
 
-def test_thawed_halves_warm_up_from_zero_below_the_rate_of_all():
+def test_unfrozen_parameters_warm_up_from_zero_below_the_common_schedule():
     optimizer = build_optimizer(tiny_model(), OptimSettings(encoder_rate=1.0, decoder_rate=1.0, new_rate=1.0))
-    schedule = build_schedule(optimizer, OptimSettings(warmup_steps=2), 6, thaw_after=2)
+    schedule = build_schedule(optimizer, OptimSettings(warmup_steps=2), 6, unfreeze_after=2)
     rates = {"encoder": [], "new": []}
     for _ in range(6):
         for group in optimizer.param_groups:
@@ -69,7 +71,7 @@ def test_thawed_halves_warm_up_from_zero_below_the_rate_of_all():
     assert rates == {"encoder": [0, 0, 0.5, 0.75, 0.5, 0.25], "new": [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]}
 
 
-def test_rates_in_the_log_say_so(tmp_path):
+def test_the_logged_learning_rates_follow(tmp_path):
     log = Rows()
     trained(tmp_path, loggers=[log])
     assert [rate == 0 for rate in log.of("rate/encoder")] == [True, True, False, False]

@@ -39,13 +39,13 @@ SETTINGS = {
 
 
 def curves_of(name, folder, cache, **settings):
-    decoder, bridge, thaw_after, chosen = SETTINGS[name]
+    decoder, bridge, unfreeze_after, chosen = SETTINGS[name]
     log = Rows()
     module, trainer = run(
         folder,
         cache,
         loggers=[log],
-        thaw_after=thaw_after,
+        unfreeze_after=unfreeze_after,
         halves=(HALF, decoder),
         bridge=BridgeSettings(dropout=0.0, **bridge),
         samples=1,  # one rank generates, the other does not
@@ -116,7 +116,7 @@ def test_shards_on_two_ranks_train_as_one_process(name, sharded, tmp_path):
     assert all(type(t) is torch.Tensor for t in state["state_dict"].values())
 
 
-def test_a_fit_goes_on_from_a_checkpoint_of_shards(sharded, tmp_path):
+def test_a_fit_resumes_from_a_checkpoint_of_shards(sharded, tmp_path):
     folder, cache = sharded
     assert torch.load(last(folder / "plain", 1), weights_only=True)["global_step"] < 10
     curves_of("plain", tmp_path, cache, accumulate=2, ckpt=last(folder / "plain", 1))  # in one process, too

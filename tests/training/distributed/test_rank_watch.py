@@ -22,7 +22,7 @@ def rank(code: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", code])
 
 
-def test_a_process_that_waits_for_a_dead_rank_says_so_and_ends():
+def test_a_process_that_waits_for_a_dead_rank_ends_with_a_message():
     script = [sys.executable, Path(__file__).with_name("stuck_rank.py")]
     outcome = subprocess.run(script, capture_output=True, text=True, check=False, timeout=120)
     assert outcome.returncode == 1
@@ -31,14 +31,14 @@ def test_a_process_that_waits_for_a_dead_rank_says_so_and_ends():
         os.kill(int(outcome.stdout), 0)
 
 
-def test_an_error_that_a_dead_rank_causes_is_known_as_such():
+def test_an_error_caused_by_a_dead_rank_is_recognised():
     dies = rank("import os; os.kill(os.getpid(), 9)")
     with pytest.raises(RankDied, match="Rank 1 of this job was ended by SIGKILL"):
         fails_beside(dies, RuntimeError("Connection closed by peer"))
 
 
 @pytest.mark.parametrize("code", ["", "import sys; sys.exit(143)"])
-def test_ranks_that_end_well_or_were_asked_to_leave_are_no_failure(code):
+def test_ranks_that_finish_or_shut_down_gracefully_are_not_failures(code):
     with watched_ranks() as watch:
         subprocess_script._launch_process_observer([rank(code)])
         assert watch.killed(seconds=60) is None

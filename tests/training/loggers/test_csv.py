@@ -26,7 +26,7 @@ def test_new_metrics_become_columns(tmp_path):
     assert rows[0]["epoch"] == "0"
 
 
-def test_a_resumed_run_goes_on_and_replaces_the_steps_it_takes_again(tmp_path):
+def test_a_resumed_run_appends_and_replaces_the_steps_it_takes_again(tmp_path):
     log = MetricsCsv(tmp_path)
     for step in range(4):
         log.log_metrics({"a": step}, step)
@@ -35,7 +35,7 @@ def test_a_resumed_run_goes_on_and_replaces_the_steps_it_takes_again(tmp_path):
     assert [(row["step"], row["a"]) for row in read(tmp_path)] == [("0", "0.0"), ("1", "1.0"), ("2", "20.0")]
 
 
-def test_half_a_row_of_a_killed_run_is_dropped(tmp_path):
+def test_an_incomplete_row_of_a_killed_run_is_dropped(tmp_path):
     MetricsCsv(tmp_path).log_metrics({"a": 1.5}, 10)
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("1")  # of step 11 and a loss
@@ -50,7 +50,7 @@ def test_a_fit_leaves_its_curves(tmp_path):
     assert [row["step"] for row in rows if row["validation/loss"]] == ["3"]
 
 
-def test_the_test_of_a_fit_that_is_resumed_stands_once(tmp_path):
+def test_the_test_of_a_resumed_fit_appears_once(tmp_path):
     for _ in range(2):
         log = MetricsCsv(tmp_path)
         log.log_metrics({"a": 1}, 0)

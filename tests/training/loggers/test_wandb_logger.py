@@ -26,7 +26,7 @@ def _no_account(tmp_path, monkeypatch):
     close_loggers(0)
 
 
-def test_csv_alone_without_wandb(tmp_path):
+def test_only_csv_without_wandb(tmp_path):
     (csv,) = build_loggers(LoggerSettings(), tmp_path, run_name="r", config={}, tags=[])
     assert isinstance(csv, MetricsCsv)
     close_loggers(1)  # nothing to close
@@ -68,7 +68,7 @@ def test_an_offline_run_holds_config_metrics_table_and_exit_code(tmp_path, caplo
     assert ended == 3
 
 
-def test_what_is_no_number_is_left_out_of_the_summary():
+def test_values_that_are_not_numbers_are_left_out_of_the_summary():
     result = {
         "rouge1": 0.2,
         "rouge1_ci": [float("nan")] * 2,
@@ -84,7 +84,7 @@ def errors(caplog):
 
 
 @pytest.mark.parametrize("project", ["a/b", "a:b", "p" * 200, "\ud800"])
-def test_settings_that_wandb_refuses_end_nothing_and_are_logged_once(project, tmp_path, caplog):
+def test_settings_that_wandb_rejects_do_not_end_the_run_and_are_logged_once(project, tmp_path, caplog):
     settings = LoggerSettings(name="wandb", wandb=True, project=project)
     (csv,) = build_loggers(settings, tmp_path, run_name="r", config={}, tags=[])
     build_loggers(settings, tmp_path, run_name="r", config={}, tags=[])
@@ -95,7 +95,7 @@ def test_settings_that_wandb_refuses_end_nothing_and_are_logged_once(project, tm
 
 
 @pytest.mark.parametrize("content", [b"a/b", b"", b" \n", b"\xff\xfe", b"a" * 5000, b"a\x1b[31m", b"a\nb", None])
-def test_a_damaged_run_id_ends_nothing_and_names_its_file(content, tmp_path, caplog):
+def test_a_damaged_run_id_does_not_end_the_run_and_its_file_is_named(content, tmp_path, caplog):
     place = tmp_path / "wandb_id.txt"
     place.mkdir() if content is None else place.write_bytes(content)
     (csv,) = build_loggers(ON, tmp_path, run_name="r", config={}, tags=[])
@@ -114,7 +114,7 @@ def test_long_and_empty_tags_are_cut_and_dropped(tmp_path):
     assert sorted(logger.experiment.tags) == [tags[0][:64], "t" * 64]
 
 
-def test_a_second_job_has_a_run_of_its_own_and_a_resumed_one_its_earlier(tmp_path):
+def test_a_second_job_has_its_own_run_and_a_resumed_job_keeps_its_run(tmp_path):
     ids = []
     for folder in (tmp_path / "a", tmp_path / "b", tmp_path / "a"):
         logger = build_loggers(ON, folder, run_name="r", config={}, tags=[])[1]
@@ -139,7 +139,7 @@ def test_the_mode_follows_key_network_and_environment(tmp_path, monkeypatch):
         assert wandb_mode()[0] == mode
 
 
-def test_a_server_that_does_not_answer_is_found_out_quickly(monkeypatch):
+def test_a_server_that_does_not_answer_is_detected_quickly(monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     assert not module._answers("http://127.0.0.1:9")

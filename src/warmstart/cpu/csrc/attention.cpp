@@ -1,10 +1,10 @@
 // Attention of a decoding step: few queries to many keys.
 //
 // It reads far more than it computes, so what counts is that memory is read once, in order, and asked for ahead.
-// Compiled and called by cpu_kernels.py, which checks every argument.
+// Compiled and called by kernels.py, which checks every argument but the numbers in an index.
 //
-// B batch, N heads, T queries, S keys, D width of a head. Where there are places (B, S), the key and value at a position
-// stand in that row of their memory, and not all in row b.
+// B batch, N heads, T queries, S keys, D head size. With an index (B, S), the key and value at a position are in that row
+// of their memory, and not all in row b.
 
 #include "vectors.h"
 
@@ -21,6 +21,13 @@ inline void fetch(const T* row) {
 // 0 to n - 1, of each half in turn: two streams are fetched faster than one.
 inline long from_both_halves(long i, long n) { return i % 2 * ((n + 1) / 2) + i / 2; }
 
+// Whether an index names none but these rows.
+bool is_inside(const int64_t* index, long count, long rows) {
+    bool inside = true;
+    for (long i = 0; i < count; i++) inside &= uint64_t(index[i]) < uint64_t(rows);
+    return inside;
+}
+
 struct Steps {
     long batch, head, row;
 };
@@ -28,12 +35,12 @@ struct Steps {
 // One head: Q queries at a time, a width of V vectors. Lane c x Q + q of the scores is key c's with query q.
 template <typename T, int Q, int V>
 void read_keys(const T* query, long query_step, const T* key, Steps key_step, const T* value, Steps value_step,
-               const int64_t* places, const uint8_t* mask, long mask_step, long keys, float scale, float* scores, T* read,
+               const int64_t* index, const uint8_t* mask, long mask_step, long keys, float scale, float* scores, T* read,
                long read_step) {
     constexpr int KEYS = LANES / Q;
     auto row_of = [&](const T* all, const Steps& step, long s) {
         s = s < keys ? s : keys - 1;
-        return all + s * step.row + (places ? places[s] * step.batch : 0);
+        return all + s * step.row + (index ? index[s] * step.batch : 0);
     };
     floats queries[Q * V];
     for (int q = 0; q < Q; q++)
@@ -102,7 +109,7 @@ void read_keys(const T* query, long query_step, const T* key, Steps key_step, co
 }
 
 template <typename T, int V>
-void attend(const T* query, Steps q, const T* key, Steps k, const T* value, Steps v, const int64_t* places,
+void attend(const T* query, Steps q, const T* key, Steps k, const T* value, Steps v, const int64_t* index,
             const uint8_t* mask, Steps m, T* read, Steps r, long B, long N, long T_, long S, float scale) {
 #pragma omp parallel
     {
@@ -116,14 +123,14 @@ void attend(const T* query, Steps q, const T* key, Steps k, const T* value, Step
                     while (keys > 1 && !row[keys - 1]) keys--;
                 for (long t = 0; t < T_;) {
                     const T* at = query + b * q.batch + n * q.head + t * q.row;
-                    const T* of_key = key + (places ? 0 : b * k.batch) + n * k.head;
-                    const T* of_value = value + (places ? 0 : b * v.batch) + n * v.head;
-                    const int64_t* of_places = places ? places + b * S : nullptr;
+                    const T* of_key = key + (index ? 0 : b * k.batch) + n * k.head;
+                    const T* of_value = value + (index ? 0 : b * v.batch) + n * v.head;
+                    const int64_t* of_index = index ? index + b * S : nullptr;
                     const uint8_t* of_mask = row ? row + t * m.row : nullptr;
                     T* to = read + b * r.batch + n * r.head + t * r.row;
                     long some = T_ - t >= 4 ? 4 : T_ - t >= 2 ? 2 : 1;
                     auto one_head = some == 4 ? read_keys<T, 4, V> : some == 2 ? read_keys<T, 2, V> : read_keys<T, 1, V>;
-                    one_head(at, q.row, of_key, k, of_value, v, of_places, of_mask, m.row, keys, scale, scores.data(),
+                    one_head(at, q.row, of_key, k, of_value, v, of_index, of_mask, m.row, keys, scale, scores.data(),
                              to, r.row);
                     t += some;
                 }
@@ -132,13 +139,13 @@ void attend(const T* query, Steps q, const T* key, Steps k, const T* value, Step
 }
 
 template <typename T>
-int attend_by_width(const void* query, const void* key, const void* value, const int64_t* places, const uint8_t* mask,
+int attend_by_width(const void* query, const void* key, const void* value, const int64_t* index, const uint8_t* mask,
                     void* read, const int64_t* size, const int64_t* step, float scale) {
     auto run = [&](auto kernel) {
         Steps s[5];
         for (int i = 0; i < 5; i++) s[i] = {step[3 * i], step[3 * i + 1], step[3 * i + 2]};
         kernel(static_cast<const T*>(query), s[0], static_cast<const T*>(key), s[1], static_cast<const T*>(value), s[2],
-               places, mask, s[3], static_cast<T*>(read), s[4], size[0], size[1], size[2], size[3], scale);
+               index, mask, s[3], static_cast<T*>(read), s[4], size[0], size[1], size[2], size[3], scale);
         return 0;
     };
     switch (size[4]) {
@@ -155,24 +162,28 @@ int attend_by_width(const void* query, const void* key, const void* value, const
 
 extern "C" {
 
-// What (B, N, T, D) read from keys and values (B, N, S, D). size: B, N, T, S, D. step: of batch, head and row for
-// query, key, value, mask (bool, no heads) and read. places: none, or (B, S). bfloat: 1 for bfloat16, 0 for float32.
-// Not 0: no such width.
-int warmstart_attend(int bfloat, const void* query, const void* key, const void* value, const int64_t* places,
+// What (B, N, T, D) read from keys and values (B, N, S, D). size: B, N, T, S, D, rows of keys. step: of batch, head and
+// row for query, key, value, mask (bool, no heads) and read. index: none, or (B, S). bfloat: 1 for bfloat16, 0 for
+// float32. Not 0: no such head size, or an index outside the rows of keys; then nothing was read.
+int warmstart_attend(int bfloat, const void* query, const void* key, const void* value, const int64_t* index,
                      const uint8_t* mask, void* read, const int64_t* size, const int64_t* step, float scale) {
+    if (index && !is_inside(index, size[0] * size[3], size[5])) return 2;
     auto chosen = bfloat ? attend_by_width<bfloat16> : attend_by_width<float>;
-    return chosen(query, key, value, places, mask, read, size, step, scale);
+    return chosen(query, key, value, index, mask, read, size, step, scale);
 }
 
-// Rows (B, N, S, D) of so many bytes each, from the places (B, S) of memory whose steps, in bytes, are given.
-void warmstart_in_order(const char* memory, const int64_t* places, char* rows, long B, long N, long S, long bytes,
-                        const int64_t* step) {
+// Rows (B, N, S, D) of so many bytes each, by the index (B, S) of a memory of `held` rows whose steps, in bytes, are given.
+// Not 0: an index outside the memory; then nothing was read.
+int warmstart_in_order(const char* memory, const int64_t* index, char* rows, long B, long N, long S, long bytes, long held,
+                       const int64_t* step) {
+    if (!is_inside(index, B * S, held)) return 2;
 #pragma omp parallel for collapse(2) schedule(static)
     for (long b = 0; b < B; b++)
         for (long n = 0; n < N; n++)
             for (long s = 0; s < S; s++) {
-                const char* from = memory + places[b * S + s] * step[0] + n * step[1] + s * step[2];
+                const char* from = memory + index[b * S + s] * step[0] + n * step[1] + s * step[2];
                 std::memcpy(rows + ((b * N + n) * S + s) * bytes, from, bytes);
             }
+    return 0;
 }
 }

@@ -1,7 +1,7 @@
 // Functions of each number of a decoding step, in one pass: GELU by tanh, and a vocabulary's log probabilities.
 //
 // torch takes several passes for bfloat16, of which one is a copy in float32. Here each number is computed in float32
-// and rounded once. Compiled and called by cpu_kernels.py, which checks every argument.
+// and rounded once. Compiled and called by kernels.py, which checks every argument.
 
 #include "vectors.h"
 

@@ -1,6 +1,6 @@
 // A decoding step's products: few rows of float32 times a matrix that is read from memory once.
 //
-// Compiled and called by cpu_kernels.py, which checks every argument.
+// Compiled and called by kernels.py, which checks every argument.
 //
 // M rows, K inner width, C columns of the product.
 

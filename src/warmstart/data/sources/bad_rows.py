@@ -1,9 +1,7 @@
-"""What becomes of a row that cannot be used: the run ends with its file and row, or goes on without it and says so.
+"""Handling of unusable rows (``data.on_bad_row``) and the check of texts, for all readers.
 
-    bad = BadRows("data.path=x.jsonl", OnBadRow.skip)
-    bad.found("not_json", "line 7", "is no json")     # raises under OnBadRow.fail, counts under OnBadRow.skip
-
-Which texts can be used is said here too, for all readers alike.
+bad = BadRows("data.path=x.jsonl", OnBadRow.skip)
+bad.found("not_json", "line 7", "is not valid JSON")     # OnBadRow.fail raises, OnBadRow.skip counts
 """
 
 import logging
@@ -14,19 +12,22 @@ from typing import Any
 from warmstart.config.data import OnBadRow
 from warmstart.errors import UserError, listed
 
-SHOWN = 3  # bad rows that the log names
+SHOWN = 3  # skipped rows that the log quotes
 MAX_ROW_BYTES = 16 * 2**20
-"""Longest row or text: 16 MiB, about three million tokens. A quote that is never closed makes such rows."""
+"""Longest row or text in bytes, about three million tokens. Longer rows usually come from an unclosed quote."""
 
 _log = logging.getLogger(__name__)
-_FIXES = {
-    "not_utf8": "If the file is in another encoding, convert it, such as: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW. "
-}
+_FIXES = {"not_utf8": "If the file has another encoding, convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW. "}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class BadText(Exception):
-    """A value that is no usable text: ``kind`` is the name it is counted under, the message says what it is."""
+    """A value that cannot be used as text.
+
+    Args:
+        kind: The name under which the row is counted.
+        what: What is wrong, to follow the row's location in a message: "has an empty summary".
+    """
 
     def __init__(self, kind: str, what: str) -> None:
         super().__init__(what)
@@ -34,12 +35,17 @@ class BadText(Exception):
 
 
 def too_long() -> BadText:
-    """What a row or text is that is longer than ``MAX_ROW_BYTES``."""
+    """Return the error for a row or text longer than ``MAX_ROW_BYTES``."""
     return BadText("too_long", f"is longer than {MAX_ROW_BYTES} bytes")
 
 
 class BadRows:
-    """The bad rows of one file or folder; ``where`` names it as the user did."""
+    """Collects the unusable rows of one file or folder.
+
+    Args:
+        where: The option and path as the user gave them, such as ``data.path=x.jsonl``.
+        policy: Whether an unusable row ends the run or is skipped.
+    """
 
     def __init__(self, where: str, policy: OnBadRow) -> None:
         self.where, self.policy = where, policy
@@ -47,22 +53,34 @@ class BadRows:
         self.examples: list[str] = []
 
     def found(self, kind: str, row: str, what: str) -> None:
-        """Take note of a bad row.
+        """Record an unusable row.
+
+        Args:
+            kind: The name under which the row is counted.
+            row: Its location, such as "line 7".
+            what: What is wrong with it.
 
         Raises:
             UserError: ``data.on_bad_row`` is ``fail``.
         """
         if self.policy is OnBadRow.fail:
             raise UserError(
-                f"{self.where}: {row} {what}. {_FIXES.get(kind, '')}Fix or delete it, or set data.on_bad_row=skip to "
-                "leave such rows out and have them counted."
+                f"{self.where}: {row} {what}. {_FIXES.get(kind, '')}Fix or delete the row, or set "
+                "data.on_bad_row=skip to skip and count such rows."
             )
         self.counts[kind] += 1
         if len(self.examples) < SHOWN:
             self.examples.append(f"{row} {what}")
 
     def report(self, read: int) -> dict[str, int]:
-        """``read``, ``kept``, ``skipped`` and the skipped ones by kind; a warning in the log where there are any."""
+        """Return the counts and log a warning if rows were skipped.
+
+        Args:
+            read: Number of rows read.
+
+        Returns:
+            ``read``, ``kept``, ``skipped``, and ``skipped_KIND`` for each kind.
+        """
         skipped = self.counts.total()
         if skipped:
             _log.warning(
@@ -74,10 +92,14 @@ class BadRows:
 
 
 def text_of(value: Any, name: str) -> str:
-    """The text that a cell holds: a string, or a list of strings as lines. ``name`` is for the message.
+    """Return the text of a cell.
+
+    Args:
+        value: A string, or a list of strings that become lines.
+        name: What the text is (document, summary or id), for the message.
 
     Raises:
-        BadText: it is something else, it is empty, or it holds what no text holds.
+        BadText: The value is not text, is empty, or contains NUL characters or bytes that are not UTF-8.
     """
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         value = "\n".join(value)
@@ -90,10 +112,10 @@ def text_of(value: Any, name: str) -> str:
     if not value.strip():
         raise BadText(f"empty_{name}", f"has an empty {name}")
     if "\0" in value:
-        raise BadText("nul_characters", f"has a NUL character in its {name}: it is binary, or in another encoding")
+        raise BadText("nul_characters", f"has a NUL character in its {name}: it is binary or in another encoding")
     if wrong := _SURROGATE.search(value):
         code = ord(wrong.group())
-        if 0xDC80 <= code <= 0xDCFF:  # what the decoder made of a byte that it could not read
+        if 0xDC80 <= code <= 0xDCFF:  # "surrogateescape" maps an undecodable byte to this range
             raise BadText("not_utf8", f"has the byte 0x{code - 0xDC00:02x} in its {name}, which is not UTF-8")
-        raise BadText("lone_surrogates", f"has half a character (U+{code:04X}) in its {name}")
+        raise BadText("lone_surrogates", f"has an unpaired surrogate (U+{code:04X}) in its {name}")
     return value

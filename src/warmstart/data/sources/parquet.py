@@ -1,8 +1,8 @@
-"""The rows of a parquet file, within a bounded memory whatever the file claims about itself.
+"""Stream the rows of a parquet file in bounded memory, whatever sizes the file's metadata claims.
 
-What a page unpacks to stands in its own header, and a value is never longer than the page or the dictionary that it
-comes from: both are checked before Arrow reads a page. A dictionary may hold a long text once that a million rows
-refer to, so rows are made only after their lengths are known.
+A page's header states its unpacked size, and a value is never longer than its page or dictionary. All page headers are
+checked before Arrow reads a page. Because a million rows may refer to one long text in a dictionary, the lengths of
+rows are computed before their texts are built.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,35 +15,43 @@ from warmstart.data.sources.bad_rows import MAX_ROW_BYTES, BadText, too_long
 from warmstart.errors import UserError, says_nothing_of_the_file
 
 MAX_EXPANSION, FREE_BYTES = 100, 64 * 2**20
-"""A compressed file may unpack to 100 times its size and 64 MiB more. Text unpacks to 3 times, a bomb to 1000."""
+"""A file of n bytes may unpack to 100 n bytes and 64 MiB. Text unpacks to about 3 n, a decompression bomb to 1000 n."""
 MAX_PAGE_BYTES = 128 * 2**20
-"""Largest page that is unpacked; writers use 1 MiB."""
+"""Largest page in bytes that is unpacked. Common writers use 1 MiB."""
 BYTES_OF_A_VALUE = 16
-"""What each value counts at least, a null too: Arrow allocates as much for its place."""
+"""Minimum size counted for each value, nulls included, as Arrow allocates that much."""
 _ROWS = 64
 _MAX_HEADER = 16 * 2**20
 _DELTA = frozenset({6, 7})  # DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY
 
 
 class Pages(NamedTuple):
-    """What the pages of some columns unpack to."""
+    """Unpacked sizes of the pages of some columns."""
 
     bytes: int
+    """Of all pages together, with ``BYTES_OF_A_VALUE`` for each value."""
     largest: int
+    """Bytes of the largest page."""
     delta: bool
+    """Whether a page has a DELTA encoding of byte arrays."""
 
 
 class TooLarge(Exception):
-    """A file unpacks to more than it may; the message says what does."""
+    """A file unpacks to more than the limit; the message says how."""
 
 
 def parquet_rows(path: Path, named: str, wanted: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | BadText]]:
-    """Where each row stands, and the row: its ``wanted`` columns.
+    """Yield the location ("row 7") and the content of each row.
 
-    Where a wanted column is missing there is one row, which has all the columns of the file and no value.
+    If a wanted column is missing, a single row is yielded that has all columns of the file, with None as values.
+
+    Args:
+        path: The file.
+        named: The option and path as the user gave them, for messages.
+        wanted: The columns to read; empty reads all.
 
     Raises:
-        UserError: the file is damaged, holds other things than texts, or unpacks to too much.
+        UserError: The file is damaged, a column does not hold text, or the file unpacks to too much.
     """
     import pyarrow
 
@@ -54,15 +62,15 @@ def parquet_rows(path: Path, named: str, wanted: Sequence[str]) -> Iterator[tupl
             yield f"row {number}", row
     except TooLarge as error:
         raise UserError(f"{named} {error}") from None
-    # A damaged file may raise any of these; pyarrow's own errors are partly OSError and ValueError.
+    # A damaged file may raise any of these; some of pyarrow's own errors are OSError or ValueError.
     except (
         *(pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError),
         *(IndexError, OverflowError, RecursionError, MemoryError),
     ) as error:
         if isinstance(error, OSError) and says_nothing_of_the_file(error):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{named} is no readable parquet file: {reason}. Write it again.") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(f"{named} is not a readable parquet file: {reason}. Write it again.") from error
 
 
 def _rows(path: Path, named: str, wanted: Sequence[str]) -> Iterator[dict[str, Any] | BadText]:
@@ -70,14 +78,14 @@ def _rows(path: Path, named: str, wanted: Sequence[str]) -> Iterator[dict[str, A
 
     size = path.stat().st_size
     bound = MAX_EXPANSION * size + FREE_BYTES
-    # No list or string of the footer can be longer than the file. Buffered: else a row group is held whole.
+    # No list or string of the footer can be longer than the file. Without a buffer a row group is held whole.
     limits = {"thrift_string_size_limit": size, "thrift_container_size_limit": size}
     reading: dict[str, Any] = {"pre_buffer": False, "buffer_size": 2**16, **limits}
     with pyarrow.parquet.ParquetFile(path, **reading) as file:
         names = file.schema_arrow.names
         for name in wanted:
             if names.count(name) > 1:
-                raise UserError(f"{named}: the column {name} stands there twice. Rename one of them.")
+                raise UserError(f"{named} has two columns named {name}. Rename one of them.")
         columns = list(dict.fromkeys(wanted)) or names
         if not set(columns) <= set(names):
             if file.metadata.num_rows:
@@ -88,17 +96,17 @@ def _rows(path: Path, named: str, wanted: Sequence[str]) -> Iterator[dict[str, A
         leaves = {i: p for i, p in enumerate(paths) if any(p == n or p.startswith(f"{n}.") for n in columns)}
         with path.open("rb") as opened:
             pages = _pages(opened, file.metadata, list(leaves), bound)
-        # Arrow cannot keep the dictionary of these, and one page of DELTA_BYTE_ARRAY may hold lists of any length.
+        # Arrow cannot keep a dictionary for these encodings, and a DELTA_BYTE_ARRAY page may hold lists of any length.
         if nested and pages.delta:
             raise TooLarge(
-                f"holds lists in a DELTA encoding, whose length shows only when they are unpacked. Write the column "
+                f"holds lists in a DELTA encoding, whose length is known only after unpacking. Write the column "
                 f"{nested[0]} in another encoding."
             )
     in_lists = [p for p in leaves.values() if any(p.startswith(f"{name}.") for name in nested)]
     unpacked = 0
     with pyarrow.parquet.ParquetFile(path, read_dictionary=in_lists, **reading) as file:
-        together = max(1, min(_ROWS, MAX_ROW_BYTES // max(pages.largest, 1)))
-        for batch in file.iter_batches(together, columns=columns, use_threads=False):
+        batch_size = max(1, min(_ROWS, MAX_ROW_BYTES // max(pages.largest, 1)))
+        for batch in file.iter_batches(batch_size, columns=columns, use_threads=False):
             lengths = np.zeros(batch.num_rows, dtype=np.int64)
             for column in batch.columns:
                 lengths += _lengths(column)
@@ -108,7 +116,7 @@ def _rows(path: Path, named: str, wanted: Sequence[str]) -> Iterator[dict[str, A
 
 
 def _checked(field: Any, named: str) -> Any:
-    """The type of a column that may hold texts or ids; a UserError for any other."""
+    """Return the type of a column, or raise a UserError if it can hold neither texts nor ids."""
     from pyarrow import types
 
     inner = field.type
@@ -117,8 +125,8 @@ def _checked(field: Any, named: str) -> Any:
     text = types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner)
     if not (text or (inner is field.type and (types.is_primitive(inner) or types.is_null(inner)))):
         raise UserError(
-            f"{named}: the column {field.name} holds not text but {str(field.type)[:60]}. Write texts, or lists of "
-            "lines, into it."
+            f"{named}: the column {field.name} holds {str(field.type)[:60]}, not text. Write texts, or lists of lines, "
+            "into it."
         )
     return field.type
 
@@ -126,11 +134,11 @@ def _checked(field: Any, named: str) -> Any:
 def _is_list(kind: Any) -> bool:
     from pyarrow import types
 
-    return types.is_list(kind) or types.is_large_list(kind)
+    return bool(types.is_list(kind) or types.is_large_list(kind))
 
 
 def _lengths(column: Any) -> Any:
-    """The bytes of each row's text, found without making the texts."""
+    """Return the bytes of each row's text without building the texts."""
     import pyarrow
     from pyarrow import compute, types
 
@@ -166,17 +174,17 @@ def _rows_of(batch: Any, lengths: Any) -> Iterator[dict[str, Any] | BadText]:
 def _check(unpacked: int, bound: int) -> None:
     if unpacked > bound:
         raise TooLarge(
-            f"unpacks to more than {MAX_EXPANSION} times its size, which no text does. If it is sound all the same, "
+            f"unpacks to more than {MAX_EXPANSION} times its size, far more than text does. If the file is valid, "
             "write it without compression."
         )
 
 
 def _pages(file: BinaryIO, metadata: Any, columns: Sequence[int], bound: int) -> Pages:
-    """Read the headers of all pages of these columns; the footer's own sums are not relied on.
+    """Read the headers of all pages of some columns; the sums in the footer are not trusted.
 
     Raises:
-        TooLarge: they, or one of them, unpack to too much.
-        ValueError: a header is damaged.
+        TooLarge: One page, or all pages together, unpack to too much.
+        ValueError: A header is damaged.
     """
     total = largest = 0
     delta = False
@@ -189,15 +197,15 @@ def _pages(file: BinaryIO, metadata: Any, columns: Sequence[int], bound: int) ->
             end = at + column.total_compressed_size
             while at < end:
                 header, begin = _header(file, at)
-                # The headers of a data page, a dictionary and a data page of the second version.
-                of_values = [header[part] for part in (5, 7, 8) if isinstance(header.get(part), dict)]
-                values = sum(_number(part, 1) for part in of_values)
-                delta |= any(not _DELTA.isdisjoint((part.get(2), part.get(4))) for part in of_values)
+                # The headers of a data page, a dictionary page and a data page of version 2.
+                of_values = [header[field] for field in (5, 7, 8) if isinstance(header.get(field), dict)]
+                values = sum(_number(fields, 1) for fields in of_values)
+                delta |= any(not _DELTA.isdisjoint((fields.get(2), fields.get(4))) for fields in of_values)
                 unpacked = _number(header, 2) + BYTES_OF_A_VALUE * values
                 if unpacked > MAX_PAGE_BYTES:
                     raise TooLarge(
-                        f"has a page of {unpacked / 2**20:.0f} MiB, and at most {MAX_PAGE_BYTES // 2**20} MiB are "
-                        "unpacked at a time. Write it again with smaller pages, such as by pyarrow or pandas."
+                        f"has a page of {unpacked / 2**20:.0f} MiB; the limit is {MAX_PAGE_BYTES // 2**20} MiB. Write "
+                        "the file again with smaller pages, for example with pyarrow or pandas."
                     )
                 largest, total = max(largest, _number(header, 2)), total + unpacked
                 _check(total, bound)
@@ -213,7 +221,7 @@ def _number(fields: dict[int, Any], name: int) -> int:
 
 
 def _header(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
-    """The header of the page at ``at`` by the numbers of its fields, and where it ends."""
+    """Return the header of the page at offset ``at``, by field number, and the offset of its end."""
     length = 1024
     while True:
         file.seek(at)
@@ -228,7 +236,7 @@ def _header(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
 
 
 def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
-    """A struct in Thrift's compact protocol, as far as numbers and structs go: the fields of parquet's PageHeader."""
+    """Parse a struct in Thrift's compact protocol: only the field types that parquet's PageHeader has."""
     found: dict[int, Any] = {}
     name = 0
     while kind := data[at]:
@@ -240,7 +248,7 @@ def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
         kind &= 15
         if kind in (4, 5, 6):  # i16, i32, i64
             number, at = _signed(data, at)
-            # Of a field that stands there twice Arrow takes the later: the larger is on the safe side.
+            # Of a repeated field Arrow uses the last value; the largest one is the safe bound.
             found[name] = max(number, found.get(name, number)) if not isinstance(found.get(name), dict) else number
         elif kind == 12:
             found[name], at = _struct(data, at)

@@ -1,8 +1,8 @@
-"""Checked rows of the user's files on disk, with an index in memory: 8 bytes a row, however long the texts are.
+"""On-disk store of the checked rows of the user's files; memory holds only an index of 8 bytes per row.
 
-A folder of the cache holds ``rows.jsonl`` (id, document, summary), where each row begins in it, the numbers by which
-validation and test are split off, and what was read and skipped. Its name is a fingerprint of the file's contents and
-of the options that read it.
+A cache folder contains ``rows.jsonl`` (id, document, summary), the byte offset of each row, the hashes that split off
+validation and test, and the counts of rows read and skipped. The folder's name is a fingerprint of the file's contents
+and of the options that affect reading.
 """
 
 import hashlib
@@ -24,7 +24,12 @@ SPLIT_OFF = ("validation", "test")
 
 
 class StoredRows(LazyRows):
-    """Rows of a store, all or those that are chosen; each is read from disk when it is asked for."""
+    """Rows of a store, read from disk on access.
+
+    Args:
+        folder: The folder of the store.
+        chosen: Row numbers to keep, in order; None keeps all.
+    """
 
     def __init__(self, folder: Path, chosen: np.ndarray | None = None) -> None:
         self.folder = folder
@@ -38,53 +43,58 @@ class StoredRows(LazyRows):
     def _read(self, index: int) -> Example:
         row = int(self.chosen[index])
         begin, end = int(self._offsets[row]), int(self._offsets[row + 1])
-        # Not a memory map: its pages would count as this process's memory.
+        # Not a memory map, whose pages would count as this process's memory.
         return Example(*json.loads(os.pread(self._file.fileno(), end - begin, begin)))
 
     @property
     def content(self) -> str:
-        """The same exactly when the rows are."""
+        """A hash of the rows: equal if and only if they are."""
         return f"{self.folder.name} {hashlib.sha256(self.chosen.tobytes()).hexdigest()}"
 
-    def places(self, split: str) -> np.ndarray:
-        """A number for each row from 0 to 2**64 by a hash of its document: the lowest go to ``split``."""
-        return np.load(self.folder / "places.npy")[self.chosen, SPLIT_OFF.index(split)]
+    def split_hashes(self, split: str) -> np.ndarray:
+        """Return a 64-bit hash of each row's document, salted with ``split``: the lowest go to that split."""
+        hashes: np.ndarray = np.load(self.folder / "places.npy")[self.chosen, SPLIT_OFF.index(split)]
+        return hashes
 
     def only(self, rows: np.ndarray) -> "StoredRows":
-        """Some of these rows."""
+        """Return the rows at the given indices."""
         return StoredRows(self.folder, self.chosen[rows])
 
 
 def write_rows(folder: Path, rows: Iterable[tuple[str, Example | None]], bad: BadRows, *, unique_ids: bool) -> None:
-    """Fill a store's folder. ``rows`` gives where each row stands and the row, or None where ``bad`` has taken note.
+    """Fill the folder of a store.
 
-    With ``unique_ids`` (of rows that stand at "line 7" or "row 7") the second row of an id is a bad one.
+    Args:
+        folder: An empty folder.
+        rows: Location and example of each row; None in place of a row that ``bad`` has recorded.
+        bad: Collects the unusable rows.
+        unique_ids: Whether a repeated id makes a row unusable. Locations must then be like "line 7" or "row 7".
     """
-    offsets, places, hashes, positions = array("q", [0]), array("Q"), array("Q"), array("q")
-    read, place = 0, "row 0"
+    offsets, split_hashes, id_hashes, positions = array("q", [0]), array("Q"), array("Q"), array("q")
+    read, where = 0, "row 0"
     with (folder / "rows.jsonl").open("wb") as file:
-        for place, example in rows:
+        for where, example in rows:
             read += 1
             if example is None:
                 continue
             line = json.dumps(list(example), ensure_ascii=False).encode() + b"\n"
             file.write(line)
             offsets.append(offsets[-1] + len(line))
-            places.extend(_hash64(f"{split}\0{example.document}") for split in SPLIT_OFF)
+            split_hashes.extend(_hash64(f"{split}\0{example.document}") for split in SPLIT_OFF)
             if unique_ids:
-                hashes.append(_hash64(example.id))
-                positions.append(int(place.split()[1]))
+                id_hashes.append(_hash64(example.id))
+                positions.append(int(where.split()[1]))
     save_array(folder / "offsets.npy", np.frombuffer(offsets, dtype=np.int64))
-    save_array(folder / "places.npy", np.frombuffer(places, dtype=np.uint64).reshape(-1, 2))
+    save_array(folder / "places.npy", np.frombuffer(split_hashes, dtype=np.uint64).reshape(-1, 2))
     kept = np.arange(len(offsets) - 1)
     if unique_ids:
-        twice = _repeated(StoredRows(folder), np.frombuffer(hashes, dtype=np.uint64))
+        twice = _repeated(StoredRows(folder), np.frombuffer(id_hashes, dtype=np.uint64))
         for row, first in twice.items():
-            unit = place.split()[0]
+            unit = where.split()[0]
             bad.found(
                 "duplicate_id",
                 f"{unit} {positions[row]}",
-                f"has an id that stands in {unit} {positions[first]} already",
+                f"repeats the id of {unit} {positions[first]}",
             )
         kept = np.delete(kept, list(twice))
     save_array(folder / "kept.npy", kept)
@@ -93,7 +103,15 @@ def write_rows(folder: Path, rows: Iterable[tuple[str, Example | None]], bad: Ba
 
 
 def open_rows(folder: Path, bad: BadRows) -> tuple[StoredRows, dict[str, int]]:
-    """The usable rows of a store, and its counts; ``bad`` is told again what was found when it was written."""
+    """Open a store.
+
+    Args:
+        folder: The folder of the store.
+        bad: Filled with the unusable rows that were recorded when the store was written.
+
+    Returns:
+        The usable rows, and the counts of :meth:`BadRows.report`.
+    """
     about: dict[str, Any] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     bad.counts.clear()
     bad.counts.update(about["counts"])
@@ -102,7 +120,7 @@ def open_rows(folder: Path, bad: BadRows) -> tuple[StoredRows, dict[str, int]]:
 
 
 def _repeated(rows: StoredRows, hashes: np.ndarray) -> dict[int, int]:
-    """Rows whose id an earlier row has, and that row."""
+    """Map each row that repeats an id to the first row with that id."""
     values, times = np.unique(hashes, return_counts=True)
     first: dict[str, int] = {}
     found: dict[int, int] = {}

@@ -1,7 +1,8 @@
-"""Forty-eight short texts in the manner of local news, written for this project: for tests and ``debug=tiny``.
+"""Synthetic data: 48 short texts in the style of local news, for tests and ``debug=tiny``.
 
-Eight kinds of event, six places each. The kinds differ in wording and the places in facts, so that a model must read
-the document to get the summary right; each split holds every kind. They measure that the machinery works, not quality.
+There are eight kinds of event with six instances each. Kinds differ in wording and instances in facts, so a model must
+read the document to get the summary right. Each split contains every kind. The texts show that the code works; they do
+not measure quality.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ class _Kind(NamedTuple):
     document: str
     summary: str
     fields: str
-    places: tuple[str, ...]
+    instances: tuple[str, ...]
 
 
 _KINDS = (
@@ -146,16 +147,20 @@ _KINDS = (
         ),
     ),
 )
-_SPLIT_OF_PLACE = ("train", "train", "train", "train", "validation", "test")
+_SPLIT_OF_INSTANCE = ("train", "train", "train", "train", "validation", "test")
 
 
-def read_written(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
-    """32 training, 8 validation and 8 test examples."""
-    del settings  # nothing to choose
+def read_synthetic(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
+    """Return 32 training, 8 validation and 8 test examples.
+
+    Args:
+        settings: Ignored; every reader takes it.
+    """
+    del settings
     splits: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
-    for place, split in enumerate(_SPLIT_OF_PLACE):
+    for instance, split in enumerate(_SPLIT_OF_INSTANCE):
         for number, kind in enumerate(_KINDS):
-            facts = dict(zip(kind.fields.split(" | "), kind.places[place].split(" | "), strict=True))
-            name = f"written-{number}{place}"
+            facts = dict(zip(kind.fields.split(" | "), kind.instances[instance].split(" | "), strict=True))
+            name = f"written-{number}{instance}"
             splits[split].append(Example(name, kind.document.format(**facts), kind.summary.format(**facts)))
     return splits, {}

@@ -1,10 +1,10 @@
-"""The rows of a table file, one at a time: jsonl, json, csv, tsv, parquet.
+"""Stream the rows of a table file: jsonl, json, csv, tsv, parquet.
 
     for where, row in Table(path, "data.path").rows(): ...
 
-``where`` is "line 7" or "row 7"; ``row`` is a dict of its columns, or a :class:`BadText` that says why it is none.
-Memory does not grow with the number of rows, but for json that is neither a list of objects nor one object a line: it
-is one value, and is read whole.
+``where`` is "line 7" or "row 7"; ``row`` is a dict of columns, or a :class:`BadText` if the row cannot be used. Memory
+does not grow with the number of rows, except for JSON that is neither a list of objects nor one object per line: that
+is read whole.
 """
 
 import csv
@@ -20,27 +20,33 @@ from warmstart.data.sources.parquet import parquet_rows
 from warmstart.errors import UserError, listed
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
-_LEADING = 64  # rows of a json list that are looked at for an object
+_LEADING = 64  # first values of a JSON list, among which an object is expected
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 Row = dict[str, Any] | BadText
 
 
 class Table:
-    """A table file; ``option`` is what the user named it by, ``wanted`` are the columns to read where that saves."""
+    """A table file.
+
+    Args:
+        path: The file.
+        option: The option that the user set to the path, for messages.
+        wanted: The columns to read; empty reads all. Formats that cannot skip columns return the others too.
+    """
 
     def __init__(self, path: Path, option: str, wanted: Sequence[str] = ()) -> None:
         self.path, self.named, self._wanted = path, f"{option}={path}", wanted
 
     def rows(self) -> Iterator[tuple[str, Row]]:
-        """Where each row stands, and the row.
+        """Yield the location and the content of each row.
 
         Raises:
-            UserError: the file as a whole cannot be read.
+            UserError: The file as a whole cannot be read.
         """
         suffix = self.path.suffix.lower()
         if suffix not in SUFFIXES:
-            raise UserError(f"{self.named} is no kind of file that can be read. Use one of: {', '.join(SUFFIXES)}.")
+            raise UserError(f"{self.named} is not a supported type of file. Use one of: {', '.join(SUFFIXES)}.")
         if suffix == ".parquet":
             yield from parquet_rows(self.path, self.named, self._wanted)
             return
@@ -56,10 +62,10 @@ class Table:
                 yield from json_lines(file)
 
     def _csv(self, delimiter: str) -> Iterator[tuple[str, Row]]:
-        csv.field_size_limit(MAX_ROW_BYTES)  # Python's own limit, 128 KiB, is shorter than some articles
+        csv.field_size_limit(MAX_ROW_BYTES)  # Python's default of 128 KiB is too short for some articles
         with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             lines = _Lines(file)
-            reader = csv.reader(lines, delimiter=delimiter, strict=True)  # else a stray quote swallows rows
+            reader = csv.reader(lines, delimiter=delimiter, strict=True)  # otherwise a stray quote swallows rows
             try:
                 header = next(reader, [])
                 self._check_delimiter(header, delimiter)
@@ -73,21 +79,21 @@ class Table:
                         continue  # an empty line
                     row: Row = dict(zip(header, cells, strict=False))
                     if len(cells) != len(header):
-                        row = BadText("wrong_cells", f"has {len(cells)} cells under {len(header)} columns")
+                        row = BadText("wrong_cells", f"has {len(cells)} cells for {len(header)} columns")
                     yield where, row
             except csv.Error as error:
                 raise UserError(
-                    f"{self.named}: from line {reader.line_num} on it is no csv: {error}. Look for a quote that is not "
-                    "closed: a cell that begins with one has to end with one, and those inside are doubled."
+                    f"{self.named} is not valid CSV from line {reader.line_num} on: {error}. Look for an unclosed "
+                    "quote: a cell that starts with a quote must end with one, and quotes inside it must be doubled."
                 ) from error
 
     def _check_delimiter(self, header: list[str], delimiter: str) -> None:
-        """Raise a UserError where another delimiter gives the first line more cells, and it has no wanted column."""
+        """Raise a UserError if the header lacks all wanted columns and another delimiter splits it into more cells."""
         if set(header) & set(self._wanted):
             return
         line = delimiter.join(header)
         other, skip = max(_DELIMITERS, key=line.count), ""
-        if (given := line.lower().removeprefix("sep=")) in _DELIMITERS:  # a line that spreadsheets write first
+        if (given := line.lower().removeprefix("sep=")) in _DELIMITERS:  # some spreadsheets write this line first
             other, skip = given, ", skiprows=1"
         elif line.count(other) <= line.count(delimiter):
             return
@@ -102,19 +108,19 @@ class Table:
         )
 
     def _check_layout(self, value: Any) -> None:
-        """Raise a UserError where json holds rows, but not as a list of objects or an object of columns."""
+        """Raise a UserError if JSON holds rows in an unsupported layout."""
         if layout := _pandas_layout(value, set(self._wanted)):
             raise UserError(
-                f'{self.named} is json as pandas writes it with orient="{layout}", not a list of objects. Write it '
-                'again: df.to_json(FILE, orient="records").'
+                f'{self.named} is JSON in the pandas layout orient="{layout}", not a list of objects. Save it with '
+                'df.to_json(FILE, orient="records").'
             )
         if not isinstance(value, dict) or set(self._wanted) & value.keys():
             return
         lists = [name for name, rows in value.items() if isinstance(rows, list) and rows and _are(dict, rows)]
         if lists and lists != ["data"]:
             raise UserError(
-                f"{self.named} is one object, whose rows are under {listed(lists)}. Write each list into a file of its "
-                'own: [{"document": …, "summary": …}].'
+                f"{self.named} is one object with lists of rows under {listed(lists)}. Write each list to its own "
+                'file: [{"document": …, "summary": …}].'
             )
 
     def _json(self, file: BinaryIO) -> Iterator[tuple[str, Row]]:
@@ -124,13 +130,13 @@ class Table:
         file.seek(0)
         if first.startswith(b"["):
             yield from self._json_list()
-        # Many files named json hold one object a line.
+        # Many .json files hold one object per line.
         elif several:
             yield from json_lines(file)
         elif self.path.stat().st_size > MAX_JSON_BYTES:
             raise UserError(
-                f"{self.named} is json of more than {MAX_JSON_BYTES // 2**20} MiB that is neither a list of objects "
-                "nor one object a line, and would be read whole. Write one object a line and name it .jsonl."
+                f"{self.named} holds more than {MAX_JSON_BYTES // 2**20} MiB of JSON that is neither a list of objects "
+                "nor one object per line, so it cannot be streamed. Write one object per line and name it .jsonl."
             )
         else:
             yield from self._json_value(file)
@@ -139,7 +145,7 @@ class Table:
         with self.path.open(encoding="utf-8-sig", errors="surrogateescape") as text:
             rows = json_list(text)
             try:
-                # The first rows show the layout of them all.
+                # The first values show the layout of the whole list.
                 leading = []
                 for value in islice(rows, _LEADING):
                     leading.append(value)
@@ -148,12 +154,14 @@ class Table:
                 self._check_layout(leading)
                 if leading and not isinstance(leading[-1], dict):
                     raise UserError(
-                        f'{self.named} is json, but no list of objects. Write [{{"document": …, "summary": …}}].'
+                        f'{self.named} is JSON, but not a list of objects. Write [{{"document": …, "summary": …}}].'
                     )
                 for number, row in enumerate(chain(leading, rows), 1):
                     yield f"row {number}", row if isinstance(row, dict) else BadText("not_json", NO_OBJECT)
             except NotAList as error:
-                raise UserError(f"{self.named}: {error}. Fix the file, or write one object a line as .jsonl.") from None
+                raise UserError(
+                    f"{self.named}: {error}. Fix the file, or write one object per line as .jsonl."
+                ) from None
 
     def _json_value(self, file: BinaryIO) -> Iterator[tuple[str, Row]]:
         try:
@@ -169,20 +177,23 @@ class Table:
             lengths = {name: len(column) for name, column in value.items()}
             if len(set(lengths.values())) > 1:
                 found = listed(f"{name}: {length}" for name, length in lengths.items())
-                raise UserError(f"{self.named}: its columns are of different lengths: {found}. Fix the file.")
+                raise UserError(f"{self.named}: its columns have different lengths: {found}. Fix the file.")
             rows: Iterable[Any] = (dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True))
         else:
             rows = value if isinstance(value, list) else [value]
             if rows and not any(isinstance(row, dict) for row in rows):
                 raise UserError(
-                    f'{self.named} is json, but no list of objects. Write [{{"document": …, "summary": …}}].'
+                    f'{self.named} is JSON, but not a list of objects. Write [{{"document": …, "summary": …}}].'
                 )
         for number, row in enumerate(rows, 1):
             yield f"row {number}", row if isinstance(row, dict) else BadText("not_json", NO_OBJECT)
 
 
 class _Lines:
-    """The lines of a csv file for its reader, and how much of them the row has taken that is being read."""
+    """The lines of a CSV file, with a limit on the length of the row being read.
+
+    ``taken`` counts the characters of the current row; the caller sets it to 0 after each row.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -194,7 +205,7 @@ class _Lines:
     def __next__(self) -> str:
         line = self._file.readline(MAX_ROW_BYTES)
         self.taken += len(line)
-        # Cells that are each short may make a row without end, over many lines too.
+        # Many short cells, on many lines, can also make a row of unbounded length.
         if self.taken >= MAX_ROW_BYTES:
             raise csv.Error(f"the row is longer than {MAX_ROW_BYTES} bytes")
         if not line:
@@ -203,7 +214,7 @@ class _Lines:
 
 
 def _pandas_layout(value: Any, wanted: set[str]) -> str | None:
-    """The name that pandas has for the layout of a table in json, where that is not one that is read."""
+    """Return pandas' name for the layout of a table in JSON; None if the layout is supported or unknown."""
     if isinstance(value, list):
         return "values" if value and _are(list, value) else None
     if not isinstance(value, dict):
@@ -226,4 +237,4 @@ def _are(kind: type, values: Sequence[Any]) -> bool:
 def _check_once(named: str, columns: Sequence[str], wanted: Sequence[str]) -> None:
     for name in wanted:
         if columns.count(name) > 1:
-            raise UserError(f"{named}: the column {name} stands there twice. Rename one of them.")
+            raise UserError(f"{named} has two columns named {name}. Rename one of them.")

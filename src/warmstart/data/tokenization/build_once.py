@@ -1,4 +1,4 @@
-"""Folders that are built once and then only read: whole or absent, however many processes ask at the same time."""
+"""Build a cache folder once, complete or not at all, with any number of processes at the same time."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +8,16 @@ from warmstart.locks import locked
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """Return ``folder``, building it first if it is not there, or lacks a file that it was built with.
+    """Return a folder; if it is missing or lacks one of its files, build it first.
 
-    ``build`` fills an empty folder of another name, which is renamed when it returns. One process builds while the
-    others wait on a file lock. What a killed process left half built is removed by the next one to build.
+    One process builds while the others wait on a file lock. The next build removes what a killed process left.
+
+    Args:
+        folder: The folder.
+        build: Fills an empty temporary folder, which is renamed to ``folder`` when it returns.
 
     Raises:
-        UserError: the file system has no flock, and a process of another host may be building.
+        UserError: The file system has no flock, and a process of another host may be building.
     """
     if has_listed_files(folder):
         return folder

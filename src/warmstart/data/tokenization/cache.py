@@ -1,11 +1,10 @@
-"""Tokenize each split once, into memory-mapped arrays that every later run with the same choices reads again.
+"""Tokenize each split once, into memory-mapped arrays that later runs with the same settings reuse.
 
-A folder of the cache holds ``source_ids.npy`` and ``target_ids.npy`` (all rows of ids on end, int32), their offsets
-(int64), and ``meta.json``. Its name is a fingerprint of the texts, the tokenizers and the lengths: a changed choice
-finds another folder, never a stale one.
+A cache folder contains ``source_ids.npy`` and ``target_ids.npy`` (the ids of all examples, concatenated, int32), their
+offsets (int64), and ``meta.json``. Its name is a fingerprint of the texts, the tokenizers and the maximum lengths, so a
+changed setting never finds a stale folder.
 
-Tokenizing is parallel in the tokenizers' own Rust threads. On the 3,824 news articles and 2 cores: 6.0 s with one
-thread, 3.5 s with two, 3.6 s in a pool of two processes. So there is no pool, and nothing forks.
+The tokenizers library runs its own Rust threads, so there is no pool of processes and nothing forks.
 """
 
 import hashlib
@@ -35,20 +34,20 @@ _TEXTS_AT_A_TIME, _CHARACTERS_AT_A_TIME = 1000, 2**23
 _log = logging.getLogger(__name__)
 
 
-class TokenizedSplit(Dataset):
-    """Rows ``(index, source ids, target ids)`` of one folder of the cache."""
+class TokenizedSplit(Dataset[tuple[int, np.ndarray, np.ndarray]]):
+    """Examples ``(index, source ids, target ids)`` of one cache folder."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Map the arrays of ``folder``.
+        """Map the arrays of a cache folder.
 
         Raises:
-            UserError: one of them is gone or damaged.
+            UserError: An array is missing or damaged.
         """
         self.folder = Path(folder)
         self._source, self._source_offsets = _ids_and_offsets(self.folder, "source")
         self._target, self._target_offsets = _ids_and_offsets(self.folder, "target")
         if len(self._source_offsets) != len(self._target_offsets):
-            raise _damaged(self.folder, "sources and targets are not of the same rows")
+            raise _damaged(self.folder, "sources and targets have different numbers of examples")
 
     def __len__(self) -> int:
         return len(self._source_offsets) - 1
@@ -61,22 +60,27 @@ class TokenizedSplit(Dataset):
         return index, source, target
 
     def __reduce__(self) -> tuple[type["TokenizedSplit"], tuple[Path]]:
-        # A pickled memory map is a copy of the whole file: worker processes open the folder anew instead.
+        # A pickled memory map is a copy of the whole file, so worker processes reopen the folder instead.
         return TokenizedSplit, (self.folder,)
 
     @property
     def source_lengths(self) -> np.ndarray:
-        """Source tokens of each row."""
+        """Source tokens of each example (N,)."""
         return np.diff(self._source_offsets)
 
     @property
     def target_lengths(self) -> np.ndarray:
-        """Label tokens of each row, the end token included."""
+        """Label tokens of each example, including the end token (N,)."""
         return np.diff(self._target_offsets)
 
 
-class ExchangedDocuments(Dataset):
-    """The same rows, of which ``i`` is given the document of ``documents[i]``."""
+class ExchangedDocuments(Dataset[tuple[int, np.ndarray, np.ndarray]]):
+    """A split in which example ``i`` has the document of example ``documents[i]``.
+
+    Args:
+        rows: The split.
+        documents: A permutation of its indices (N,).
+    """
 
     def __init__(self, rows: TokenizedSplit, documents: np.ndarray) -> None:
         self.rows, self.documents = rows, documents
@@ -102,10 +106,21 @@ def tokenized_split(
     cache_dir: str | None = None,
     processes: int | None = None,
 ) -> TokenizedSplit:
-    """The split from the cache; tokenized first where it is not there yet.
+    """Return a tokenized split from the cache; tokenize it first if it is missing.
 
-    ``processes`` bounds the threads that tokenize. The tokenizers' library makes its pool of threads once in a process,
-    so that only the first call's number counts, except that 1 always means one thread.
+    Args:
+        examples: The texts.
+        tokenizers: The pair of tokenizers.
+        name: Name of the split, for the folder and the log.
+        texts_fingerprint: Hash of the texts.
+        max_source_length: Maximum tokens of a source.
+        max_target_length: Maximum tokens of a target, including the end token.
+        cache_dir: Folder of caches, see :func:`warmstart.cache.cache_root`.
+        processes: Maximum number of threads. The tokenizers library starts its threads once per process, so only the
+            value of the first call has an effect, except that 1 always means one thread.
+
+    Raises:
+        UserError: A cached array is missing or damaged.
     """
     about = {
         "format_version": FORMAT_VERSION,
@@ -129,7 +144,7 @@ def tokenized_split(
 
     split = TokenizedSplit(build_once(cache_root(cache_dir) / "tokens" / f"{name}-{fingerprint}", build))
     if not tokenized:
-        _log.info("%d %s examples are read from the token cache: %s", len(split), name, split.folder)
+        _log.info("read %d %s examples from the token cache: %s", len(split), name, split.folder)
     return split
 
 
@@ -137,27 +152,27 @@ def _write(
     folder: Path, examples: Sequence[Example], tokenizers: TokenizerPair, max_source_length: int, max_target_length: int
 ) -> None:
     with _RowsWriter(folder, "source") as sources, _RowsWriter(folder, "target") as targets:
-        for some in _together(examples):
-            sources.append(tokenizers.encode_sources([example.document for example in some], max_source_length))
-            targets.append(tokenizers.encode_targets([example.summary for example in some], max_target_length))
+        for chunk in _chunks(examples):
+            sources.append(tokenizers.encode_sources([example.document for example in chunk], max_source_length))
+            targets.append(tokenizers.encode_targets([example.summary for example in chunk], max_target_length))
 
 
-def _together(examples: Sequence[Example]) -> Iterator[list[Example]]:
-    """Examples to tokenize in one call, which takes forty times their texts' memory."""
-    some: list[Example] = []
+def _chunks(examples: Sequence[Example]) -> Iterator[list[Example]]:
+    """Yield the examples to tokenize in one call; small, as a call needs about forty times the memory of the texts."""
+    chunk: list[Example] = []
     characters = 0
     for example in examples:
-        some.append(example)
+        chunk.append(example)
         characters += len(example.document) + len(example.summary)
-        if len(some) == _TEXTS_AT_A_TIME or characters > _CHARACTERS_AT_A_TIME:
-            yield some
-            some, characters = [], 0
-    if some:
-        yield some
+        if len(chunk) == _TEXTS_AT_A_TIME or characters > _CHARACTERS_AT_A_TIME:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 class _RowsWriter:
-    """Appends rows of ids to a .npy file, whose header is written again with the true length at the end."""
+    """Appends ids to a .npy file and rewrites its header with the final length on exit."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._path, self._offsets_path = _paths(folder, name)
@@ -176,7 +191,7 @@ class _RowsWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: TracebackType | None) -> None:
         self._file.seek(0)
-        # numpy leaves room in the header for a growing length.
+        # numpy pads the header so that the length can grow.
         assert self._write_header() == self._header_size
         self._file.close()
         save_array(self._offsets_path, np.frombuffer(self._offsets, dtype=np.int64))
@@ -195,13 +210,13 @@ def _ids_and_offsets(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     except (FileNotFoundError, ValueError, EOFError) as error:
         raise _damaged(folder, " ".join(str(error).split())) from error
     if mapped.ndim != 1 or read.ndim != 1 or read[-1:].tolist() != [len(mapped)]:
-        raise _damaged(folder, f"{offsets.name} is not of {ids.name}")
+        raise _damaged(folder, f"{offsets.name} does not match {ids.name}")
     return mapped, read
 
 
 def _damaged(folder: Path, reason: str) -> UserError:
     return UserError(
-        f"The token cache {folder} is damaged ({reason}). Delete the folder; the same command makes it again."
+        f"The token cache {folder} is damaged ({reason}). Delete the folder; the same command rebuilds it."
     )
 
 
@@ -212,5 +227,5 @@ def _paths(folder: Path, name: str) -> tuple[Path, Path]:
 def _set_threads(processes: int | None) -> None:
     if processes is not None and processes > 1:
         os.environ.setdefault("RAYON_NUM_THREADS", str(processes))
-    # Said outright, because the library warns at every later fork (a loader's workers) where it had to guess.
+    # Set explicitly; otherwise the library warns at every later fork, such as that of a loader's worker.
     os.environ["TOKENIZERS_PARALLELISM"] = "false" if processes == 1 else "true"

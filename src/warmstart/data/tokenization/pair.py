@@ -3,8 +3,8 @@
     pair = load_pair(encoder, decoder, texts)
     pair.encode_sources([...], 512), pair.encode_targets([...], 128), pair.decode(ids)
 
-The pair owns the decoder's start, end and pad ids. Labels carry no start token (the model shifts them) and always end
-in the end token, truncated ones too: a model that never sees an end never stops.
+The pair owns the decoder's start, end and pad ids. Labels have no start token (the model shifts them) and always end in
+the end token, even if truncated: a model that never sees an end token never stops.
 """
 
 import contextlib
@@ -33,23 +33,31 @@ _log = logging.getLogger(__name__)
 
 
 class TokenizerPair:
-    """Both tokenizers of a model and the special ids that training and generation share."""
+    """Both tokenizers of a model and the special ids that training and generation share.
+
+    Args:
+        source: The encoder's tokenizer.
+        target: The decoder's tokenizer.
+
+    Raises:
+        UserError: A tokenizer is empty, or the decoder's has neither an end nor a separator token.
+    """
 
     def __init__(self, source: Any, target: Any) -> None:
         self.source = source
         self.target = target
         for role, tokenizer in (("encoder", source), ("decoder", target)):
             _assert_not_empty(tokenizer, role)
-            # Some checkpoints cut or pad on the left; the lead of an article is the part to keep.
+            # Some checkpoints truncate or pad on the left, but the start of an article is the part to keep.
             tokenizer.truncation_side = tokenizer.padding_side = "right"
         end = _first_id(target.eos_token_id, target.sep_token_id)
         if end is None:
             raise UserError(
                 f"The decoder's tokenizer ({type(target).__name__}) has neither an end nor a separator token, so "
-                "summaries could not end. Set decoder.tokenizer to one that has, or add eos_token to its "
+                "summaries could not end. Set decoder.tokenizer to one that has such a token, or add eos_token to its "
                 "tokenizer_config.json."
             )
-        # Qwen's and others' tokenizers have no start token: like GPT-2's, the end token then starts.
+        # Some tokenizers, such as Qwen's, have no start token. Then the end token starts a text, as in GPT-2.
         start = _first_id(target.bos_token_id, target.cls_token_id, end)
         pad = _first_id(target.pad_token_id, end)
         assert start is not None
@@ -59,24 +67,43 @@ class TokenizerPair:
             _first_id(source.pad_token_id, source.eos_token_id, source.sep_token_id, source.unk_token_id) or 0
         )
         self._tidy = _joins_word_pieces(target)
-        if self._tidy:  # saved with the tokenizer: its own ``decode`` then gives the text that ours gives
+        if self._tidy:  # saved with the tokenizer, so that its own ``decode`` returns the same text
             target.clean_up_tokenization_spaces = target.init_kwargs["clean_up_tokenization_spaces"] = True
 
     def special_ids(self) -> dict[str, int]:
-        """The decoder's ids under the names that ``config`` and ``generation_config`` use."""
+        """Return the decoder's ids by the names that ``config`` and ``generation_config`` use."""
         return {"decoder_start_token_id": self._start, "eos_token_id": self._end, "pad_token_id": self._pad}
 
     def encode_sources(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
-        """Encoder ids with the encoder's special tokens, at most ``max_length``; never empty."""
+        """Tokenize documents for the encoder, with its special tokens.
+
+        Args:
+            texts: The documents.
+            max_length: Maximum number of ids of each, including special tokens.
+
+        Returns:
+            Ids of each document; at least one.
+
+        Raises:
+            UserError: The tokenizers library fails.
+        """
         if not texts:
             return []
         with _errors_of_the_library("encoder"):
             rows = self.source(list(texts), truncation=True, max_length=max_length, **_ONLY_IDS)["input_ids"]
-        # An attention over nothing is NaN: an empty text of a tokenizer without special tokens becomes one pad token.
+        # Attention over no positions is NaN, so a text without any token becomes one pad token.
         return [row or [self.source_pad_id] for row in rows]
 
     def encode_targets(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
-        """Label ids, at most ``max_length`` with the end token that every row ends in."""
+        """Tokenize summaries as labels, each with the end token.
+
+        Args:
+            texts: The summaries.
+            max_length: Maximum number of ids of each, including the end token.
+
+        Raises:
+            UserError: The tokenizers library fails.
+        """
         if max_length <= 1 or not texts:
             return [[self._end] for _ in texts]
         with _errors_of_the_library("decoder"):
@@ -86,7 +113,11 @@ class TokenizerPair:
         return [[*row, self._end] for row in rows]
 
     def decode(self, ids: torch.Tensor | Sequence[Sequence[int]]) -> list[str]:
-        """Texts of generated ids or of labels: up to the first end token, without special tokens."""
+        """Decode generated ids or labels up to the first end token, without special tokens.
+
+        Args:
+            ids: Ids (B, T), or a list of ids for each text. -100 ends a text as well.
+        """
         rows = ids.tolist() if isinstance(ids, torch.Tensor) else [list(map(int, row)) for row in ids]
         return [
             self.target.decode(
@@ -96,7 +127,7 @@ class TokenizerPair:
         ]
 
     def _body(self, row: list[int]) -> list[int]:
-        # The start token may be the end token (GPT-2): it is taken off before looking for the end.
+        # The start token may be the end token (GPT-2), so it is removed before the search for the end.
         if row and row[0] == self._start:
             row = row[1:]
         for i, token in enumerate(row):
@@ -105,19 +136,19 @@ class TokenizerPair:
         return row
 
     def keep(self, folder: Path) -> None:
-        """Save into ``folder``, in which another pair may lie; what lies there whole and is this pair is left alone."""
+        """Save into ``folder`` unless it already contains this pair; another pair there is replaced."""
         try:
             same = TokenizerPair.load(folder).fingerprint() == self.fingerprint()
-        except UserError:  # none, or a damaged one
+        except UserError:  # there is none, or it is damaged
             same = False
         if not same:
             with replacing_folder(folder) as partial:
                 self.save(partial)
 
     def save(self, folder: str | Path) -> None:
-        """Write the decoder's tokenizer, the encoder's in a subfolder, and the pair's own file.
+        """Write the decoder's tokenizer, the encoder's tokenizer in a subfolder, and ``tokenizer_pair.json``.
 
-        ``AutoTokenizer.from_pretrained(folder)`` opens the decoder's: the one that decodes what the model generates.
+        ``AutoTokenizer.from_pretrained(folder)`` loads the decoder's, which decodes what the model generates.
         """
         folder = Path(folder)
         self.target.save_pretrained(folder)
@@ -132,10 +163,10 @@ class TokenizerPair:
 
     @classmethod
     def load(cls, folder: str | Path) -> "TokenizerPair":
-        """Read what ``save`` wrote.
+        """Load a pair that :meth:`save` wrote.
 
         Raises:
-            UserError: there is no pair in the folder, or it gives other special ids than when it was saved.
+            UserError: The folder contains no pair, or its special ids differ from those that were saved.
         """
         folder = Path(folder)
         try:
@@ -144,30 +175,33 @@ class TokenizerPair:
             of_decoder = folder / "decoder_tokenizer" if about["format_version"] == 1 else folder
         except FileNotFoundError:
             raise UserError(
-                f"No pair of tokenizers in {folder}: tokenizer_pair.json is missing. "
-                "Name the tokenizers folder of a run's checkpoints or of an export."
+                f"There is no pair of tokenizers in {folder}: tokenizer_pair.json is missing. "
+                "Choose the tokenizers folder of a run's checkpoints or of an export."
             ) from None
         except (ValueError, RecursionError, KeyError, TypeError) as error:
             raise UserError(f"{folder / 'tokenizer_pair.json'} is damaged ({error!r}). Save the pair again.") from error
         folders = {"encoder": folder / ENCODER_FOLDER, "decoder": of_decoder}
-        pair = cls(*(_from_folder(str(place), role) for role, place in folders.items()))
+        pair = cls(*(_from_folder(str(path), role) for role, path in folders.items()))
         found = {**pair.special_ids(), "source_pad_id": pair.source_pad_id}
         if found != saved:
             raise UserError(
-                f"The tokenizers in {folder} give the special ids {found}, but were saved with "
-                f"{saved}. Their files were changed: save the pair again."
+                f"The tokenizers in {folder} have the special ids {found}, but were saved with {saved}: their "
+                "files were changed. Save the pair again."
             )
         return pair
 
     def fingerprint(self) -> str:
-        """The same only for pairs that turn the same text into the same ids; it is the same on every machine."""
+        """Return a hash of both tokenizers, the same on every machine.
+
+        Equal hashes mean that both pairs turn any text into the same ids.
+        """
         digest = hashlib.sha256(json.dumps([self.special_ids(), self.source_pad_id]).encode())
         for tokenizer in (self.source, self.target):
             digest.update(_contents(tokenizer))
         return digest.hexdigest()
 
     def vocabularies(self) -> str:
-        """A digest of both vocabularies alone: unlike the fingerprint, the same under any version of the library."""
+        """Return a hash of both vocabularies; unlike the fingerprint, it is the same in any version of the library."""
         both = [tokenizer.get_vocab() for tokenizer in (self.source, self.target)]
         return hashlib.sha256(json.dumps(both, sort_keys=True).encode()).hexdigest()
 
@@ -177,29 +211,43 @@ _ONLY_IDS: dict[str, Any] = {
     "padding": False,
     "return_attention_mask": False,
     "return_token_type_ids": False,
-    # "<|endoftext|>" inside an article is text: read as a token it would end a summary in its middle.
+    # "<|endoftext|>" in an article is plain text; as a special token it would end a summary early.
     "split_special_tokens": True,
 }
 
 
 def load_pair(encoder: HalfSettings, decoder: HalfSettings, texts: Callable[[], Iterable[str]]) -> TokenizerPair:
-    """The tokenizers of two halves: from hub, local folder or installed package, or trained where weights are random.
+    """Load the tokenizers of an encoder and a decoder.
 
-    ``texts`` gives the training texts; it is called only when a tokenizer has to be trained.
+    They come from the hub, a local folder or an installed package. For random weights a tokenizer may be trained.
+
+    Args:
+        encoder: The settings of the encoder.
+        decoder: The settings of the decoder.
+        texts: Returns the training texts; called only if a tokenizer must be trained.
 
     Raises:
-        UserError: a tokenizer cannot be had, or is empty.
+        UserError: A tokenizer is not available, or is empty.
     """
     return TokenizerPair(load_tokenizer(encoder, "encoder", texts), load_tokenizer(decoder, "decoder", texts))
 
 
 def load_tokenizer(half: HalfSettings, role: str, texts: Callable[[], Iterable[str]]) -> Any:
-    """One half's tokenizer; ``role`` (encoder or decoder) is for the messages."""
+    """Load the tokenizer of an encoder or decoder.
+
+    Args:
+        half: The settings of the encoder or decoder.
+        role: ``encoder`` or ``decoder``, for messages.
+        texts: Returns the training texts; called only if a tokenizer must be trained.
+
+    Raises:
+        UserError: The tokenizer is not available.
+    """
     if half.scale is Scale.tiny and not (half.tokenizer and _is_local(half.tokenizer)):
         return trained_tokenizer(half, texts())
     location = half.tokenizer or half.path
     if _is_local(location):
-        from warmstart.model.halves import resolve_path
+        from warmstart.model.assets import resolve_path
 
         return _from_folder(resolve_path(location), role)
     found = _from_hub(location, half.revision if half.tokenizer is None else "main", role)
@@ -207,7 +255,7 @@ def load_tokenizer(half: HalfSettings, role: str, texts: Callable[[], Iterable[s
         return found
     if half.weights is Weights.random:
         _log.warning(
-            "%s=%s: the tokenizer of %s cannot be reached; one is trained on the training texts instead.",
+            "%s=%s: the tokenizer of %s is not available; training one on the training texts instead.",
             *(role, half.name, location),
         )
         return trained_tokenizer(half, texts())
@@ -219,7 +267,7 @@ def _is_local(location: str) -> bool:
 
 
 def _from_hub(location: str, revision: str, role: str) -> Any:
-    """None where neither the hub nor the cache has it."""
+    """Load a tokenizer from the hub or its cache; None if the hub is unreachable and the cache lacks it."""
     from transformers import AutoTokenizer
 
     online = hub_reachable()
@@ -232,7 +280,7 @@ def _from_hub(location: str, revision: str, role: str) -> Any:
         if not online:
             return None
         raise UserError(
-            f"{role}: the hub has no tokenizer {location!r} (revision {revision!r}) that can be read here: "
+            f"{role}: no tokenizer can be loaded from the hub for {location!r} (revision {revision!r}): "
             f"{str(error).strip().splitlines()[0]} Check the id and the revision; log in with `hf auth login` if the "
             f"repository is gated; or set {role}.tokenizer to another id or a local folder."
         ) from error
@@ -243,7 +291,7 @@ def _from_folder(location: str, role: str) -> Any:
 
     path = Path(location).expanduser()
     if not path.exists():
-        raise UserError(f"{role}: the tokenizer was asked from {location}, which does not exist. Check the path.")
+        raise UserError(f"{role}: the tokenizer's path {location} does not exist. Check the path.")
     folder, options = (path.parent, {"gguf_file": path.name}) if path.suffix == ".gguf" else (path, {})
     try:
         if (folder / "encoder.json").is_file() and (folder / "vocab.bpe").is_file():  # OpenAI's names for GPT-2's files
@@ -259,20 +307,20 @@ def _from_folder(location: str, role: str) -> Any:
             raise
         files = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
         raise UserError(
-            f"{role}: no tokenizer can be read from {location} (it holds {files}): "
+            f"{role}: no tokenizer can be loaded from {location} (it contains {files}): "
             f"{(str(error).strip() or type(error).__name__).splitlines()[0]} "
-            f"Put tokenizer.json beside the weights, or set {role}.tokenizer to a hub id or folder that has one."
+            f"Put tokenizer.json next to the weights, or set {role}.tokenizer to a hub id or folder that has one."
         ) from error
 
 
 def _is_of_the_library(error: BaseException) -> bool:
-    """Rust's errors are of the bare type, and its panics of one that is no ``Exception`` and cannot be imported."""
+    """Return whether an error comes from Rust: a bare ``Exception``, or a panic, whose type cannot be imported."""
     return type(error) is Exception or type(error).__name__ == "PanicException"
 
 
 @contextlib.contextmanager
 def _errors_of_the_library(role: str) -> Iterator[None]:
-    """Turn what the tokenizers' library raises into an error that names the tokenizer."""
+    """Turn errors of the tokenizers library into an error that names the tokenizer."""
     try:
         yield
     except BaseException as error:
@@ -280,7 +328,7 @@ def _errors_of_the_library(role: str) -> Iterator[None]:
             raise
         raise UserError(
             f"{role}: the tokenizers library failed with this tokenizer: {str(error).splitlines()[0][:200]}. Its "
-            f"tokenizer.json is damaged or does not fit: set {role}.tokenizer to another hub id or folder."
+            f"tokenizer.json is damaged or incompatible. Set {role}.tokenizer to another hub id or folder."
         ) from None
 
 
@@ -289,7 +337,7 @@ def _assert_not_empty(tokenizer: Any, role: str) -> None:
     if len(tokenizer) <= specials:
         raise UserError(
             f"{role}: the tokenizer ({type(tokenizer).__name__}) is empty: {len(tokenizer)} entries, {specials} of "
-            f"them special. Its folder lacks the vocabulary file; set {role}.tokenizer to one that holds it."
+            f"them special. Its folder lacks the vocabulary file. Set {role}.tokenizer to a complete one."
         )
 
 
@@ -307,21 +355,21 @@ def _contents(tokenizer: Any) -> bytes:
     if backend is None:
         return _saved(tokenizer)
     state = json.loads(backend.to_str())
-    # Each call leaves its own truncation and padding behind in the backend: no part of what the tokenizer is.
+    # Each call stores its truncation and padding in the backend, which do not belong to the tokenizer.
     state.pop("truncation", None)
     state.pop("padding", None)
     return json.dumps(state, sort_keys=True).encode()
 
 
 def _saved(tokenizer: Any) -> bytes:
-    """A Python tokenizer, by what it saves: its ids depend on its merges and options as well as on the vocabulary."""
+    """Return the contents of a Python tokenizer: its saved files, since ids depend on merges and options too."""
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
     options = json.loads(files.pop("tokenizer_config.json", b"{}"))
-    # How it was reached, which differs between two runs: no part of what the tokenizer is.
+    # How the tokenizer was loaded differs between runs and does not belong to it.
     for name in ("is_local", "local_files_only"):
         options.pop(name, None)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    # Some copy their files as they lie on disk now: the vocabulary is the one that is used.
+    # Some tokenizers save a copy of the files on disk, so the vocabulary in memory is added.
     return json.dumps([type(tokenizer).__name__, tokenizer.get_vocab(), options, hashes], sort_keys=True).encode()

@@ -1,8 +1,8 @@
-"""A small tokenizer trained on the training text: for halves with random weights whose own tokenizer is out of reach.
+"""Train a small tokenizer on the training texts, for an untrained submodel whose own tokenizer is not available.
 
-The family follows the model type, so that the special tokens are those the architecture expects: WordPiece for BERT's
-relatives, byte-level BPE with RoBERTa's or with GPT-2's special tokens for the others. Training sees at most
-``MAX_TEXTS`` texts, and its result is kept in the cache, so that all processes of a run hold the same tokenizer.
+The family follows the model type, so that the special tokens are those the architecture expects: WordPiece for BERT
+and related types, byte-level BPE with RoBERTa's or GPT-2's special tokens for all others. Training uses at most
+``MAX_TEXTS`` texts. The result is cached, so that all processes of a run use the same tokenizer.
 """
 
 import hashlib
@@ -25,6 +25,8 @@ TINY_VOCABULARY = 1000
 
 
 class Family(StrEnum):
+    """The algorithm and the special tokens of a tokenizer."""
+
     wordpiece = "wordpiece"
     roberta = "roberta"
     gpt2 = "gpt2"
@@ -43,7 +45,7 @@ _ROBERTA_TYPES = frozenset(
         *("roberta-prelayernorm", "t5", "umt5", "xlm-roberta", "xlm-roberta-xl"),
     )
 )
-# The order is the ids' order: the pad id is then the one of the architecture's default configuration.
+# The order determines the ids: the pad id then equals that of the architecture's default configuration.
 _SPECIALS: dict[Family, dict[str, str]] = {
     Family.wordpiece: {
         "pad_token": "[PAD]",
@@ -64,32 +66,36 @@ _SPECIALS: dict[Family, dict[str, str]] = {
 
 
 def family_of(model_type: str) -> Family:
-    """The kind of tokenizer that checkpoints of this type usually have; an unknown type counts as a GPT-2."""
+    """Return the family that checkpoints of a model type usually have; GPT-2's for an unknown type."""
     if model_type in _WORDPIECE_TYPES:
         return Family.wordpiece
     return Family.roberta if model_type in _ROBERTA_TYPES else Family.gpt2
 
 
 def vocabulary_size(half: HalfSettings) -> int:
-    """Entries to train: the architecture's own number where it is smaller than ``MAX_VOCABULARY``."""
+    """Return the number of entries to train: that of the architecture, at most ``MAX_VOCABULARY``."""
     if half.scale is Scale.tiny:
         return TINY_VOCABULARY
     return min(int(half.architecture.get("vocab_size") or MAX_VOCABULARY), MAX_VOCABULARY)
 
 
 def trained_tokenizer(half: HalfSettings, texts: Iterable[str]) -> Any:
-    """Train, or take from the cache, the tokenizer of one half.
+    """Return the trained tokenizer of an encoder or decoder, from the cache or newly trained.
+
+    Args:
+        half: The settings of the encoder or decoder.
+        texts: The training texts.
 
     Raises:
-        UserError: there is no text to train on.
+        UserError: There is no text to train on.
     """
     from transformers import AutoTokenizer
 
     sample = list(islice((text for text in texts if text.strip()), MAX_TEXTS))
     if not sample:
         raise UserError(
-            f"The tokenizer of {half.name} has to be trained on the training texts, but they are empty. "
-            "Set data.* to a data set with training texts, or encoder.tokenizer / decoder.tokenizer to a local folder."
+            f"The tokenizer of {half.name} must be trained on the training texts, but they are empty. Choose a data "
+            "set with training texts, or set encoder.tokenizer / decoder.tokenizer to a local folder."
         )
     family, size = family_of(half.model_type), vocabulary_size(half)
     digest = hashlib.sha256(f"{FORMAT_VERSION} {family} {size}".encode())
@@ -104,9 +110,12 @@ def trained_tokenizer(half: HalfSettings, texts: Iterable[str]) -> Any:
 
 
 def train_tokenizer(family: Family, texts: Iterable[str], vocab_size: int) -> Any:
-    """A fast tokenizer of the family with at most ``vocab_size`` entries (at least the bytes of a byte-level BPE).
+    """Train a fast tokenizer; the same texts give the same ids in every process.
 
-    The same texts give the same ids in every process.
+    Args:
+        family: Algorithm and special tokens.
+        texts: The texts to train on.
+        vocab_size: Maximum number of entries. A byte-level BPE has at least an entry for each byte.
     """
     from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
@@ -140,14 +149,15 @@ def _train_wordpiece(texts: Sequence[str], specials: list[str], vocab_size: int)
     def trained(**options: Any) -> dict[str, int]:
         tokenizer = untrained(models.WordPiece(unk_token="[UNK]"))
         tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(show_progress=False, **options))
-        return tokenizer.get_vocab(with_added_tokens=False)
+        vocabulary: dict[str, int] = tokenizer.get_vocab(with_added_tokens=False)
+        return vocabulary
 
-    # The trainer breaks ties between pairs by their ids, and it numbers the letters inside words ("##a") and chooses
-    # among equally rare letters in the order of a hash map, which differs in every process. So the letters are sorted
-    # here: the first training learns which there are, the second is given them, with their ids, as special tokens.
+    # The trainer breaks ties between pairs by their ids. It numbers the letters inside words ("##a"), and chooses among
+    # equally rare letters, in the order of a hash map, which differs in every process. So the letters are sorted here:
+    # the first training finds them, and the second gets them, with fixed ids, as special tokens.
     found = trained(vocab_size=0)
     letters = {token for token in found if len(token) == 1}
-    # Rare letters must not use up a small vocabulary; they become [UNK].
+    # Rare letters must not fill a small vocabulary; they become [UNK].
     if len(letters) > vocab_size // 4:
         counts: Counter[str] = Counter()
         normalizer = normalizers.BertNormalizer(lowercase=True)

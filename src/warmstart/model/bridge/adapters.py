@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import find_adapter_config_file
 
+from warmstart.compat.transformers import forget_adapters
 from warmstart.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -88,9 +89,7 @@ def merge_adapter(model: PreTrainedModel, path: str, hub: dict[str, Any], new: s
                 "the result, or move adapter_config.json away."
             )
         unload_adapters(model)
-    # delete_adapter would do it, but refuses releases of peft that can load and merge.
-    del model.peft_config
-    model._hf_peft_config_loaded = False
+    forget_adapters(model)
     if {name for name, _ in model.named_parameters(remove_duplicate=False)} != trained.keys():
         raise ValueError(f"The adapter in {path} is of a type that cannot be merged into the weights.")
     if tied and not _is_tied(model):

@@ -1,7 +1,7 @@
 """Begin new cross-attention as a copy of the same layer's self-attention, native or grafted.
 
 Nobody has published the comparison at BERT scale on summaries; T5Gemma, VAMBA and CEPE report gains from copying where
-the widths match (docs/decisions.md has our own figures).
+the widths match (docs/results.md has our own figures).
 """
 
 from typing import Any
@@ -120,8 +120,8 @@ def copy_into_grafted(cross: CrossAttention, layer: nn.Module) -> None:
 
 
 def _stacked(fused: Tensor, rows: list[int]) -> tuple[Tensor, ...]:
-    """Query, key and value one below the other."""
-    return fused.split(rows)
+    """Split a matrix that holds query, key and value one below the other."""
+    return tuple(fused.split(rows))
 
 
 def _in_four_blocks(fused: Tensor, rows: list[int]) -> tuple[Tensor, ...]:

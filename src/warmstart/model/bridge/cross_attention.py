@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from warmstart.cpu.decode_attention import read_by_few, serves
-from warmstart.model.call_state import CallState, Source
+from warmstart import cpu
+from warmstart.model.call_state import CallState, EncodedSource
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class CrossAttention(GradientCheckpointingLayer):
             return type(output)(*changed) if hasattr(output, "_fields") else type(output)(changed)
         raise TypeError(f"{type(layer).__name__} returns {type(output).__name__}, which holds no plain hidden states.")
 
-    def _read(self, hidden: Tensor, source: Source) -> Tensor:
+    def _read(self, hidden: Tensor, source: EncodedSource) -> Tensor:
         if hidden.dim() == 3 and hidden.shape[-1] == self.shape.width:
             return hidden + self._added(hidden, source)
         if hidden.dim() == 3:  # side by side: (R, T, streams x H)
@@ -87,7 +87,7 @@ class CrossAttention(GradientCheckpointingLayer):
             f"The decoder layer before cross-attention {self.index} gives {hidden.dim()} dimensions, not 3."
         )
 
-    def _added(self, hidden_RTH: Tensor, source: Source) -> Tensor:
+    def _added(self, hidden_RTH: Tensor, source: EncodedSource) -> Tensor:
         # The states as an argument of their own: reentrant checkpointing looks for gradients in plain tensors only.
         added: Tensor = self(hidden_RTH, source.states_BSE, source.mask_BS, source.kept)
         return added
@@ -115,15 +115,15 @@ class CrossAttention(GradientCheckpointingLayer):
             queries = self.q_norm(queries)
         mask = None if mask_BS is None else (mask_BS != 0)[:, None, None, :]
         queries_BNTD = queries.transpose(1, 2)
-        if serves(queries_BNTD, keys_BKSD, mask):
-            read = read_by_few(queries_BNTD, keys_BKSD, values_BKSD, mask)
-        else:
+        read = cpu.attend(queries_BNTD, keys_BKSD, values_BKSD, mask)
+        if read is None:
             read = F.scaled_dot_product_attention(
                 queries_BNTD, keys_BKSD, values_BKSD, attn_mask=mask, enable_gqa=self.shape.key_heads > 1
             )
         read = self.o_proj(read.transpose(1, 2).reshape(rows, length, -1))
         read = self.dropout(read)
-        return (read if self.gate is None else read * self.gate.tanh()).to(hidden_RTH.dtype)
+        added: Tensor = (read if self.gate is None else read * self.gate.tanh()).to(hidden_RTH.dtype)
+        return added
 
     def _keys_and_values(self, states_BSE: Tensor) -> tuple[Tensor, Tensor]:
         sources, length, _ = states_BSE.shape

@@ -70,3 +70,8 @@ def _matrices_of_layers(half: nn.Module) -> list[str]:
             if isinstance(weight, nn.Parameter) and weight.dim() == 2 and not isinstance(layer, nn.Embedding):
                 found.append(names[layer])
     return [name for name in found if not name.startswith(across)]
+
+
+def name_without_lora(name: str) -> str:
+    """Return a parameter's name before adapters were added: peft keeps an adapted matrix one name further down."""
+    return name.replace(".base_layer.", ".")

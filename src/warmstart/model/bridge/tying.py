@@ -99,4 +99,4 @@ def shared_across_halves(model: nn.Module) -> dict[str, str]:
 
 
 def _name_of(model: nn.Module, wanted: nn.Module) -> str:
-    return next(name for name, module in model.named_modules() if module is wanted)
+    return next(str(name) for name, module in model.named_modules() if module is wanted)

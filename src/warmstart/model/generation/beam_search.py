@@ -14,16 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer, EncoderDecoderCache
 from transformers.generation import logits_process, stopping_criteria
 from transformers.generation.configuration_utils import GenerationMode
 from transformers.modeling_outputs import BaseModelOutput
 
-from warmstart.cpu.beam_cache import use_beam_layers
-from warmstart.cpu.decode_attention import NAME as FEW_QUERIES
-from warmstart.cpu.elementwise import log_probabilities
-from warmstart.cpu.topk import best_candidates
+from warmstart import cpu
+from warmstart.compat.transformers import library_search, next_model_kwargs, prefill, reorders_cache_itself
 from warmstart.model.generation.cache_names import cache_of
 from warmstart.model.generation.logits_processors import NoEarlyEnd, NoRepeatedNGrams, in_place
 from warmstart.model.generation.source_cache import SourceCache
@@ -60,7 +58,7 @@ def can_drop(model: Any, config: GenerationConfig, processors: Any, ends: Any, m
         and all(type(one) in _BY_ROW for one in processors)
         and all(type(one) in _ENDS for one in ends)
         and config.prefill_chunk_size is None
-        and not hasattr(model, "_reorder_cache")
+        and not reorders_cache_itself(model)
         and type(own) is DynamicCache
         and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in own.layers)
         and (own is cache or isinstance(cache.cross_attention_cache, SourceCache))
@@ -109,28 +107,24 @@ def beam_search(
     config, beams = generation_config, generation_config.num_beams
     early, penalty = config.early_stopping, config.length_penalty
     begun = length = input_ids.shape[1]
-    end = config._eos_token_tensor
-    candidates = max(2, 1 + (0 if end is None else len(end))) * beams
-    # As transformers fills it up: pad, and the end where pad is 0 or not set.
-    fill = config._pad_token_tensor or end[0] if end is not None else -1
+    ends = _ids(config.eos_token_id)
+    candidates = max(2, 1 + len(ends)) * beams
+    # As transformers fills it up: pad, and the end token where pad is 0 or not set.
+    fill = (_ids(config.pad_token_id) or [0])[0] or ends[0] if ends else -1
     state = _begin(input_ids, beams, config.max_length, fill)
     results = _begin(input_ids, beams, config.max_length, fill)
     rows: Any = input_ids
-    outputs = model._prefill(input_ids, config, model_kwargs)
-    of_decoder = getattr(model.config, "decoder", model.config)
-    by_place = getattr(of_decoder, "_attn_implementation", None) == FEW_QUERIES
-    use_beam_layers(_of_target(cache_of(model_kwargs)), by_place)
+    outputs = prefill(model, input_ids, config, model_kwargs)
+    cpu.use_beam_cache(model, _of_target(cache_of(model_kwargs)))
     while True:
-        model_kwargs = model._update_model_kwargs_for_generation(
-            outputs, model_kwargs, is_encoder_decoder=model.config.is_encoder_decoder
-        )
+        model_kwargs = next_model_kwargs(model, outputs, model_kwargs)
         logits_RV = outputs.logits[:, -1, :].to(input_ids.device)
         del outputs
-        scores_RV = logits_processor(rows, log_probabilities(logits_RV))
+        scores_RV = logits_processor(rows, cpu.log_probabilities(logits_RV))
         sources, vocabulary = len(state.place), scores_RV.shape[-1]
         scores_BKV = scores_RV.view(sources, beams, vocabulary).add_(state.scores[:, :, None])
         exact = logits_RV.dtype == torch.float32
-        scores_BC, chosen_BC = best_candidates(scores_BKV.flatten(1), candidates, ties_as_topk=exact)
+        scores_BC, chosen_BC = cpu.best_candidates(scores_BKV.flatten(1), candidates, ties_as_topk=exact)
         from_BC = chosen_BC // vocabulary
         ids_BCL = _take(state.ids, from_BC)
         ids_BCL[:, :, length] = chosen_BC % vocabulary
@@ -169,6 +163,11 @@ def beam_search(
     returned = config.num_return_sequences
     longest = int(results.done_lengths[:, :returned].max())
     return results.done_ids[:, :returned, : begun + longest].flatten(0, 1)
+
+
+def _ids(given: Any) -> list[int]:
+    """Return the ids of an option of ``generate`` that holds one, several or none."""
+    return [] if given is None else torch.as_tensor(given).flatten().tolist()
 
 
 def _begin(input_ids: Tensor, beams: int, max_length: int, fill: Any) -> _Beams:
@@ -254,14 +253,9 @@ def decode(
         raise ValueError(f"A pair does not generate by {mode.value}. Take that option out of the generation config.")
     # Raw logits that are to be returned must not be changed.
     processors = logits_processor if generation_config.output_logits else in_place(logits_processor)
-    if generation_config.num_beams == 1:
-        how: Any = GenerationMixin._sample
-    elif not synced_gpus and can_drop(model, generation_config, processors, stopping_criteria, model_kwargs):
-        return beam_search(
-            model, input_ids, processors, stopping_criteria, generation_config, drop_sources, **model_kwargs
-        )
-    else:
-        how = GenerationMixin._beam_search
-    return how(
+    beams, criteria = generation_config.num_beams, stopping_criteria
+    if beams != 1 and not synced_gpus and can_drop(model, generation_config, processors, criteria, model_kwargs):
+        return beam_search(model, input_ids, processors, criteria, generation_config, drop_sources, **model_kwargs)
+    return library_search(beams)(
         model, input_ids, processors, stopping_criteria, generation_config, synced_gpus=synced_gpus, **model_kwargs
     )

@@ -6,21 +6,21 @@ Shapes: B batch, S source length.
 import inspect
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationMixin
+from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from warmstart.cpu.decode_attention import few_queries
-from warmstart.cpu.elementwise import gelu_in_one_pass
-from warmstart.cpu.packed_linear import packed_matrices
-from warmstart.model.call_state import CallState, Source
+from warmstart import cpu
+from warmstart.compat.transformers import attention_of
+from warmstart.model.call_state import CallState, EncodedSource
 from warmstart.model.compiling import uncompiled
+from warmstart.model.configuration import SPECIAL_IDS, EncoderDecoderConfig, sync_special_ids
 from warmstart.model.encoders import states_width
 from warmstart.model.generation.beam_search import decode
 from warmstart.model.generation.cache_names import CACHE_NAMES, cache_of, one_cache
@@ -33,7 +33,6 @@ from warmstart.model.generation.source_options import (
     refuse_options_in_config,
 )
 from warmstart.model.padding import infer_source_mask, mask_of_batch
-from warmstart.model.special_ids import SPECIAL_IDS, sync_special_ids
 
 # Arguments of an encoder's forward that, given to generate, mean generation.
 _GENERATIONS = ("use_cache", "output_attentions", "output_hidden_states", "return_dict", "labels", *CACHE_NAMES)
@@ -61,17 +60,19 @@ def _exchanged_config(decoder: Any, generation_config: Any) -> Iterator[None]:
             decoder.generation_config = own
 
 
-class PairGeneration(GenerationMixin):
-    """What differs from ``GenerationMixin`` when source and target have different ids for pad, start and end."""
+class PairGeneration(PreTrainedModel, GenerationMixin):
+    """What differs from ``GenerationMixin`` when source and target have different ids for pad, start and end.
 
-    config: Any
-    encoder: Any
-    decoder: Any
-    main_input_name: str
-    _encode: Any
-    _project: Any
-    _special_id: Any
+    The joint model inherits from it and gives what is declared here.
+    """
+
+    config: EncoderDecoderConfig
+    encoder: PreTrainedModel
+    decoder: PreTrainedModel
     _call: CallState
+    _encode: Callable[..., BaseModelOutput]
+    _project: Callable[[Tensor], Tensor]
+    _special_id: Callable[[str], int]
 
     def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **kwargs: Any) -> Any:
         """transformers' ``generate`` with ids from ``config`` and the source's padding from the encoder's side."""
@@ -91,26 +92,16 @@ class PairGeneration(GenerationMixin):
         if (mask := mask_of_batch(kwargs.get("attention_mask"), *given)) is not None:
             kwargs["attention_mask"] = mask
         if self.config.graft is not None:
-            with self._made_fast():
+            with uncompiled(self), cpu.decoding(self):
                 return self._generate_grafted(inputs, generation_config, kwargs, of_source)
         chosen = option("cache_implementation", None, self, generation_config, kwargs)
-        flex = self.decoder.config._attn_implementation == "flex_attention"  # its masks know rows, not sources
+        flex = attention_of(self.decoder.config) == "flex_attention"  # its masks know rows, not sources
         shares_source = chosen in (None, "dynamic") and not flex
         if not shares_source:
             by = "flex_attention" if flex else f"cache_implementation={chosen}"
             _log.info("%s takes a row for each beam: the source's keys and values too.", by)
-        with self._call.during(shares_source=shares_source), self._made_fast():
+        with self._call.during(shares_source=shares_source), uncompiled(self), cpu.decoding(self):
             return super().generate(inputs, generation_config=generation_config, **kwargs)
-
-    @contextmanager
-    def _made_fast(self) -> Iterator[None]:
-        with (
-            uncompiled(self),
-            packed_matrices(self.decoder),
-            few_queries(self.decoder),
-            gelu_in_one_pass(self.decoder),
-        ):
-            yield
 
     def _sample(self, *args: Any, **kwargs: Any) -> Any:
         return decode(self, *args, **kwargs)
@@ -134,7 +125,7 @@ class PairGeneration(GenerationMixin):
                 mask_BS = infer_source_mask(of_encoder["input_ids"], self.config.encoder)
             encoded = self._encode(attention_mask=mask_BS, **of_encoder)
         kwargs |= reading_source(of_source, of_encoder.get("input_ids"), kwargs)
-        source = Source(self._project(encoded[0]), mask_BS, kept={})
+        source = EncodedSource(self._project(encoded[0]), mask_BS, kept={})
         ids, mask = kwargs.pop("decoder_input_ids", None), kwargs.pop("decoder_attention_mask", None)
         start = option("decoder_start_token_id", None, self, generation_config, kwargs)
         kwargs.pop("decoder_start_token_id", None)
@@ -170,10 +161,11 @@ class PairGeneration(GenerationMixin):
                     return decode(*args, **given | options)
 
                 kwargs = kwargs | {"custom_generate": search}
-            return self.decoder.generate(ids, attention_mask=mask, generation_config=generation_config, **kwargs)
+            decoder: Any = self.decoder  # a causal language model: GenerationMixin's method
+            return decoder.generate(ids, attention_mask=mask, generation_config=generation_config, **kwargs)
 
-    def generate_alone(self, **kwargs: Any) -> Tensor:
-        """What the decoder writes without a source: one row of ids (1, T), its cross-attention skipped."""
+    def generate_alone(self, **kwargs: Any) -> Any:
+        """Generate without a source: one sequence of ids (1, T), with cross-attention skipped."""
         refuse_options_in_config(self.config, kwargs.get("generation_config"))
         kwargs |= WITHOUT_SOURCE
         if self.config.graft is not None:
@@ -224,17 +216,18 @@ class PairGeneration(GenerationMixin):
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **model_kwargs: Any
     ) -> tuple[Any, dict[str, Any]]:
         """Repeat the target's rows for beams and samples, but not the source's states: rows share them."""
-        parent: Any = super()
+        expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]
         encoded = model_kwargs.pop("encoder_outputs", None) if self._call.shares_source else None
         if encoded is None:
-            return parent._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+            both: tuple[Any, dict[str, Any]] = expand(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+            return both
         # Without states there is nothing of an encoder-decoder model to repeat but the ids and masks.
-        input_ids, model_kwargs = parent._expand_inputs_for_generation(expand_size, False, input_ids, **model_kwargs)
+        input_ids, model_kwargs = expand(expand_size, False, input_ids, **model_kwargs)
         return input_ids, model_kwargs | {"encoder_outputs": encoded}
 
     def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any) -> Any:
-        parent: Any = super()
-        prepared = parent._prepare_cache_for_generation(generation_config, model_kwargs, *args)
+        prepare: Any = super()._prepare_cache_for_generation  # type: ignore[misc]
+        prepared = prepare(generation_config, model_kwargs, *args)
         cache = cache_of(model_kwargs)
         if self._call.shares_source and isinstance(cache, EncoderDecoderCache) and not any(cache.is_updated.values()):
             cache.cross_attention_cache = SourceCache()

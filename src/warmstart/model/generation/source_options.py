@@ -11,6 +11,8 @@ from torch import Tensor
 from transformers import LogitsProcessorList
 from transformers.generation import EncoderNoRepeatNGramLogitsProcessor, EncoderRepetitionPenaltyLogitsProcessor
 
+from warmstart.compat.transformers import generation_parameters
+
 WITHOUT_SOURCE = {"encoder_repetition_penalty": 1.0, "encoder_no_repeat_ngram_size": 0}
 """Arguments of ``generate`` for a decoder that must not compare its ids with anything."""
 
@@ -99,8 +101,7 @@ def refuse_options_in_config(config: Any, generation_config: Any) -> None:
     if generation_config is not None:
         return
     for where, one in (("config", config), ("config.decoder", config.decoder)):
-        # transformers' own test, which has no public name: it leaves out what is a field of the model's config.
-        if found := one._get_generation_parameters():
+        if found := generation_parameters(one):
             name, value = next(iter(found.items()))
             raise ValueError(
                 f"model.{where} sets {', '.join(sorted(found)[:10])}, which generate does not read there. "

@@ -1,4 +1,4 @@
-"""What happens beside the steps: checkpoints, an end that is validated, and a table of what the model writes."""
+"""Checkpoints, the times of validations, and a table of generated summaries."""
 
 import math
 from pathlib import Path
@@ -13,19 +13,19 @@ from warmstart.config.training import TrainerSettings
 from warmstart.runs.checkpoint_io import is_sound
 from warmstart.runs.run_dir import CheckpointDir, RunDir
 from warmstart.training.loggers.jsonl import keep_only_before
-from warmstart.training.loggers.wandb_guard import failing_alone
+from warmstart.training.loggers.wandb_guard import log_wandb_errors
 
 
 def validates(settings: TrainerSettings) -> bool:
-    """Whether a fit validates at all."""
-    return settings.extra.get("limit_val_batches", 1.0) != 0
+    """Return whether a fit validates at all."""
+    return bool(settings.extra.get("limit_val_batches", 1.0) != 0)
 
 
 def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callback]:
     """``checkpoints/last.ckpt`` at every validation, ``checkpoints/best.ckpt`` by the monitored metric."""
     folder = RunDir(run_dir).checkpoints
-    # At the end of validations, never of epochs: resuming at an epoch's end fires that end again, without a metric.
-    # Only a fit without validation has nothing else to save at.
+    # Save at the end of validations, not of epochs: a fit that resumes at an epoch's end repeats that event, without a
+    # metric. Only a fit without validations saves at the end of epochs.
     options: dict[str, Any] = {
         "save_top_k": 1,
         "enable_version_counter": False,
@@ -34,11 +34,11 @@ def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callb
     best = BestCheckpoint(
         folder.path, filename=folder.best.stem, monitor=settings.monitor, mode=settings.monitor_mode, **options
     )
-    # After ``best``, so that the state in it already knows of a new best score.
+    # After ``best``, so that its callback states include a new best score.
     last = ModelCheckpoint(folder.path, filename=folder.last.stem, monitor=None, **options)
     callbacks: list[Callback] = [best, last]
     if settings.patience is not None:
-        # A loss that is not finite is reported by the module, with what to do.
+        # No check_finite: the module stops at a non-finite loss, with a better message.
         callbacks.append(
             EarlyStopping(
                 settings.monitor,
@@ -52,18 +52,21 @@ def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callb
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """``best.ckpt``; a fit that is resumed from before it was written knows its score all the same.
+    """Writes ``best.ckpt``, and takes its score into account after a resume.
 
-    Else a worse one would replace it, where the resumed fit goes another way: on another machine, say. One that is
-    neither of this fit nor of the one that it goes on with says nothing, and is replaced.
+    A fit may resume from a checkpoint that is older than ``best.ckpt``. If it then develops differently, for example on
+    another machine, a worse checkpoint must not replace the best one. A ``best.ckpt`` of any other fit is ignored and
+    replaced.
     """
 
     _fits: tuple[str | None, ...] = ()
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember the config hashes of this fit and of the one it resumes."""
         self._fits = _fit_of(checkpoint), pl_module.hparams.get("config_hash")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best score, or take that of an existing ``best.ckpt`` if it is better."""
         super().load_state_dict(state_dict)
         path = CheckpointDir(Path(str(self.dirpath))).best
         if not (path.exists() and is_sound(path)):
@@ -82,11 +85,18 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 def _fit_of(checkpoint: dict[str, Any]) -> str | None:
-    return checkpoint.get("hyper_parameters", {}).get("config_hash")
+    fit: str | None = checkpoint.get("hyper_parameters", {}).get("config_hash")
+    return fit
 
 
 def best_validation(trainer: L.Trainer) -> dict[str, Any]:
-    """``monitor``, ``mode`` and ``best``, the score of ``best.ckpt``; NaN where the fit ended before a validation."""
+    """Return ``monitor``, ``mode`` and ``best``, the score of ``best.ckpt``.
+
+    ``best`` is NaN if the fit ended before a validation.
+
+    Raises:
+        ValueError: the trainer has no checkpoint callback with a monitor.
+    """
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
             best = math.nan if callback.best_model_score is None else float(callback.best_model_score)
@@ -95,69 +105,90 @@ def best_validation(trainer: L.Trainer) -> dict[str, Any]:
 
 
 class Validations(Callback):
-    """``each_epoch`` validations, and one at the end of a fit, also where ``max_steps`` or the clock is that.
+    """Schedules validations: ``each_epoch`` in an epoch, and one at the end of a fit.
 
-    All come after whole optimizer steps: a checkpoint holds no gradients. Without the one at the end the steps since
-    the last would be trained and thrown away: neither ``best`` nor ``last`` would hold them. Lightning's own interval
-    counts batches, and has a remainder. Stands behind whatever else may stop a fit.
+    Validations only come after whole optimizer steps, because a checkpoint holds no gradients. The one at the end also
+    comes if ``max_steps`` or the time limit ends the fit; without it, neither ``best`` nor ``last`` would contain the
+    last steps. Lightning's own interval counts batches and leaves a remainder. This callback has to come after every
+    other callback that can stop a fit.
+
+    Args:
+        each_epoch: validations in each epoch.
     """
 
     def __init__(self, each_epoch: int) -> None:
+        """Keep the number."""
         self.each_epoch = each_epoch
         self._stops = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Set the first validation."""
         self._stops = False
         self._set_next(trainer, trainer.fit_loop.epoch_loop.batch_progress.current.completed)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Set the next validation, and put off a stop until the current optimizer step is whole."""
         self._set_next(trainer, batch_idx + 1)
         self._stops |= trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         trainer.should_stop = self._stops and pl_module.between_steps
 
     def _set_next(self, trainer: L.Trainer, batches: int) -> None:
-        """Lightning validates after batches that ``val_check_batch`` divides: the next such one is that itself."""
-        places = validated_after(int(trainer.num_training_batches), self.each_epoch, trainer.accumulate_grad_batches)
-        trainer.val_check_batch = next((place for place in places if place >= batches), batches)
+        """Set ``val_check_batch``: Lightning validates after each batch whose number it divides."""
+        ends = validation_batches(int(trainer.num_training_batches), self.each_epoch, trainer.accumulate_grad_batches)
+        trainer.val_check_batch = next((end for end in ends if end >= batches), batches)
 
 
-def validated_after(batches: int, each_epoch: int, accumulate: int) -> list[int]:
-    """After how many of an epoch's batches it is validated: evenly spread over its optimizer steps, the last included.
+def validation_batches(batches: int, each_epoch: int, accumulate: int) -> list[int]:
+    """Return after how many batches of an epoch each of its validations comes.
 
-    An epoch of fewer steps than validations has some twice.
+    Args:
+        batches: batches of an epoch.
+        each_epoch: number of validations.
+        accumulate: batches of an optimizer step.
+
+    Returns:
+        Ends of optimizer steps, evenly spread, up to the end of the epoch. Some repeat if there are fewer steps than
+        validations.
     """
     steps = -(-batches // accumulate)
     return [min(-(-steps * i // each_epoch) * accumulate, batches) for i in range(1, each_epoch + 1)]
 
 
 class SampleTable(Callback):
-    """After each validation, the first ``rows`` of its samples: document, reference, prediction, scores.
+    """Writes samples of each validation: document, reference, prediction and scores.
 
-    They are appended to ``validation_samples.jsonl`` in the run directory and, where W&B is on, to the table
+    They are appended to ``validation_samples.jsonl`` in the run directory and, if W&B is on, to the table
     ``validation/samples``. Documents come from the datamodule's ``examples("validation")``.
+
+    Args:
+        run_dir: folder of the file.
+        rows: number of samples of each validation, the first ones.
     """
 
     def __init__(self, run_dir: Path, rows: int = 16) -> None:
+        """Keep the folder; the file is opened at the first validation."""
         self.run_dir = RunDir(run_dir)
         self.rows = rows
         self._table: Any = None
         self._resumed = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Expect samples of an earlier fit in the file."""
         self._resumed = False
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Append the samples of this validation."""
         samples = list(getattr(pl_module, "samples", []))[: self.rows]
         if not samples or trainer.sanity_checking or not trainer.is_global_zero:
             return
         rows = [self._row(sample, trainer, pl_module) for sample in samples]
-        if not self._resumed:  # from an earlier step, perhaps, whose later samples are written again
+        if not self._resumed:  # the fit may have resumed at an earlier step and write later samples again
             keep_only_before(self.run_dir.samples, trainer.global_step)
             self._resumed = True
         self.run_dir.add_samples(rows)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                with failing_alone():
+                with log_wandb_errors():
                     self._log_to_wandb(logger, rows, trainer.global_step)
 
     def _row(self, sample: dict[str, Any], trainer: L.Trainer, module: Any) -> dict[str, Any]:
@@ -176,9 +207,9 @@ class SampleTable(Callback):
         import wandb
 
         if self._table is None:
-            # The default table is immutable after its first log; WandbLogger.log_table knows no other.
+            # The default table, the only one that WandbLogger.log_table supports, cannot change after its first log.
             self._table = wandb.Table(columns=list(rows[0]), log_mode="INCREMENTAL")
         for row in rows:
             self._table.add_data(*(row.get(column) for column in self._table.columns))
-        # Curves count the step that was just taken from 0, the table and checkpoints the steps that are done.
+        # Lightning's curves number steps from 0; global_step is the number of completed steps.
         logger.experiment.log({"validation/samples": self._table, "trainer/global_step": step - 1})

@@ -1,1 +1,1 @@
-"""Several devices: sharding, and ranks that differ, die or hang."""
+"""Training on several devices: sharding, and detection of ranks that differ, die or hang."""

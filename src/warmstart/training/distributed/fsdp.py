@@ -1,11 +1,12 @@
-"""``trainer.strategy=fsdp``: parameters, gradients and moments lie in shards, one on each rank (FSDP2).
+"""``trainer.strategy=fsdp``: each rank holds a shard of parameters, gradients and optimizer state (FSDP2).
 
-Each layer of either half, and each grafted cross-attention, is gathered when it runs and given up again. What several
-modules share (tied embeddings, bridge.share) stays in the outermost unit: a parameter belongs to one unit alone.
+Each layer of the encoder and decoder, and each grafted cross-attention, is an FSDP unit: it is gathered when it runs
+and resharded afterwards. A parameter belongs to exactly one unit, so parameters that several modules share (tied
+embeddings, bridge.share) stay in the outermost unit.
 
-Checkpoints are those of one process: whole tensors under the same names, in one file that rank 0 writes, so that every
-task, and a fit under another strategy, takes them. A validation runs on gathered parameters: its batches and its
-generated tokens are not equally many on all ranks, and a rank that gathers alone waits forever.
+Checkpoints have the format of a fit on one device: whole tensors under the same names, in one file that rank 0 writes.
+So every task, and a fit with another strategy, can load them. Parameters stay gathered during a validation, because
+ranks have different numbers of batches and generated tokens, and a rank that gathers without the others waits forever.
 """
 
 from collections import Counter
@@ -14,7 +15,6 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.strategies.parallel import ParallelStrategy
@@ -27,13 +27,18 @@ from warmstart.model.bridge.grafting import outermost_lists
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Lightning's strategy for FSDP2, which leaves to its user what is sharded, with whole checkpoints.
+    """Lightning's FSDP2 strategy with our choice of units, and with whole checkpoints.
 
-    Lightning's own single file is read past our checkpoint plugin, so without its checks, and numbers moments by the
-    model's parameters, where any other strategy numbers them by the optimizer's groups.
+    Lightning can write whole checkpoints too, but reads them without our checkpoint plugin and so without its checks.
+    It also numbers optimizer state by the model's parameters, while other strategies number it by parameter groups.
+
+    Args:
+        ranks: number of ranks.
+        timeout: timeout of collective calls.
     """
 
     def __init__(self, ranks: int, timeout: timedelta | None = None) -> None:
+        """Pass the settings to Lightning."""
         super().__init__(
             data_parallel_size=ranks, tensor_parallel_size=1, save_distributed_checkpoint=False, timeout=timeout
         )
@@ -41,6 +46,7 @@ class ShardedStrategy(ModelParallelStrategy):
     # --- a fit -----------------------------------------------------------------------------------------------------
 
     def setup(self, trainer: Any) -> None:
+        """Shard the model, then build optimizers over the shards."""
         module: Any = self.lightning_module
         assert self.accelerator is not None
         self.accelerator.setup(trainer)
@@ -50,22 +56,24 @@ class ShardedStrategy(ModelParallelStrategy):
         if trainer.state.fn == TrainerFn.FITTING:
             self.setup_optimizers(trainer)
         self.setup_precision_plugin()
-        _optimizers_to_device(self.optimizers, self.root_device)
 
     def on_validation_start(self) -> None:
+        """Gather all parameters for the validation."""
         for unit in self._units():
             unit.unshard()
             unit.set_reshard_after_forward(False, recurse=False)
 
     def on_validation_end(self) -> None:
+        """Reshard the parameters."""
         for unit in self._units():
             unit.set_reshard_after_forward(unit is not self._root, recurse=False)
-        # Reshards, and forgets in which order units ran: the next backward pass gathers ahead by that order, and it has
-        # to be the same on all ranks.
+        # This reshards and clears the order in which units ran. The next backward pass prefetches in that order, which
+        # has to be the same on all ranks.
         self._root.reset_iter_state()
 
     def teardown(self) -> None:
-        ParallelStrategy.teardown(self)  # ModelParallelStrategy's leaves shards and moments on the device
+        """Move the optimizer state and the model off the device."""
+        ParallelStrategy.teardown(self)  # ModelParallelStrategy's would leave shards and optimizer state on the device
 
     @property
     def _root(self) -> Any:
@@ -79,19 +87,24 @@ class ShardedStrategy(ModelParallelStrategy):
 
     @property
     def restore_checkpoint_after_setup(self) -> bool:
-        return False  # into whole parameters, before they are sharded
+        """False: weights are loaded into whole parameters, before they are sharded."""
+        return False
 
     @property
     def lightning_restore_optimizer(self) -> bool:
+        """True: Lightning calls :meth:`load_optimizer_state_dict`."""
         return True
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Load a whole checkpoint by the checkpoint plugin."""
         return ParallelStrategy.load_checkpoint(self, checkpoint_path, weights_only)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Load whole tensors into the model."""
         ParallelStrategy.load_model_state_dict(self, checkpoint, strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Load whole optimizer state, sharded like the parameters."""
         for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             state = {
@@ -101,7 +114,7 @@ class ShardedStrategy(ModelParallelStrategy):
             optimizer.load_state_dict({**saved, "state": state})
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Whole tensors on rank 0, nothing on the others; what is shared is there once, under each of its names."""
+        """Return whole tensors on rank 0 and nothing on the others; shared tensors appear under each of their names."""
         assert self.lightning_module is not None
         whole: dict[int, Tensor | None] = {}
         named = self.lightning_module.state_dict(keep_vars=True)
@@ -111,7 +124,7 @@ class ShardedStrategy(ModelParallelStrategy):
         return {name: whole[id(tensor)] for name, tensor in named.items()} if self.is_global_zero else {}
 
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
-        """As :meth:`lightning_module_state_dict`, of the moments."""
+        """Return the whole optimizer state on rank 0 and nothing on the others."""
         state = (optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer).state_dict()
         whole = {
             i: {name: self._whole(value) for name, value in values.items()} for i, values in state["state"].items()
@@ -126,20 +139,26 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 def shard(model: Any, mesh: Any, device: torch.device) -> None:
-    """Shard a joined model over ``mesh`` in place; what is no unit of its own belongs to the model as a whole."""
+    """Shard an encoder-decoder model in place; parameters outside of :func:`units` belong to the outermost unit.
+
+    Args:
+        model: an ``EncoderDecoderModel`` with the same parameters on each rank, up to random initialisation.
+        mesh: one-dimensional device mesh.
+        device: this rank's device.
+    """
     for unit in [*units(model), model]:
         unit.to(device)
         for tensor in [*unit.parameters(), *unit.buffers()]:
-            if not isinstance(tensor, DTensor):  # a unit within this one
-                torch.distributed.broadcast(tensor.detach(), 0)  # as DDP does, whatever each rank has drawn
+            if not isinstance(tensor, DTensor):  # those belong to a unit inside this one
+                torch.distributed.broadcast(tensor.detach(), 0)  # as DDP does: ranks may have initialised differently
         fully_shard(unit, mesh=mesh)
     register_fsdp_forward_method(model, "training_loss")
 
 
 def units(model: Any) -> list[nn.Module]:
-    """Layers of either half and grafted cross-attentions, without those that share a parameter with another module."""
+    """Return all layers and grafted cross-attentions that do not share a parameter with another module."""
     candidates = [
-        layer for half in (model.encoder, model.decoder) for layers in outermost_lists(half) for layer in layers
+        layer for submodel in (model.encoder, model.decoder) for layers in outermost_lists(submodel) for layer in layers
     ]
     candidates += list(getattr(model, "cross_attention", {}).values())
     users = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))

@@ -1,7 +1,8 @@
-"""Which rank has stopped answering: each writes a count into the process group's store, and rank 0 watches all others.
+"""Find the rank that has stopped responding.
 
-A process that was stopped, or whose machine froze, keeps its connections open: a collective call waits for it, and
-its time-out names nobody.
+Each rank increments a count in the process group's store, and rank 0 watches the counts. It is needed because a stopped
+process or a frozen machine keeps its connections open: collective calls wait for it, and their timeout does not name
+the rank.
 """
 
 import contextlib
@@ -11,34 +12,39 @@ import time
 from typing import Any
 
 import torch
-from torch.distributed import distributed_c10d
+
+from warmstart.compat.torch import default_store
 
 _log = logging.getLogger(__name__)
 _PERIOD = 5.0  # seconds between two counts
-_POLL = 0.5  # seconds, until the process group is there
+_POLL = 0.5  # seconds between checks for the process group
 _DONE = "done"
 
 
 class Heartbeat(threading.Thread):
-    """Counts while this rank runs; on rank 0, :meth:`silent` says which rank has not counted for ``seconds``."""
+    """Counts while this rank runs; on rank 0, :meth:`silent` lists the ranks that have stopped counting.
+
+    Args:
+        seconds: time without a new count after which a rank is silent.
+    """
 
     def __init__(self, seconds: float) -> None:
+        """Prepare the thread; ``start`` runs it."""
         super().__init__(daemon=True, name="heartbeat")
         self.seconds = seconds
         self._over = threading.Event()
         self._seen: dict[int, tuple[str, float]] = {}
 
     def run(self) -> None:
+        """Count until :meth:`end` is called or rank 0 is gone."""
         while not torch.distributed.is_initialized():
             if self._over.wait(_POLL):
                 return
         rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        # Public calls give no access to the store. A clone has a connection of its own: a call of the main thread that
-        # waits does not hold up this one.
-        store: Any = distributed_c10d._get_default_store()
-        store = store.clone()  # missing in the stubs
+        # A clone has its own connection, so calls of the main thread that wait do not block this thread.
+        store = default_store().clone()
         count = 0
-        with contextlib.suppress(RuntimeError):  # rank 0, which has the store, is gone
+        with contextlib.suppress(RuntimeError):  # raised if rank 0, which holds the store, is gone
             while True:
                 over = self._over.wait(min(_PERIOD, self.seconds / 4))
                 store.set(_key(rank), _DONE if over else str(count))
@@ -49,17 +55,17 @@ class Heartbeat(threading.Thread):
                     self._look(store, ranks)
 
     def end(self) -> None:
-        """Tell rank 0 that this one is done, and no longer counts."""
+        """Report to rank 0 that this rank has finished, and stop counting."""
         self._over.set()
         self.join(_POLL)
 
     def silent(self) -> list[int]:
-        """Ranks that have not counted for so long; this process has to be rank 0."""
+        """Return the ranks without a new count for ``seconds``; call it on rank 0."""
         now = time.monotonic()
         seen = list(self._seen.items())
         return [rank for rank, (count, at) in seen if count != _DONE and now - at > self.seconds]
 
-    def _look(self, store: torch.distributed.Store, ranks: int) -> None:
+    def _look(self, store: Any, ranks: int) -> None:
         for rank in range(1, ranks):
             count = store.get(_key(rank)).decode() if store.check([_key(rank)]) else ""
             before = self._seen.get(rank)

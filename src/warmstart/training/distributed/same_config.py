@@ -1,4 +1,4 @@
-"""Whether all ranks of a fit are ranks of the same fit."""
+"""Check that all ranks of a fit have the same config, tokenizers and data."""
 
 import logging
 from typing import Any
@@ -11,31 +11,34 @@ from warmstart.errors import UserError
 
 _log = logging.getLogger(__name__)
 _FIXES = {
-    "config": "Start all of them with one command.",
+    "config": "Start all ranks with the same command.",
     "tokenizers": "Give every node the same tokenizer files and the same data.",
     "data": "Give every node the same data files.",
 }
 
 
 class SameOnAllRanks(Callback):
-    """Stops a fit whose ranks train on different inputs: they would average gradients of different runs, silently.
+    """Stops a fit whose ranks have different inputs; they would silently average gradients of different runs.
 
-    A launcher that starts each rank from a command of its own can do that (Lightning's does in a sweep), and so can
-    nodes that each have their own copy of the data.
+    This can happen if each rank is started by its own command (as Lightning's launcher does in a sweep), or if nodes
+    have their own copies of the data.
 
     Args:
         config: hash of the config.
         tokenizers: fingerprint of the pair of tokenizers.
         data: fingerprint of the texts.
-
-    Raises:
-        UserError: the ranks differ in one of them.
     """
 
     def __init__(self, *, config: str, tokenizers: str, data: str) -> None:
+        """Keep the three for the comparison."""
         self.inputs = {"config": config, "tokenizers": tokenizers, "data": data}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Compare the inputs of all ranks.
+
+        Raises:
+            UserError: the ranks differ in one of them.
+        """
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return
         ranks: list[Any] = [None] * torch.distributed.get_world_size()

@@ -1,1 +1,1 @@
-"""Where metrics go: metrics.csv, json lines, Weights & Biases."""
+"""Loggers of a run: metrics.csv, JSON lines files, Weights & Biases."""

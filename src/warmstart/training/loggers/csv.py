@@ -1,7 +1,7 @@
-"""``metrics.csv`` in the run directory: every logged value, one row for each time that something was logged.
+"""``metrics.csv`` in the run directory: all logged values, one row for each call of the logger.
 
-Lightning's own CSVLogger deletes the file when a run is resumed. This one goes on in it, and drops the rows of steps
-that the resumed run takes again.
+Lightning's own CSVLogger deletes the file when a run resumes. This one appends, and drops the rows of steps that the
+resumed run takes again.
 """
 
 import csv
@@ -19,9 +19,14 @@ from warmstart.runs.run_dir import RunDir
 
 
 class MetricsCsv(Logger):
-    """Appends rows; where a metric is new, the file is rewritten with a further column and renamed into place."""
+    """Appends rows to ``metrics.csv``; for a new metric it rewrites the file with another column.
+
+    Args:
+        run_dir: folder of the file.
+    """
 
     def __init__(self, run_dir: Path) -> None:
+        """Keep the path; the file is opened at the first row."""
         super().__init__()
         self.run_dir = RunDir(run_dir)
         self.path = self.run_dir.metrics
@@ -29,14 +34,17 @@ class MetricsCsv(Logger):
 
     @property
     def name(self) -> str:
+        """Empty: Lightning would make a folder of this name."""
         return ""
 
     @property
     def version(self) -> str:
+        """Empty: Lightning would make a folder of this name."""
         return ""
 
     @property
     def save_dir(self) -> str:
+        """The run directory."""
         return str(self.path.parent)
 
     @property
@@ -46,11 +54,16 @@ class MetricsCsv(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the config is in the run's ``.hydra`` folder and in its checkpoints."""
+        """Do nothing: the run's ``.hydra`` folder and its checkpoints hold the config."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Write one row."""
+        """Append one row.
+
+        Args:
+            metrics: values by name.
+            step: optimizer step; None for a test after the fit.
+        """
         row: dict[str, Any] = {"step": "" if step is None else step, **{k: float(v) for k, v in metrics.items()}}
         if "epoch" in row:
             row["epoch"] = int(row["epoch"])
@@ -69,7 +82,7 @@ class MetricsCsv(Logger):
         if not earlier:
             return []
         columns = list(earlier[0])
-        # Rows without a step are of a test of the fit's last weights, which is made again.
+        # Rows without a step come from the test after the fit, which runs again.
         kept = [row for row in earlier if row.get("step", "").isdecimal() and (step is None or int(row["step"]) < step)]
         if len(kept) < len(earlier):
             self._columns = columns
@@ -77,7 +90,7 @@ class MetricsCsv(Logger):
         return columns
 
     def _drop_half_row(self) -> None:
-        """A killed run can leave one, to which the first row of the next run would be added."""
+        """Remove the incomplete last row that a killed run can leave; the next row would be appended to it."""
         if self.path.exists():
             text = self.path.read_bytes()
             os.truncate(self.path, text.rfind(b"\n") + 1)

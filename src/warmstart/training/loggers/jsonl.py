@@ -1,4 +1,4 @@
-"""Files of json lines, each of a step, that a fit appends to and a resumed one goes on in."""
+"""JSON lines files with a ``step`` in each line, to which a fit and its resumed successors append."""
 
 import json
 import math
@@ -8,9 +8,9 @@ from warmstart.atomic import write_text
 
 
 def keep_only_before(path: Path, step: int) -> None:
-    """Drop the lines of ``step`` and later, which a fit that goes on from there writes again.
+    """Drop the lines of ``step`` and later, which a fit that resumes at ``step`` writes again.
 
-    A killed fit can leave half a line, and a full disk, too; that goes as well.
+    An incomplete last line, left by a killed fit or a full disk, is dropped too.
     """
     if not path.exists():
         return
@@ -21,7 +21,7 @@ def keep_only_before(path: Path, step: int) -> None:
 
 
 def _step_of(line: str) -> float:
-    """The step that a line is of; infinity, which no fit reaches, where the line is damaged."""
+    """Return the line's step, or infinity if the line is damaged, so that it is dropped."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

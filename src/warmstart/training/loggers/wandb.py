@@ -1,7 +1,7 @@
-"""Where curves go: metrics.csv in the run directory always, Weights & Biases on request.
+"""The loggers of a run: always metrics.csv, and Weights & Biases if configured.
 
-W&B never prompts: online where a key is configured and its server answers, else offline with a line on how to sync.
-Its run id is kept in the run directory, so a resumed run goes on in the same W&B run.
+W&B never prompts. It logs online if a key is configured and the server answers, else offline, and a log line tells how
+to sync. The run directory holds the W&B run id, so a resumed run continues the same W&B run.
 """
 
 import json
@@ -27,22 +27,30 @@ from warmstart.config.training import LoggerSettings
 from warmstart.errors import UserError
 from warmstart.runs.run_dir import RunDir
 from warmstart.training.loggers.csv import MetricsCsv
-from warmstart.training.loggers.wandb_guard import failing_alone, let_fail_alone
+from warmstart.training.loggers.wandb_guard import guard_wandb_logger, log_wandb_errors
 
 _log = logging.getLogger(__name__)
 
-A_RUN_ID = re.compile(r"[^\s/\\#?%:;,'\"\x00-\x1f]{1,64}")  # what W&B takes, as one word
-LONGEST_TAG = 64
-SECONDS = 3.0  # for W&B's server to answer; wandb.init itself waits 90 and then fails
+A_RUN_ID = re.compile(r"[^\s/\\#?%:;,'\"\x00-\x1f]{1,64}")  # ids that W&B accepts
+LONGEST_TAG = 64  # characters
+SECONDS = 3.0  # for W&B's server to answer; wandb.init would wait 90 and then fail
 
 
 def build_loggers(
     settings: LoggerSettings, run_dir: Path, *, run_name: str, config: dict[str, Any], tags: list[str]
 ) -> list[Logger]:
-    """The loggers of a run; ``config`` is plain values. W&B is left out where it refuses its settings."""
+    """Build the loggers of a run; W&B is missing if it rejects its settings.
+
+    Args:
+        settings: the ``logger`` config.
+        run_dir: folder of the run.
+        run_name: display name in W&B.
+        config: plain values that W&B stores as the run's config.
+        tags: W&B tags in addition to those of ``settings``.
+    """
     loggers: list[Logger] = [MetricsCsv(run_dir)]
     if settings.wandb:
-        with failing_alone():
+        with log_wandb_errors():
             options: dict[str, Any] = {
                 "name": run_name,
                 "save_dir": run_dir,
@@ -54,24 +62,28 @@ def build_loggers(
                 "tags": _tags([*tags, *settings.tags]),
                 "config": json.loads(json.dumps(config, default=str)),
             }
-            loggers.append(let_fail_alone(_started(options, run_dir)))
+            loggers.append(guard_wandb_logger(_started(options, run_dir)))
     return loggers
 
 
 @rank_zero_only
 def log_parameters(loggers: list[Logger], counts: dict[str, int]) -> None:
-    """Add the parameter counts to W&B's config, by which its tables group and filter; known once a model is built."""
+    """Add the parameter counts to W&B's config, so that its tables can group and filter by them."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            with failing_alone():  # a run that goes on has them already
+            with log_wandb_errors():  # allow_val_change: a resumed run has them already
                 logger.experiment.config.update({"parameters": counts}, allow_val_change=True)
 
 
 def log_result(loggers: list[Logger], result: Mapping[str, Any]) -> None:
-    """Log the test scores; W&B's summary has the rest of ``result.json``'s numbers, too, an interval as two of them.
+    """Log the test scores; W&B's summary also gets the other numbers of ``result.json``.
 
-    What is no number, as the interval of a single example, is left out. Names: ``test/rouge1``, ``test/rouge1_low``,
-    ``baselines/lead1/rouge1_difference_high``, ``parameters/total``, ...
+    An interval becomes two numbers, as in ``test/rouge1_low`` and ``baselines/lead1/rouge1_difference_high``. Values
+    that are not numbers, such as the missing interval of a single example, are left out.
+
+    Args:
+        loggers: the loggers of the run.
+        result: the contents of ``result.json``.
     """
     metrics = {name: value for name, value in result["metrics"].items() if isinstance(value, int | float)}
     wanted = (
@@ -89,7 +101,7 @@ def log_result(loggers: list[Logger], result: Mapping[str, Any]) -> None:
         if metrics:
             logger.log_metrics(metrics)
         if isinstance(logger, WandbLogger):
-            with failing_alone():
+            with log_wandb_errors():
                 logger.experiment.summary.update(summary)
         logger.save()
 
@@ -100,23 +112,23 @@ def log_evaluation(settings: LoggerSettings, run_dir: Path, fit: Path | None, re
     Args:
         settings: Project, entity, group and tags.
         run_dir: The evaluation's folder, where W&B writes.
-        fit: The folder of the fit whose W&B run gets the scores; None, or a fit that was not logged, gives a new run.
-        result: What ``result.json`` holds.
+        fit: The folder of the fit whose W&B run gets the scores; None, or a fit without a W&B run, makes a new run.
+        result: The contents of ``result.json``.
     """
     options: dict[str, Any] = {"save_dir": run_dir, "project": settings.project, "entity": settings.entity}
-    with failing_alone():
+    with log_wandb_errors():
         if fit is not None and RunDir(fit).wandb_id.exists():
             options["id"] = _kept_id(RunDir(fit).wandb_id)
         else:
             config = json.loads(json.dumps(result["config"], default=str))
             options |= {"id": _run_id(run_dir), "name": run_dir.name, "config": config, "job_type": "evaluate"}
             options |= {"group": settings.group, "tags": _tags(settings.tags)}
-        log_result([let_fail_alone(_started(options, run_dir))], result)
+        log_result([guard_wandb_logger(_started(options, run_dir))], result)
     close_loggers(0)
 
 
 def _tags(tags: list[str]) -> list[str]:
-    """W&B refuses a run for one tag that is empty or too long, as an encoder's name can be."""
+    """Drop empty tags and cut long ones, such as an encoder's name: one bad tag makes W&B reject the run."""
     return [tag[:LONGEST_TAG] for tag in tags if tag]
 
 
@@ -133,19 +145,26 @@ def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def close_loggers(exit_code: int) -> None:
-    """End the W&B run of this job, also after a failure: two jobs of one process must not share it."""
-    wandb = sys.modules.get("wandb")  # never imported where W&B is off
+    """End the W&B run of this job, so that the next job of the process does not share it.
+
+    Args:
+        exit_code: 0 after success; W&B marks the run as failed otherwise.
+    """
+    wandb = sys.modules.get("wandb")  # not imported if W&B is off
     if wandb is not None and wandb.run is not None:
-        with failing_alone():
+        with log_wandb_errors():
             wandb.finish(exit_code=exit_code)
 
 
 def wandb_mode() -> tuple[str, str]:
-    """``online``, ``offline`` or ``disabled``, and why; WANDB_MODE decides where it asks for less than online."""
-    asked = os.environ.get("WANDB_MODE", "").lower()
-    if asked in ("offline", "dryrun"):
-        return "offline", f"WANDB_MODE={asked}"
-    if asked == "disabled":
+    """Return ``online``, ``offline`` or ``disabled``, and the reason.
+
+    ``WANDB_MODE`` can set offline or disabled; it cannot force online.
+    """
+    requested = os.environ.get("WANDB_MODE", "").lower()
+    if requested in ("offline", "dryrun"):
+        return "offline", f"WANDB_MODE={requested}"
+    if requested == "disabled":
         return "disabled", "WANDB_MODE=disabled"
     server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
     if not _key_is_configured(server):
@@ -156,7 +175,7 @@ def wandb_mode() -> tuple[str, str]:
 
 
 @rank_zero_only
-def _say_offline(run_dir: Path, reason: str) -> None:
+def _warn_offline(run_dir: Path, reason: str) -> None:
     _log.warning("W&B: %s, so logging offline. To upload: wandb sync %s/wandb/offline-run-*", reason, run_dir)
 
 
@@ -166,16 +185,17 @@ def _started(options: dict[str, Any], run_dir: Path) -> WandbLogger:
         import wandb
 
         try:
-            # ``mode`` as an argument: WandbLogger(offline=True) sets WANDB_MODE for every later job of the process.
+            # Pass ``mode``: WandbLogger(offline=True) would set WANDB_MODE for every later job of the process.
             logger = WandbLogger(**options, mode=mode, resume="allow")
-            _ = logger.experiment  # starts the run now, while there is a way back
-            return logger
+            _ = logger.experiment  # start the run now, while falling back to offline is possible
         except wandb.Error as error:
             mode, reason = "offline", str(error).splitlines()[0] if str(error) else type(error).__name__
             close_loggers(1)
+        else:
+            return logger
     if mode == "offline":
-        _say_offline(run_dir, reason)
-    # Offline knows no ``resume``; syncing puts runs of one id together.
+        _warn_offline(run_dir, reason)
+    # ``resume`` does not work offline; syncing merges runs with the same id.
     logger = WandbLogger(**options, mode=mode, resume=None)
     _ = logger.experiment
     return logger
@@ -187,10 +207,10 @@ def _key_is_configured(server: str) -> bool:
     host = urlsplit(server).netloc
     # wandb reads $NETRC, else ~/.netrc, else ~/_netrc.
     named = os.environ.get("NETRC")
-    places = [named] if named else [os.path.expanduser(f"~/{name}") for name in (".netrc", "_netrc")]
-    for place in places:
+    paths = [named] if named else [os.path.expanduser(f"~/{name}") for name in (".netrc", "_netrc")]
+    for path in paths:
         try:
-            if netrc.netrc(place).authenticators(host):
+            if netrc.netrc(path).authenticators(host):
                 return True
         except (OSError, netrc.NetrcParseError):
             continue
@@ -212,9 +232,10 @@ def _answers(server: str) -> bool:
 
 @rank_zero_only
 def _run_id(run_dir: Path) -> str:
-    """The run directory's own; of an agent of W&B Sweeps the one that it set, which wandb takes in any case.
+    """Return the W&B run id of the run directory; make one if there is none.
 
-    Rank 0 alone keeps it: ranks that start together would each write another.
+    An agent of W&B Sweeps sets the id, and wandb uses that one in any case. Only rank 0 writes the id: ranks that start
+    together would each write a different one.
     """
     path = RunDir(run_dir).wandb_id
     if (given := os.environ.get("WANDB_RUN_ID")) and os.environ.get("WANDB_SWEEP_ID"):
@@ -225,12 +246,12 @@ def _run_id(run_dir: Path) -> str:
 
 
 def _kept_id(path: Path) -> str:
-    """The run id in a file.
+    """Return the run id in a file.
 
     Raises:
-        UserError: it is not one.
+        UserError: the file does not hold an id that W&B accepts.
     """
     found = path.read_bytes()[:1000].decode("utf-8", "backslashreplace").strip()
     if not A_RUN_ID.fullmatch(found):
-        raise UserError(f"{path} holds {found[:80]!r}, which is not a run id. Remove the file for a new W&B run")
+        raise UserError(f"{path} holds {found[:80]!r}, which is not a W&B run id. Remove the file to start a new run")
     return found

@@ -1,0 +1,99 @@
+"""Load the configured data set: one reader per ``data.kind``, then the same cleaning and limits for all.
+
+    source = load_source(settings)
+    source.split("train")[0].document
+
+Splits of the hub data set and of the user's files stay on disk and are read and cleaned row by row. All other splits
+are lists.
+"""
+
+import zlib
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+
+from warmstart.config.data import DataKind, DataSettings
+from warmstart.data.cleaning import CLEANING_VERSION, Step, kept_in_training, steps_named
+from warmstart.data.sources.base import SPLITS, CleanedSplit, Example, Source
+from warmstart.errors import UserError
+
+
+def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS) -> Source:
+    """Read, clean and limit a data set.
+
+    Args:
+        settings: The data set, its cleaning steps and its limits (the ``data`` group of the config).
+        splits: The splits to return. Files of other splits are not opened. If splits are made from one file, its
+            rows are divided the same way whichever splits are requested.
+
+    Returns:
+        The requested splits.
+
+    Raises:
+        UserError: The data set cannot be read; the message names the option to change.
+    """
+    steps = steps_named(settings.clean)
+    raw, report = _read(settings, splits)
+    report = dict(report)
+    found: dict[str, Sequence[Example]] = {}
+    for name in splits:
+        limit = getattr(settings, f"limit_{name}")
+        if limit is not None and limit < 1:
+            raise UserError(f"data.limit_{name}={limit} leaves no example. Set 1 or more, or null for all.")
+        found[name] = _prepared(raw[name], steps, limit, name)
+        report[f"{name}_read"], report[f"{name}_examples"] = len(raw[name]), len(found[name])
+        report[f"{name}_sampled"] = int(len(found[name]) == limit and limit < len(raw[name]))
+        if not found[name]:
+            raise UserError(
+                f"data={settings.name}: none of the {len(raw[name])} {name} examples is left after data.clean="
+                f"{settings.clean}. Remove steps from data.clean, or provide more data."
+            )
+    return Source(found, name=settings.name, report=report, steps=f"{CLEANING_VERSION} {settings.clean}")
+
+
+def _read(settings: DataSettings, splits: Sequence[str]) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
+    # Imported here because a reader's libraries take seconds to import, and only one reader is used.
+    match settings.kind:
+        case DataKind.cnn_dailymail:
+            from warmstart.data.sources.hub import read_cnn_dailymail as read
+        case DataKind.files:
+            from warmstart.data.sources.files import read_files
+
+            return read_files(settings, splits)
+        case DataKind.news:
+            from warmstart.data.sources.news import read_news as read
+        case DataKind.written:
+            from warmstart.data.sources.synthetic import read_synthetic as read
+    return read(settings)
+
+
+def _prepared(raw: Sequence[Example], steps: list[Step], limit: int | None, name: str) -> Sequence[Example]:
+    training = name == "train"
+    every = CleanedSplit(raw, range(len(raw)), steps, training=training)
+    rows: Iterable[int] = range(len(raw)) if limit is None or limit >= len(raw) else _random_order(len(raw), name)
+    if training and any(step.keep for step in steps):
+
+        def usable(i: int) -> bool:
+            example = every[i]
+            return kept_in_training(example.document, example.summary, steps)
+
+        rows = filter(usable, rows)
+    chosen: Sequence[int] = rows if isinstance(rows, range) else array("q", sorted(islice(rows, limit)))
+    if isinstance(raw, list):
+        return [every[i] for i in chosen]
+    return CleanedSplit(raw, chosen, steps, training=training)
+
+
+def _random_order(rows: int, split: str) -> list[int]:
+    """Return the order in which a limit takes rows.
+
+    The order is random because a file may be sorted, by date or by publisher. It depends only on the split's name and
+    its number of rows, never on the run's seed. So all runs are evaluated on the same examples, and a smaller limit
+    takes a subset of what a larger one takes.
+    """
+    seed = zlib.crc32(f"{split} {rows}".encode())
+    # Not default_rng: only the legacy generator returns the same numbers in every release of NumPy (NEP 19).
+    order: list[int] = np.random.RandomState(seed).permutation(rows).tolist()
+    return order
