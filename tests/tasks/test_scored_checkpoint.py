@@ -12,8 +12,9 @@ from warmstart.cli.main import config_dir
 from warmstart.config.schema import to_settings
 from warmstart.errors import UserError
 from warmstart.runs.checkpoint_io import read_sums
-from warmstart.runs.recorded import OF_EXPORT, with_recorded
+from warmstart.runs.recorded import with_recorded
 from warmstart.runs.run_dir import RunDir
+from warmstart.runs.saved_model import OF_EXPORT, SavedModel
 from warmstart.sweeps import sweep
 from warmstart.tasks import evaluate, export, fit, summarize
 
@@ -60,8 +61,8 @@ def test_a_fit_names_its_best_checkpoint(run_dir):
 
 
 def test_an_evaluation_names_what_it_scored_and_counts_as_the_fit_did(run_dir, tmp_path, monkeypatch):
-    last, loads, load = run_dir / "checkpoints" / "last.ckpt", [], evaluate.load_trained
-    monkeypatch.setattr(evaluate, "load_trained", lambda path: loads.append(path) or load(path))
+    last, loads, load = run_dir / "checkpoints" / "last.ckpt", [], SavedModel.load
+    monkeypatch.setattr(SavedModel, "load", lambda self: loads.append(self.given) or load(self))
     evaluate.run(of(last, "data=written"), tmp_path / "last")
     assert loads == [str(last)]  # once: two models of a billion weights would not fit
     result, fitted = RunDir(tmp_path / "last").read_result(), RunDir(run_dir).read_result()
@@ -92,7 +93,7 @@ def test_an_export_without_a_record_is_not_called_after_this_command_line(run_di
 
 
 def test_a_record_holds_no_place_of_this_machine(run_dir, tmp_path):
-    model, tokenizers, _ = evaluate.load_trained(str(run_dir))
+    model, tokenizers, _ = SavedModel(str(run_dir)).load()
     settings = of(run_dir)
     settings.encoder.path = str(tmp_path)
     settings.decoder.tokenizer = str(tmp_path)

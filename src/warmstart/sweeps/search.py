@@ -37,8 +37,8 @@ from warmstart.atomic import write_text
 from warmstart.errors import UserError
 from warmstart.locks import Lock
 from warmstart.printing import say
-from warmstart.runs.load import scored_checkpoint
 from warmstart.runs.run_dir import RunDir, SweepDir
+from warmstart.runs.saved_model import SavedModel
 
 _log = logging.getLogger(__name__)
 _PROPOSALS = 50  # attempts to find a new point; a sampler can repeat itself
@@ -305,7 +305,7 @@ def _score_winner(sweeper: Any, study: optuna.Study, fixed: list[str]) -> list[A
         _log.warning("%s has no best.ckpt, so the best run is not scored on the test split.", run)
         return []
     evaluation = RunDir(run.parent / f"evaluate-{best.number}")  # the name that job_folder gives
-    if not (evaluation.is_complete and evaluation.read_result().get("checkpoint") == scored_checkpoint(str(run))):
+    if not (evaluation.is_complete and evaluation.read_result().get("checkpoint") == SavedModel(str(run)).identity):
         quoted = str(run).replace("'", "\\'")
         (job,) = sweeper.launch([[*words, "task=evaluate", f"ckpt='{quoted}'"]], best.number)
         if job.status is JobStatus.FAILED:

@@ -9,11 +9,11 @@ from typing import Any
 from warmstart.config.schema import Config
 from warmstart.errors import UserError
 from warmstart.printing import say
-from warmstart.runs.load import load_trained
 from warmstart.runs.run_dir import RunDir
+from warmstart.runs.saved_model import SavedModel
 
 
-def run(settings: Config, run_dir: Path) -> None:
+def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> None:
     """Replay every noted batch with the weights that the fit ended with, in its precision and in fp32.
 
     Raises:
@@ -30,7 +30,7 @@ def run(settings: Config, run_dir: Path) -> None:
         missing = replayed.skipped_steps
         raise UserError(f"task=replay needs ckpt=RUN, a run that skipped batches: {missing} is not there.")
     kept = replayed.checkpoints.nonfinite
-    model, tokenizers, _ = load_trained(str(kept if kept.exists() else replayed.path))
+    model, tokenizers, _ = (SavedModel(str(kept)) if kept.exists() else saved or SavedModel(str(replayed.path))).load()
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
     rows, collate = data.tokenized("train"), Collator(tokenizers.source_pad_id)
     trained_in = resolve_precision(settings.trainer.precision, settings.trainer.accelerator)
