@@ -16,8 +16,7 @@ from warmstart.config.schema import OPTIONS, Config, to_settings
 from warmstart.config.training import OptimSettings
 from warmstart.errors import UserError
 from warmstart.runs.identity import config_hash, config_hash_1, identity, run_name
-from warmstart.runs.result import read_result
-from warmstart.runs.resuming import FINISHED, UNFINISHED
+from warmstart.runs.run_dir import RunDir
 from warmstart.sweeps.sweep import job_folder, run_job
 from warmstart.tasks import evaluate, fit
 
@@ -100,26 +99,26 @@ def test_version_1_of_the_hash_is_what_earlier_releases_recorded():
 
 def begun_by_version_1(run_dir, settings):
     """Mark a finished run as one that an earlier release began."""
-    (run_dir / "checkpoints" / FINISHED).write_text(f"{config_hash_1(settings)}\n")
-    result = read_result(run_dir) | {"config_hash": config_hash_1(settings)}
+    RunDir(run_dir).checkpoints.finished.write_text(f"{config_hash_1(settings)}\n")
+    result = RunDir(run_dir).read_result() | {"config_hash": config_hash_1(settings)}
     (run_dir / "result.json").write_text(json.dumps(result))
 
 
 def test_a_run_of_an_earlier_release_is_finished_or_resumed_under_its_own_hash(settings_of, tmp_path, caplog):
     settings, run = settings_of("debug=tiny"), tmp_path / "run"
     best = fit.run(settings, run)
-    assert read_result(run)["config_hash"] == config_hash(settings)
+    assert RunDir(run).read_result()["config_hash"] == config_hash(settings)
     begun_by_version_1(run, settings)
     with caplog.at_level("INFO"):
         assert fit.run(settings, run) == best
     assert "Complete already, not run again" in caplog.text
 
-    (run / "checkpoints" / FINISHED).rename(run / "checkpoints" / UNFINISHED)
+    RunDir(run).checkpoints.finished.rename(RunDir(run).checkpoints.unfinished)
     (run / "result.json").unlink()
     assert fit.run(settings, run) == best
-    assert read_result(run)["resumed"]
-    assert read_result(run)["config_hash"] == config_hash_1(settings)
-    assert (run / "checkpoints" / FINISHED).read_text().strip() == config_hash_1(settings)
+    assert RunDir(run).read_result()["resumed"]
+    assert RunDir(run).read_result()["config_hash"] == config_hash_1(settings)
+    assert RunDir(run).checkpoints.finished.read_text().strip() == config_hash_1(settings)
 
     with pytest.raises(UserError, match="a complete run of another config"):
         fit.run(settings_of("debug=tiny", "seed=2"), run)
@@ -135,7 +134,7 @@ def test_a_sweep_of_an_earlier_release_finds_its_jobs(settings_of, tmp_path, mon
 
     sweep, earlier = tmp_path / "runs" / "multirun" / "s", str(config_hash_1(settings))
     best = fit.run(settings, sweep / earlier)
-    assert read_result(sweep / earlier)["config_hash"] == earlier
+    assert RunDir(sweep / earlier).read_result()["config_hash"] == earlier
     assert job_folder(job) == earlier
     before = (sweep / earlier / "result.json").stat().st_mtime_ns
     assert run_job(settings, sweep / earlier) == best
@@ -145,7 +144,7 @@ def test_a_sweep_of_an_earlier_release_finds_its_jobs(settings_of, tmp_path, mon
 def test_the_hash_is_the_same_in_every_process(settings_of, run_py, tmp_path):
     # A literal would tie the test to every default; another process has other string hashes and set orders.
     run_py("debug=tiny", "name=other", "trainer.validations_per_epoch=0", cwd=tmp_path)
-    other = read_result(tmp_path / "runs" / "other")
+    other = RunDir(tmp_path / "runs" / "other").read_result()
     assert other["config_hash"] == config_hash(settings_of("debug=tiny", "trainer.validations_per_epoch=0"))
     assert other["overrides"] == ["debug=tiny", "name=other", "trainer.validations_per_epoch=0"]
     assert other["status"] == "failed"
@@ -155,7 +154,7 @@ def test_overrides_are_the_jobs_own_and_not_the_sweeps(settings_of, monkeypatch,
     job = OmegaConf.create({"hydra": {"overrides": {"task": ["encoder=bert"]}}})
     monkeypatch.setattr(HydraConfig.instance(), "cfg", job)
     monkeypatch.setattr("sys.argv", ["run.py", "-m", "encoder=bert,roberta"])
-    assert identity(settings_of("debug=tiny"), tmp_path)["overrides"] == ["encoder=bert"]
+    assert identity(settings_of("debug=tiny"), RunDir(tmp_path))["overrides"] == ["encoder=bert"]
 
 
 def test_a_job_of_a_sweep_is_named_by_its_choices_and_a_run_by_its_folder(settings_of, monkeypatch, tmp_path):
@@ -176,7 +175,7 @@ def test_a_job_of_a_sweep_is_named_by_its_choices_and_a_run_by_its_folder(settin
 def test_rows_are_counted_by_split_and_by_what_became_of_them(settings_of, tmp_path):
     settings = settings_of("debug=tiny", "data.limit_train=20", "data.max_target_length=12")
     fit.run(settings, tmp_path)
-    rows = read_result(tmp_path)["rows"]
+    rows = RunDir(tmp_path).read_result()["rows"]
     assert rows["train"] == {"read": 32, "kept": 20, "skipped": 12, "sampled": True} | {
         key: rows["train"][key] for key in ("truncated_documents", "truncated_summaries")
     }
@@ -185,17 +184,17 @@ def test_rows_are_counted_by_split_and_by_what_became_of_them(settings_of, tmp_p
     assert rows["test"]["truncated_summaries"] == 8  # none of the written summaries has so few tokens
     assert 0 <= rows["train"]["truncated_documents"] <= 20
     evaluate.run(settings_of("debug=tiny", f"ckpt={tmp_path}"), tmp_path / "again")
-    assert read_result(tmp_path / "again")["rows"]["train"]["kept"] == 32
+    assert RunDir(tmp_path / "again").read_result()["rows"]["train"]["kept"] == 32
 
 
 def test_a_failed_fit_says_so_and_keeps_an_earlier_result_apart(settings_of, tmp_path):
     fit.run(settings_of("debug=tiny"), tmp_path)
-    done = read_result(tmp_path)
+    done = RunDir(tmp_path).read_result()
     assert done["status"] == "complete"
     assert len(done["config_hash"]) == 16
     with pytest.raises(UserError):
         fit.run(settings_of("debug=tiny", "trainer.validations_per_epoch=99", "ckpt=new"), tmp_path)
-    failed = read_result(tmp_path)
+    failed = RunDir(tmp_path).read_result()
     assert failed["status"] == "failed"
     assert failed["error"].startswith("UserError: trainer.validations_per_epoch=99")
     assert failed["config_hash"] != done["config_hash"]
@@ -216,7 +215,7 @@ def test_a_failed_fit_says_so_and_keeps_an_earlier_result_apart(settings_of, tmp
 def test_a_fit_that_dies_before_its_first_step_says_so_too(words, said, settings_of, tmp_path):
     with pytest.raises(UserError):
         fit.run(settings_of("debug=tiny", *words), tmp_path)
-    failed = read_result(tmp_path)
+    failed = RunDir(tmp_path).read_result()
     assert failed["status"] == "failed"
     assert said in failed["error"]
 
@@ -225,7 +224,7 @@ def test_a_defect_of_ours_is_left_as_well(settings_of, tmp_path, monkeypatch):
     monkeypatch.setattr("warmstart.evaluation.judgement.rouge_scores", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fit.run(settings_of("debug=tiny"), tmp_path)
-    assert read_result(tmp_path)["error"] == "ZeroDivisionError: division by zero"
+    assert RunDir(tmp_path).read_result()["error"] == "ZeroDivisionError: division by zero"
 
 
 def test_an_interrupted_fit_leaves_no_result_that_could_be_taken_for_its_own(settings_of, tmp_path, monkeypatch):
@@ -238,7 +237,7 @@ def test_an_interrupted_fit_leaves_no_result_that_could_be_taken_for_its_own(set
     with pytest.raises(KeyboardInterrupt):
         fit.run(settings_of("debug=tiny", "ckpt=new"), tmp_path)
     with pytest.raises(UserError, match="did not finish"):
-        read_result(tmp_path)
+        RunDir(tmp_path).read_result()
 
 
 def test_an_unfinished_run_of_another_config_is_asked_about(run_py, tmp_path):

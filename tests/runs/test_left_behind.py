@@ -10,7 +10,7 @@ from warmstart.config.evaluation import EvaluationSettings
 from warmstart.errors import UserError
 from warmstart.evaluation.judgement import judge
 from warmstart.runs.model_card import Use, model_card
-from warmstart.runs.result import read_result, set_result_aside, write_predictions, write_result
+from warmstart.runs.run_dir import RunDir
 
 USE = Use(transformers_opens=True, max_source_length=512)
 
@@ -20,44 +20,45 @@ def refuse(word):
 
 
 def test_results_are_whole_or_absent(tmp_path):
-    write_result(tmp_path, {"status": "complete"})
-    assert read_result(tmp_path) == {"status": "complete"}
+    RunDir(tmp_path).write_result({"status": "complete"})
+    assert RunDir(tmp_path).read_result() == {"status": "complete"}
     with pytest.raises(TypeError):
-        write_result(tmp_path, {"status": object()})
-    assert read_result(tmp_path) == {"status": "complete"}
+        RunDir(tmp_path).write_result({"status": object()})
+    assert RunDir(tmp_path).read_result() == {"status": "complete"}
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
 def test_what_is_no_number_becomes_null(tmp_path):
-    write_result(tmp_path, {"metrics": {"a": float("nan"), "b": [1.0, float("inf")]}})
+    RunDir(tmp_path).write_result({"metrics": {"a": float("nan"), "b": [1.0, float("inf")]}})
     text = (tmp_path / "result.json").read_text()
     assert json.loads(text, parse_constant=refuse) == {"metrics": {"a": None, "b": [1.0, None]}}
 
 
 def test_a_result_that_is_missing_or_damaged_is_said(tmp_path):
     with pytest.raises(UserError, match="did not finish"):
-        read_result(tmp_path)
+        RunDir(tmp_path).read_result()
     (tmp_path / "result.json").write_text('{"status": ')
     with pytest.raises(UserError, match="damaged"):
-        read_result(tmp_path)
+        RunDir(tmp_path).read_result()
 
 
 def test_of_results_set_aside_the_last_complete_one_stays(tmp_path):
-    set_result_aside(tmp_path)
+    RunDir(tmp_path).set_result_aside()
     for result in ({"status": "complete", "seed": 1}, {"status": "failed"}, {"status": "failed"}):
-        write_result(tmp_path, result)
-        set_result_aside(tmp_path)
+        RunDir(tmp_path).write_result(result)
+        RunDir(tmp_path).set_result_aside()
     (tmp_path / "result.json").write_text("{")
-    set_result_aside(tmp_path)
+    RunDir(tmp_path).set_result_aside()
     assert [path.name for path in tmp_path.iterdir()] == ["result.previous.json"]
     assert json.loads((tmp_path / "result.previous.json").read_text())["seed"] == 1
 
 
 def test_predictions_are_one_object_a_line_in_any_script(tmp_path):
     rows = [{"id": "1", "prediction": "Größe 日本\nzwei Zeilen", "rouge1": 1.5}, {"id": "2", "prediction": "\ud800"}]
-    path = write_predictions(tmp_path, iter(rows))
-    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == rows
-    assert "Größe 日本" in path.read_text(encoding="utf-8")
+    RunDir(tmp_path).write_predictions(iter(rows))
+    text = (tmp_path / "predictions.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line) for line in text.splitlines()] == rows
+    assert "Größe 日本" in text
 
 
 def test_the_card_names_halves_data_scores_rivals_command_and_licence(documents, references):
@@ -102,8 +103,8 @@ def test_a_card_from_a_result_with_nulls_says_what_they_mean(documents, referenc
     settings = EvaluationSettings(bootstrap_samples=50)
     judgement = judge(references[:n], references[:n], documents[:n], settings, 0, likelihoods=nats, alone="A text.")
     parts = {name: getattr(judgement, name) for name in ("metrics", "baselines", "controls")}
-    write_result(tmp_path, parts)
-    result = read_result(tmp_path)
+    RunDir(tmp_path).write_result(parts)
+    result = RunDir(tmp_path).read_result()
     assert len(result["metrics"]["test/rouge1_ci"]) == 2
     card = model_card(result, USE)
     assert sorted(card.splitlines()) == sorted(model_card(parts, USE).splitlines())  # as the run itself writes it

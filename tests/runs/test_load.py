@@ -10,9 +10,10 @@ import torch
 from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.errors import UserError
 from warmstart.model.modeling import EncoderDecoderModel
-from warmstart.runs.checkpoint_io import SUMS, AtomicCheckpointIO, is_sound
+from warmstart.runs.checkpoint_io import AtomicCheckpointIO, is_sound
 from warmstart.runs.explain import explain, status_of
 from warmstart.runs.load import load_trained
+from warmstart.runs.run_dir import CheckpointDir
 from warmstart.tasks import evaluate, export, fit, summarize
 
 FAILURES = [
@@ -41,7 +42,7 @@ def test_what_the_machine_lacks_is_not_blamed_on_the_file(run, monkeypatch):
     readers[sys.modules["transformers"].AutoTokenizer, "from_pretrained"] = (
         lambda: TokenizerPair.load(last.parent / "tokenizers"),
     )
-    (last.parent / SUMS).unlink()
+    CheckpointDir(last.parent).sums.unlink()
     for (owner, name), calls in readers.items():
         for failure in FAILURES:
 

@@ -5,8 +5,7 @@ import torch
 
 from warmstart.errors import UserError
 from warmstart.runs.checkpoint_io import newest_sound
-from warmstart.runs.result import read_result
-from warmstart.runs.resuming import FINISHED, UNFINISHED
+from warmstart.runs.run_dir import RunDir
 from warmstart.tasks import fit
 
 
@@ -50,7 +49,7 @@ def test_a_finished_run_whose_result_is_gone_is_not_trained_again(finished, sett
     (run / "result.json").unlink()  # as an evaluation into the folder leaves it when it is killed
     before = contents(run / "checkpoints")
     assert fit.run(settings_of("debug=tiny", "trainer.max_steps=2"), run) == best
-    assert (read_result(run)["steps"], read_result(run)["resumed"]) == (2, True)
+    assert (RunDir(run).read_result()["steps"], RunDir(run).read_result()["resumed"]) == (2, True)
     assert {name: before[name] for name in before if name.name != "last.ckpt"}.items() <= contents(
         run / "checkpoints"
     ).items()
@@ -74,7 +73,7 @@ def test_old_checkpoints_stay_until_the_new_ones_are_complete(finished, settings
         >= {
             path.relative_to("checkpoints"): content
             for path, content in before.items()
-            if path.name in ("last.ckpt", "best.ckpt", "SHA256SUMS", FINISHED) or "tokenizers" in path.parts
+            if path.name in ("last.ckpt", "best.ckpt", "SHA256SUMS", "finished") or "tokenizers" in path.parts
         }.items()
     )
     assert torch.load(run / "previous-2" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
@@ -82,14 +81,14 @@ def test_old_checkpoints_stay_until_the_new_ones_are_complete(finished, settings
     (run / "previous-3").mkdir()
     (run / "previous-3" / "best.ckpt").write_text("a person's")
     fit.run(settings_of("debug=tiny", "trainer.max_steps=3"), run)  # resumes the one that was started over
-    assert read_result(run)["steps"] == 3
+    assert RunDir(run).read_result()["steps"] == 3
     assert not (run / "previous-1").exists()
     assert [path.name for path in (run / "previous-2").iterdir()] == ["notes.txt"]
     assert (run / "previous-3" / "best.ckpt").exists()
     persons = ("my-best.ckpt", "last-backup.ckpt", ".notes.tmp")
     assert all((run / "checkpoints" / name).read_text().startswith("a person's") for name in persons)
-    assert (run / "checkpoints" / FINISHED).exists()
-    assert not (run / "checkpoints" / UNFINISHED).exists()
+    assert RunDir(run).checkpoints.finished.exists()
+    assert not RunDir(run).checkpoints.unfinished.exists()
 
 
 @pytest.mark.parametrize("name", ["last-backup.ckpt", "last-v1.ckpt", "last-.ckpt"])

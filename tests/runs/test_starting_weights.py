@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from warmstart.cli.main import config_dir
 from warmstart.config.schema import register, to_settings
 from warmstart.errors import UserError
-from warmstart.runs.result import read_result
+from warmstart.runs.run_dir import RunDir
 from warmstart.tasks import fit
 from warmstart.tasks.check import faults
 
@@ -59,7 +59,7 @@ def test_a_checkpoint_of_another_pair_is_refused_with_both_named(words, said, of
     command = of("encoder=bert", "decoder=smollm2", "trainer.max_steps=2", *words, f"ckpt={first}")
     with pytest.raises(UserError, match=rf"is of bert x smollm2, and this fit is of .*{said}.*set ckpt_weights="):
         fit.run(command, tmp_path)
-    assert read_result(tmp_path) == complete
+    assert RunDir(tmp_path).read_result() == complete
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -104,7 +104,7 @@ def test_a_second_stage_starts_from_the_weights_with_a_new_optimizer(source, of,
     before, after = exported(first), exported(tmp_path)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    result = read_result(tmp_path)
+    result = RunDir(tmp_path).read_result()
     assert (result["steps"], result["resumed"], result["config"]["ckpt_weights"]) == (1, False, str(given))
 
 

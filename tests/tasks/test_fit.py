@@ -13,7 +13,7 @@ from warmstart.errors import UserError
 from warmstart.runs import resuming
 from warmstart.runs.explain import status_of
 from warmstart.runs.identity import config_hash
-from warmstart.runs.result import read_result
+from warmstart.runs.run_dir import RunDir
 from warmstart.tasks import evaluate, fit
 
 
@@ -25,12 +25,12 @@ def test_a_fit_from_another_runs_checkpoint_reports_nothing_of_the_run_before_it
     before, other = tmp_path / "before", tmp_path / "other"
     fit.run(settings_of("debug=tiny", "trainer.max_steps=9", "trainer.max_epochs=9", "optim.new_rate=5e-3"), before)
     fit.run(settings_of("debug=tiny", "trainer.max_steps=2", "seed=2"), other)
-    first = read_result(before)
+    first = RunDir(before).read_result()
     (before / "nonfinite.jsonl").write_text("")
     last = other / "checkpoints" / "last.ckpt"
     fit.run(settings_of("debug=tiny", "trainer.max_steps=3", "seed=2", f"ckpt={last}"), before)
     assert (steps_of(before, "last.ckpt"), steps_of(before, "best.ckpt")) == (3, 3)
-    result = read_result(before)
+    result = RunDir(before).read_result()
     assert (result["steps"], result["resumed"]) == (3, True)
     assert result["validation"]["best"] > first["validation"]["best"]
     assert not (before / "checkpoints" / "last-1.ckpt").exists()
@@ -43,9 +43,9 @@ def test_a_run_directory_is_resumed_from_its_newest_sound_checkpoint(settings_of
     fit.run(settings_of("debug=tiny", "trainer.max_steps=2"), run)
     more = ("debug=tiny", "trainer.max_steps=4", "trainer.max_epochs=9")
     fit.run(settings_of(*more, f"ckpt={run}"), on)
-    assert (read_result(on)["steps"], read_result(on)["resumed"]) == (4, True)
+    assert (RunDir(on).read_result()["steps"], RunDir(on).read_result()["resumed"]) == (4, True)
     fit.run(settings_of(*more, f"ckpt={run}"), run)  # in place, too
-    assert (read_result(run)["steps"], read_result(run)["resumed"]) == (4, True)
+    assert (RunDir(run).read_result()["steps"], RunDir(run).read_result()["resumed"]) == (4, True)
 
 
 def test_the_same_command_goes_on_with_what_it_began_from_another_run(settings_of, tmp_path, monkeypatch, caplog):
@@ -59,7 +59,7 @@ def test_the_same_command_goes_on_with_what_it_began_from_another_run(settings_o
     with caplog.at_level("INFO"):
         fit.run(command, run)
     assert f"Resuming from {run}" in caplog.text
-    assert read_result(run)["status"] == "complete"
+    assert RunDir(run).read_result()["status"] == "complete"
 
 
 def interrupted(command, run_dir, monkeypatch):
@@ -94,7 +94,7 @@ def test_a_resumed_fit_keeps_the_tokenizers_that_it_began_with(settings_of, tmp_
     # A tokenizer that were trained now would be another one.
     rows.write_text(rows_about("bridge"))
     fit.run(settings_of(*words), run)
-    assert read_result(run)["resumed"]
+    assert RunDir(run).read_result()["resumed"]
     assert vocabularies_of(run) == began_with
 
 
@@ -136,7 +136,7 @@ def test_a_checkpoint_that_is_not_there_is_said_with_what_to_name(ckpt, said, se
     asked = ckpt if ckpt == "last" else tmp_path / ckpt
     with pytest.raises(UserError, match=said.format(asked)):
         fit.run(settings_of("debug=tiny", f"ckpt={asked}"), tmp_path / "run")
-    assert read_result(tmp_path / "run")["status"] == "failed"
+    assert RunDir(tmp_path / "run").read_result()["status"] == "failed"
 
 
 @pytest.mark.parametrize("word", ["optim.encoder_rate=-1", "ckpt=absent.ckpt", "+trainer.extra.no_such=1"])
@@ -145,7 +145,7 @@ def test_a_mistyped_word_leaves_the_result_of_a_complete_run(word, settings_of, 
     (tmp_path / "result.json").write_text(json.dumps(complete))
     with pytest.raises(UserError):
         fit.run(settings_of("debug=tiny", word), tmp_path)
-    assert read_result(tmp_path) == complete
+    assert RunDir(tmp_path).read_result() == complete
     assert not (tmp_path / "result.previous.json").exists()
 
 
@@ -153,7 +153,7 @@ def test_a_mistyped_word_is_said_instead_of_an_earlier_failure(settings_of, tmp_
     (tmp_path / "result.json").write_text(json.dumps({"status": "failed", "error": "earlier"}))
     with pytest.raises(UserError):
         fit.run(settings_of("debug=tiny", "optim.encoder_rate=-1"), tmp_path)
-    assert "optim.encoder_rate=-1" in read_result(tmp_path)["error"]
+    assert "optim.encoder_rate=-1" in RunDir(tmp_path).read_result()["error"]
 
 
 def test_fewer_validation_examples_than_devices_are_said_with_both_figures(run_py, tmp_path):
@@ -175,7 +175,7 @@ def test_the_schedule_of_a_fit_in_other_batches_ends_with_it(begun, goes_on, set
     fit.run(settings_of(*words, f"data.batch.max_tokens={goes_on}"), tmp_path)
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rates = [float(row["rate/new"]) for row in csv.DictReader(file) if row["rate/new"]]
-    assert len(rates) == read_result(tmp_path)["steps"] > 14
+    assert len(rates) == RunDir(tmp_path).read_result()["steps"] > 14
     steps_left = [rate / rates[-1] for rate in rates[14:]]  # linear, to zero at the step after the last
     assert steps_left == pytest.approx(list(range(len(steps_left), 0, -1)), rel=1e-4)
     assert rates[-1] == pytest.approx(1e-2 / (len(rates) - 1), rel=1e-4)
@@ -187,22 +187,22 @@ def test_a_complete_run_of_another_config_is_asked_about(settings_of, tmp_path):
     with pytest.raises(UserError, match="complete run of another config"):
         fit.run(settings_of("debug=tiny", "seed=2"), tmp_path)
     assert (tmp_path / "checkpoints" / "best.ckpt").read_bytes() == before
-    assert read_result(tmp_path)["status"] == "complete"
+    assert RunDir(tmp_path).read_result()["status"] == "complete"
     fit.run(settings_of("debug=tiny"), tmp_path)  # the same again
     fit.run(settings_of("debug=tiny", "seed=2", "ckpt=new"), tmp_path)
-    assert read_result(tmp_path)["seed"] == 2
+    assert RunDir(tmp_path).read_result()["seed"] == 2
 
 
 def test_back_from_the_queue_a_fit_that_began_anew_goes_on(settings_of, tmp_path, monkeypatch):
     settings, folder = settings_of("debug=tiny", "ckpt=new"), tmp_path / "checkpoints"
     fit.run(settings, tmp_path)
-    (folder / resuming.UNFINISHED).write_text(f"{read_result(tmp_path)['config_hash']}\n")
+    (folder / "unfinished").write_text(f"{RunDir(tmp_path).read_result()['config_hash']}\n")
     (tmp_path / "result.json").unlink()
-    assert resuming.checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is None
+    assert resuming.checkpoint_to_resume(settings, RunDir(tmp_path), config_hash(settings)) is None
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert resuming.checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is not None
-    (folder / resuming.UNFINISHED).write_text("another's\n")  # left the queue before it had begun
-    assert resuming.checkpoint_to_resume(settings, tmp_path, config_hash(settings)) is None
+    assert resuming.checkpoint_to_resume(settings, RunDir(tmp_path), config_hash(settings)) is not None
+    (folder / "unfinished").write_text("another's\n")  # left the queue before it had begun
+    assert resuming.checkpoint_to_resume(settings, RunDir(tmp_path), config_hash(settings)) is None
 
 
 HINDI = "दिल्ली में आज {} बजे वर्षा हुई। मुंबई में धूप थी। पुणे में हवा चली।"
@@ -224,12 +224,12 @@ def test_texts_that_rouge_cannot_read_end_the_run_before_training(settings_of, t
         fit.run(settings_of(*words), tmp_path / "run")
     assert status_of(refused.value) == 2
     assert not (tmp_path / "run" / "checkpoints").exists()
-    assert read_result(tmp_path / "run")["status"] == "failed"
+    assert RunDir(tmp_path / "run").read_result()["status"] == "failed"
     with pytest.raises(UserError, match="letters in the test references"):
         fit.run(settings_of(*words, "trainer.validation_samples=0"), tmp_path / "run")
     without_rouge = ("evaluation.test=false", "trainer.validation_samples=0")  # the way on that the message names
     fit.run(settings_of(*words, *without_rouge), tmp_path / "run")
-    assert read_result(tmp_path / "run")["status"] == "complete"
+    assert RunDir(tmp_path / "run").read_result()["status"] == "complete"
     with pytest.raises(UserError, match="letters in the test references"):
         evaluate.run(settings_of(*words, f"ckpt={tmp_path / 'run'}"), tmp_path / "scored")
 
@@ -249,7 +249,7 @@ def test_a_fit_without_the_test_split_neither_reads_nor_scores_it(settings_of, t
     run.mkdir()
     (run / "predictions.jsonl").write_text("of an earlier run\n")
     best = fit.run(settings_of(*words, "evaluation.test=false"), run)
-    result = read_result(run)
+    result = RunDir(run).read_result()
     assert (result["status"], result["metrics"], result["baselines"], result["controls"]) == ("complete", {}, {}, {})
     assert result["validation"]["best"] == pytest.approx(best)
     assert result["checkpoint"]["name"] == "best.ckpt"
@@ -261,7 +261,7 @@ def test_a_fit_without_the_test_split_neither_reads_nor_scores_it(settings_of, t
 
     (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:9]))
     evaluate.run(settings_of(*words, "evaluation.test=false", f"ckpt={run}"), tmp_path / "scored")
-    assert read_result(tmp_path / "scored")["metrics"]["test/examples"] == 9
+    assert RunDir(tmp_path / "scored").read_result()["metrics"]["test/examples"] == 9
 
 
 def test_rows_of_the_test_split_are_trained_on_no_more_where_it_is_not_scored(settings_of, tmp_path):

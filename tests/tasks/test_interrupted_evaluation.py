@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from warmstart.evaluation.resumable import KeptSummaries
-from warmstart.runs.result import read_result
+from warmstart.runs.run_dir import RunDir
 from warmstart.tasks import evaluate, fit
 
 CHOICES = ["debug=tiny", "data.evaluation_max_tokens=160"]
@@ -20,7 +20,7 @@ def test_killed_half_way_it_goes_on_with_the_same_summaries(search, settings_of,
     command = [*CHOICES, search, "task=evaluate", f"ckpt={tmp_path / 'run'}"]
     whole = settings_of(*command)
     evaluate.run(whole, tmp_path / "whole")
-    assert read_result(tmp_path / "whole")["summaries"] == {"generated": 8, "from_an_interrupted_run": 0}
+    assert RunDir(tmp_path / "whole").read_result()["summaries"] == {"generated": 8, "from_an_interrupted_run": 0}
 
     script = [sys.executable, Path(__file__).with_name("killed_evaluation.py"), *command]
     script += [f"output_root={tmp_path}", "name=killed", f"data.cache_dir={tmp_path / 'cache'}"]
@@ -32,12 +32,12 @@ def test_killed_half_way_it_goes_on_with_the_same_summaries(search, settings_of,
     assert not kept.read_text().endswith("\n")
 
     evaluate.run(whole, tmp_path / "again")
-    result = read_result(tmp_path / "again")
+    result = RunDir(tmp_path / "again").read_result()
     assert result["summaries"] == {"generated": 8 - finished, "from_an_interrupted_run": finished}
     assert (tmp_path / "again" / "predictions.jsonl").read_text() == (
         tmp_path / "whole" / "predictions.jsonl"
     ).read_text()
-    assert result["metrics"] == read_result(tmp_path / "whole")["metrics"]
+    assert result["metrics"] == RunDir(tmp_path / "whole").read_result()["metrics"]
     assert not list((tmp_path / "cache" / "summaries").iterdir())
 
 

@@ -5,7 +5,7 @@ import csv
 import pytest
 import transformers
 
-from warmstart.runs.result import read_result
+from warmstart.runs.run_dir import RunDir
 from warmstart.tasks import fit
 from warmstart.tasks.check import faults
 
@@ -23,7 +23,7 @@ def same_losses(settings_of, tmp_path, word, *always):
     plain, chosen = (losses(tmp_path / name) for name in ("plain", "chosen"))
     assert len(plain) == 3
     assert chosen == pytest.approx(plain, rel=1e-5)
-    scores = (read_result(tmp_path / name)["metrics"]["test/rouge1"] for name in ("plain", "chosen"))
+    scores = (RunDir(tmp_path / name).read_result()["metrics"]["test/rouge1"] for name in ("plain", "chosen"))
     assert len(set(scores)) == 1
 
 

@@ -12,8 +12,9 @@ from warmstart.cli.main import config_dir
 from warmstart.config.schema import to_settings
 from warmstart.errors import UserError
 from warmstart.runs.checkpoint_io import read_sums
-from warmstart.runs.recorded import OF_EXPORT, with_recorded
-from warmstart.runs.result import read_result
+from warmstart.runs.recorded import with_recorded
+from warmstart.runs.run_dir import RunDir
+from warmstart.runs.saved_model import OF_EXPORT, SavedModel
 from warmstart.sweeps import sweep
 from warmstart.tasks import evaluate, export, fit, summarize
 
@@ -48,23 +49,23 @@ def of(ckpt, *words):
 
 def spoil(run_dir):
     """best.ckpt is made another file than last.ckpt, whatever four steps have found."""
-    result = read_result(run_dir)
+    result = RunDir(run_dir).read_result()
     result["checkpoint"]["sha256"] = "0" * 64
     (run_dir / "result.json").write_text(json.dumps(result))
 
 
 def test_a_fit_names_its_best_checkpoint(run_dir):
-    found = read_result(run_dir)["checkpoint"]
+    found = RunDir(run_dir).read_result()["checkpoint"]
     assert found["name"] == "best.ckpt"
     assert [found["sha256"]] == read_sums(run_dir / "checkpoints")["best.ckpt"]
 
 
 def test_an_evaluation_names_what_it_scored_and_counts_as_the_fit_did(run_dir, tmp_path, monkeypatch):
-    last, loads, load = run_dir / "checkpoints" / "last.ckpt", [], evaluate.load_trained
-    monkeypatch.setattr(evaluate, "load_trained", lambda path: loads.append(path) or load(path))
+    last, loads, load = run_dir / "checkpoints" / "last.ckpt", [], SavedModel.load
+    monkeypatch.setattr(SavedModel, "load", lambda self: loads.append(self.given) or load(self))
     evaluate.run(of(last, "data=written"), tmp_path / "last")
     assert loads == [str(last)]  # once: two models of a billion weights would not fit
-    result, fitted = read_result(tmp_path / "last"), read_result(run_dir)
+    result, fitted = RunDir(tmp_path / "last").read_result(), RunDir(run_dir).read_result()
     assert result["checkpoint"]["name"] == "last.ckpt"
     assert [result["checkpoint"]["sha256"]] == read_sums(run_dir / "checkpoints")["last.ckpt"]
     assert result["parameters"] == fitted["parameters"]
@@ -74,7 +75,7 @@ def test_an_evaluation_names_what_it_scored_and_counts_as_the_fit_did(run_dir, t
 def test_an_export_is_called_what_it_is(run_dir, tmp_path):
     lengths = ("data.max_source_length=64", "data.max_target_length=24")
     evaluate.run(of(run_dir / "export", "data=written", *lengths), tmp_path / "again")
-    result, fitted = read_result(tmp_path / "again"), read_result(run_dir)
+    result, fitted = RunDir(tmp_path / "again").read_result(), RunDir(run_dir).read_result()
     assert result["choices"] == fitted["choices"]
     assert result["parameters"] == fitted["parameters"]
     assert result["checkpoint"]["name"] == "export"
@@ -92,7 +93,7 @@ def test_an_export_without_a_record_is_not_called_after_this_command_line(run_di
 
 
 def test_a_record_holds_no_place_of_this_machine(run_dir, tmp_path):
-    model, tokenizers, _ = evaluate.load_trained(str(run_dir))
+    model, tokenizers, _ = SavedModel(str(run_dir)).load()
     settings = of(run_dir)
     settings.encoder.path = str(tmp_path)
     settings.decoder.tokenizer = str(tmp_path)
@@ -118,10 +119,10 @@ def test_a_failed_evaluation_leaves_result_and_predictions_of_one_run(run_dir, t
     monkeypatch.setattr("warmstart.tasks.export.export_model", full)
     with pytest.raises(OSError, match="No space"):
         evaluate.run(of(run_dir, "data=written", "data.limit_test=3"), run_dir)
-    assert read_result(run_dir)["metrics"]["test/examples"] == before.count("\n")
+    assert RunDir(run_dir).read_result()["metrics"]["test/examples"] == before.count("\n")
     assert (run_dir / "predictions.jsonl").read_text() == before
     monkeypatch.undo()
-    monkeypatch.setattr("warmstart.runs.result.write_result", full)
+    monkeypatch.setattr("warmstart.runs.run_dir.RunDir.write_result", full)
     with pytest.raises(OSError, match="No space"):
         evaluate.run(of(run_dir, "data=written", "data.limit_test=3"), run_dir)
     assert (run_dir / "predictions.jsonl").read_text() != before
@@ -129,10 +130,10 @@ def test_a_failed_evaluation_leaves_result_and_predictions_of_one_run(run_dir, t
 
 
 def test_a_job_of_a_sweep_keeps_its_result(run_dir, caplog):
-    job = run_dir.rename(run_dir.with_name(read_result(run_dir)["config_hash"]))
+    job = run_dir.rename(run_dir.with_name(RunDir(run_dir).read_result()["config_hash"]))
     with pytest.raises(UserError, match="is a job of a sweep"):
         evaluate.run(of(job), job)
-    result = read_result(job)
+    result = RunDir(job).read_result()
     assert sweep.run_job(of(job), job) == result["validation"]["best"]
     del result["validation"]
     (job / "result.json").write_text(json.dumps(result | {"config_hash": "another"}))

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from warmstart import EncoderDecoderModel
 from warmstart.errors import UserError
 from warmstart.runs.load import load_trained
-from warmstart.runs.result import read_result
+from warmstart.runs.run_dir import RunDir
 from warmstart.tasks import evaluate, export, fit, summarize
 from warmstart.tasks.check import faults
 
@@ -26,7 +26,7 @@ KEYS |= {"peak_memory_bytes", "seconds", "versions", "git_commit", "config_hash"
 def test_fit_leaves_everything_a_run_promises(encoder, decoder, settings_of, tmp_path):
     settings = settings_of("debug=tiny", f"encoder={encoder}", f"decoder={decoder}")
     fit.run(settings, tmp_path)
-    result = read_result(tmp_path)
+    result = RunDir(tmp_path).read_result()
     assert result.keys() >= KEYS
     assert result["choices"] == {"encoder": encoder, "decoder": decoder, "data": "written"}
     low, high = result["baselines"]["lead1"]["rouge1_ci"]
@@ -57,10 +57,10 @@ def test_export_opens_with_transformers_and_generates_the_same(settings_of, tmp_
 
 def test_fit_resumes_in_place(settings_of, tmp_path):
     fit.run(settings_of("debug=tiny"), tmp_path)
-    assert read_result(tmp_path)["steps"] == 3
+    assert RunDir(tmp_path).read_result()["steps"] == 3
     fit.run(settings_of("debug=tiny", "ckpt=last", "trainer.max_steps=5", "trainer.max_epochs=9"), tmp_path)
-    assert read_result(tmp_path)["steps"] == 5
-    assert read_result(tmp_path)["resumed"]
+    assert RunDir(tmp_path).read_result()["steps"] == 5
+    assert RunDir(tmp_path).read_result()["resumed"]
 
 
 def test_summarize_file_folder_and_standard_input(settings_of, tmp_path, capsys, monkeypatch):
@@ -85,7 +85,7 @@ def test_evaluate_and_export_of_a_run(settings_of, tmp_path):
     run = tmp_path / "run"
     fit.run(settings_of("debug=tiny"), run)
     evaluate.run(settings_of("debug=tiny", f"ckpt={run}"), tmp_path / "again")
-    assert read_result(tmp_path / "again")["metrics"] == read_result(run)["metrics"]
+    assert RunDir(tmp_path / "again").read_result()["metrics"] == RunDir(run).read_result()["metrics"]
     export.run(settings_of("debug=tiny", f"ckpt={run}", f"output={tmp_path / 'model'}"), tmp_path)
     assert "| lead1 |" in (tmp_path / "model" / "README.md").read_text()
     with pytest.raises(UserError, match="not empty"):
@@ -104,7 +104,7 @@ def test_summaries_in_bfloat16_leave_likelihoods_and_the_export_in_float32(setti
     rounded = ("debug=tiny", f"ckpt={run}", "generation.dtype=bfloat16")
     evaluate.run(settings_of(*rounded), tmp_path / "again")
     assert set(types) == {torch.bfloat16}
-    assert read_result(tmp_path / "again")["generation"]["dtype"] == "bfloat16"
+    assert RunDir(tmp_path / "again").read_result()["generation"]["dtype"] == "bfloat16"
     rows = [
         [json.loads(line)["nll"] for line in (folder / "predictions.jsonl").read_text().splitlines()]
         for folder in (run, tmp_path / "again")

@@ -13,7 +13,7 @@ from written_training import TOTAL, run, weights
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.errors import UserError
-from warmstart.runs.checkpoint_io import SUMS, AtomicCheckpointIO, is_sound, newest_sound
+from warmstart.runs.checkpoint_io import AtomicCheckpointIO, is_sound, newest_sound
 
 
 @pytest.mark.parametrize(("patience", "unfreeze_after"), [(None, 0), (5, 0), (None, 4)])
@@ -34,7 +34,7 @@ def test_resuming_last_continues_at_its_step(patience, unfreeze_after, tmp_path)
 def test_checkpoints_only_hold_data(tmp_path):
     module, _ = run(tmp_path, tmp_path / "cache", validations_per_epoch=2, max_steps=5)
     files = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert files == [SUMS, "best.ckpt", "last-1.ckpt", "last.ckpt"]
+    assert files == ["SHA256SUMS", "best.ckpt", "last-1.ckpt", "last.ckpt"]
     held = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert held["global_step"] == 5
     rebuilt = EncoderDecoderModel(EncoderDecoderConfig(**held["hyper_parameters"]["model_config"]))
@@ -72,7 +72,7 @@ def test_a_write_that_fails_leaves_the_earlier_file(tmp_path):
     with pytest.raises((AttributeError, TypeError)):
         files.save_checkpoint({"step": lambda: 2}, path)
     assert files.load_checkpoint(path) == {"step": 1}
-    assert sorted((entry.name for entry in path.parent.iterdir()), reverse=True) == ["last.ckpt", SUMS]
+    assert sorted((entry.name for entry in path.parent.iterdir()), reverse=True) == ["last.ckpt", "SHA256SUMS"]
 
 
 def test_damaged_and_unsafe_checkpoints_are_refused(tmp_path):
@@ -161,7 +161,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_is_reported(tmp_path):
     assert any(isinstance(cause, OSError) for cause in causes)
     assert is_sound(tmp_path / "last.ckpt")
     assert files.load_checkpoint(tmp_path / "last.ckpt") == {"step": 1}
-    assert sorted(path.name for path in tmp_path.iterdir()) == [SUMS, "last.ckpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["SHA256SUMS", "last.ckpt"]
 
 
 def test_best_is_not_replaced_by_a_worse_one_after_a_resume(tmp_path):

@@ -10,7 +10,8 @@ from tiny_training import Letters, Recorder, Rows, assert_same, fit, tiny_model,
 
 from warmstart.config.training import OptimSettings
 from warmstart.errors import UserError
-from warmstart.training.nonfinite import NOTES, LossMonitor
+from warmstart.runs.run_dir import RunDir
+from warmstart.training.nonfinite import LossMonitor
 
 RATES = OptimSettings(encoder_rate=1e-3, decoder_rate=1e-3, new_rate=1e-3, warmup_steps=0)
 
@@ -46,7 +47,7 @@ def test_a_skipped_step_changes_neither_weights_nor_optimizer_state(precision, f
     assert all(torch.isfinite(p).all() for p in weights_of(model).values())
     assert {float(state["step"]) for state in trainer.optimizers[0].state.values()} == {3.0}
     assert log.of("train/skipped_steps")[-1] == 1.0
-    (note,) = map(json.loads, (tmp_path / NOTES).read_text().splitlines())
+    (note,) = map(json.loads, (RunDir(tmp_path).skipped_steps).read_text().splitlines())
     assert note == {"step": 1, "epoch": 0, "examples": [2, 3]}
 
 
@@ -78,4 +79,4 @@ def test_steps_skipped_since_the_last_reading_are_in_the_checkpoint(tmp_path):
     fit(tmp_path, 2, 1, module=module(5, log_every=100), callbacks=[Poison(1, 3)], precision="32-true")
     held = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert held["warmstart"]["skipped_steps"] == 2
-    assert len((tmp_path / NOTES).read_text().splitlines()) == 2
+    assert len((RunDir(tmp_path).skipped_steps).read_text().splitlines()) == 2

@@ -5,7 +5,8 @@ import json
 import pytest
 from tiny_training import STILL, Letters, Recorder, Rows, batches, fit, rows, tiny_model
 
-from warmstart.training.callbacks.checkpoints import SAMPLES, SampleTable
+from warmstart.runs.run_dir import RunDir
+from warmstart.training.callbacks.checkpoints import SampleTable
 from warmstart.training.validation_sample import ValidationSample
 
 SEARCH = {"max_new_tokens": 4}
@@ -22,7 +23,7 @@ def module(size):
 
 
 def read(run_dir):
-    return [json.loads(line) for line in (run_dir / SAMPLES).read_text().splitlines()]
+    return [json.loads(line) for line in (RunDir(run_dir).samples).read_text().splitlines()]
 
 
 def test_the_first_examples_of_the_split_are_summarised_however_they_are_batched():
@@ -49,7 +50,7 @@ def test_means_over_the_sample_are_logged(tmp_path):
 
 def test_no_samples_no_generation(tmp_path):
     fit(tmp_path, 8, 1, module=module(0))
-    assert not (tmp_path / SAMPLES).exists()
+    assert not (RunDir(tmp_path).samples).exists()
 
 
 def test_the_table_holds_every_validation_and_a_resumed_run_replaces_its_own(tmp_path):
@@ -64,6 +65,6 @@ def test_the_table_holds_every_validation_and_a_resumed_run_replaces_its_own(tmp
 def test_an_incomplete_line_of_a_killed_run_is_dropped(tmp_path):
     fit(tmp_path, 8, 1, module=module(3), callbacks=[SampleTable(tmp_path, rows=1)], max_epochs=1)
     earlier = {**read(tmp_path)[0], "step": 0}
-    (tmp_path / SAMPLES).write_text(json.dumps(earlier) + "\n" + '{"step": 1, "ind')
+    (RunDir(tmp_path).samples).write_text(json.dumps(earlier) + "\n" + '{"step": 1, "ind')
     fit(tmp_path, 8, 1, module=module(3), callbacks=[SampleTable(tmp_path, rows=1)], max_epochs=1)
     assert [row["step"] for row in read(tmp_path)] == [0, 1]

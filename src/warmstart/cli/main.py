@@ -28,6 +28,8 @@ from warmstart.errors import Interrupted, UserError
 from warmstart.printing import escape_log_records, escape_tracebacks, say
 from warmstart.runs.explain import explain, status_of
 from warmstart.runs.recorded import with_recorded
+from warmstart.runs.run_dir import RunDir
+from warmstart.runs.saved_model import SavedModel
 from warmstart.sweeps.sweep import (
     RANK_OF_JOB,
     JobFailed,
@@ -76,10 +78,13 @@ def run_task(cfg: DictConfig) -> object:
             "torchrun or srun starts the ranks, but the run has no name, so each rank would make its own folder. Set "
             "name=."
         )
+    opened: list[SavedModel | None] = []  # the config and the task need it, and it is read once
     if cfg.task in TASKS_ON_A_RUN:
         if cfg.ckpt == "last":
-            cfg.ckpt = str(run_dir / "checkpoints" / "last.ckpt")
-        cfg = with_recorded(cfg, list(HydraConfig.get().overrides.task))
+            cfg.ckpt = str(RunDir(run_dir).checkpoints.last)
+        saved = None if cfg.ckpt is None else SavedModel(cfg.ckpt)
+        cfg = with_recorded(cfg, list(HydraConfig.get().overrides.task), saved)
+        opened = [saved]
     if cfg.task == "fit" and HydraConfig.get().mode is RunMode.MULTIRUN:
         return run_job(to_settings(cfg), run_dir)
     sweep = HydraConfig.get().runtime.choices.get("sweep")
@@ -90,8 +95,8 @@ def run_task(cfg: DictConfig) -> object:
     module = importlib.import_module(f"warmstart.{room}.{cfg.task}")
     if cfg.task in TASKS_WITH_RANKS and HydraConfig.get().mode is RunMode.MULTIRUN:
         with ranks_of_this_job(run_dir):
-            return module.run(to_settings(cfg), run_dir)
-    return module.run(to_settings(cfg), run_dir)
+            return module.run(to_settings(cfg), run_dir, *opened)
+    return module.run(to_settings(cfg), run_dir, *opened)
 
 
 def main() -> None:
@@ -168,8 +173,7 @@ def unnamed_folder(choices: str, *, _root_: DictConfig) -> str:
     """
     if _root_.task not in TASKS_ON_A_RUN or _root_.ckpt is None:
         return choices
-    given = Path(_root_.ckpt).absolute()
-    run = given.parents[1] if given.suffix == ".ckpt" else given.parent if given.name == "export" else given
+    run = RunDir.of(Path(_root_.ckpt).absolute()).path
     return "-".join(["of", run.parent.name, run.name] if _TIMESTAMP.match(run.name) else ["of", run.name])
 
 

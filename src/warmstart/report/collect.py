@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.config.schema import CHANGES_NO_NUMBER
-from warmstart.damaged_files import DamagedFile, read_csv, read_yaml
+from warmstart.damaged_files import DamagedFile
 from warmstart.errors import UserError
-from warmstart.runs.result import read_predictions, read_result
+from warmstart.runs.run_dir import RunDir
 
 SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll")
 DAMAGED = "damaged"
-BEST = "best.ckpt"  # the checkpoint that a fit evaluates
+BEST = RunDir(Path()).checkpoints.best.name  # the checkpoint that a fit evaluates
 
 _NAMES = ("encoder.name", "decoder.name", "data.name")  # used in the labels of rows
 
@@ -85,9 +85,7 @@ def collect(folders: list[Path]) -> list[Run]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"A report of {folder} was requested, but there is no such folder. Check sweep or runs.")
-        marks = (*folder.rglob("result.json"), *folder.rglob(".hydra/config.yaml"))
-        of = {mark.parent if mark.name == "result.json" else mark.parents[1] for mark in marks}
-        runs = [run for path in sorted(of) if (run := _read(path)) is not None]
+        runs = [run for run_dir in RunDir.below(folder) if (run := _read(run_dir)) is not None]
         if not runs:
             raise UserError(
                 f"A report of {folder} was requested, but it contains no run. Choose the folder of a run or a sweep."
@@ -96,11 +94,11 @@ def collect(folders: list[Path]) -> list[Run]:
     return list(found.values())
 
 
-def _read(folder: Path) -> Run | None:
+def _read(run_dir: RunDir) -> Run | None:
     """Read the run in a folder; None if the folder is of a task other than fit or evaluate."""
-    damage = None
+    folder, damage = run_dir.path, None
     try:
-        result = read_result(folder)
+        result = run_dir.read_result()
     except DamagedFile as error:
         damage, result = error, {}
     except UserError:  # no result yet
@@ -108,7 +106,7 @@ def _read(folder: Path) -> Run | None:
     config: Any = result.get("config")
     if config is None:
         try:
-            config = read_yaml(folder / ".hydra" / "config.yaml")
+            config = run_dir.read_hydra_config()
         except FileNotFoundError:
             config = {}
         except DamagedFile as error:
@@ -119,10 +117,10 @@ def _read(folder: Path) -> Run | None:
     seed = choices.pop("seed", str(result.get("seed", "")))
     run = Run(folder, str(result.get("status", "partial")), result, choices, seed)
     try:
-        run.curves = _curves(folder / "metrics.csv")
+        run.curves = _curves(run_dir)
         if run.status == "complete":
-            run.finished = (folder / "result.json").stat().st_mtime
-            run.examples = read_predictions(folder)
+            run.finished = run_dir.result.stat().st_mtime
+            run.examples = run_dir.read_predictions()
     except DamagedFile as error:
         damage = damage or error
     if damage is not None:
@@ -145,13 +143,9 @@ def _flat(config: Any, prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+def _curves(run_dir: RunDir) -> dict[str, list[tuple[int, float]]]:
     curves: dict[str, list[tuple[int, float]]] = {}
-    try:
-        rows = read_csv(path)
-    except FileNotFoundError:
-        return curves
-    for row in rows:
+    for row in run_dir.read_metrics():
         for name, text in row.items():
             if not name.startswith(("train/", "validation/")) or not text:
                 continue

@@ -10,7 +10,6 @@ import hashlib
 import logging
 import os
 import pickle
-import re
 import zipfile
 import zlib
 from itertools import pairwise
@@ -22,12 +21,9 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from warmstart.atomic import replacing, write_text
 from warmstart.errors import UserError, says_nothing_of_the_file
+from warmstart.runs.run_dir import CheckpointDir
 
 _log = logging.getLogger(__name__)
-SUMS = "SHA256SUMS"
-_OLDER = re.compile(r"last-(\d+)\.ckpt")
-_OWN = re.compile(rf"(last(-\d+)?|best|nonfinite)\.ckpt|{SUMS}")
-_PARTIAL = re.compile(rf"\.({_OWN.pattern})\.\d+\.tmp")
 Sums = dict[str, list[str]]  # digests by file name; two of one name only while that file is being replaced
 
 
@@ -47,16 +43,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             hashing: Any = _Hashing(file)
             torch.save(checkpoint, hashing)
             before = read_sums(target.parent)
-            names = [target.name]
-            if target.name == "last.ckpt":
-                names += [_older(i) for i in range(1, self.keep)]
+            files, folder = [target], CheckpointDir(target.parent)
+            if target == folder.last:
+                files += [folder.older(age) for age in range(1, self.keep)]
+            names = [path.name for path in files]
             after = before | {new: before[old] for old, new in pairwise(names) if old in before}
             after[target.name] = [hashing.digest.hexdigest()]
             file.flush()
             os.fsync(file.fileno())
             # A kill after any of the next lines leaves files of which each still has its digest here.
             _write_sums(target.parent, {name: before.get(name, []) + after.get(name, []) for name in before | after})
-            _move_on([target.with_name(name) for name in names])
+            _move_on(files)
         _write_sums(target.parent, after)
 
     def load_checkpoint(
@@ -88,10 +85,7 @@ def newest_sound(folder: Path) -> Path | None:
         UserError: there are some, and all are damaged.
     """
     damaged: list[Path] = []
-    ages = {int(found[1]): path for path in folder.glob("last-*.ckpt") if (found := _OLDER.fullmatch(path.name))}
-    for path in (folder / "last.ckpt", *(ages[age] for age in sorted(ages))):
-        if not path.exists():
-            continue
+    for path in CheckpointDir(folder).newest_first():
         if is_sound(path):
             if damaged:
                 _log.warning("Damaged: %s. Resuming from %s.", ", ".join(map(str, damaged)), path)
@@ -102,16 +96,6 @@ def newest_sound(folder: Path) -> Path | None:
             f"Damaged: {', '.join(map(str, damaged))}, and there is no older one. Set ckpt=new to begin anew."
         )
     return None
-
-
-def own_files(folder: Path) -> list[Path]:
-    """The checkpoints and checksums that a fit has written into ``folder``; all other files there are a person's."""
-    return [path for path in sorted(folder.glob("*")) if _OWN.fullmatch(path.name)]
-
-
-def partial_files(folder: Path) -> list[Path]:
-    """What a process that was killed while it wrote a checkpoint has left in ``folder``."""
-    return [path for path in folder.glob(".*.tmp") if _PARTIAL.fullmatch(path.name)]
 
 
 def is_sound(path: Path) -> bool:
@@ -142,7 +126,7 @@ def read_sums(folder: Path) -> Sums:
     """``SHA256SUMS`` of a folder; a damaged line counts as none."""
     sums: Sums = {}
     with contextlib.suppress(FileNotFoundError):
-        for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in CheckpointDir(folder).sums.read_text(encoding="utf-8", errors="replace").splitlines():
             digest, _, name = line.partition("  ")
             if name and len(digest) == 64:
                 sums.setdefault(name, []).append(digest)
@@ -165,11 +149,7 @@ class _Hashing:
 
 def _write_sums(folder: Path, sums: Sums) -> None:
     lines = [f"{digest}  {name}\n" for name, digests in sorted(sums.items()) for digest in dict.fromkeys(digests)]
-    write_text(folder / SUMS, "".join(lines))
-
-
-def _older(age: int) -> str:
-    return f"last-{age}.ckpt"
+    write_text(CheckpointDir(folder).sums, "".join(lines))
 
 
 def _move_on(files: list[Path]) -> None:

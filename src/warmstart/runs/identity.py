@@ -16,8 +16,7 @@ from warmstart.config.option import options
 from warmstart.config.schema import CHANGES_NO_NUMBER, Config, plain
 from warmstart.damaged_files import DamagedFile, read_yaml
 from warmstart.errors import UserError
-from warmstart.runs.result import read_result, write_result
-from warmstart.runs.resuming import FINISHED, UNFINISHED
+from warmstart.runs.run_dir import RunDir, SweepDir
 
 LONGEST_NAME = 128  # characters that W&B takes
 # The options that version 1 of the config hash covers, by group. A later option is never added here.
@@ -41,7 +40,7 @@ _OF_VERSION_1 = {
 VERSIONS = ("torch", "lightning", "transformers", "hydra-core", "warmstart")
 
 
-def identity(settings: Config, run_dir: Path) -> dict[str, Any]:
+def identity(settings: Config, run_dir: RunDir) -> dict[str, Any]:
     """The fields of ``result.json`` in ``run_dir`` that say which run it is."""
     return {
         "config_hash": config_hash_in(run_dir, settings),
@@ -74,7 +73,7 @@ def run_name(settings: Config, run_dir: Path) -> str:
 def _words_of_sweep(folder: Path) -> list[str]:
     """The words of a sweep's command line, which its sweeper keeps; a job has those that do not vary as they stand."""
     try:
-        hydra = read_yaml(folder / "multirun.yaml")["hydra"]
+        hydra = read_yaml(SweepDir(folder).multirun)["hydra"]
         params = hydra["sweeper"].get("params") or {}
         return [*hydra["overrides"]["task"], *(f"{key}={value}" for key, value in params.items())]
     except (FileNotFoundError, DamagedFile, LookupError, TypeError, AttributeError):  # it decides a name only
@@ -121,7 +120,7 @@ def config_hash_1(settings: Config) -> str | None:
     return _digest(config)[:16]
 
 
-def config_hash_in(run_dir: Path, settings: Config) -> str:
+def config_hash_in(run_dir: RunDir, settings: Config) -> str:
     """Return the hash by which ``run_dir`` knows these settings: version 1 where it was begun with that.
 
     A folder keeps the version that it was begun with, because its name, its marks, its checkpoints and its result are
@@ -130,12 +129,12 @@ def config_hash_in(run_dir: Path, settings: Config) -> str:
     earlier = config_hash_1(settings)
     if earlier is None:
         return config_hash(settings)
-    held = [run_dir.name]
-    for mark in (UNFINISHED, FINISHED):
-        if (file := run_dir / "checkpoints" / mark).exists():
-            held += file.read_text().split()[:1]
+    held = [run_dir.path.name]
+    for mark in (run_dir.checkpoints.unfinished, run_dir.checkpoints.finished):
+        if mark.exists():
+            held += mark.read_text().split()[:1]
     with suppress(UserError):  # there is no result, or it is damaged
-        held.append(str(read_result(run_dir).get("config_hash")))
+        held.append(str(run_dir.read_result().get("config_hash")))
     return earlier if earlier in held else config_hash(settings)
 
 
@@ -156,19 +155,19 @@ def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def write_failure(settings: Config, run_dir: Path, error: BaseException, status: str = "failed") -> None:
+def write_failure(settings: Config, run_dir: RunDir, error: BaseException, status: str = "failed") -> None:
     """Leave a ``result.json`` that says how the run ended instead; a full disk must not hide the error itself.
 
     Of several ranks the first to fail has said it: where a result lies already, it stands.
     """
-    if (run_dir / "result.json").exists():
+    if run_dir.result.exists():
         return
     lines = (str(error).strip() or type(error).__name__).splitlines()
     # Ours is written for a person to the last line; of another's the first one has to do.
     reason = " ".join(line.strip() for line in lines) if isinstance(error, UserError) else lines[0]
     failure = {"status": status, "error": f"{type(error).__name__}: {reason}"}
     try:
-        write_result(run_dir, identity(settings, run_dir) | failure)
+        run_dir.write_result(identity(settings, run_dir) | failure)
     except OSError:
         return
 

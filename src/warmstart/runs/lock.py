@@ -20,9 +20,9 @@ from warmstart.errors import UserError
 from warmstart.locks import Lock
 from warmstart.printing import say
 from warmstart.runs.explain import explain
+from warmstart.runs.run_dir import RunDir
 
 _log = logging.getLogger(__name__)
-LOCK = ".run.lock"
 TASKS = ("fit", "evaluate")  # those that write a result.json
 # Of srun, torchrun and Lightning: any that is not 0 says that another process started the run.
 _RANK_OF = ("SLURM_PROCID", "RANK", "LOCAL_RANK", "NODE_RANK")
@@ -73,7 +73,7 @@ def held(run_dir: Path, *, wait: bool = False) -> Iterator[None]:
         yield
         return
     run_dir.mkdir(parents=True, exist_ok=True)
-    lock = Lock(run_dir / LOCK)
+    lock = Lock(RunDir(run_dir).lock)
     if not lock.acquire(wait=False):
         who = "" if (holder := lock.holder()) is None else f" ({holder})"
         if not wait:

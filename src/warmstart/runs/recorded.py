@@ -13,19 +13,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from warmstart.config.schema import GROUPS, Config
-from warmstart.damaged_files import DamagedFile, read_yaml
 from warmstart.errors import UserError
-from warmstart.runs.load import is_export, open_checkpoint
+from warmstart.runs.saved_model import SavedModel
 
-OF_EXPORT = "run_config.yaml"
+_ROLES = ("encoder", "decoder")
 _OF_THIS_MACHINE = ("cache_dir", "processes")
 _OF_THE_WEIGHTS = ("encoder", "decoder", "bridge")
 _WHOLE = ("experiment", "debug")  # these choices may touch any group, so they stand for the whole config
 
 
-def with_recorded(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+def with_recorded(cfg: DictConfig, overrides: list[str], saved: SavedModel | None = None) -> DictConfig:
     """``cfg`` with the groups and seed of the run that ``cfg.ckpt`` is part of, but for what ``overrides`` name.
 
+    ``saved`` is what ``cfg.ckpt`` names, where the caller needs it, too.
     A group that is named (``generation=beam``) is taken whole from ``cfg``, a key (``generation.num_beams=4``) alone.
 
     Raises:
@@ -35,7 +35,8 @@ def with_recorded(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     keys = [override.lstrip("+").partition("=")[0].partition("@")[0] for override in overrides]
     if cfg.ckpt is None or any(key in _WHOLE for key in keys):
         return cfg
-    recorded, file = _record(cfg.ckpt)
+    saved = saved or SavedModel(cfg.ckpt)
+    recorded, file = _record(saved), saved.config_file
     if key := _interpolation(recorded):
         raise UserError(
             f"{file}: {key} is an interpolation, which a run never records: it could read this machine's environment. "
@@ -70,22 +71,6 @@ def with_recorded(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     return settings
 
 
-def recorded_config(ckpt: str) -> dict[str, Any]:
-    """The settings that the run recorded, of an export those that it keeps; empty where there are none."""
-    if is_export(Path(ckpt)):
-        return _of_export(ckpt)[0]
-    found: dict[str, Any] = open_checkpoint(ckpt)[0]["hyper_parameters"].get("config", {})
-    return found
-
-
-def recorded_parameters(ckpt: str) -> dict[str, int] | None:
-    """The parameters that the fit counted; None in a checkpoint of an earlier version, or in no export of ours."""
-    if is_export(Path(ckpt)):
-        return _of_export(ckpt)[0].get("parameters")
-    found: dict[str, int] | None = open_checkpoint(ckpt)[0]["hyper_parameters"].get("parameters")
-    return found
-
-
 def _interpolation(value: Any, key: str = "") -> str | None:
     """The first key whose value OmegaConf would replace when it is read; None where there is none."""
     if isinstance(value, str):
@@ -95,20 +80,9 @@ def _interpolation(value: Any, key: str = "") -> str | None:
     return next((found for found in below if found), None)
 
 
-def _record(ckpt: str) -> tuple[dict[str, Any], Path]:
-    if not is_export(Path(ckpt)):
-        return recorded_config(ckpt), open_checkpoint(ckpt)[1]
-    recorded, file = _of_export(ckpt)
+def _record(saved: SavedModel) -> dict[str, Any]:
+    if not saved.is_export:
+        return saved.config
     # Without a record it is not the choices of this command line that are in there.
-    unknown = {role: {"name": f"{role} of {Path(ckpt).name}", "path": ckpt} for role in ("encoder", "decoder")}
-    return unknown | recorded, file
-
-
-def _of_export(ckpt: str) -> tuple[dict[str, Any], Path]:
-    file = Path(ckpt) / OF_EXPORT
-    try:
-        return read_yaml(file), file
-    except FileNotFoundError:  # of save_pretrained alone
-        return {}, file
-    except DamagedFile as error:
-        raise UserError(f"{error} Export the model again.") from error
+    unknown = {role: {"name": f"{role} of {Path(saved.given).name}", "path": saved.given} for role in _ROLES}
+    return unknown | saved.config

@@ -1,15 +1,11 @@
-"""What a run leaves for others to read: predictions.jsonl, and result.json written last and whole or not at all."""
+"""The format of ``result.json`` and ``predictions.jsonl``, which is checked whenever they are read."""
 
-import json
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from warmstart.atomic import replacing
-from warmstart.damaged_files import DamagedFile, read_json, read_json_lines
-from warmstart.errors import UserError
+from warmstart.damaged_files import DamagedFile
 
 _NUMBER = (int, float, NoneType)
 _SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll")
@@ -25,46 +21,12 @@ _PARTS: dict[str, tuple[type, ...]] = {
 }
 
 
-def write_result(run_dir: Path, result: dict[str, Any]) -> Path:
-    """Write ``result.json`` under a temporary name, sync it and rename it into place; NaN and infinity become null."""
-    path = run_dir / "result.json"
-    with replacing(path) as file:
-        file.write(json.dumps(_finite(result), indent=2, sort_keys=True) + "\n")
-    return path
-
-
-def set_result_aside(run_dir: Path) -> None:
-    """Take away the result of an earlier run in this directory, which could be taken for that of a new one.
-
-    The last complete one is kept as ``result.previous.json``.
-    """
-    path = run_dir / "result.json"
-    if is_complete(run_dir):
-        path.replace(run_dir / "result.previous.json")
-    else:
-        path.unlink(missing_ok=True)
-
-
-def write_predictions(run_dir: Path, rows: Iterable[dict[str, Any]]) -> Path:
-    """One JSON object a line: id, document, reference, prediction and its ROUGE scores."""
-    path = run_dir / "predictions.jsonl"
-    with replacing(path) as file:
-        file.writelines(json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in rows)
-    return path
-
-
-def read_result(run_dir: Path) -> dict[str, Any]:
-    """The result of a run.
+def check_result(path: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``result.json`` at ``path`` holds, without the groups that are null.
 
     Raises:
-        UserError: there is none.
-        DamagedFile: it is not an object of JSON, or a part of it is not of the type that a run writes.
+        DamagedFile: a part of it is not of the type that a run writes.
     """
-    path = run_dir / "result.json"
-    try:
-        result = read_json(path)
-    except FileNotFoundError:
-        raise UserError(f"{run_dir} holds no result.json: the run did not finish. Run it again.") from None
     for part, kinds in _PARTS.items():
         *groups, name = part.split(".")
         within = result.get(groups[0]) or {} if groups else result
@@ -76,17 +38,12 @@ def read_result(run_dir: Path) -> dict[str, Any]:
     return {name: value for name, value in result.items() if value is not None or name not in _GROUPS}
 
 
-def read_predictions(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """The rows of ``predictions.jsonl`` by id; of a run without one, none.
+def check_predictions(path: Path, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the rows of ``predictions.jsonl`` at ``path`` by id.
 
     Raises:
         DamagedFile: a line is not a row that a run writes.
     """
-    path = run_dir / "predictions.jsonl"
-    try:
-        rows = read_json_lines(path)
-    except FileNotFoundError:
-        return {}
     for number, row in enumerate(rows, 1):
         texts = all(isinstance(row.get(name), str) for name in ("document", "reference", "prediction"))
         scores = [row[name] for name in row if name in _SCORES or "/" in name]
@@ -95,18 +52,10 @@ def read_predictions(run_dir: Path) -> dict[str, dict[str, Any]]:
     return {str(row["id"]): row for row in rows}
 
 
-def is_complete(run_dir: Path) -> bool:
-    """Whether a run's result is there and whole, and not that of a failure."""
-    try:
-        return bool(read_result(run_dir).get("status") == "complete")
-    except UserError:  # none is there, or a damaged one
-        return False
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: Python writes one that other readers refuse."""
+def finite(value: Any) -> Any:
+    """Replace NaN and infinity by None: Python writes them into JSON, and other readers refuse them."""
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,6 +12,7 @@ from typing import Any
 
 from warmstart.config.schema import Config, plain
 from warmstart.errors import UserError
+from warmstart.runs.saved_model import SavedModel
 
 _log = logging.getLogger(__name__)
 _SHOWN = 10
@@ -37,19 +38,17 @@ def fault_of_start(settings: Config) -> str | None:
     return None
 
 
-def check_same_pair(settings: Config, resume: str) -> None:
+def check_same_pair(settings: Config, resume: SavedModel) -> None:
     """Compare encoder, decoder and bridge with those that the checkpoint records.
 
     Raises:
         UserError: they differ.
     """
-    from warmstart.runs.load import open_checkpoint
-
-    recorded = open_checkpoint(resume)[0]["hyper_parameters"].get("config", {})
+    recorded = resume.config
     found = [line for group in _FREE for line in _differences(settings, recorded, group)]
     if found:
         pair = " x ".join(str(recorded.get(role, {}).get("name")) for role in ("encoder", "decoder"))
-        weights = Path(resume).parents[1] if settings.ckpt == "last" else settings.ckpt
+        weights = resume.folder if settings.ckpt == "last" else settings.ckpt
         raise UserError(
             f"ckpt={settings.ckpt} is of {pair}, and this fit is of {settings.encoder.name} x {settings.decoder.name}: "
             f"{_listed(found)}. ckpt= resumes the same encoder, decoder and bridge; set ckpt_weights={weights} instead "
@@ -57,17 +56,14 @@ def check_same_pair(settings: Config, resume: str) -> None:
         )
 
 
-def unchanged_tokenizers(settings: Config, resume: str) -> dict[str, Any]:
+def unchanged_tokenizers(settings: Config, resume: SavedModel) -> dict[str, Any]:
     """The checkpoint's own tokenizers by role, for each role whose tokenizer the config still names as it did then.
 
     Raises:
         UserError: they are missing, damaged, or not those of the checkpoint.
     """
-    from warmstart.runs.load import open_checkpoint, tokenizers_of
-
-    checkpoint, file = open_checkpoint(resume)
-    pair = tokenizers_of(checkpoint, file)
-    now, before = plain(settings), checkpoint["hyper_parameters"].get("config", {})
+    pair = resume.tokenizers()
+    now, before = plain(settings), resume.config
     named = {
         role: [of.get(role, {}).get(key) for of in (now, before) for key in ("tokenizer", "path")] for role in _ROLES
     }
@@ -75,7 +71,7 @@ def unchanged_tokenizers(settings: Config, resume: str) -> dict[str, Any]:
     return {role: getattr(pair, side) for role, side in _ROLES.items() if role in same}
 
 
-def check_same_tokenizers(settings: Config, resume: str, tokenizers: Any) -> None:
+def check_same_tokenizers(settings: Config, resume: SavedModel, tokenizers: Any) -> None:
     """Compare the fit's tokenizers with those that lie next to the checkpoint.
 
     Raises:
@@ -83,7 +79,7 @@ def check_same_tokenizers(settings: Config, resume: str, tokenizers: Any) -> Non
     """
     from warmstart.data.tokenization.pair import TokenizerPair
 
-    folder = Path(resume).parent / "tokenizers"
+    folder = resume.checkpoints.tokenizers
     saved = TokenizerPair.load(folder)
     if saved.fingerprint() == tokenizers.fingerprint():
         return
@@ -124,14 +120,14 @@ def start_from(settings: Config, model: Any, tokenizers: Any) -> None:
     import torch
 
     from warmstart.model.bridge.lora import is_lora, merge_lora
-    from warmstart.runs.load import load_trained, refuse_nonfinite
-    from warmstart.runs.recorded import recorded_config
+    from warmstart.runs.load import refuse_nonfinite
 
     given = str(settings.ckpt_weights)
-    other, pair, _ = load_trained(given)
+    saved = SavedModel(given)
+    other, pair, _ = saved.load()
     refuse_nonfinite(f"ckpt_weights={given}", other)
     merge_lora(other)
-    recorded = recorded_config(given)
+    recorded = saved.config
     share = recorded.get("bridge", {}).get("share", settings.bridge.share.value)
     if settings.bridge.share.value not in ("none", share):
         raise UserError(

@@ -37,8 +37,8 @@ from warmstart.atomic import write_text
 from warmstart.errors import UserError
 from warmstart.locks import Lock
 from warmstart.printing import say
-from warmstart.runs.load import scored_checkpoint
-from warmstart.runs.result import is_complete, read_result
+from warmstart.runs.run_dir import RunDir, SweepDir
+from warmstart.runs.saved_model import SavedModel
 
 _log = logging.getLogger(__name__)
 _PROPOSALS = 50  # attempts to find a new point; a sampler can repeat itself
@@ -66,8 +66,8 @@ def search(sweeper: Any, arguments: list[str]) -> float:
         fixed.append("evaluation.test=false")
     folder = Path(str(sweeper.config.hydra.sweep.dir))
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "multirun.yaml", OmegaConf.to_yaml(sweeper.config))
-    lock = Lock(folder / ".search.lock")
+    write_text(SweepDir(folder).multirun, OmegaConf.to_yaml(sweeper.config))
+    lock = Lock(SweepDir(folder).lock)
     if not lock.acquire(wait=False):
         who = lock.holder() or "process"
         raise UserError(f"Another {who} searches in {folder}. Wait until it ends, or set another name=.")
@@ -134,7 +134,7 @@ def _study(sweeper: Any, folder: Path, space: Space, *, has_flock: bool) -> optu
     try:
         study = optuna.create_study(
             study_name=os.fsencode(folder.name).decode("utf-8", "backslashreplace"),
-            storage=RDBStorage(sweeper.storage) if sweeper.storage else _beside_jobs(folder / "search.db", has_flock),
+            storage=RDBStorage(sweeper.storage) if sweeper.storage else _beside_jobs(SweepDir(folder).study, has_flock),
             direction="minimize" if minimised else "maximize",
             load_if_exists=True,
         )
@@ -174,7 +174,7 @@ def _beside_jobs(file: Path, has_flock: bool) -> RDBStorage:
 def _storage_message(url: str | None, folder: Path, error: Exception) -> str:
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if not url:
-        return f"The study {folder / 'search.db'} cannot be read or written ({reason}). Set name= to start a new one."
+        return f"The study {SweepDir(folder).study} cannot be read or written ({reason}). Set name= to start a new one."
     # If the URL may hold a password, show neither the URL nor the driver's message, which may repeat it.
     hidden = "@" in url or "?" in url
     scheme = re.match(r"[\w+]*(?=://)", url)
@@ -291,7 +291,7 @@ def _write_best(sweeper: Any, study: optuna.Study, fixed: list[str]) -> float:
     best = study.best_trial
     run = _folder(sweeper, _words(fixed, best.params))
     said = {"value": best.value, "params": best.params, "monitor": study.user_attrs["searched"]["trainer.monitor"]}
-    write_text(run.parent / "search.yaml", OmegaConf.to_yaml(OmegaConf.create(said | {"run": run.name})))
+    write_text(SweepDir(run.parent).best, OmegaConf.to_yaml(OmegaConf.create(said | {"run": run.name})))
     say(f"Best of {len(_known(study))} points: {best.value:.4f} at {' '.join(_words([], best.params))}")
     return study.best_value
 
@@ -301,16 +301,16 @@ def _score_winner(sweeper: Any, study: optuna.Study, fixed: list[str]) -> list[A
     best = study.best_trial
     words = _words(fixed, best.params)
     run = _folder(sweeper, words)
-    if not (run / "checkpoints" / "best.ckpt").exists():
+    if not RunDir(run).checkpoints.best.exists():
         _log.warning("%s has no best.ckpt, so the best run is not scored on the test split.", run)
         return []
-    evaluation = run.parent / f"evaluate-{best.number}"  # the name that job_folder gives
-    if not (is_complete(evaluation) and read_result(evaluation).get("checkpoint") == scored_checkpoint(str(run))):
+    evaluation = RunDir(run.parent / f"evaluate-{best.number}")  # the name that job_folder gives
+    if not (evaluation.is_complete and evaluation.read_result().get("checkpoint") == SavedModel(str(run)).identity):
         quoted = str(run).replace("'", "\\'")
         (job,) = sweeper.launch([[*words, "task=evaluate", f"ckpt='{quoted}'"]], best.number)
         if job.status is JobStatus.FAILED:
             return [job]
-    rouge = read_result(evaluation)["metrics"]["test/rouge1"]
+    rouge = evaluation.read_result()["metrics"]["test/rouge1"]
     say(f"Test ROUGE-1 of the best run: {rouge:.2f}, in {evaluation}")
     return []
 

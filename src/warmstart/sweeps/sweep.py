@@ -25,12 +25,12 @@ from omegaconf import DictConfig, flag_override
 
 from warmstart.atomic import write_text
 from warmstart.config.schema import Config, to_settings
-from warmstart.damaged_files import DamagedFile, read_yaml
+from warmstart.damaged_files import DamagedFile
 from warmstart.errors import UserError
 from warmstart.runs.explain import explain
 from warmstart.runs.identity import config_hash, config_hash_1
 from warmstart.runs.lock import held
-from warmstart.runs.result import read_result
+from warmstart.runs.run_dir import RunDir, SweepDir
 
 _log = logging.getLogger(__name__)
 # Lightning sets these for the ranks of one job. If they stayed set, the next job would think that it is such a rank.
@@ -152,15 +152,15 @@ def run_job(settings: Config, run_dir: Path) -> float:
 def summary(folder: Path) -> tuple[list[str], int]:
     """Return a line for each fit in a sweep's folder, and the number of failed ones."""
     lines, failed = [], 0
-    for job in sorted(file.parents[1] for file in folder.glob("*/.hydra/config.yaml")):
+    for job in SweepDir(folder).jobs():
         status, detail, words = "partial", "the same command resumes it", list[str]()
         result: dict[str, Any] = {}
         try:
-            if read_yaml(job / ".hydra" / "config.yaml").get("task") != "fit":
+            if job.read_hydra_config().get("task") != "fit":
                 continue
-            result = _result(job)
+            result = _result(job.path)
             status = result.get("status", status)
-            words = _words(job)
+            words = job.read_hydra_overrides()
         except (DamagedFile, FileNotFoundError) as error:
             status, detail = "damaged", f"{error} The same command writes it again."
         if status == "complete":
@@ -168,16 +168,8 @@ def summary(folder: Path) -> tuple[list[str], int]:
         elif status == "failed":
             detail = str(result.get("error"))
             failed += 1
-        lines.append(f"  {job.name}  {status:8}  {' '.join(words)}  {detail}")
+        lines.append(f"  {job.path.name}  {status:8}  {' '.join(words)}  {detail}")
     return lines, failed
-
-
-def _words(job: Path) -> list[str]:
-    """Return the overrides of a job; none if it was killed before Hydra wrote them."""
-    try:
-        return [str(word) for word in read_yaml(job / ".hydra" / "overrides.yaml", list)]
-    except FileNotFoundError:
-        return []
 
 
 def _scores(result: dict[str, Any]) -> str:
@@ -194,7 +186,7 @@ def _result(run_dir: Path) -> dict[str, Any]:
         DamagedFile: the result cannot be read.
     """
     try:
-        return read_result(run_dir)
+        return RunDir(run_dir).read_result()
     except DamagedFile:
         raise
     except UserError:
@@ -203,7 +195,7 @@ def _result(run_dir: Path) -> dict[str, Any]:
 
 def _name_wandb_run(run_dir: Path) -> None:
     """Derive the id of the job's W&B run from the sweep and the hash, so that a resumed job continues the same run."""
-    path = run_dir / "wandb_id.txt"
+    path = RunDir(run_dir).wandb_id
     if not path.exists():
         job = f"{run_dir.parent.name}/{run_dir.name}"
         write_text(path, hashlib.sha256(job.encode()).hexdigest()[:12])

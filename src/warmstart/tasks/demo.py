@@ -27,6 +27,7 @@ from warmstart.data.cleaning import clean_document, steps_named
 from warmstart.data.sources.bad_rows import BadText, text_of
 from warmstart.errors import UserError
 from warmstart.runs.load import load_writer
+from warmstart.runs.saved_model import SavedModel
 from warmstart.tasks.check import validate_numbers
 
 LARGEST = 2**20  # bytes of a request: a text of 100,000 words and its escapes
@@ -48,13 +49,13 @@ _log = logging.getLogger(__name__)
 Summarize = Callable[[str], tuple[str, str, str]]
 
 
-def run(settings: Config, run_dir: Path) -> None:
+def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> None:
     """Serve until Ctrl-C."""
     from warmstart.evaluation.summarize import generation_kwargs
 
     validate_numbers(settings)
     steps_named(settings.data.clean)  # an unknown one is refused before the model is loaded
-    model, tokenizers = load_writer(settings)
+    model, tokenizers = load_writer(settings, saved)
     kwargs = generation_kwargs(settings.generation)
     search = ", ".join(f"{name}={value}" for name, value in kwargs.items() if value is not None)
     try:

@@ -6,6 +6,7 @@ python run.py encoder=bert decoder=gpt2 name=mine     # the same again resumes r
 
 import math
 import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from warmstart.errors import Interrupted, UserError
 from warmstart.runs.explain import status_of
 from warmstart.runs.identity import config_hash, config_hash_in, run_name
 from warmstart.runs.resuming import begin, checkpoint_to_resume, finish, finished_result, is_of_run, mark_of
+from warmstart.runs.run_dir import RunDir
+from warmstart.runs.saved_model import SavedModel
 from warmstart.runs.starting_weights import (
     check_same_pair,
     check_same_tokenizers,
@@ -27,7 +30,7 @@ from warmstart.runs.starting_weights import (
 from warmstart.tasks.check import validate
 
 
-def run(settings: Config, run_dir: Path) -> float:
+def run(settings: Config, folder: Path) -> float:
     """Fit and test; returns the best validation score, which a search optimises: the test split must choose nothing.
 
     A run that this command has finished is left as it is. A failure leaves its own ``result.json``; one before anything
@@ -36,28 +39,29 @@ def run(settings: Config, run_dir: Path) -> float:
     from lightning.pytorch.utilities import rank_zero_only
 
     from warmstart.runs.identity import write_failure
-    from warmstart.runs.result import is_complete, set_result_aside
     from warmstart.training.distributed.rank_watch import rank_timeout, watched_ranks
 
-    set_aside = rank_zero_only(set_result_aside)  # a rank that starts late would take away what another has said
+    run_dir = RunDir(folder)
+    set_aside = rank_zero_only(run_dir.set_result_aside)  # a rank that starts late would remove another's result
     digest = config_hash_in(run_dir, settings)
     if (result := finished_result(settings, run_dir, digest)) is not None:
         best = result.get("validation", {}).get("best")
         return math.nan if best is None else float(best)
     try:
         validate(settings)
-        resume = checkpoint_to_resume(settings, run_dir, digest)
+        path = checkpoint_to_resume(settings, run_dir, digest)
+        resume = None if path is None else SavedModel(path)
         if resume is not None:
             check_same_pair(settings, resume)
     except Exception as error:
-        if not is_complete(run_dir):
-            set_aside(run_dir)
+        if not run_dir.is_complete:
+            set_aside()
             write_failure(settings, run_dir, error)
         raise
-    set_aside(run_dir)
+    set_aside()
     try:
         with watched_ranks(rank_timeout(settings.trainer)):
-            return _logged_fit(settings, run_dir, digest, resume)
+            return _logged_fit(Fit(settings, run_dir, digest, resume))
     except Interrupted as left:
         write_failure(settings, run_dir, left, "interrupted")
         raise
@@ -66,17 +70,38 @@ def run(settings: Config, run_dir: Path) -> float:
         raise
 
 
-def _logged_fit(settings: Config, run_dir: Path, digest: str, resume: str | None) -> float:
+@dataclass(frozen=True)
+class Fit:
+    """What one fit is."""
+
+    settings: Config
+    run_dir: RunDir
+    digest: str
+    """The hash of the config, in the version that the folder was begun with."""
+    resume: SavedModel | None
+    """The checkpoint that it resumes."""
+    loggers: list[Any] = field(default_factory=list)
+    began: float = 0.0
+    """When its work began, in seconds of ``time.perf_counter``."""
+
+    @property
+    def ranks(self) -> int:
+        """The number of processes that train."""
+        return self.settings.trainer.devices * self.settings.trainer.nodes
+
+
+def _logged_fit(fit: Fit) -> float:
     """The fit within its W&B run, which is there before anything that takes long or may fail is begun."""
     from warmstart.training.loggers.wandb import build_loggers, close_loggers
 
+    settings, folder = fit.settings, fit.run_dir.path
     tags = [f"encoder={settings.encoder.name}", f"decoder={settings.decoder.name}", f"data={settings.data.name}"]
     exit_code = 0
     loggers = build_loggers(
-        settings.logger, run_dir, run_name=run_name(settings, run_dir), config=plain(settings), tags=tags
+        settings.logger, folder, run_name=run_name(settings, folder), config=plain(settings), tags=tags
     )
     try:
-        return _fit_and_test(settings, run_dir, digest, resume, loggers)
+        return _fit_and_test(replace(fit, loggers=loggers, began=time.perf_counter()))
     except BaseException as error:
         exit_code = status_of(error)
         raise
@@ -84,34 +109,58 @@ def _logged_fit(settings: Config, run_dir: Path, digest: str, resume: str | None
         close_loggers(exit_code)
 
 
-def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | None, loggers: list[Any]) -> float:
+def _fit_and_test(fit: Fit) -> float:
     """The whole recipe."""
     import lightning as L
     import transformers
 
     from warmstart import cpu
-    from warmstart.data.datamodule import SummarizationDataModule
-    from warmstart.evaluation.rouge import rouge_scores
-    from warmstart.evaluation.summarize import generation_kwargs
-    from warmstart.model.build import build_model
-    from warmstart.model.compiling import compile_layers
     from warmstart.model.parameters import parameter_counts
-    from warmstart.tasks.evaluate import check_scripts, leave_untested, test
-    from warmstart.training.callbacks.checkpoints import SampleTable, best_validation
-    from warmstart.training.callbacks.interrupt import received_signal
-    from warmstart.training.distributed.same_config import SameOnAllRanks
+    from warmstart.tasks.evaluate import Evaluation, leave_untested, test
+    from warmstart.training.callbacks.checkpoints import best_validation
     from warmstart.training.loggers.wandb import log_parameters
-    from warmstart.training.module import SummarizationModule
-    from warmstart.training.trainer import build_trainer, check_validations
 
+    settings = fit.settings
     if settings.trainer.keep_freed_memory:
         cpu.keep_freed_memory()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    began = time.perf_counter()
     L.seed_everything(settings.seed, workers=True, verbose=False)
 
-    source, tokenizers = _source_and_tokenizers(settings, resume)
+    data = _data(fit)
+    model = _model(fit, data.tokenizers)
+    module = _module(fit, data, model, _checked_steps(fit, data, model))
+    log_parameters(fit.loggers, parameter_counts(model))
+    trainer = _trained(fit, data, module)
+    validation = best_validation(trainer)
+    facts: dict[str, Any] = {
+        "throughput": module.throughput(),
+        "parameters": parameter_counts(model),
+        "seconds": {"fit": time.perf_counter() - fit.began},
+        "steps": trainer.global_step,
+        "resumed": fit.resume is not None,
+        "rows": data.row_counts(),
+        "validation": validation,
+    }
+    best = SavedModel(str(fit.run_dir.checkpoints.best))
+    evaluation = Evaluation(settings, fit.run_dir, best, data, began=fit.began, facts=facts, loggers=fit.loggers)
+    if settings.evaluation.test:
+        test(evaluation)
+    else:
+        leave_untested(evaluation)
+    if trainer.is_global_zero:
+        finish(fit.run_dir)
+    return float(validation["best"])
+
+
+def _data(fit: Fit) -> Any:
+    """The data module, with the splits of a fit set up."""
+    from warmstart.data.datamodule import SummarizationDataModule
+    from warmstart.tasks.evaluate import check_scripts
+    from warmstart.training.trainer import check_validations
+
+    settings = fit.settings
+    source, tokenizers = _source_and_tokenizers(settings, fit.resume)
     check_scripts(
         source,
         _scored_splits(settings),
@@ -120,9 +169,16 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
     data.setup("fit")
-    ranks = settings.trainer.devices * settings.trainer.nodes
-    batches = data.batches_in_epoch(ranks)
-    check_validations(settings.trainer, batches, len(data.examples("validation")))
+    check_validations(settings.trainer, data.batches_in_epoch(fit.ranks), len(data.examples("validation")))
+    return data
+
+
+def _model(fit: Fit, tokenizers: Any) -> Any:
+    """The model as the config describes it; of a new fit with the weights of ``ckpt_weights``."""
+    from warmstart.model.build import build_model
+    from warmstart.model.compiling import compile_layers
+
+    settings = fit.settings
     model = build_model(
         settings.encoder,
         settings.decoder,
@@ -132,16 +188,31 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         encoder_vocab_size=len(tokenizers.source),
         decoder_vocab_size=len(tokenizers.target),
     )
-    if resume is None and settings.ckpt_weights is not None:
+    if fit.resume is None and settings.ckpt_weights is not None:
         start_from(settings, model, tokenizers)
     if settings.trainer.checkpoint_activations:
         model.gradient_checkpointing_enable()
     if settings.trainer.compile:
         compile_layers(model)
+    return model
 
-    taken, epoch, batch = _place(settings, data, ranks, resume, model)
-    total_steps = _total_steps(settings.trainer, batches, taken, epoch, batch)
-    if resume is not None and taken >= total_steps and not is_of_run(Path(resume), run_dir):
+
+def _checked_steps(fit: Fit, data: Any, model: Any) -> int:
+    """Optimizer steps of the whole fit.
+
+    Raises:
+        UserError: nothing would be trained, or a warm-up takes longer than the fit; or the weights of the checkpoint
+            are not of this model.
+    """
+    settings, resume = fit.settings, fit.resume
+    taken, epoch, batch = 0, 0, 0
+    if resume is not None:
+        check_same_weights(settings, resume.checkpoint, model)
+        taken = resume.checkpoint["global_step"]
+        epoch, batch = data.place_of(resume.checkpoint, fit.ranks)
+        resume.release()  # Lightning reads the whole of it again, and the fit replaces the file
+    total_steps = _total_steps(settings.trainer, data.batches_in_epoch(fit.ranks), taken, epoch, batch)
+    if resume is not None and taken >= total_steps and not is_of_run(resume.file, fit.run_dir):
         raise UserError(
             f"ckpt={settings.ckpt} has taken {taken} steps in {epoch} epochs, and this fit ends there: nothing would "
             "be trained. Set trainer.max_epochs or trainer.max_steps higher; both count from the checkpoint's first."
@@ -153,21 +224,31 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         )
     if fault := fault_of_warm_up(settings, total_steps):
         raise UserError(fault)
+    return total_steps
+
+
+def _module(fit: Fit, data: Any, model: Any, total_steps: int) -> Any:
+    """The LightningModule of the fit."""
+    from warmstart.evaluation.rouge import rouge_scores
+    from warmstart.evaluation.summarize import generation_kwargs
+    from warmstart.model.parameters import parameter_counts
+    from warmstart.training.module import SummarizationModule
 
     def score(predictions: list[str], references: list[str]) -> dict[str, float]:
         return {kind: float(values.mean()) for kind, values in rouge_scores(predictions, references).items()}
 
-    module = SummarizationModule(
+    settings = fit.settings
+    return SummarizationModule(
         model,
-        tokenizers,
+        data.tokenizers,
         settings.optim,
         generation_kwargs(settings.generation),
         total_steps=total_steps,
         hparams={
             "model_config": model.config.to_dict(),
             "config": plain(settings),
-            "config_hash": digest,
-            "vocabularies": tokenizers.vocabularies(),
+            "config_hash": fit.digest,
+            "vocabularies": data.tokenizers.vocabularies(),
             "parameters": parameter_counts(model),  # a loaded model no longer knows which of its values are new
         },
         validation_samples=settings.trainer.validation_samples,
@@ -177,14 +258,28 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         seed=settings.seed,
         skip_limit=settings.trainer.skip_limit,
     )
-    log_parameters(loggers, parameter_counts(model))
-    inputs = {"config": config_hash(settings), "tokenizers": tokenizers.fingerprint(), "data": source.fingerprint()}
-    callbacks = [SameOnAllRanks(**inputs), SampleTable(run_dir, settings.logger.samples)]
-    trainer = build_trainer(settings.trainer, run_dir, loggers, callbacks)
+
+
+def _trained(fit: Fit, data: Any, module: Any) -> Any:
+    """Train to the end, and leave at least ``best.ckpt``; returns the trainer."""
+    from warmstart.training.callbacks.checkpoints import SampleTable
+    from warmstart.training.callbacks.interrupt import received_signal
+    from warmstart.training.distributed.same_config import SameOnAllRanks
+    from warmstart.training.trainer import build_trainer
+
+    settings, run_dir, tokenizers = fit.settings, fit.run_dir, data.tokenizers
+    inputs = {
+        "config": config_hash(settings),
+        "tokenizers": tokenizers.fingerprint(),
+        "data": data.source.fingerprint(),
+    }
+    callbacks = [SameOnAllRanks(**inputs), SampleTable(run_dir.path, settings.logger.samples)]
+    trainer = build_trainer(settings.trainer, run_dir.path, fit.loggers, callbacks)
+    resume = None if fit.resume is None else str(fit.resume.file)
     if trainer.is_global_zero:
-        begin(run_dir, mark_of(settings, run_dir, digest), resume)
-        tokenizers.keep(run_dir / "checkpoints" / "tokenizers")
-    model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
+        begin(run_dir, mark_of(settings, run_dir, fit.digest), resume)
+        tokenizers.keep(run_dir.checkpoints.tokenizers)
+    module.model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume)
     except SystemExit as end:  # what Lightning makes of the second Ctrl-C
@@ -193,28 +288,11 @@ def _fit_and_test(settings: Config, run_dir: Path, digest: str, resume: str | No
         if (received := received_signal(trainer)) is not None:
             raise Interrupted(received, None) from error
         raise
-    best = run_dir / "checkpoints" / "best.ckpt"
+    best = run_dir.checkpoints.best
     # Stopped before the first validation: the last weights are all there is. Every rank takes part in saving.
     if trainer.strategy.broadcast(not best.exists()):
         trainer.save_checkpoint(best)
-    seconds = {"fit": time.perf_counter() - began}
-    validation = best_validation(trainer)
-    facts: dict[str, Any] = {
-        "throughput": module.throughput(),
-        "parameters": parameter_counts(model),
-        "seconds": seconds,
-        "steps": trainer.global_step,
-        "resumed": resume is not None,
-        "rows": data.row_counts(),
-        "validation": validation,
-    }
-    if settings.evaluation.test:
-        test(settings, run_dir, str(best), data, facts, began, loggers, None)
-    else:
-        leave_untested(settings, run_dir, str(best), facts, began, loggers)
-    if trainer.is_global_zero:
-        finish(run_dir)
-    return float(validation["best"])
+    return trainer
 
 
 def _scored_splits(settings: Config) -> list[str]:
@@ -225,28 +303,13 @@ def _scored_splits(settings: Config) -> list[str]:
     return ["validation"] * sampled + ["test"] * settings.evaluation.test
 
 
-def _place(settings: Config, data: Any, ranks: int, resume: str | None, model: Any) -> tuple[int, int, int]:
-    """Optimizer steps that are taken already, and epoch and batch that come next.
-
-    Raises:
-        UserError: the checkpoint's weights are not of this model.
-    """
-    from warmstart.runs.checkpoint_io import AtomicCheckpointIO
-
-    if resume is None:
-        return 0, 0, 0
-    checkpoint = AtomicCheckpointIO().load_checkpoint(resume, mmap=True)
-    check_same_weights(settings, checkpoint, model)
-    return checkpoint["global_step"], *data.place_of(checkpoint, ranks)
-
-
 def _total_steps(trainer: TrainerSettings, batches: int, taken: int, epoch: int, batch: int) -> int:
     """Optimizer steps of the whole fit. Those that are taken may have been of other batches, or of other ranks."""
     steps = taken + math.ceil(batches / trainer.accumulate) * (trainer.max_epochs - epoch) - batch // trainer.accumulate
     return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps
 
 
-def _source_and_tokenizers(settings: Config, resume: str | None) -> tuple[Any, Any]:
+def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple[Any, Any]:
     """Texts and tokenizers; one message names all that is missing where the hub cannot be reached.
 
     A fit that resumes takes the tokenizers of its checkpoint: those that the config names may be others by now, such as

@@ -3,18 +3,17 @@
 python run.py task=replay ckpt=runs/mine
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from warmstart.config.schema import Config
-from warmstart.damaged_files import DamagedFile, read_text
 from warmstart.errors import UserError
 from warmstart.printing import say
-from warmstart.runs.load import load_trained
+from warmstart.runs.run_dir import RunDir
+from warmstart.runs.saved_model import SavedModel
 
 
-def run(settings: Config, run_dir: Path) -> None:
+def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> None:
     """Replay every noted batch with the weights that the fit ended with, in its precision and in fp32.
 
     Raises:
@@ -25,40 +24,23 @@ def run(settings: Config, run_dir: Path) -> None:
     from warmstart.config.precision import resolve_precision
     from warmstart.data.collate import Collator
     from warmstart.data.datamodule import SummarizationDataModule
-    from warmstart.training.nonfinite import NOTES
 
-    folder = Path(settings.ckpt or "")
-    notes = folder / NOTES
-    if not notes.is_file():
-        raise UserError(f"task=replay needs ckpt=RUN, a run that skipped batches: {notes} is not there.")
-    kept = folder / "checkpoints" / "nonfinite.ckpt"
-    model, tokenizers, _ = load_trained(str(kept if kept.exists() else folder))
+    replayed = RunDir(Path(settings.ckpt or ""))
+    if not replayed.skipped_steps.is_file():
+        missing = replayed.skipped_steps
+        raise UserError(f"task=replay needs ckpt=RUN, a run that skipped batches: {missing} is not there.")
+    kept = replayed.checkpoints.nonfinite
+    model, tokenizers, _ = (SavedModel(str(kept)) if kept.exists() else saved or SavedModel(str(replayed.path))).load()
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
     rows, collate = data.tokenized("train"), Collator(tokenizers.source_pad_id)
     trained_in = resolve_precision(settings.trainer.precision, settings.trainer.accelerator)
-    for note in _noted(notes, len(rows)):
+    for note in replayed.read_skipped_steps(len(rows)):
         batch = collate([rows[i] for i in note["examples"]])
         say(f"step {note['step']}, {len(note['examples'])} examples: {note['examples']}")
         for name, low in ((trained_in, "bf16" in trained_in or "16-" in trained_in), ("fp32", False)):
             dtype = torch.bfloat16 if "bf16" in trained_in else torch.float16
             with torch.autocast(model.device.type, dtype=dtype, enabled=low):
                 say(f"  {name}: {_replayed(model, batch)}")
-
-
-def _noted(path: Path, examples: int) -> list[dict[str, Any]]:
-    """The steps that were skipped, each with its examples; a line that a kill left unfinished is not one."""
-    *lines, _ = read_text(path).split("\n")
-    notes = []
-    for number, line in enumerate(lines, 1):
-        try:
-            note = json.loads(line)
-            sound = all(type(i) is int and 0 <= i < examples for i in note["examples"]) and "step" in note
-        except (ValueError, RecursionError, LookupError, TypeError):
-            sound = False
-        if not sound:
-            raise DamagedFile(path, f"line {number}: not a skipped step of these data")
-        notes.append(note)
-    return notes
 
 
 def _replayed(model: Any, batch: dict[str, Any]) -> str:

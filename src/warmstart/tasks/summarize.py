@@ -20,12 +20,13 @@ from warmstart.data.sources.files import decoded, read_text
 from warmstart.errors import UserError
 from warmstart.printing import visible
 from warmstart.runs.load import load_writer
+from warmstart.runs.saved_model import SavedModel
 from warmstart.tasks.check import validate_numbers
 
 BATCH = 8
 
 
-def run(settings: Config, run_dir: Path) -> None:
+def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> None:
     """Read ``input``, summarise with ``generation``'s search, write to ``output`` or standard output.
 
     Whatever can be refused is refused before the model is loaded.
@@ -43,7 +44,7 @@ def run(settings: Config, run_dir: Path) -> None:
     files = _files(settings.input)
     places = _places(files, settings)
     texts = [clean_document(text, steps) for text in _read(files, settings)]
-    model, tokenizers = load_writer(settings)
+    model, tokenizers = load_writer(settings, saved)
     length = min(settings.data.max_source_length, maximum_positions(model.config.encoder) or 10**9)
     # One at a time: the tokenizers' library takes forty times a text's memory.
     ids = (tokenizers.encode_sources([text], length)[0] for text in texts)

@@ -25,10 +25,11 @@ from warmstart.errors import UserError
 from warmstart.model.compiling import compiled_layers
 from warmstart.profiling.flops import TrainingFlops, count_flops
 from warmstart.profiling.matrix_peak import MatrixPeak, matrix_peak
+from warmstart.runs.run_dir import RunDir
 from warmstart.seeding import seed_of
 from warmstart.training.callbacks.unfreeze import UnfreezePretrained
 from warmstart.training.loggers.jsonl import keep_only_before
-from warmstart.training.nonfinite import NOTES, REMEDY, LossMonitor
+from warmstart.training.nonfinite import REMEDY, LossMonitor
 from warmstart.training.optimizer import build_optimizer
 from warmstart.training.schedule import build_schedule
 from warmstart.training.throughput import ThroughputMeter, peak_memory_bytes
@@ -143,7 +144,7 @@ class SummarizationModule(L.LightningModule):
     def on_train_start(self) -> None:
         """Drop recorded non-finite steps that a resumed fit takes again."""
         if self.trainer.is_global_zero:
-            keep_only_before(Path(self.trainer.default_root_dir) / NOTES, self.global_step)
+            keep_only_before(self._run_dir.skipped_steps, self.global_step)
 
     def on_train_epoch_start(self) -> None:
         """Start with no accumulated batches."""
@@ -210,7 +211,7 @@ class SummarizationModule(L.LightningModule):
         if (self.global_step + 1) % self.log_every == 0:  # these synchronise with the device
             self._losses.warn_about_spike(loss)
             if self._log_skipped():
-                self.trainer.save_checkpoint(Path(self.trainer.default_root_dir) / "checkpoints" / "nonfinite.ckpt")
+                self.trainer.save_checkpoint(self._run_dir.checkpoints.nonfinite)
                 groups = self.trainer.optimizers[0].param_groups
                 raise self._losses.divergence_error(", ".join(f"{group['name']} {group['lr']:.2g}" for group in groups))
             self.log("train/skipped_steps", float(self._losses.skipped))
@@ -218,8 +219,12 @@ class SummarizationModule(L.LightningModule):
                 self.log(f"throughput/{name}", value)
             self.log("memory/peak_bytes", float(peak_memory_bytes(self.device)))
 
+    @property
+    def _run_dir(self) -> RunDir:
+        return RunDir(Path(self.trainer.default_root_dir))
+
     def _log_skipped(self) -> bool:
-        return self._losses.log_skipped(Path(self.trainer.default_root_dir), self.trainer.is_global_zero)
+        return self._losses.log_skipped(self._run_dir.path, self.trainer.is_global_zero)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add warmstart's version, the format and the number of skipped steps."""

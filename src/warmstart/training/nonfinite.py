@@ -5,7 +5,6 @@ optimizer reads a flag on the device, so skipping needs no synchronisation, and 
 logged. Other optimizers have no such flag: each step synchronises, and a bad step gets no gradients.
 """
 
-import json
 import logging
 import math
 from collections import deque
@@ -15,11 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from warmstart.atomic import naming
 from warmstart.errors import UserError
+from warmstart.runs.run_dir import RunDir
 
 _log = logging.getLogger(__name__)
-NOTES = "nonfinite.jsonl"
 REMEDY = (
     "Lower optim.encoder_rate, decoder_rate or new_rate, lengthen optim.warmup_steps, or set trainer.precision=32-true."
 )
@@ -85,8 +83,7 @@ class LossMonitor:
                 ids = [int(i) for batch in examples for i in batch]
                 _log.warning("Step %d was skipped: its loss or gradient is not finite. Examples: %s", step, ids)
                 if write:
-                    with naming(run_dir / NOTES), (run_dir / NOTES).open("a", encoding="utf-8") as file:
-                        file.write(json.dumps({"step": step, "epoch": epoch, "examples": ids}) + "\n")
+                    RunDir(run_dir).add_skipped_step(step, epoch, ids)
         self._unread = []
         return self.skipped > self.limit
 

@@ -19,6 +19,7 @@ from warmstart.config.precision import resolve_precision
 from warmstart.config.training import TrainerSettings
 from warmstart.errors import UserError, listed
 from warmstart.runs.checkpoint_io import AtomicCheckpointIO
+from warmstart.runs.run_dir import RunDir
 from warmstart.training.callbacks.checkpoints import SampleTable, Validations, checkpoint_callbacks, validates
 from warmstart.training.callbacks.interrupt import GracefulShutdown
 from warmstart.training.distributed.rank_watch import group_timeout
@@ -109,7 +110,7 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
     for name in ("accumulate", "validations_per_epoch", "log_every", "keep_last", "save_every"):
         if (value := getattr(settings, name)) is not None and value < 1:
             raise UserError(f"trainer.{name}={value} was requested. Set at least 1.")
-    shutdown = GracefulShutdown(run_dir / "checkpoints" / "last.ckpt", settings.save_every)
+    shutdown = GracefulShutdown(RunDir(run_dir).checkpoints.last, settings.save_every)
     every = [*checkpoint_callbacks(settings, run_dir), shutdown, *callbacks]
     if not any(isinstance(callback, SampleTable) for callback in callbacks):
         every.append(SampleTable(run_dir))

@@ -1,6 +1,5 @@
 """Checkpoints, the times of validations, and a table of generated summaries."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,11 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
-from warmstart.atomic import naming
 from warmstart.config.training import TrainerSettings
 from warmstart.runs.checkpoint_io import is_sound
+from warmstart.runs.run_dir import CheckpointDir, RunDir
 from warmstart.training.loggers.jsonl import keep_only_before
 from warmstart.training.loggers.wandb_guard import log_wandb_errors
-
-SAMPLES = "validation_samples.jsonl"
 
 
 def validates(settings: TrainerSettings) -> bool:
@@ -26,7 +23,7 @@ def validates(settings: TrainerSettings) -> bool:
 
 def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callback]:
     """``checkpoints/last.ckpt`` at every validation, ``checkpoints/best.ckpt`` by the monitored metric."""
-    folder = run_dir / "checkpoints"
+    folder = RunDir(run_dir).checkpoints
     # Save at the end of validations, not of epochs: a fit that resumes at an epoch's end repeats that event, without a
     # metric. Only a fit without validations saves at the end of epochs.
     options: dict[str, Any] = {
@@ -34,9 +31,11 @@ def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callb
         "enable_version_counter": False,
         "save_on_train_epoch_end": not validates(settings),
     }
-    best = BestCheckpoint(folder, filename="best", monitor=settings.monitor, mode=settings.monitor_mode, **options)
+    best = BestCheckpoint(
+        folder.path, filename=folder.best.stem, monitor=settings.monitor, mode=settings.monitor_mode, **options
+    )
     # After ``best``, so that its callback states include a new best score.
-    last = ModelCheckpoint(folder, filename="last", monitor=None, **options)
+    last = ModelCheckpoint(folder.path, filename=folder.last.stem, monitor=None, **options)
     callbacks: list[Callback] = [best, last]
     if settings.patience is not None:
         # No check_finite: the module stops at a non-finite loss, with a better message.
@@ -69,7 +68,7 @@ class BestCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best score, or take that of an existing ``best.ckpt`` if it is better."""
         super().load_state_dict(state_dict)
-        path = Path(str(self.dirpath)) / f"{self.filename}.ckpt"
+        path = CheckpointDir(Path(str(self.dirpath))).best
         if not (path.exists() and is_sound(path)):
             return
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -167,8 +166,8 @@ class SampleTable(Callback):
     """
 
     def __init__(self, run_dir: Path, rows: int = 16) -> None:
-        """Keep the path; the file is opened at the first validation."""
-        self.path = run_dir / SAMPLES
+        """Keep the folder; the file is opened at the first validation."""
+        self.run_dir = RunDir(run_dir)
         self.rows = rows
         self._table: Any = None
         self._resumed = False
@@ -184,11 +183,9 @@ class SampleTable(Callback):
             return
         rows = [self._row(sample, trainer, pl_module) for sample in samples]
         if not self._resumed:  # the fit may have resumed at an earlier step and write later samples again
-            keep_only_before(self.path, trainer.global_step)
+            keep_only_before(self.run_dir.samples, trainer.global_step)
             self._resumed = True
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with naming(self.path), self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self.run_dir.add_samples(rows)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 with log_wandb_errors():

@@ -15,9 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from warmstart.atomic import naming, write_text
-from warmstart.damaged_files import read_csv
-
-FILE = "metrics.csv"
+from warmstart.runs.run_dir import RunDir
 
 
 class MetricsCsv(Logger):
@@ -30,7 +28,8 @@ class MetricsCsv(Logger):
     def __init__(self, run_dir: Path) -> None:
         """Keep the path; the file is opened at the first row."""
         super().__init__()
-        self.path = run_dir / FILE
+        self.run_dir = RunDir(run_dir)
+        self.path = self.run_dir.metrics
         self._columns: list[str] | None = None
 
     @property
@@ -72,14 +71,14 @@ class MetricsCsv(Logger):
             self._columns = self._open(step)
         if new := [name for name in row if name not in self._columns]:
             self._columns += sorted(new)
-            self._rewrite(self._rows())
+            self._rewrite(self.run_dir.read_metrics())
         with naming(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns, restval="").writerow(row)
 
     def _open(self, step: int | None) -> list[str]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._drop_half_row()
-        earlier = self._rows()
+        earlier = self.run_dir.read_metrics()
         if not earlier:
             return []
         columns = list(earlier[0])
@@ -89,12 +88,6 @@ class MetricsCsv(Logger):
             self._columns = columns
             self._rewrite(kept)
         return columns
-
-    def _rows(self) -> list[dict[str, str]]:
-        try:
-            return read_csv(self.path)
-        except FileNotFoundError:
-            return []
 
     def _drop_half_row(self) -> None:
         """Remove the incomplete last row that a killed run can leave; the next row would be appended to it."""

@@ -25,12 +25,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from warmstart.atomic import write_text
 from warmstart.config.training import LoggerSettings
 from warmstart.errors import UserError
+from warmstart.runs.run_dir import RunDir
 from warmstart.training.loggers.csv import MetricsCsv
 from warmstart.training.loggers.wandb_guard import guard_wandb_logger, log_wandb_errors
 
 _log = logging.getLogger(__name__)
 
-RUN_ID = "wandb_id.txt"
 A_RUN_ID = re.compile(r"[^\s/\\#?%:;,'\"\x00-\x1f]{1,64}")  # ids that W&B accepts
 LONGEST_TAG = 64  # characters
 SECONDS = 3.0  # for W&B's server to answer; wandb.init would wait 90 and then fail
@@ -117,8 +117,8 @@ def log_evaluation(settings: LoggerSettings, run_dir: Path, fit: Path | None, re
     """
     options: dict[str, Any] = {"save_dir": run_dir, "project": settings.project, "entity": settings.entity}
     with log_wandb_errors():
-        if fit is not None and (fit / RUN_ID).exists():
-            options["id"] = _kept_id(fit / RUN_ID)
+        if fit is not None and RunDir(fit).wandb_id.exists():
+            options["id"] = _kept_id(RunDir(fit).wandb_id)
         else:
             config = json.loads(json.dumps(result["config"], default=str))
             options |= {"id": _run_id(run_dir), "name": run_dir.name, "config": config, "job_type": "evaluate"}
@@ -237,7 +237,7 @@ def _run_id(run_dir: Path) -> str:
     An agent of W&B Sweeps sets the id, and wandb uses that one in any case. Only rank 0 writes the id: ranks that start
     together would each write a different one.
     """
-    path = run_dir / RUN_ID
+    path = RunDir(run_dir).wandb_id
     if (given := os.environ.get("WANDB_RUN_ID")) and os.environ.get("WANDB_SWEEP_ID"):
         write_text(path, given)
     elif not path.exists():

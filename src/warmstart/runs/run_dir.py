@@ -1,0 +1,347 @@
+"""The folder of a run and the folder of a sweep: the name of every file in them, and how each is read and written.
+
+    run = RunDir(Path("runs/demo"))
+    run.read_result()["metrics"]["test/rouge1"]
+    run.checkpoints.best
+
+No other module spells these names.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from warmstart.atomic import naming, replacing
+from warmstart.damaged_files import DamagedFile, read_csv, read_json, read_json_lines, read_text, read_yaml
+from warmstart.errors import UserError
+from warmstart.runs.result import check_predictions, check_result, finite
+
+_OLDER = re.compile(r"last-(\d+)\.ckpt")
+_CHECKPOINT_FILE = re.compile(r"(last(-\d+)?|best|nonfinite)\.ckpt|SHA256SUMS")
+_PARTIAL_FILE = re.compile(rf"\.({_CHECKPOINT_FILE.pattern})\.\d+\.tmp")
+
+
+@dataclass(frozen=True)
+class CheckpointDir:
+    """The folder of a run's checkpoints, or any folder that holds a copied checkpoint and its tokenizers."""
+
+    path: Path
+
+    @property
+    def run(self) -> "RunDir":
+        """The run that the folder is of."""
+        return RunDir((self.path if self.path.name else self.path.absolute()).parent)
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint, which a fit resumes from."""
+        return self.path / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation score, which a fit is judged by."""
+        return self.path / "best.ckpt"
+
+    @property
+    def nonfinite(self) -> Path:
+        """The state that a fit ended with because too many of its steps were not finite."""
+        return self.path / "nonfinite.ckpt"
+
+    @property
+    def sums(self) -> Path:
+        """SHA-256 checksums of the checkpoints, in the format of ``sha256sum -c``."""
+        return self.path / "SHA256SUMS"
+
+    @property
+    def tokenizers(self) -> Path:
+        """The pair of tokenizers that the checkpoints were trained with."""
+        return self.path / "tokenizers"
+
+    @property
+    def unfinished(self) -> Path:
+        """The mark of the fit that writes here, until its result is written."""
+        return self.path / "unfinished"
+
+    @property
+    def finished(self) -> Path:
+        """The mark of the fit that these checkpoints are of, once it is complete."""
+        return self.path / "finished"
+
+    def older(self, age: int) -> Path:
+        """The checkpoint that was ``last`` ``age`` checkpoints ago, where ``trainer.keep_last`` keeps that many."""
+        return self.path / f"last-{age}.ckpt"
+
+    def newest_first(self) -> list[Path]:
+        """The last checkpoint and the older ones that are there, the newest first."""
+        ages = sorted(int(found[1]) for path in self.path.glob("last-*.ckpt") if (found := _OLDER.fullmatch(path.name)))
+        return [path for path in (self.last, *map(self.older, ages)) if path.exists()]
+
+    def own_files(self) -> list[Path]:
+        """The checkpoints and checksums that a fit has written here; all other files are a person's."""
+        return [path for path in sorted(self.path.glob("*")) if _CHECKPOINT_FILE.fullmatch(path.name)]
+
+    def partial_files(self) -> list[Path]:
+        """What a process that was killed while it wrote a checkpoint has left here."""
+        return [path for path in self.path.glob(".*.tmp") if _PARTIAL_FILE.fullmatch(path.name)]
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder of one run. Making the object reads and writes nothing."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, path: Path) -> "RunDir":
+        """Return the run that ``path`` belongs to: its folder, a checkpoint file in it, or its export."""
+        if path.suffix == ".ckpt":
+            return CheckpointDir(path.parent).run
+        return cls(path.parent if path.name == cls(path).export.name else path)
+
+    @classmethod
+    def below(cls, folder: Path) -> list["RunDir"]:
+        """Return every run in or below a folder, sorted by path."""
+        found = {mark.parent for mark in folder.rglob("result.json")}
+        found |= {mark.parents[1] for mark in folder.rglob(".hydra/config.yaml")}
+        return [cls(path) for path in sorted(found)]
+
+    @property
+    def checkpoints(self) -> CheckpointDir:
+        """The folder of the run's checkpoints and tokenizers."""
+        return CheckpointDir(self.path / "checkpoints")
+
+    @property
+    def export(self) -> Path:
+        """The folder of the exported model."""
+        return self.path / "export"
+
+    @property
+    def result(self) -> Path:
+        """What the run found: config, scores, costs. It is written last."""
+        return self.path / "result.json"
+
+    @property
+    def previous_result(self) -> Path:
+        """The last complete result of an earlier run in this folder."""
+        return self.path / "result.previous.json"
+
+    @property
+    def predictions(self) -> Path:
+        """One JSON object a line for each test example: texts and scores."""
+        return self.path / "predictions.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """Every logged metric, one row for each time that something was logged."""
+        return self.path / "metrics.csv"
+
+    @property
+    def samples(self) -> Path:
+        """Predictions for some validation examples, after each validation."""
+        return self.path / "validation_samples.jsonl"
+
+    @property
+    def skipped_steps(self) -> Path:
+        """The optimizer steps that were skipped because their loss or gradient was not finite."""
+        return self.path / "nonfinite.jsonl"
+
+    @property
+    def wandb_id(self) -> Path:
+        """The id of the run in Weights & Biases, so that a resumed run is the same one there."""
+        return self.path / "wandb_id.txt"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the process that writes into this folder."""
+        return self.path / ".run.lock"
+
+    @property
+    def hydra_config(self) -> Path:
+        """The config that Hydra composed for the latest task in this folder."""
+        return self.path / ".hydra" / "config.yaml"
+
+    @property
+    def hydra_overrides(self) -> Path:
+        """The overrides of the latest task in this folder, as they were typed."""
+        return self.path / ".hydra" / "overrides.yaml"
+
+    @property
+    def set_aside_note(self) -> Path:
+        """Marks a folder of set-aside checkpoints as ours: only a folder with this file is ever deleted from."""
+        return self.path / "set-aside.txt"
+
+    @property
+    def is_job_of_sweep(self) -> bool:
+        """Whether a fit of a sweep has left its result here: such a folder is named by the fit's config hash."""
+        return self.result.exists() and self.read_result().get("config_hash") == self.path.name
+
+    def next_previous(self) -> "RunDir":
+        """Return the first free ``previous-N/``, where the checkpoints of an earlier fit are set aside."""
+        return next(RunDir(path) for i in count(1) if not (path := self.path / f"previous-{i}").exists())
+
+    def previous(self) -> "list[RunDir]":
+        """Return the folders of set-aside checkpoints that may be deleted."""
+        return [RunDir(note.parent) for note in self.path.glob(f"previous-*/{self.set_aside_note.name}")]
+
+    def files_of_fit(self) -> list[Path]:
+        """Return what a fit writes while it trains, as far as it is there.
+
+        The marks come first: once they are moved or deleted, no part of the rest counts as a fit's.
+        """
+        folder = self.checkpoints
+        found = [folder.unfinished, folder.finished, *folder.own_files(), folder.tokenizers]
+        found += [self.skipped_steps, self.metrics, self.samples]
+        return [path for path in found if path.exists()]
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Write ``result.json`` whole or not at all; NaN and infinity become null."""
+        with replacing(self.result) as file:
+            file.write(json.dumps(finite(result), indent=2, sort_keys=True) + "\n")
+
+    def read_result(self) -> dict[str, Any]:
+        """Read ``result.json``.
+
+        Raises:
+            UserError: there is none.
+            DamagedFile: it is not a JSON object, or a part of it is not of the type that a run writes.
+        """
+        try:
+            return check_result(self.result, read_json(self.result))
+        except FileNotFoundError:
+            raise UserError(f"{self.path} holds no {self.result.name}: the run did not finish. Run it again.") from None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a result is there, undamaged, and not that of a failure."""
+        try:
+            return bool(self.read_result().get("status") == "complete")
+        except UserError:  # none is there, or a damaged one
+            return False
+
+    def set_result_aside(self) -> None:
+        """Remove the result of an earlier run, which could be taken for that of a new one; keep a complete one."""
+        if self.is_complete:
+            self.result.replace(self.previous_result)
+        else:
+            self.result.unlink(missing_ok=True)
+
+    def write_predictions(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Write ``predictions.jsonl``: rows of id, document, reference, prediction and ROUGE scores."""
+        with replacing(self.predictions) as file:
+            file.writelines(json.dumps(finite(row), ensure_ascii=False) + "\n" for row in rows)
+
+    def read_predictions(self) -> dict[str, dict[str, Any]]:
+        """Read the rows of ``predictions.jsonl`` by id; a run without one has none.
+
+        Raises:
+            DamagedFile: a line is not a row that a run writes.
+        """
+        try:
+            return check_predictions(self.predictions, read_json_lines(self.predictions))
+        except FileNotFoundError:
+            return {}
+
+    def read_metrics(self) -> list[dict[str, str]]:
+        """Read the rows of ``metrics.csv``; a run without one has none.
+
+        Raises:
+            DamagedFile: it cannot be read at all.
+        """
+        try:
+            return read_csv(self.metrics)
+        except FileNotFoundError:
+            return []
+
+    def add_samples(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Append rows to ``validation_samples.jsonl``."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        _append(self.samples, rows)
+
+    def add_skipped_step(self, step: int, epoch: int, examples: list[int]) -> None:
+        """Append a step to ``nonfinite.jsonl``; ``examples`` are indices into the training split."""
+        _append(self.skipped_steps, [{"step": step, "epoch": epoch, "examples": examples}])
+
+    def read_skipped_steps(self, examples: int) -> list[dict[str, Any]]:
+        """Read ``nonfinite.jsonl``; a line that a kill left unfinished does not count.
+
+        Args:
+            examples: number of examples in the training split.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            DamagedFile: a line is not a skipped step of a split of that size.
+        """
+        *lines, _ = read_text(self.skipped_steps).split("\n")
+        steps = []
+        for number, line in enumerate(lines, 1):
+            try:
+                step = json.loads(line)
+                sound = all(type(i) is int and 0 <= i < examples for i in step["examples"]) and "step" in step
+            except (ValueError, RecursionError, LookupError, TypeError):
+                sound = False
+            if not sound:
+                raise DamagedFile(self.skipped_steps, f"line {number}: not a skipped step of these data")
+            steps.append(step)
+        return steps
+
+    def read_hydra_config(self) -> dict[str, Any]:
+        """Read the config that Hydra composed.
+
+        Raises:
+            FileNotFoundError: Hydra has written none.
+            DamagedFile: it is not a mapping.
+        """
+        found: dict[str, Any] = read_yaml(self.hydra_config)
+        return found
+
+    def read_hydra_overrides(self) -> list[str]:
+        """Read the overrides as they were typed; a kill before Hydra wrote them leaves none.
+
+        Raises:
+            DamagedFile: they are not a list.
+        """
+        try:
+            return [str(word) for word in read_yaml(self.hydra_overrides, list)]
+        except FileNotFoundError:
+            return []
+
+
+@dataclass(frozen=True)
+class SweepDir:
+    """The folder of a sweep, which holds the folder of each of its jobs."""
+
+    path: Path
+
+    @property
+    def multirun(self) -> Path:
+        """The config of the sweep's own command."""
+        return self.path / "multirun.yaml"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the process that searches here."""
+        return self.path / ".search.lock"
+
+    @property
+    def study(self) -> Path:
+        """Optuna's database of a search."""
+        return self.path / "search.db"
+
+    @property
+    def best(self) -> Path:
+        """The best point of a search, its value and its run."""
+        return self.path / "search.yaml"
+
+    def jobs(self) -> Iterator[RunDir]:
+        """Yield the folders of the jobs that have begun, sorted by path."""
+        for config in sorted(self.path.glob("*/.hydra/config.yaml")):
+            yield RunDir(config.parents[1])
+
+
+def _append(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with naming(path), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
