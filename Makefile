@@ -23,12 +23,13 @@ demo: $(STAMP)  ## train MiniLM x MiniLM on real news, score it, summarize an ar
 	$(BIN)/python run.py experiment=demo name=demo
 	$(BIN)/python run.py task=summarize ckpt=runs/demo input=docs/article.txt
 
-lint: $(STAMP)  ## lint, format and types
+lint: $(STAMP)  ## lint, format, types and the layers of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-test: lint  ## lint, types and every quick check
+test: lint  ## lint and every quick check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
 
 test-newest:  ## every quick check in .venv-newest, without constraints.txt, if a library that may break us moved on

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import optuna
 import pytest
 
-from warmstart.data.tokenization.build_once import build_once
+from warmstart.data.build_once import build_once
 from warmstart.errors import UserError
 from warmstart.evaluation.resumable import KeptSummaries
 from warmstart.locks import Holder, Lock, locked, this_process

@@ -10,7 +10,7 @@ from transformers import BertModel, GenerationConfig, GenerationMixin, GPT2Confi
 from transformers.integrations.peft import PeftAdapterMixin
 
 from warmstart.compat import transformers as compat
-from warmstart.model.generation.cache_names import cache_of
+from warmstart.model.cache_names import cache_of
 
 READ_IN = "5.24.0"
 

@@ -9,7 +9,7 @@ from tiny import IDS, decoder_half, half, source, target
 from transformers import BertModel, GPT2LMHeadModel
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.model.generation.cache_names import CACHE_NAMES
+from warmstart.model.cache_names import CACHE_NAMES
 
 
 @pytest.fixture(params=["bert", "gpt2", "llama"])

@@ -16,7 +16,7 @@ from warmstart.atomic import has_listed_files, list_files, replacing_folder
 from warmstart.cache import cache_root
 from warmstart.errors import UserError
 from warmstart.locks import locked
-from warmstart.model.bridge.adapters import NO_ADAPTER
+from warmstart.model.adapters import NO_ADAPTER
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from warmstart.model.bridge.adapters import check_adapter, hub_arguments
+from warmstart.model.adapters import check_adapter, hub_arguments
 from warmstart.model.configuration import EncoderDecoderConfig, refuse_kernels
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import encoder_class, load_encoder

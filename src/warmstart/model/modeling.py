@@ -24,12 +24,13 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from warmstart import cpu
 from warmstart.compat.transformers import attention_of, from_config, set_attention
 from warmstart.model.activations import fuse_activations
+from warmstart.model.adapters import NO_ADAPTER, find_adapter, hub_arguments, is_whole
 from warmstart.model.auto_classes import register
-from warmstart.model.bridge.adapters import NO_ADAPTER, find_adapter, hub_arguments, is_whole
 from warmstart.model.bridge.cross_attention import CrossAttention
 from warmstart.model.bridge.grafting import graft, initialize, kwargs_for_decoder
 from warmstart.model.bridge.lora import add_lora, is_lora, name_without_lora
 from warmstart.model.bridge.tying import keep_pretrained, shared_across_halves, sharing_map
+from warmstart.model.cache_names import CACHE_NAMES, cache_of, one_cache
 from warmstart.model.call_checks import requested_outputs, warn_of_copied_labels
 from warmstart.model.call_state import CallState, EncodedSource
 from warmstart.model.configuration import EncoderDecoderConfig, sync_special_ids, use_config
@@ -42,7 +43,6 @@ from warmstart.model.decoders import (
     drop_own_cross_attention,
 )
 from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class, states_width
-from warmstart.model.generation.cache_names import CACHE_NAMES, cache_of, one_cache
 from warmstart.model.generation.mixin import PairGeneration
 from warmstart.model.generation.source_cache import FoldBeams, mask_of_sources, weights_by_row
 from warmstart.model.keywords import split_kwargs

@@ -5,7 +5,7 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
-from warmstart.model.bridge.adapters import NO_ADAPTER, find_adapter, hub_arguments, merge_adapter
+from warmstart.model.adapters import NO_ADAPTER, find_adapter, hub_arguments, merge_adapter
 from warmstart.model.weight_index import check_weight_index
 
 # T5 and its kin make this field of another, so the class has no default for it.

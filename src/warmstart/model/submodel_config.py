@@ -6,8 +6,8 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from warmstart.config.model import Attention, HalfSettings, Scale, Weights
 from warmstart.errors import UserError, says_nothing_of_the_file
+from warmstart.model.adapters import check_adapter
 from warmstart.model.assets import resolve_path
-from warmstart.model.bridge.adapters import check_adapter
 from warmstart.model.configuration import refuse_kernels
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import encoder_class

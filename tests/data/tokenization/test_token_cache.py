@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from warmstart.cache import cache_root
+from warmstart.data.build_once import build_once
 from warmstart.data.sources.base import Example
 from warmstart.data.sources.synthetic import read_synthetic
 from warmstart.data.tokenization import cache as token_cache
-from warmstart.data.tokenization.build_once import build_once
 from warmstart.data.tokenization.cache import tokenized_split
 from warmstart.errors import UserError
 
@@ -155,7 +155,7 @@ def test_a_folder_with_deleted_files_is_rebuilt(tmp_path, spoil):
 BUILD_SLOWLY = """
 import sys, time
 from pathlib import Path
-from warmstart.data.tokenization.build_once import build_once
+from warmstart.data.build_once import build_once
 
 def build(partial):
     print("built")

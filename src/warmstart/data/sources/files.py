@@ -24,11 +24,11 @@ import numpy as np
 
 from warmstart.cache import cache_root
 from warmstart.config.data import DataSettings, OnBadRow
+from warmstart.data.build_once import build_once
 from warmstart.data.sources.bad_rows import MAX_ROW_BYTES, BadRows, BadText, text_of, too_long
 from warmstart.data.sources.base import SPLITS, Example
 from warmstart.data.sources.row_store import FORMAT_VERSION, SPLIT_OFF, StoredRows, open_rows, write_rows
 from warmstart.data.sources.tables import SUFFIXES, Table
-from warmstart.data.tokenization.build_once import build_once
 from warmstart.errors import UserError, listed
 
 SPLIT_SHARE = 0.05

@@ -23,8 +23,8 @@ from torch.utils.data import Dataset
 
 from warmstart.atomic import naming, save_array
 from warmstart.cache import cache_root
+from warmstart.data.build_once import build_once
 from warmstart.data.sources.base import Example
-from warmstart.data.tokenization.build_once import build_once
 from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.errors import UserError
 

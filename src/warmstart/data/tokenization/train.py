@@ -15,7 +15,7 @@ from typing import Any
 
 from warmstart.cache import cache_root
 from warmstart.config.model import HalfSettings, Scale
-from warmstart.data.tokenization.build_once import build_once
+from warmstart.data.build_once import build_once
 from warmstart.errors import UserError
 
 FORMAT_VERSION = 2

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from warmstart.model.bridge.cross_attention import CrossAttention, Shape
+from warmstart.model.cache_names import CACHE_NAMES, cache_name
 from warmstart.model.call_state import CallState
-from warmstart.model.generation.cache_names import CACHE_NAMES, cache_name
 
 DEFAULTS: dict[str, Any] = {"every_n_layers": 1, "gate": "zero", "dropout": 0.0, "bias": False}
 GATES = ("zero", "none")

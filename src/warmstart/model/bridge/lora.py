@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from warmstart.errors import UserError
-from warmstart.model.bridge.adapters import unload_adapters
+from warmstart.model.adapters import unload_adapters
 from warmstart.model.bridge.grafting import outermost_lists
 from warmstart.model.decoders import cross_attention_modules
 

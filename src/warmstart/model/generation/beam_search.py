@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from warmstart import cpu
 from warmstart.compat.transformers import library_search, next_model_kwargs, prefill, reorders_cache_itself
-from warmstart.model.generation.cache_names import cache_of
+from warmstart.model.cache_names import cache_of
 from warmstart.model.generation.logits_processors import NoEarlyEnd, NoRepeatedNGrams, in_place
 from warmstart.model.generation.source_cache import SourceCache
 

@@ -18,12 +18,12 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from warmstart import cpu
 from warmstart.compat.transformers import attention_of
+from warmstart.model.cache_names import CACHE_NAMES, cache_of, one_cache
 from warmstart.model.call_state import CallState, EncodedSource
 from warmstart.model.compiling import uncompiled
 from warmstart.model.configuration import SPECIAL_IDS, EncoderDecoderConfig, sync_special_ids
 from warmstart.model.encoders import states_width
 from warmstart.model.generation.beam_search import decode
-from warmstart.model.generation.cache_names import CACHE_NAMES, cache_of, one_cache
 from warmstart.model.generation.source_cache import SourceCache
 from warmstart.model.generation.source_options import (
     WITHOUT_SOURCE,
