@@ -15,6 +15,7 @@ from warmstart.runs.explain import status_of
 from warmstart.runs.identity import config_hash
 from warmstart.runs.run_dir import RunDir
 from warmstart.tasks import evaluate, fit
+from warmstart.training import step_timing
 
 
 def steps_of(run_dir, name):
@@ -271,3 +272,21 @@ def test_rows_of_the_test_split_are_trained_on_no_more_where_it_is_not_scored(se
     every, some = load_source(settings), load_source(settings, ("train", "validation"))
     assert some.names == ("train", "validation")
     assert [list(some.split(name)) for name in some.names] == [list(every.split(name)) for name in some.names]
+
+
+def test_a_fit_with_a_budget_ends_its_schedule_within_it_and_keeps_its_plan_when_it_resumes(
+    settings_of, tmp_path, monkeypatch
+):
+    command = settings_of(
+        *("debug=tiny", "trainer.max_steps=8", "trainer.max_epochs=9", "trainer.budget_minutes=1"),
+        *("trainer.measure_threads=true", "trainer.accelerator=cpu"),
+    )
+    monkeypatch.setattr(step_timing, "step_seconds", lambda *given: dict.fromkeys(given[-1], 12.0))
+    interrupted(command, tmp_path / "run", monkeypatch)  # of the five steps that a minute allows
+    monkeypatch.setattr(step_timing, "step_seconds", lambda *given: pytest.fail("the plan was made again"))
+    fit.run(command, tmp_path / "run")
+    result = RunDir(tmp_path / "run").read_result()
+    assert (result["steps"], result["resumed"]) == (5, True)
+    kept = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert kept["hyper_parameters"]["plan"]["steps"] == 5
+    assert kept["lr_schedulers"][0]["_last_lr"] == [0.0] * len(kept["lr_schedulers"][0]["_last_lr"])

@@ -69,6 +69,12 @@ def _contradictions(settings: Config) -> list[str]:
         found.append(f"optim.betas={optim.betas}: AdamW takes two, from 0 to below 1.")
     if trainer.max_steps >= 1 and (fault := fault_of_warm_up(settings, trainer.max_steps)):
         found.append(fault)
+    if trainer.devices * trainer.nodes > 1 and (trainer.budget_minutes is not None or trainer.measure_threads):
+        found.append(
+            "trainer.budget_minutes and trainer.measure_threads time steps on one device, but trainer.devices times "
+            f"trainer.nodes is {trainer.devices * trainer.nodes}. Set trainer.budget_minutes=null "
+            "trainer.measure_threads=false."
+        )
     if generation.min_new_tokens > generation.max_new_tokens:
         found.append(
             f"generation.min_new_tokens={generation.min_new_tokens} is more than "

@@ -92,3 +92,10 @@ class EvaluationSettings:
     control_shuffles: int = option(
         5, at_least=1, doc="Number of shuffles that the shuffled-source control is averaged over."
     )
+    show_examples: int = option(
+        0,
+        at_least=0,
+        changes_result=False,
+        doc="Number of test examples that are printed at the end with source, reference and summary. They are drawn by "
+        "`seed`, not by their quality.",
+    )

@@ -100,6 +100,19 @@ class TrainerSettings:
         doc="Longest duration of the fit in minutes. The learning-rate schedule follows steps, not minutes, so a fit "
         "that this ends has not reached the end of its schedule.",
     )
+    budget_minutes: float | None = option(
+        None,
+        above=0,
+        at_most=5_256_000,
+        doc="Minutes that the optimizer steps may take, on one device. Some steps are timed before the fit, and if all "
+        "would take longer, the fit takes fewer, with a learning-rate schedule that ends with them; it keeps at least "
+        "a quarter of them. The log reports this before training starts. Validation and test are not counted.",
+    )
+    measure_threads: bool = option(
+        False,
+        doc="Whether to time a step on the CPU with one thread and with all threads, and to use the faster. Where "
+        "other work runs on the same cores, one thread can be several times faster.",
+    )
     accumulate: int = option(
         1,
         at_least=1,

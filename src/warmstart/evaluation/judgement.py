@@ -18,6 +18,7 @@ from warmstart.evaluation.baselines import lead
 from warmstart.evaluation.bootstrap import bootstrap_intervals
 from warmstart.evaluation.controls import shuffled_document
 from warmstart.evaluation.likelihood import ALONE, OWN, SHUFFLED
+from warmstart.evaluation.new_numbers import have_new_numbers
 from warmstart.evaluation.rouge import rouge_scores
 
 Columns = dict[str, np.ndarray]  # one value for each example, by name
@@ -34,7 +35,8 @@ class Judgement:
     controls: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By control: its means, and the paired differences of the model from it."""
     per_example: Columns = field(default_factory=dict)
-    """Scores of each example (n,): the model's as ``rouge1``, a baseline's as ``lead1/rouge1``."""
+    """Values of each example (n,): the model's scores as ``rouge1``, a baseline's as ``lead1/rouge1``, and
+    ``new_number``, which is 1 if the summary has a number that its document lacks."""
 
 
 def judge(
@@ -72,6 +74,9 @@ def judge(
     judgement = Judgement(_with_intervals(scores, settings, seed, "test/"), per_example=dict(scores))
     judgement.metrics |= {f"test/{name}": value for name, value in about_texts(predictions, documents).items()}
     judgement.metrics["test/reference_words"] = _words(references)
+    judgement.per_example["new_number"] = have_new_numbers(predictions, documents)
+    judgement.metrics["test/new_number_fraction"] = float(judgement.per_example["new_number"].mean())
+    judgement.metrics["test/reference_new_number_fraction"] = float(have_new_numbers(references, documents).mean())
     judgement.metrics["test/examples"] = len(predictions)
 
     for n in sorted({1, settings.lead_sentences}):

@@ -58,7 +58,8 @@ def statements(metrics: dict[str, Any], baselines: dict[str, Any], controls: dic
         controls: Scores of the controls.
 
     Returns:
-        One to three sentences for each rival, and one each if few summaries are distinct or some are empty.
+        One to three sentences for each rival, and one each if few summaries are distinct, some are empty, or numbers
+        are not from the source.
     """
     found = []
     for name, row in (controls | baselines).items():
@@ -79,6 +80,11 @@ def statements(metrics: dict[str, Any], baselines: dict[str, Any], controls: dic
         found.append(f"Its summaries repeat each other: only {distinct:.0%} are distinct.")
     if empty := metrics.get("test/empty_fraction", 0.0):
         found.append(f"{empty:.1%} of its summaries are empty.")
+    new, of_references = (metrics.get(f"test/{kind}new_number_fraction", 0.0) for kind in ("", "reference_"))
+    if new or of_references:
+        found.append(
+            f"{new:.1%} of its summaries have a number that the source lacks (references: {of_references:.1%})."
+        )
     return found
 
 

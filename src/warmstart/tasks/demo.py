@@ -81,6 +81,7 @@ def summarizer(model: Any, tokenizers: Any, settings: Config) -> Summarize:
     import torch
 
     from warmstart.evaluation.summarize import generation_kwargs
+    from warmstart.evaluation.truecase import restore_case
     from warmstart.model.submodel_config import maximum_positions
 
     length = min(settings.data.max_source_length, maximum_positions(model.config.encoder) or 10**9)
@@ -93,6 +94,8 @@ def summarizer(model: Any, tokenizers: Any, settings: Config) -> Summarize:
         with torch.inference_mode():
             found = model.generate(ids, attention_mask=torch.ones_like(ids), **kwargs)
         (summary,) = tokenizers.decode(found[:, 1:])
+        if tokenizers.writes_lower_case:
+            summary = restore_case(summary, document)
         cut = " (the longest that it takes: what follows was not read)" if len(row) >= length else ""
         return summary, f"The model read {len(row)} tokens{cut}.", document
 

@@ -22,7 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from warmstart.cache import cache_root
 from warmstart.config.schema import Config
 from warmstart.errors import UserError
-from warmstart.printing import say, visible
+from warmstart.printing import say
 from warmstart.runs.load import check_search, refuse_nonfinite
 from warmstart.runs.run_dir import RunDir
 from warmstart.runs.saved_model import SavedModel, Trained
@@ -179,7 +179,7 @@ def test(evaluation: Evaluation) -> float:
     judgement = _judge(evaluation, generated)
     _write(evaluation, ready.trained, generated, judgement, time.perf_counter() - tested)
     ready.kept.close(complete=True)
-    _print(evaluation, judgement)
+    _print(evaluation, ready.trained, generated, judgement)
     return float(judgement.metrics["test/rouge1"])
 
 
@@ -318,16 +318,16 @@ def _write(
     run_dir.write_result(result)
 
 
-def _print(evaluation: Evaluation, judgement: Any) -> None:
-    """Print the table of scores, what it says in words, and where the run is."""
-    from rich.console import Console
+def _print(evaluation: Evaluation, trained: Trained, generated: _Generated, judgement: Any) -> None:
+    """Print the scores, examples and the next commands; a job of a sweep, whose output is one of many, the scores."""
+    from warmstart.tasks.closing import print_examples, print_next_commands, print_scores
 
-    from warmstart.evaluation.score_table import score_table, verdict
-
-    settings, out = evaluation.settings, Console()
-    out.print(score_table(judgement, visible(f"{settings.encoder.name} x {settings.decoder.name}")))
-    out.print(verdict(judgement), highlight=False, markup=False)
-    out.print(visible(f"Run: {evaluation.run_dir.path}"), highlight=False, markup=False, soft_wrap=True)
+    settings, run_dir, examples = evaluation.settings, evaluation.run_dir, evaluation.data.examples("test")
+    print_scores(settings, run_dir.path, judgement)
+    if run_dir.is_job_of_sweep:
+        return
+    print_examples(settings, examples, generated.predictions, restore=trained.tokenizers.writes_lower_case)
+    print_next_commands(run_dir.path)
 
 
 def leave_untested(evaluation: Evaluation) -> None:

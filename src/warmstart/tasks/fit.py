@@ -4,11 +4,12 @@ python run.py encoder=bert decoder=gpt2
 python run.py encoder=bert decoder=gpt2 name=mine     # the same again resumes runs/mine, or leaves it if it is finished
 """
 
+import itertools
 import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from warmstart.config.bounds import fault_of_warm_up
 from warmstart.config.model import Weights
@@ -28,6 +29,11 @@ from warmstart.runs.starting_weights import (
     unchanged_tokenizers,
 )
 from warmstart.tasks.check import validate
+
+if TYPE_CHECKING:
+    from warmstart.training.step_timing import FitPlan
+
+TIMED_BATCHES = 3  # training batches that trainer.budget_minutes and trainer.measure_threads time
 
 
 def run(settings: Config, folder: Path) -> float:
@@ -129,9 +135,10 @@ def _fit_and_test(fit: Fit) -> float:
 
     data = _data(fit)
     model = _model(fit, data.tokenizers)
-    module = _module(fit, data, model, _checked_steps(fit, data, model))
+    plan = _plan(fit, data, model)
+    module = _module(fit, data, model, plan)
     log_parameters(fit.loggers, parameter_counts(model))
-    trainer = _trained(fit, data, module)
+    trainer = _trained(fit, data, module, plan)
     validation = best_validation(trainer)
     facts: dict[str, Any] = {
         "throughput": module.throughput(),
@@ -197,19 +204,26 @@ def _model(fit: Fit, tokenizers: Any) -> Any:
     return model
 
 
-def _checked_steps(fit: Fit, data: Any, model: Any) -> int:
-    """Optimizer steps of the whole fit.
+def _plan(fit: Fit, data: Any, model: Any) -> "FitPlan":
+    """Return the optimizer steps of the whole fit and the threads that it uses.
 
     Raises:
-        UserError: nothing would be trained, or a warm-up takes longer than the fit; or the weights of the checkpoint
-            are not of this model.
+        UserError: nothing would be trained, a warm-up takes longer than the fit, or the weights of the checkpoint are
+            not of this model.
     """
+    import torch
+
+    from warmstart.training.step_timing import FitPlan, plan_fit
+
     settings, resume = fit.settings, fit.resume
     taken, epoch, batch = 0, 0, 0
+    kept: dict[str, Any] | None = None
     if resume is not None:
         check_same_weights(settings, resume.checkpoint, model)
         taken = resume.checkpoint["global_step"]
         epoch, batch = data.place_of(resume.checkpoint, fit.ranks)
+        if resume.hyper_parameters.get("config_hash") == fit.digest:
+            kept = resume.hyper_parameters.get("plan")
         resume.release()  # Lightning reads the whole of it again, and the fit replaces the file
     total_steps = _total_steps(settings.trainer, data.batches_in_epoch(fit.ranks), taken, epoch, batch)
     if resume is not None and taken >= total_steps and not is_of_run(resume.file, fit.run_dir):
@@ -217,17 +231,26 @@ def _checked_steps(fit: Fit, data: Any, model: Any) -> int:
             f"ckpt={settings.ckpt} has taken {taken} steps in {epoch} epochs, and this fit ends there: nothing would "
             "be trained. Set trainer.max_epochs or trainer.max_steps higher; both count from the checkpoint's first."
         )
-    if settings.bridge.warmup_steps >= total_steps:
+    plan = FitPlan(total_steps)
+    if settings.trainer.budget_minutes is not None or settings.trainer.measure_threads:
+        if kept is not None:  # a resumed fit keeps its schedule, and its threads, on which rounding depends
+            plan = FitPlan(**kept)
+            torch.set_num_threads(plan.threads or torch.get_num_threads())
+        else:
+            batches = list(itertools.islice(data.train_dataloader(), TIMED_BATCHES))
+            plan = plan_fit(model, batches, settings.trainer, settings.optim, total_steps - taken)
+            plan = replace(plan, steps=plan.steps + taken)
+    if settings.bridge.warmup_steps >= plan.steps:
         raise UserError(
-            f"bridge.warmup_steps={settings.bridge.warmup_steps}, but the fit takes {total_steps} optimizer steps: the "
-            "halves would never train. Set fewer, or bridge.freeze=both to mean that."
+            f"bridge.warmup_steps={settings.bridge.warmup_steps}, but the fit takes {plan.steps} optimizer steps: "
+            "encoder and decoder would never train. Set fewer, or bridge.freeze=both to mean that."
         )
-    if fault := fault_of_warm_up(settings, total_steps):
+    if fault := fault_of_warm_up(settings, plan.steps):
         raise UserError(fault)
-    return total_steps
+    return plan
 
 
-def _module(fit: Fit, data: Any, model: Any, total_steps: int) -> Any:
+def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan") -> Any:
     """The LightningModule of the fit."""
     from warmstart.evaluation.rouge import rouge_scores
     from warmstart.evaluation.summarize import generation_kwargs
@@ -243,11 +266,12 @@ def _module(fit: Fit, data: Any, model: Any, total_steps: int) -> Any:
         data.tokenizers,
         settings.optim,
         generation_kwargs(settings.generation),
-        total_steps=total_steps,
+        total_steps=plan.steps,
         hparams={
             "model_config": model.config.to_dict(),
             "config": plain(settings),
             "config_hash": fit.digest,
+            "plan": asdict(plan),
             "vocabularies": data.tokenizers.vocabularies(),
             "parameters": parameter_counts(model),  # a loaded model no longer knows which of its values are new
         },
@@ -260,7 +284,7 @@ def _module(fit: Fit, data: Any, model: Any, total_steps: int) -> Any:
     )
 
 
-def _trained(fit: Fit, data: Any, module: Any) -> Any:
+def _trained(fit: Fit, data: Any, module: Any, plan: "FitPlan") -> Any:
     """Train to the end, and leave at least ``best.ckpt``; returns the trainer."""
     from warmstart.training.callbacks.checkpoints import SampleTable
     from warmstart.training.callbacks.interrupt import received_signal
@@ -274,7 +298,10 @@ def _trained(fit: Fit, data: Any, module: Any) -> Any:
         "data": data.source.fingerprint(),
     }
     callbacks = [SameOnAllRanks(**inputs), SampleTable(run_dir.path, settings.logger.samples)]
-    trainer = build_trainer(settings.trainer, run_dir.path, fit.loggers, callbacks)
+    trainer_settings = settings.trainer
+    if settings.trainer.budget_minutes is not None:
+        trainer_settings = replace(trainer_settings, max_steps=plan.steps)
+    trainer = build_trainer(trainer_settings, run_dir.path, fit.loggers, callbacks)
     resume = None if fit.resume is None else str(fit.resume.file)
     if trainer.is_global_zero:
         begin(run_dir, mark_of(settings, run_dir, fit.digest), resume)

@@ -37,6 +37,7 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
 
     from warmstart.data.collate import Collator
     from warmstart.evaluation.summarize import summarize_batches
+    from warmstart.evaluation.truecase import restore_case
     from warmstart.model.submodel_config import maximum_positions
 
     validate_numbers(settings)
@@ -54,6 +55,8 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
     shown = track(starts, "summarizing", console=Console(stderr=True), transient=True)
     batches = (collate(rows[start : start + BATCH]) for start in shown)
     found = summarize_batches(model, batches, tokenizers, settings.generation, seed=settings.seed)
+    if tokenizers.writes_lower_case:
+        found = {i: restore_case(summary, texts[i]) for i, summary in found.items()}
     _write({name: found[i] for i, name in enumerate(files)}, places)
 
 

@@ -70,6 +70,13 @@ class TokenizerPair:
         if self._tidy:  # saved with the tokenizer, so that its own ``decode`` returns the same text
             target.clean_up_tokenization_spaces = target.init_kwargs["clean_up_tokenization_spaces"] = True
 
+    @property
+    def writes_lower_case(self) -> bool:
+        """Whether the decoder's tokenizer loses case, so that every summary is in lower case."""
+        ids = self.target("Warm Start", add_special_tokens=False, **_ONLY_IDS)["input_ids"]
+        text: str = self.target.decode(ids, skip_special_tokens=True)
+        return any(map(str.isalpha, text)) and text == text.lower()
+
     def special_ids(self) -> dict[str, int]:
         """Return the decoder's ids by the names that ``config`` and ``generation_config`` use."""
         return {"decoder_start_token_id": self._start, "eos_token_id": self._end, "pad_token_id": self._pad}

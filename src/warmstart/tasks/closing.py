@@ -1,0 +1,57 @@
+"""What a scored run prints at its end: the table, what it says in words, examples, and the next commands."""
+
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from warmstart.config.schema import Config
+from warmstart.evaluation.judgement import Judgement
+from warmstart.evaluation.score_table import score_table, verdict
+from warmstart.evaluation.truecase import restore_case
+from warmstart.printing import say, visible
+
+LONGEST_SHOWN = 300  # characters of a document that are printed
+
+
+def print_scores(settings: Config, folder: Path, judgement: Judgement) -> None:
+    """Print the table of scores, what it says in words, and where the run is."""
+    out = Console()
+    out.print(score_table(judgement, visible(f"{settings.encoder.name} x {settings.decoder.name}")))
+    out.print(verdict(judgement), highlight=False, markup=False)
+    out.print(visible(f"Run: {folder}"), highlight=False, markup=False, soft_wrap=True)
+
+
+def print_examples(settings: Config, examples: Any, predictions: list[str], *, restore: bool) -> None:
+    """Print ``evaluation.show_examples`` test examples, drawn by ``seed`` and not by their quality.
+
+    Args:
+        settings: the config of the task.
+        examples: the examples of the test split.
+        predictions: their summaries.
+        restore: whether summaries are in lower case and are shown with the case of their source's words.
+    """
+    count = min(settings.evaluation.show_examples, len(predictions))
+    if count == 0:
+        return
+    drawn = sorted(np.random.default_rng(settings.seed).choice(len(predictions), count, replace=False).tolist())
+    say("", f"{count} of {len(predictions)} test examples, drawn by seed={settings.seed}:")
+    for i in drawn:
+        document = textwrap.shorten(examples[i].document, LONGEST_SHOWN, placeholder=" ...")
+        summary = restore_case(predictions[i], examples[i].document) if restore else predictions[i]
+        say("", f"source     {document}", f"reference  {examples[i].summary}", f"summary    {summary}")
+
+
+def print_next_commands(folder: Path) -> None:
+    """Print what the user may type next with this run."""
+    command = "python run.py" if Path(sys.argv[0]).name == "run.py" else "warmstart"
+    say(
+        "",
+        "Next:",
+        f"  {command} task=summarize ckpt={folder} input=article.txt   # your own text",
+        f"  {command} task=demo ckpt={folder}   # a page to paste texts into",
+        f"  {command} task=report 'runs=[{folder}]'   # scores and examples as one HTML page",
+    )
