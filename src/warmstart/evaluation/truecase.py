@@ -7,8 +7,8 @@ _WORD = re.compile(r"[^\W\d_]+")
 _OPENS_SENTENCE = re.compile(r"(?:^|[.!?:;]|\n)[\s\"'\u201c\u2018(\[]*$")
 _BEFORE = 8  # characters before a word that tell whether it opens a sentence
 # Words whose capital at the start of a sentence says nothing, even before a name.
-_COMMON = frozenset({"a", "an", "and", "as", "at", "but", "by", "for", "from", "he", "her", "his", "if", "in", "is", "it"})
-_COMMON |= {"its", "of", "on", "or", "she", "that", "the", "they", "this", "to"}
+_COMMON = frozenset({"a", "an", "and", "as", "at", "but", "by", "for", "from", "he", "her", "his", "if", "in", "is"})
+_COMMON |= {"it", "its", "of", "on", "or", "she", "that", "the", "they", "this", "to"}
 
 
 def restore_case(summary: str, document: str) -> str:
