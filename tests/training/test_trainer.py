@@ -1,5 +1,7 @@
 """Precision by device, bounds, and refused options with what to set instead."""
 
+import logging
+
 import pytest
 import torch
 from tiny_training import SIZE, Letters, Recorder, Rows, fit, tiny_model
@@ -118,3 +120,11 @@ def test_every_precision_of_a_cpu_trains_with_clipping_and_the_fused_optimizer(p
     losses = log.of("train/loss")
     assert len(losses) == 16
     assert losses[-1] < losses[0]
+
+
+def test_lightning_logs_neither_unused_devices_nor_advertisements(tmp_path, caplog, capfd):
+    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)  # as importing Lightning does
+    with caplog.at_level(logging.INFO):
+        built(tmp_path)
+    printed = caplog.text + "".join(capfd.readouterr())
+    assert not any(word in printed for word in ("TPU", "GPU", "litlogger"))

@@ -14,6 +14,7 @@ from warmstart.config.training import OptimSettings, TrainerSettings
 from warmstart.training.optimizer import build_optimizer
 
 ROUNDS = 3  # timed rounds for each number of threads, in turn, so that other work on the machine slows all alike
+LONGEST_TIMING = 20.0  # seconds after which no further round begins, once each number of threads has a timed one
 MIN_SHARE = 0.25  # of the configured steps that a fit takes at least; fewer would not train the model
 
 _log = logging.getLogger(__name__)
@@ -99,8 +100,8 @@ def step_seconds(
         threads: numbers of threads to try.
 
     Returns:
-        Seconds of one optimizer step by number of threads: the median of ``ROUNDS`` rounds after one that is not
-        counted. The number of threads is the last one tried afterwards.
+        Seconds of one optimizer step by number of threads: the median of at most ``ROUNDS`` rounds, after one that is
+        not counted. The number of threads is the last one tried afterwards.
     """
     model.to(device)
     was_training = model.training
@@ -128,9 +129,12 @@ def step_seconds(
         return trainer.accumulate * forward_and_backward + time.perf_counter() - began
 
     times: dict[int, list[float]] = {number: [] for number in threads}
+    started = time.perf_counter()
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        for _ in range(ROUNDS + 1):
+        for i in range(ROUNDS + 1):
+            if i > 1 and time.perf_counter() - started > LONGEST_TIMING:
+                break
             for number in threads:
                 torch.set_num_threads(number)
                 times[number].append(round_seconds())

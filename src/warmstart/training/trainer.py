@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import logging
 import math
 import warnings
 from datetime import timedelta
@@ -147,6 +148,8 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
         "callbacks": every,
         "plugins": plugins,
     }
+    # It logs devices that are not used and advertises other products, each twice.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # The folder already holds the run's tokenizers, and last.ckpt and best.ckpt are meant to be replaced.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     try:
