@@ -86,9 +86,9 @@ class EvaluationSettings:
     control_samples: int | None = option(
         None,
         at_least=0,
-        doc="Number of references scored in the shuffled-source control. null scores all; 0 turns off all controls. "
+        doc="Number of references scored in the shuffled-document control. null scores all; 0 turns off all controls. "
         "The controls cost three forward passes over the test split and one generated text.",
     )
     control_shuffles: int = option(
-        5, at_least=1, doc="Number of shuffles over which the shuffled-source control is averaged."
+        5, at_least=1, doc="Number of shuffles over which the shuffled-document control is averaged."
     )
