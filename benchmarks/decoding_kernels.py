@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from warmstart import cpu
+from warmstart.compat.torch import prepack, prepacked_linear
 from warmstart.cpu.attention import attention_probabilities
 from warmstart.cpu.kernels import CpuKernels, cpu_kernels
 
@@ -51,12 +52,11 @@ def attention(kernels: CpuKernels, dtype: torch.dtype, rows: int, queries: int, 
 def products(kernels: CpuKernels, weights: list[Tensor], prepacked: list[Tensor], rows: int) -> str:
     """Return the milliseconds of torch, of oneDNN's prepacked weights and of the kernel for all matrices."""
     given = [torch.randn(rows, weight.shape[1]) for weight in weights]
-    onednn = [torch.ops.mkldnn._reorder_linear_weight(weight, rows) for weight in weights]
-    product = torch.ops.mkldnn._linear_pointwise
+    onednn = [prepack(weight, rows) for weight in weights]
     taken = milliseconds(
         [
             lambda: [F.linear(x, weight) for x, weight in zip(given, weights, strict=True)],
-            lambda: [product(x, layout, None, "none", [], "") for x, layout in zip(given, onednn, strict=True)],
+            lambda: [prepacked_linear(x, layout, None) for x, layout in zip(given, onednn, strict=True)],
             lambda: [
                 kernels.product(x, layout, None, columns)
                 for x, layout, (columns, _) in zip(given, prepacked, MATRICES, strict=True)

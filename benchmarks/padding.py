@@ -15,7 +15,7 @@ from warmstart.data.target_buckets import MIN_SAVING, target_buckets
 
 
 def in_bands(source: list[int], target: list[int], batches: int) -> Batches:
-    """Sorted by source into bands of so many batches, each band by target, to and fro."""
+    """Sort by source length, cut into bands of ``batches`` batches, sort each band by target length, alternating."""
     order = sorted(range(len(source)), key=lambda i: (source[i], target[i]))
     rows = batches * round(BUDGET * len(source) / (sum(source) + sum(target)))
     planned: Batches = []

@@ -12,8 +12,8 @@ from warmstart.compatibility.tiny_configs import decoder_types, encoder_types, t
 
 def pair(decoder="llama"):
     torch.manual_seed(0)
-    halves = {"encoder": tiny_config("bert"), "decoder": tiny_config(decoder)}
-    config = warmstart.EncoderDecoderConfig(**halves, **IDS, initializer_range=0.3)
+    submodels = {"encoder": tiny_config("bert"), "decoder": tiny_config(decoder)}
+    config = warmstart.EncoderDecoderConfig(**submodels, **IDS, initializer_range=0.3)
     model = warmstart.EncoderDecoderModel(config).eval()
     for cross in model.cross_attention.values():
         torch.nn.init.constant_(cross.gate, 0.5)

@@ -90,7 +90,7 @@ def test_any_yaml_is_accepted_or_explained(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("data: {no_such: 1}", "no_such"),
         ("data: {max_source_length: long}", "max_source_length"),
@@ -99,7 +99,7 @@ def test_any_yaml_is_accepted_or_explained(tmp_path, content):
         ("- 1", "ListConfig"),
     ],
 )
-def test_an_invalid_yaml_is_explained(tmp_path, content, said):
+def test_an_invalid_yaml_is_explained(tmp_path, content, message):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "fuzz.yaml").write_text("# @package _global_\n" + content)
-    assert said in str(outcome(["experiment=fuzz"], tmp_path))
+    assert message in str(outcome(["experiment=fuzz"], tmp_path))
