@@ -24,10 +24,10 @@ def licence(name: str) -> str:
     return about["License-Expression"] or " AND ".join(classified) or stated[0]
 
 
-def compatible(said: str) -> bool:
+def compatible(stated_licence: str) -> bool:
     """Whether every part of an ``AND``, and one part of each ``OR``, is fine."""
-    parts = re.split(r"\band\b|,|;", said.lower().replace("(", "").replace(")", ""))
-    return bool(said) and all(
+    parts = re.split(r"\band\b|,|;", stated_licence.lower().replace("(", "").replace(")", ""))
+    return bool(stated_licence) and all(
         any(re.search(FINE, choice) and not re.search(NOT_FINE, choice) for choice in re.split(r"\bor\b", part))
         for part in parts
     )
@@ -38,12 +38,12 @@ def main() -> int:
     for line in PINS.read_text().split():
         name = line.partition("==")[0]
         try:
-            said = licence(name)
+            stated_licence = licence(name)
         except PackageNotFoundError:  # a pin of another platform
             absent += 1
             continue
-        print(f"{line:50} {said or 'none stated'}")
-        if not compatible(said):
+        print(f"{line:50} {stated_licence or 'none stated'}")
+        if not compatible(stated_licence):
             wrong.append(line)
     print(f"{absent} pins are not installed here.")
     if wrong:
