@@ -1,4 +1,4 @@
-"""If one rank fails, all fail with its reason: real processes, gloo."""
+"""If one rank fails, all ranks fail with its reason (real processes, gloo)."""
 
 from pathlib import Path
 
@@ -27,10 +27,10 @@ def one_rank(rank: int, folder: Path) -> None:
 
 def test_all_ranks_fail_if_one_does(tmp_path):
     torch.multiprocessing.spawn(one_rank, (tmp_path,), nprocs=2)
-    both = "[(0, 2), (1, 2)]"
-    assert (tmp_path / "1").read_text().splitlines() == [both, "ValueError: bad", "UserError: fix it"]
+    ranks = "[(0, 2), (1, 2)]"
+    assert (tmp_path / "1").read_text().splitlines() == [ranks, "ValueError: bad", "UserError: fix it"]
     assert (tmp_path / "0").read_text().splitlines() == [
-        both,
+        ranks,
         "RuntimeError: Rank 1 of 2 failed. ValueError: bad",
         "UserError: Rank 1 of 2 failed. UserError: fix it",
     ]

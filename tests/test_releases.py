@@ -1,4 +1,4 @@
-"""The warning on import about releases of libraries that were not tested."""
+"""Importing warmstart warns about untested releases of libraries."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ IMPORT = "import sys, warmstart; assert not {'torch', 'transformers'} & set(sys.
 
 @pytest.fixture
 def imported(tmp_path):
-    """``imported({"torch": "2.13.0"}, LOCAL_RANK="1")``: what the import prints if these are installed."""
+    """Return a function that imports warmstart with these releases installed, and returns the warning."""
 
     def run(installed: dict[str, str], **environment: str) -> str:
         for name, release in installed.items():

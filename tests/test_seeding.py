@@ -1,4 +1,4 @@
-"""A seed depends on its position, and adjacent positions have different seeds."""
+"""Each position has one seed, and different positions have different seeds."""
 
 from warmstart.seeding import seed_of
 
