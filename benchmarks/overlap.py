@@ -1,4 +1,4 @@
-"""Measure the shares of detokenization and scoring in an evaluation: what threads parallel to generation could save.
+"""Measure how much of an evaluation is detokenization and scoring, which threads could do during generation.
 
     python benchmarks/overlap.py
 

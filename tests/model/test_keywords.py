@@ -21,7 +21,7 @@ def model(request):
 
 @pytest.mark.parametrize(
     ("wrong", "nearest"),
-    [("cach", "cache"), ("lable", "labels"), ("attention_maks", "attention_mask"), ("past", None)],
+    [("cach", "cache"), ("lable", "labels"), ("attention_maks", "attention_mask"), ("past", None)],  # codespell:ignore
 )
 def test_forward_refuses_a_word_and_names_the_nearest(model, wrong, nearest):
     hint = f"Did you mean '{nearest}'" if nearest else "not a keyword of EncoderDecoderModel or its encoder BertModel"

