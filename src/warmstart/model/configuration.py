@@ -106,7 +106,7 @@ def refuse_kernels(*configs: Any) -> None:
         attention = attention_of(config)
         if attention is not None and "/" in attention:
             raise ValueError(
-                f"The {config.model_type} config sets attn_implementation={attention!r}, which is code on a hub "
+                f"The {config.model_type} config sets attn_implementation={attention!r}, which is code from a hub "
                 "and is not run. Remove attn_implementation from its config.json."
             )
 
