@@ -1,4 +1,4 @@
-"""A batch that is decoded in parts has the loss and the gradient that it has as a whole, and less padding."""
+"""A batch decoded in target-length buckets has the same loss and gradient as the whole batch, with less padding."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ PAIRS = {
     "state space": lambda: build("mamba"),
 }
 LENGTHS = [2, 2, 3, 3, 8]
-PARTS = [(4, 3), (1, 8)]
+BUCKETS = [(4, 3), (1, 8)]
 
 
 @pytest.fixture(params=PAIRS)
@@ -55,16 +55,16 @@ def test_loss_and_every_gradient_are_those_of_the_whole_batch(model, smoothing, 
     whole = trained(model, label_smoothing=smoothing)
     assert whole[2] == sum(LENGTHS)
     assert len(whole[3]) > 10
-    assert_same(trained(model, label_smoothing=smoothing, parts=PARTS), whole)
+    assert_same(trained(model, label_smoothing=smoothing, buckets=BUCKETS), whole)
 
 
 def test_checkpointed_activations_are_those_of_the_part_that_they_belong_to(model):
     whole = trained(model.train())
     model.activation_checkpointing_enable()
-    assert_same(trained(model, parts=PARTS), whole)
+    assert_same(trained(model, buckets=BUCKETS), whole)
 
 
-def test_the_decoder_reads_no_more_than_the_parts_and_the_encoder_reads_once(model):
+def test_the_decoder_reads_no_more_than_the_buckets_and_the_encoder_reads_once(model):
     read = {"encoder": [], "decoder": []}
     for name, shapes in read.items():
         embeddings = getattr(model, name).get_input_embeddings()
@@ -72,19 +72,19 @@ def test_the_decoder_reads_no_more_than_the_parts_and_the_encoder_reads_once(mod
     model.training_loss(**batch())  # tries the head on one token
     for shapes in read.values():
         shapes.clear()
-    model.training_loss(**batch(), parts=PARTS)
-    assert read == {"encoder": [(5, 9)], "decoder": PARTS}
+    model.training_loss(**batch(), buckets=BUCKETS)
+    assert read == {"encoder": [(5, 9)], "decoder": BUCKETS}
 
 
 def test_logits_of_more_than_a_chunk_are_not_kept_though_each_part_has_fewer(monkeypatch):
     monkeypatch.setattr(loss_module, "CHUNK", 12)
     model, made = PAIRS["native"](), []
-    loss, _, _ = model.training_loss(**batch(), parts=PARTS)
+    loss, _, _ = model.training_loss(**batch(), buckets=BUCKETS)
     model.get_output_embeddings().register_forward_hook(lambda _, args, output: made.append(len(output)))
     loss.backward()
     assert sorted(made) == [6, 12]  # again, a chunk at a time
 
 
-def test_parts_that_are_not_the_batch_are_refused():
+def test_buckets_that_are_not_the_batch_are_refused():
     with pytest.raises(RuntimeError, match="split"):
-        PAIRS["native"]().training_loss(**batch(), parts=[(4, 3)])
+        PAIRS["native"]().training_loss(**batch(), buckets=[(4, 3)])

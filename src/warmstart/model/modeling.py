@@ -510,7 +510,7 @@ class EncoderDecoderModel(PairGeneration):
         labels: Tensor,
         *,
         label_smoothing: float = 0.0,
-        parts: Sequence[Sequence[int]] | None = None,
+        buckets: Sequence[Sequence[int]] | None = None,
     ) -> TrainingLoss:
         """Compute the loss of a training step, faster and in less memory than ``forward(labels=...)``.
 
@@ -523,7 +523,7 @@ class EncoderDecoderModel(PairGeneration):
             attention_mask: (B, S), 0 at padding.
             labels: (B, T), -100 after the end of each target.
             label_smoothing: Share of the target distribution that is spread evenly over the vocabulary.
-            parts: Number of examples and longest target of each target-length bucket, in the order of the batch. Each
+            buckets: Number of examples and longest target of each target-length bucket, in the order of the batch. Each
                 bucket is decoded separately, without the padding that another one needs; left out, all examples are
                 decoded at once.
 
@@ -533,7 +533,7 @@ class EncoderDecoderModel(PairGeneration):
         if self.training and self.device.type == "cpu" and not self._drops_lean:
             self._drops_lean = True  # once: an attention that is chosen later stays
             cpu.accelerate(self)
-        loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing, parts=parts)
+        loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing, buckets=buckets)
         return TrainingLoss(loss, nll_N.sum(), (labels != IGNORED).sum())
 
     @torch.no_grad()
@@ -564,9 +564,9 @@ class EncoderDecoderModel(PairGeneration):
         label_smoothing: float,
         *,
         read_source: bool = True,
-        parts: Sequence[Sequence[int]] | None = None,
+        buckets: Sequence[Sequence[int]] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        rows, lengths = zip(*(parts or [labels.shape]), strict=True)
+        rows, lengths = zip(*(buckets or [labels.shape]), strict=True)
         sources: Any = [(None, None)] * len(rows)
         if read_source:
             states_BSH = self._project(self._encode(input_ids, attention_mask)[0])
