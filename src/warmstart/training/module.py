@@ -308,7 +308,7 @@ class SummarizationModule(L.LightningModule):
         """Return the mean throughput over the whole fit and all ranks, as ``result.json`` reports it.
 
         Returns:
-            The values of :meth:`ThroughputMeter.total`, and the measured peak in FLOP/s that ``mfu`` refers to.
+            The values of ``ThroughputMeter.total``, and the measured peak in FLOP/s that ``mfu`` refers to.
         """
         peak = {} if self._peak is None else {"matrix_peak_flops_per_second": self._peak.flops_per_second}
         return self._meter.total(self.trainer.world_size, self._peak) | peak

@@ -61,7 +61,7 @@ def parameter_groups(model: Any, optim: OptimSettings) -> list[dict[str, Any]]:
 
 
 def build_optimizer(model: Any, optim: OptimSettings, *, fused: bool | None = None) -> torch.optim.AdamW:
-    """Build AdamW over :func:`parameter_groups`.
+    """Build AdamW over ``parameter_groups``.
 
     Args:
         model: an ``EncoderDecoderModel``.

@@ -63,7 +63,7 @@ def build_schedule(
     """Build the schedule of all parameter groups.
 
     Args:
-        optimizer: groups named as :func:`warmstart.training.optimizer.parameter_groups` does.
+        optimizer: groups named as ``warmstart.training.optimizer.parameter_groups`` does.
         optim: warm-up and decay.
         total_steps: optimizer steps of the fit.
         unfreeze_after: steps for which pretrained groups have a learning rate of zero. They then have a warm-up of

@@ -92,7 +92,7 @@ class ThroughputMeter:
         )
 
     def total(self, world_size: int = 1, peak: MatrixPeak | None = None) -> dict[str, float]:
-        """Return the same as :meth:`since_last_read`, since the first batch."""
+        """Return the same as ``since_last_read``, since the first batch."""
         return _per_second(self._reading(), world_size, peak)
 
     def _reading(self) -> _Reading:

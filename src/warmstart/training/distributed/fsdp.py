@@ -92,7 +92,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """True: Lightning calls :meth:`load_optimizer_state_dict`."""
+        """True: Lightning calls ``load_optimizer_state_dict``."""
         return True
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 def shard(model: Any, mesh: Any, device: torch.device) -> None:
-    """Shard an encoder-decoder model in place; parameters outside of :func:`units` belong to the outermost unit.
+    """Shard an encoder-decoder model in place; parameters outside of ``units`` belong to the outermost unit.
 
     Args:
         model: an ``EncoderDecoderModel`` with the same parameters on each rank, up to random initialisation.

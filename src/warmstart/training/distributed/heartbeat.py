@@ -22,7 +22,7 @@ _DONE = "done"
 
 
 class Heartbeat(threading.Thread):
-    """Counts while this rank runs; on rank 0, :meth:`silent` lists the ranks that have stopped counting.
+    """Counts while this rank runs; on rank 0, ``silent`` lists the ranks that have stopped counting.
 
     Args:
         seconds: time without a new count after which a rank is silent.
@@ -36,7 +36,7 @@ class Heartbeat(threading.Thread):
         self._seen: dict[int, tuple[str, float]] = {}
 
     def run(self) -> None:
-        """Count until :meth:`end` is called or rank 0 is gone."""
+        """Count until ``end`` is called or rank 0 is gone."""
         while not torch.distributed.is_initialized():
             if self._over.wait(_POLL):
                 return

@@ -42,7 +42,7 @@ class RankWatch(threading.Thread):
     """
 
     def __init__(self, heartbeat: Heartbeat | None = None) -> None:
-        """Prepare the thread; :meth:`take` starts it."""
+        """Prepare the thread; ``take`` starts it."""
         super().__init__(daemon=True, name="rank-watch")
         self.ranks: list[subprocess.Popen[Any]] = []
         self.silence: str | None = None
