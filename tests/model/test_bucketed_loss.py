@@ -57,13 +57,13 @@ def test_loss_and_gradients_equal_those_of_one_bucket(model, smoothing, chunk, m
     whole = trained(model, label_smoothing=smoothing)
     assert whole[2] == sum(LENGTHS)
     assert len(whole[3]) > 10
-    assert_same(trained(model, label_smoothing=smoothing, parts=BUCKETS), whole)
+    assert_same(trained(model, label_smoothing=smoothing, buckets=BUCKETS), whole)
 
 
 def test_activation_checkpointing_with_buckets(model):
     whole = trained(model.train())
     model.activation_checkpointing_enable()
-    assert_same(trained(model, parts=BUCKETS), whole)
+    assert_same(trained(model, buckets=BUCKETS), whole)
 
 
 def test_encoder_runs_once_and_decoder_once_per_bucket(model):
@@ -74,14 +74,14 @@ def test_encoder_runs_once_and_decoder_once_per_bucket(model):
     model.training_loss(**batch())  # also calls the decoder with one token, to examine the LM head
     for shapes in read.values():
         shapes.clear()
-    model.training_loss(**batch(), parts=BUCKETS)
+    model.training_loss(**batch(), buckets=BUCKETS)
     assert read == {"encoder": [(5, 9)], "decoder": BUCKETS}
 
 
 def test_logits_are_recomputed_if_the_buckets_exceed_a_chunk(monkeypatch):
     monkeypatch.setattr(loss_module, "CHUNK", 12)
     model, made = PAIRS["native"](), []
-    loss, _, _ = model.training_loss(**batch(), parts=BUCKETS)
+    loss, _, _ = model.training_loss(**batch(), buckets=BUCKETS)
     model.get_output_embeddings().register_forward_hook(lambda _, args, output: made.append(len(output)))
     loss.backward()
     assert sorted(made) == [6, 12]  # recomputed in chunks
@@ -89,4 +89,4 @@ def test_logits_are_recomputed_if_the_buckets_exceed_a_chunk(monkeypatch):
 
 def test_buckets_that_do_not_cover_the_batch_are_refused():
     with pytest.raises(RuntimeError, match="split"):
-        PAIRS["native"]().training_loss(**batch(), parts=[(4, 3)])
+        PAIRS["native"]().training_loss(**batch(), buckets=[(4, 3)])

@@ -62,7 +62,7 @@ def test_pickled_weights_are_never_run(half, tmp_path):
     with pytest.raises(Exception, match=r"."):
         EncoderDecoderModel.from_encoder_decoder_pretrained(str(folder), str(folder))
     torch.save({"hyper_parameters": Evil(mark)}, tmp_path / "evil.ckpt")
-    with pytest.raises(UserError, match="damaged or not ours"):
+    with pytest.raises(UserError, match="damaged or was not written by warmstart"):
         load_trained(str(tmp_path / "evil.ckpt"))
     assert not mark.exists()
 

@@ -491,7 +491,7 @@ class EncoderDecoderModel(PairGeneration):
         labels: Tensor,
         *,
         label_smoothing: float = 0.0,
-        parts: Sequence[Sequence[int]] | None = None,
+        buckets: Sequence[Sequence[int]] | None = None,
     ) -> TrainingLoss:
         """Compute the loss of a training step, faster and in less memory than ``forward(labels=...)``.
 
@@ -504,7 +504,7 @@ class EncoderDecoderModel(PairGeneration):
             attention_mask: (B, S), 0 at padding.
             labels: (B, T), -100 after the end of each target.
             label_smoothing: Share of the probability that is spread evenly over the vocabulary.
-            parts: (number of examples, longest target) of each target-length bucket, in batch order. Buckets are
+            buckets: (number of examples, longest target) of each target-length bucket, in batch order. Buckets are
                 decoded one after the other, each with its own padding. Default: one bucket.
 
         Returns:
@@ -513,7 +513,7 @@ class EncoderDecoderModel(PairGeneration):
         if self.training and self.device.type == "cpu" and not self._drops_lean:
             self._drops_lean = True  # only once, so that an attention chosen later is kept
             cpu.accelerate(self)
-        loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing, parts=parts)
+        loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing, buckets=buckets)
         return TrainingLoss(loss, nll_N.sum(), (labels != IGNORED).sum())
 
     @torch.no_grad()
@@ -544,9 +544,9 @@ class EncoderDecoderModel(PairGeneration):
         label_smoothing: float,
         *,
         read_source: bool = True,
-        parts: Sequence[Sequence[int]] | None = None,
+        buckets: Sequence[Sequence[int]] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        sizes, lengths = zip(*(parts or [labels.shape]), strict=True)
+        sizes, lengths = zip(*(buckets or [labels.shape]), strict=True)
         sources: Any = [(None, None)] * len(sizes)
         if read_source:
             states_BSH = self._project(self._encode(input_ids, attention_mask)[0])
