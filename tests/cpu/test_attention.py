@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from tiny import OURS, SOURCE_VOCABULARY, TARGET_VOCABULARY, small_config, small_decoder_config, source, target
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertModel, GPT2LMHeadModel
 
-from warmstart.config.model import BridgeSettings, HalfSettings, Scale, Weights
+from warmstart.config.model import BridgeSettings, Scale, SubmodelSettings, Weights
 from warmstart.cpu import attention
 from warmstart.cpu.attention import NAME, attention_with_dropout, use_lean_dropout
 from warmstart.cpu.dropout import LeanDropout, dropped_share
@@ -192,8 +192,8 @@ def test_every_layer_of_a_built_model_uses_it(weights, tmp_path, monkeypatch):
         GPT2LMHeadModel(small_decoder_config("gpt2", **GPT2)).save_pretrained(tmp_path / "gpt2")
     chosen = {"weights": weights, "scale": Scale.tiny if weights is Weights.random else Scale.full}
     model = build_model(
-        HalfSettings("bert", str(tmp_path / "bert"), "bert", **chosen),
-        HalfSettings("gpt2", str(tmp_path / "gpt2"), "gpt2", **chosen),
+        SubmodelSettings("bert", str(tmp_path / "bert"), "bert", **chosen),
+        SubmodelSettings("gpt2", str(tmp_path / "gpt2"), "gpt2", **chosen),
         BridgeSettings(),
         special_ids={"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
         encoder_vocab_size=SOURCE_VOCABULARY,

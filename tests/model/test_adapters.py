@@ -11,7 +11,7 @@ from tiny import IDS, SOURCE_VOCABULARY, small_config, small_decoder_config, sou
 from transformers import AutoModelForSeq2SeqLM, BertModel
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.config.model import BridgeSettings, HalfSettings
+from warmstart.config.model import BridgeSettings, SubmodelSettings
 from warmstart.errors import UserError
 from warmstart.model.build import build_model
 from warmstart.model.submodel_config import submodel_config
@@ -73,7 +73,7 @@ def test_adapter_of_a_decoder_is_merged_and_missing_parameters_are_recorded(sett
 def test_model_with_merged_adapters_is_trained_saved_and_loaded(checkpoints, tmp_path):
     for role, path in checkpoints.items():
         adapted(path, role)
-    submodels = [HalfSettings(role, str(path), "bert") for role, path in checkpoints.items()]
+    submodels = [SubmodelSettings(role, str(path), "bert") for role, path in checkpoints.items()]
     sizes = {"encoder_vocab_size": SOURCE_VOCABULARY, "decoder_vocab_size": 60}
     model = build_model(*submodels, BridgeSettings(), special_ids=IDS, **sizes).eval()
     loss = model(**source(), labels=target()).loss
@@ -117,7 +117,7 @@ def test_adapter_without_its_model_is_refused(tmp_path, checkpoints):
     adapted(tmp_path / "whole", "encoder").save_pretrained(tmp_path / "only")
     assert not (tmp_path / "only" / "config.json").exists()
     with pytest.raises(UserError, match=r"only is only an adapter of .*Merge it with peft"):
-        submodel_config(HalfSettings("mine", str(tmp_path / "only"), "bert"), "encoder")
+        submodel_config(SubmodelSettings("mine", str(tmp_path / "only"), "bert"), "encoder")
     checkpoints["encoder"] = tmp_path / "only"
     with pytest.raises(ValueError, match="is only an adapter of"):
         joined(checkpoints)
@@ -128,7 +128,7 @@ def test_adapter_without_peft_is_refused_before_any_weight_is_read(checkpoints, 
     monkeypatch.setitem(sys.modules, "peft", None)  # makes the import fail
     (checkpoints["encoder"] / "model.safetensors").unlink()
     for load in (
-        lambda: submodel_config(HalfSettings("mine", str(checkpoints["encoder"]), "bert"), "encoder"),
+        lambda: submodel_config(SubmodelSettings("mine", str(checkpoints["encoder"]), "bert"), "encoder"),
         lambda: joined(checkpoints),
     ):
         with pytest.raises(UserError, match=r"adapter_config.json.*pip install 'warmstart\[lora\]'"):

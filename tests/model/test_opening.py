@@ -4,7 +4,15 @@ import pytest
 import torch
 import transformers
 
-from warmstart.config.model import Attention, BridgeSettings, CrossAttentionInit, HalfSettings, Scale, Share, Weights
+from warmstart.config.model import (
+    Attention,
+    BridgeSettings,
+    CrossAttentionInit,
+    Scale,
+    Share,
+    SubmodelSettings,
+    Weights,
+)
 from warmstart.model.build import build_model
 from warmstart.model.opening import opens_in_transformers
 
@@ -12,7 +20,7 @@ IDS = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 
 def random_submodel(kind, attention=Attention.own):
-    return HalfSettings(kind, "nowhere", kind, weights=Weights.random, scale=Scale.tiny, attention=attention)
+    return SubmodelSettings(kind, "nowhere", kind, weights=Weights.random, scale=Scale.tiny, attention=attention)
 
 
 def pair(encoder, decoder, **bridge):

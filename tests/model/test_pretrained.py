@@ -11,7 +11,7 @@ from transformers import BertModel, GPT2LMHeadModel
 
 from warmstart import EncoderDecoderModel
 from warmstart.compatibility.tiny_configs import decoder_types, encoder_types
-from warmstart.config.model import HalfSettings
+from warmstart.config.model import SubmodelSettings
 from warmstart.errors import UserError
 from warmstart.model.pretrained import check_trainable
 from warmstart.model.submodel_config import submodel_config
@@ -43,7 +43,7 @@ def refused(paths, reason):
     for path in paths:
         (path / "model.safetensors").unlink()
     with pytest.raises(UserError, match=rf"decoder=mine: {reason}"):
-        submodel_config(HalfSettings("mine", str(paths[1]), "gpt2"), "decoder")
+        submodel_config(SubmodelSettings("mine", str(paths[1]), "gpt2"), "decoder")
     with pytest.raises(ValueError, match=reason):
         EncoderDecoderModel.from_encoder_decoder_pretrained(*paths, **IDS)
 

@@ -12,7 +12,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from warmstart import EncoderDecoderModel
-from warmstart.config.model import HalfSettings
+from warmstart.config.model import SubmodelSettings
 from warmstart.errors import UserError
 from warmstart.model.submodel_config import submodel_config
 from warmstart.runs.load import load_trained
@@ -46,12 +46,12 @@ def half(tmp_path):
 
 def test_code_beside_a_half_is_never_run(half):
     folder, mark = half
-    submodel_config(HalfSettings("half", str(folder), "bert"), "encoder")
+    submodel_config(SubmodelSettings("half", str(folder), "bert"), "encoder")
     EncoderDecoderModel.from_encoder_decoder_pretrained(str(folder), str(folder))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "evil"}))
     with pytest.raises((UserError, ValueError)):
-        submodel_config(HalfSettings("half", str(folder), "evil"), "encoder")
+        submodel_config(SubmodelSettings("half", str(folder), "evil"), "encoder")
     assert not mark.exists()
 
 

@@ -18,10 +18,10 @@ from warmstart.config.model import (
     Attention,
     BridgeSettings,
     CrossAttentionInit,
-    HalfSettings,
-    Halves,
     Share,
+    SubmodelSettings,
     Weights,
+    WhichSubmodels,
     fault_of_sharing,
 )
 from warmstart.errors import UserError, says_nothing_of_the_file
@@ -38,8 +38,8 @@ _log = logging.getLogger(__name__)
 
 
 def build_model(
-    encoder: HalfSettings,
-    decoder: HalfSettings,
+    encoder: SubmodelSettings,
+    decoder: SubmodelSettings,
     bridge: BridgeSettings,
     *,
     special_ids: dict[str, int],
@@ -142,19 +142,19 @@ def freeze(model: EncoderDecoderModel, bridge: BridgeSettings) -> None:
     Raises:
         UserError: ``bridge.freeze`` is set, but encoder and decoder share all weights.
     """
-    if bridge.freeze is not Halves.none and bridge.share is Share.weights:
+    if bridge.freeze is not WhichSubmodels.none and bridge.share is Share.weights:
         raise UserError(
             "bridge.freeze cannot be combined with bridge.share=weights, in which both submodels are one. "
             "Choose one of the two."
         )
-    if {bridge.freeze, bridge.lora} & {Halves.encoder, Halves.both}:
+    if {bridge.freeze, bridge.lora} & {WhichSubmodels.encoder, WhichSubmodels.both}:
         model.freeze_encoder()
-    if {bridge.freeze, bridge.lora} & {Halves.decoder, Halves.both}:
+    if {bridge.freeze, bridge.lora} & {WhichSubmodels.decoder, WhichSubmodels.both}:
         model.freeze_decoder()
 
 
 def lora_settings(bridge: BridgeSettings) -> dict[str, Any] | None:
     """Return the value of ``EncoderDecoderConfig.lora`` for these settings; None without adapters."""
-    if bridge.lora is Halves.none:
+    if bridge.lora is WhichSubmodels.none:
         return None
     return {"halves": bridge.lora.value, "rank": bridge.lora_rank, "alpha": bridge.lora_alpha}

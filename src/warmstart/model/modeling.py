@@ -290,7 +290,7 @@ class EncoderDecoderModel(PairGeneration):
         new_num_tokens: int | None = None,
         pad_to_multiple_of: int | None = None,
         mean_resizing: bool = True,
-        half: str | None = None,
+        submodel: str | None = None,
     ) -> nn.Module:
         """Resize the token embeddings of one submodel, or of both if their vocabularies have the same size.
 
@@ -300,24 +300,24 @@ class EncoderDecoderModel(PairGeneration):
             new_num_tokens: New vocabulary size; None keeps the current size.
             pad_to_multiple_of: Round the size up to a multiple of this number.
             mean_resizing: Draw new embeddings from the distribution of the old ones.
-            half: ``encoder``, ``decoder``, or None for both.
+            submodel: ``encoder``, ``decoder``, or None for both.
 
         Returns:
             The resized embeddings; the decoder's if both were resized.
 
         Raises:
-            ValueError: ``half`` is another value, or is None although the vocabulary sizes differ.
+            ValueError: ``submodel`` is another value, or is None although the vocabulary sizes differ.
         """
-        if half not in (None, "encoder", "decoder"):
-            raise ValueError(f"half must be 'encoder' or 'decoder', not {half!r}.")
+        if submodel not in (None, "encoder", "decoder"):
+            raise ValueError(f"submodel must be 'encoder' or 'decoder', not {submodel!r}.")
         submodels = {"encoder": self.encoder, "decoder": self.decoder}
         sizes = {name: one.get_input_embeddings().num_embeddings for name, one in submodels.items()}
-        if half is None and new_num_tokens is not None and sizes["encoder"] != sizes["decoder"]:
+        if submodel is None and new_num_tokens is not None and sizes["encoder"] != sizes["decoder"]:
             raise ValueError(
                 f"Encoder and decoder have different vocabularies ({sizes['encoder']} and {sizes['decoder']} tokens): "
-                "choose one with half='encoder' or half='decoder'."
+                "choose one with submodel='encoder' or submodel='decoder'."
             )
-        for one in submodels.values() if half is None else (submodels[half],):
+        for one in submodels.values() if submodel is None else (submodels[submodel],):
             embeddings: nn.Module = one.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         if self.config.tie_encoder_decoder or self.config.tie_embeddings:
             self.tie_weights()

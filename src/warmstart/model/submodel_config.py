@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from warmstart.config.model import Attention, HalfSettings, Scale, Weights
+from warmstart.config.model import Attention, Scale, SubmodelSettings, Weights
 from warmstart.errors import UserError, says_nothing_of_the_file
 from warmstart.model.adapters import check_adapter
 from warmstart.model.assets import resolve_path
@@ -46,7 +46,7 @@ _UNBOUNDED = {"t5", "mt5", "umt5", "deberta-v2", "deberta", "longt5"}
 
 
 def submodel_config(
-    settings: HalfSettings, role: Role, vocab_size: int | None = None, pad_id: int | None = None
+    settings: SubmodelSettings, role: Role, vocab_size: int | None = None, pad_id: int | None = None
 ) -> PreTrainedConfig:
     """Read the config of a submodel from its checkpoint, or build one for random weights.
 
@@ -127,7 +127,9 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _config_of_type(settings: HalfSettings, role: Role, vocab_size: int | None, pad_id: int | None) -> PreTrainedConfig:
+def _config_of_type(
+    settings: SubmodelSettings, role: Role, vocab_size: int | None, pad_id: int | None
+) -> PreTrainedConfig:
     try:
         config = AutoConfig.for_model(settings.model_type)
     except ValueError:
@@ -163,7 +165,7 @@ def _config_of_type(settings: HalfSettings, role: Role, vocab_size: int | None, 
     return AutoConfig.for_model(settings.model_type, **mapped)
 
 
-def _check_role(config: PreTrainedConfig, settings: HalfSettings, role: Role) -> None:
+def _check_role(config: PreTrainedConfig, settings: SubmodelSettings, role: Role) -> None:
     try:
         (encoder_class if role == "encoder" else decoder_class)(config)
         check_trainable(config)

@@ -12,7 +12,7 @@ from typing import Any
 
 from warmstart.config.bounds import faults_of_ids, faults_of_numbers, faults_of_search
 from warmstart.config.data import DataKind
-from warmstart.config.model import HalfSettings, Halves, Scale, Share, Weights, fault_of_sharing
+from warmstart.config.model import Scale, Share, SubmodelSettings, Weights, WhichSubmodels, fault_of_sharing
 from warmstart.config.schema import Config
 from warmstart.config.training import ACCELERATORS, PRECISIONS
 from warmstart.errors import UserError
@@ -185,7 +185,7 @@ def prediction(settings: Config, cost: Any) -> list[str]:
     ]
 
 
-def architecture(submodel: HalfSettings, role: Any) -> Any:
+def architecture(submodel: SubmodelSettings, role: Any) -> Any:
     """Return a submodel's transformers config without using the network.
 
     Args:
@@ -252,7 +252,7 @@ def _faults_of_bridge(settings: Config) -> list[str]:
     if fault := fault_of_sharing(settings.encoder, settings.decoder, bridge):
         found.append(fault)
     for option, chosen in (("freeze", bridge.freeze), ("lora", bridge.lora)):
-        if chosen is Halves.none:
+        if chosen is WhichSubmodels.none:
             continue
         if bridge.share is Share.weights:
             found.append(

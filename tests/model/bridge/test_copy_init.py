@@ -8,7 +8,7 @@ from test_build_model import SIZE as BERT
 from transformers import BartConfig, BertConfig
 
 from warmstart.compatibility.tiny_configs import tiny_config
-from warmstart.config.model import BridgeSettings, CrossAttentionInit, HalfSettings
+from warmstart.config.model import BridgeSettings, CrossAttentionInit, SubmodelSettings
 from warmstart.model.bridge.copy_init import copy_into_grafted
 from warmstart.model.bridge.grafting import decoder_layers, graft, graft_settings
 from warmstart.model.build import build_model
@@ -22,11 +22,11 @@ HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_positi
 @pytest.fixture
 def encoder(tmp_path):
     transformers.BertModel(BertConfig(**BERT)).save_pretrained(tmp_path / "encoder")
-    return HalfSettings("bert", str(tmp_path / "encoder"), "bert")
+    return SubmodelSettings("bert", str(tmp_path / "encoder"), "bert")
 
 
 def joined(encoder, folder, kind, init):
-    decoder = HalfSettings("decoder", str(folder), kind)
+    decoder = SubmodelSettings("decoder", str(folder), kind)
     sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 50}
     return build_model(encoder, decoder, BridgeSettings(init=init), special_ids=IDS, **sizes)
 

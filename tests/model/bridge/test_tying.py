@@ -9,7 +9,7 @@ import transformers
 from transformers import BertConfig, GPT2Config
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.config.model import BridgeSettings, HalfSettings, Halves, Share, Weights, fault_of_sharing
+from warmstart.config.model import BridgeSettings, Share, SubmodelSettings, Weights, WhichSubmodels, fault_of_sharing
 from warmstart.errors import UserError
 from warmstart.model.bridge.tying import shared_across_halves
 from warmstart.model.build import build_model
@@ -84,9 +84,9 @@ def test_resizing_keeps_shared_embeddings_shared():
 def test_resizing_one_of_two_vocabularies_needs_a_choice():
     decoder = BertConfig(**(SIZE | {"vocab_size": 60}))
     model = EncoderDecoderModel(EncoderDecoderConfig(encoder=BertConfig(**SIZE), decoder=decoder))
-    with pytest.raises(ValueError, match="half="):
+    with pytest.raises(ValueError, match="submodel="):
         model.resize_token_embeddings(64)
-    model.resize_token_embeddings(64, half="decoder")
+    model.resize_token_embeddings(64, submodel="decoder")
     assert model.get_output_embeddings().weight.shape[0] == 64
     assert model.get_input_embeddings().weight.shape[0] == 40
 
@@ -109,7 +109,7 @@ def checkpoint(tmp_path):
 
 def bert(path, weights="pretrained", **values):
     architecture = {name: value for name, value in SIZE.items() if name != "vocab_size"}
-    return HalfSettings("bert", str(path), "bert", weights=Weights(weights), architecture=architecture, **values)
+    return SubmodelSettings("bert", str(path), "bert", weights=Weights(weights), architecture=architecture, **values)
 
 
 def build(encoder, decoder, **bridge):
@@ -165,11 +165,16 @@ def test_sharing_between_two_checkpoints_is_refused(checkpoint, tmp_path, share)
 @pytest.mark.parametrize("option", ["freeze", "lora"])
 def test_shared_embeddings_of_one_frozen_submodel_are_refused(checkpoint, option):
     path, _ = checkpoint
-    for submodel in (Halves.encoder, Halves.decoder):
+    for submodel in (WhichSubmodels.encoder, WhichSubmodels.decoder):
         with pytest.raises(UserError, match=rf"bridge\.share=embeddings .*bridge\.{option}={submodel.value}"):
             build(bert(path), bert(path), share=Share.embeddings, **{option: submodel})
-    model = build(bert(path), bert(path), share=Share.embeddings, **{option: Halves.both})
+    model = build(bert(path), bert(path), share=Share.embeddings, **{option: WhichSubmodels.both})
     assert not model.get_input_embeddings().weight.requires_grad
     other = {"freeze": "lora", "lora": "freeze"}[option]
-    model = build(bert(path), bert(path), share=Share.embeddings, **{option: Halves.encoder, other: Halves.decoder})
+    model = build(
+        bert(path),
+        bert(path),
+        share=Share.embeddings,
+        **{option: WhichSubmodels.encoder, other: WhichSubmodels.decoder},
+    )
     assert not model.get_output_embeddings().weight.requires_grad

@@ -17,7 +17,7 @@ from warmstart.model.adapters import unload_adapters
 from warmstart.model.bridge.grafting import outermost_lists
 from warmstart.model.decoders import cross_attention_modules
 
-HALVES = {"none": (), "encoder": ("encoder",), "decoder": ("decoder",), "both": ("encoder", "decoder")}
+SUBMODELS_OF = {"none": (), "encoder": ("encoder",), "decoder": ("decoder",), "both": ("encoder", "decoder")}
 
 
 def add_lora(model: Any, settings: dict[str, Any]) -> None:
@@ -41,7 +41,7 @@ def add_lora(model: Any, settings: dict[str, Any]) -> None:
             "bridge.lora cannot be combined with bridge.share=weights: an adapter of one submodel would change both. "
             "Choose one of the two."
         )
-    for name in HALVES[settings["halves"]]:
+    for name in SUBMODELS_OF[settings["halves"]]:
         submodel = getattr(model, name)
         targets = _matrices_of_layers(submodel)
         if not targets:
