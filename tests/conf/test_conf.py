@@ -58,17 +58,17 @@ def test_composing_any_pair_imports_nothing_heavy():
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["bridge.lora=encoder", "encoder.weights=random"], "bridge.lora=encoder with encoder.weights=random freezes"),
-        (["bridge.freeze=both", "decoder.weights=random"], "bridge.freeze=both with decoder.weights=random freezes"),
-        (["bridge.lora=both", "bridge.share=weights", "decoder=bert"], "share=weights contradict"),
+        (["bridge.lora=encoder", "encoder.weights=random"], "bridge.lora=encoder cannot freeze the encoder"),
+        (["bridge.freeze=both", "decoder.weights=random"], "bridge.freeze=both cannot freeze the decoder"),
+        (["bridge.lora=both", "bridge.share=weights", "decoder=bert"], "contradicts bridge.share=weights"),
         (["bridge.share=weights", "decoder=roberta"], "bridge.share=weights is impossible with two checkpoints"),
         (["bridge.share=embeddings", "decoder=bert", "decoder.revision=v2"], "with two checkpoints"),
         (["bridge.share=embeddings", "decoder=bert", "bridge.freeze=decoder"], "bridge.freeze=decoder contradict"),
         (["bridge.share=embeddings", "decoder=bert", "bridge.lora=encoder"], "bridge.lora=encoder contradict"),
         (["bridge.lora=both", "bridge.lora_rank=0"], "bridge.lora_rank=0"),
         (["bridge.warmup_steps=-1"], "bridge.warmup_steps=-1"),
-        (["trainer=fsdp", "trainer.precision=16-mixed"], "16-mixed cannot be had with trainer.strategy=fsdp"),
-        (["trainer=cpu", "trainer.precision=16-mixed"], "on a CPU Lightning takes bf16-mixed instead"),
+        (["trainer=fsdp", "trainer.precision=16-mixed"], "16-mixed does not work with trainer.strategy=fsdp"),
+        (["trainer=cpu", "trainer.precision=16-mixed"], "on a CPU Lightning uses bf16-mixed instead"),
     ],
 )
 def test_contradicting_choices_are_found_before_anything_loads(words, expected, settings_of):

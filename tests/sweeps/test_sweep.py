@@ -43,7 +43,7 @@ def test_a_failing_job_lets_the_others_run_and_is_tried_again(run_py, tmp_path):
 
     again = run_py(*words, cwd=tmp_path)
     assert again.returncode == 1
-    assert "Complete already, not run again" in again.stdout + again.stderr
+    assert "Already complete, not run again" in again.stdout + again.stderr
     complete = [job for job, result in first.items() if result["status"] == "complete"]
     assert {job: results(tmp_path)[job] for job in complete} == {job: first[job] for job in complete}
 
@@ -164,7 +164,7 @@ def test_two_processes_share_a_sweep_and_run_each_job_once(tmp_path):
     said = "".join(process.communicate(timeout=300)[0] for process in both)
     assert [process.returncode for process in both] == [0, 0], said
     assert [result["status"] for result in results(tmp_path).values()] == ["complete"] * 2
-    assert said.count("Complete already") == 2
+    assert said.count("Already complete") == 2
 
 
 @pytest.mark.slow

@@ -221,9 +221,9 @@ def save(pair: Pair) -> None:
 def short_loss(pair: Pair) -> None:
     """Check that ``training_loss`` equals the loss of ``forward``, with and without target-length buckets."""
     expected = pair.model(**pair.padded, labels=pair.labels).loss
-    for parts in (None, [(BATCH_SIZE - 1, TARGET), (1, TARGET - 2)]):
-        total, _, count = pair.model.training_loss(**pair.padded, labels=pair.labels, parts=parts)
-        same(total / count, expected, f"training_loss is wrong{' with target-length buckets' if parts else ''}")
+    for buckets in (None, [(BATCH_SIZE - 1, TARGET), (1, TARGET - 2)]):
+        total, _, count = pair.model.training_loss(**pair.padded, labels=pair.labels, buckets=buckets)
+        same(total / count, expected, f"training_loss is wrong{' with target-length buckets' if buckets else ''}")
 
 
 CHECKS: dict[str, Callable[[Pair], None]] = {

@@ -39,7 +39,7 @@ class Attention(StrEnum):
     bidirectional = "bidirectional"
 
 
-class Halves(StrEnum):
+class WhichSubmodels(StrEnum):
     """Which submodels a choice applies to."""
 
     none = "none"
@@ -63,7 +63,7 @@ class Gate(StrEnum):
 
 
 @dataclass
-class HalfSettings:
+class SubmodelSettings:
     """The encoder or the decoder: where its weights and its tokenizer come from."""
 
     name: str = option(
@@ -119,12 +119,12 @@ class BridgeSettings:
         doc="What encoder and decoder share. `weights` shares their weights layer by layer (BERTSHARE, Rothe et al. "
         "2020); `embeddings` shares only the token embeddings.",
     )
-    freeze: Halves = option(
-        Halves.none,
+    freeze: WhichSubmodels = option(
+        WhichSubmodels.none,
         doc="Which pretrained submodel is frozen. New cross-attention always trains.",
     )
-    lora: Halves = option(
-        Halves.none,
+    lora: WhichSubmodels = option(
+        WhichSubmodels.none,
         doc="Which submodel trains low-rank adapters (LoRA) in place of its own weights. An export merges them into "
         "the weights.",
     )
@@ -165,7 +165,7 @@ class BridgeSettings:
     )
 
 
-def fault_of_sharing(encoder: HalfSettings, decoder: HalfSettings, bridge: BridgeSettings) -> str | None:
+def fault_of_sharing(encoder: SubmodelSettings, decoder: SubmodelSettings, bridge: BridgeSettings) -> str | None:
     """Return the message if encoder and decoder cannot share what ``bridge.share`` requests, else None."""
     if bridge.share is Share.none:
         return None
@@ -181,7 +181,8 @@ def fault_of_sharing(encoder: HalfSettings, decoder: HalfSettings, bridge: Bridg
             "decoder, or set encoder.weights=random or decoder.weights=random."
         )
     options = {"freeze": bridge.freeze, "lora": bridge.lora}
-    frozen = [halves for halves in (Halves.encoder, Halves.decoder) if {halves, Halves.both} & set(options.values())]
+    submodels = (WhichSubmodels.encoder, WhichSubmodels.decoder)
+    frozen = [one for one in submodels if {one, WhichSubmodels.both} & set(options.values())]
     if bridge.share is Share.embeddings and len(frozen) == 1:
         chosen = " and ".join(f"bridge.{name}={frozen[0].value}" for name in options if options[name] is frozen[0])
         return (

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from warmstart.config.data import DataSettings
 from warmstart.config.evaluation import EvaluationSettings, GenerationSettings
-from warmstart.config.model import BridgeSettings, HalfSettings
+from warmstart.config.model import BridgeSettings, SubmodelSettings
 from warmstart.config.option import keys_that_change_nothing, option, options
 from warmstart.config.training import LoggerSettings, OptimSettings, TrainerSettings
 from warmstart.errors import UserError
@@ -110,8 +110,8 @@ class Config:
         changes_result=False,
         doc="Port that `task=demo` listens on. 0 takes any free port.",
     )
-    encoder: HalfSettings = option(default_factory=HalfSettings, doc="Model that reads the source.")
-    decoder: HalfSettings = option(default_factory=HalfSettings, doc="Model that writes the summary.")
+    encoder: SubmodelSettings = option(default_factory=SubmodelSettings, doc="Model that reads the source.")
+    decoder: SubmodelSettings = option(default_factory=SubmodelSettings, doc="Model that writes the summary.")
     bridge: BridgeSettings = option(
         default_factory=BridgeSettings,
         doc="How encoder and decoder are joined: sharing, freezing, adapters and cross-attention.",
@@ -141,8 +141,8 @@ class Config:
 
 
 GROUPS: dict[str, type] = {
-    "encoder": HalfSettings,
-    "decoder": HalfSettings,
+    "encoder": SubmodelSettings,
+    "decoder": SubmodelSettings,
     "bridge": BridgeSettings,
     "data": DataSettings,
     "optim": OptimSettings,

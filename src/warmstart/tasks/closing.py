@@ -2,19 +2,45 @@
 
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from warmstart.config.schema import Config
+from warmstart.data.sources.base import Example
 from warmstart.evaluation.judgement import Judgement
 from warmstart.evaluation.score_table import score_table, verdict
 from warmstart.evaluation.truecase import restore_case
 from warmstart.printing import say, visible
+from warmstart.runs.run_dir import RunDir
 
 LONGEST_SHOWN = 300  # characters of a document that are printed
+
+
+def print_outcome(
+    settings: Config,
+    run_dir: RunDir,
+    judgement: Judgement,
+    examples: Sequence[Example],
+    predictions: Sequence[str],
+    lower_case: bool,
+) -> None:
+    """Print the scores, the examples and the next commands; only the scores for a job of a sweep.
+
+    Args:
+        settings: the config of the task.
+        run_dir: the run.
+        judgement: its scores.
+        examples: the examples of the test split.
+        predictions: their summaries.
+        lower_case: whether summaries are in lower case; they are then shown in the case of their source's words.
+    """
+    print_scores(settings, run_dir.path, judgement)
+    if not run_dir.is_job_of_sweep:
+        print_examples(settings, examples, predictions, restore=lower_case)
+        print_next_commands(run_dir.path)
 
 
 def print_scores(settings: Config, folder: Path, judgement: Judgement) -> None:
@@ -25,7 +51,7 @@ def print_scores(settings: Config, folder: Path, judgement: Judgement) -> None:
     out.print(visible(f"Run: {folder}"), highlight=False, markup=False, soft_wrap=True)
 
 
-def print_examples(settings: Config, examples: Any, predictions: list[str], *, restore: bool) -> None:
+def print_examples(settings: Config, examples: Sequence[Example], predictions: Sequence[str], *, restore: bool) -> None:
     """Print ``evaluation.show_examples`` test examples, drawn by ``seed`` and not by their quality.
 
     Args:

@@ -118,7 +118,7 @@ def step_seconds(
         for batch in placed:
             ids = batch["input_ids"], batch["attention_mask"], batch["labels"]
             with mixed:
-                loss, _, tokens = model.training_loss(*ids, parts=batch.get("parts"))
+                loss, _, tokens = model.training_loss(*ids, buckets=batch.get("buckets"))
             (loss / tokens).backward()
         _wait_for(device)
         forward_and_backward = (time.perf_counter() - began) / len(placed)

