@@ -112,6 +112,14 @@ def test_a_card_from_a_result_with_nulls_says_what_they_mean(documents, referenc
     assert "| this model | 100.00 |" in card if n == 1 else "| this model | 100.00 (100.00 to 100.00) |" in card
 
 
+def test_the_card_names_the_owners_of_the_texts():
+    data = {"name": "short_descriptions", "attribution": "Wikipedia's authors, CC BY-SA 4.0"}
+    card = model_card({"config": {"data": data}}, USE)
+    assert card.endswith("\nTexts of `short_descriptions`: Wikipedia's authors, CC BY-SA 4.0.\n")
+    for older in ({}, {"config": {"data": {"name": "news"}}}, {"config": {"data": data | {"attribution": None}}}):
+        assert "Texts of" not in model_card(older, USE)
+
+
 def test_the_cards_command_can_be_pasted():
     words = ['data.path="/my data/x.jsonl"', "optim.betas=[0.9,0.98]", "name=it's"]
     (command,) = [

@@ -31,6 +31,7 @@ def test_code_stays_within_its_marks_and_its_cell(text):
 def test_the_whole_card():
     result = {
         "choices": {"encoder": EVIL, "decoder": EVIL, "data": EVIL},
+        "config": {"data": {"name": EVIL, "attribution": EVIL}},
         "parameters": {EVIL: 1e6},
         "generation": {EVIL: EVIL},
         "overrides": [EVIL],

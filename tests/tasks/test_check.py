@@ -32,6 +32,7 @@ def test_all_numbers_are_refused_in_one_message(settings_of):
 @pytest.mark.parametrize(
     ("word", "said"),
     [
+        ("data.raw_targets=true", "data.raw_targets=true is an option of data=short_descriptions only"),
         ("data.train_path=x.jsonl", "data.train_path=x.jsonl is read with data=files alone"),
         ("trainer.precision=fp16", "trainer.precision=fp16: Lightning has no such one"),
         ("trainer.accelerator=gpuu", "trainer.accelerator=gpuu: there is none"),

@@ -12,6 +12,7 @@ class DataKind(StrEnum):
     cnn_dailymail = "cnn_dailymail"
     files = "files"
     news = "news"
+    short_descriptions = "short_descriptions"
     written = "written"
 
 
@@ -64,12 +65,18 @@ class DataSettings:
     kind: DataKind = option(
         DataKind.cnn_dailymail,
         doc="Which reader is used. `cnn_dailymail` reads a data set of the Hugging Face hub, `files` your own files, "
-        "`news` the news articles inside an installed package, and `written` the synthetic texts for tests.",
+        "`news` the news articles and `short_descriptions` the encyclopedia entries inside an installed package, and "
+        "`written` the synthetic texts for tests.",
+    )
+    attribution: str | None = option(
+        None,
+        changes_result=False,
+        doc="Authors and licence of the texts. The model card names them.",
     )
     path: str | None = option(
         None,
         doc="Where the texts are: the hub id (`cnn_dailymail`), a file or a folder with all splits (`files`), or the "
-        "file of a package (`news`).",
+        "file of a package (`news`, `short_descriptions`).",
     )
     revision: str = option(
         "main",
@@ -94,6 +101,11 @@ class DataSettings:
     summary_column: str = option(
         "summary",
         doc="Column that holds the target text. `data=news` has `subtitle` (standfirst) and `title` (headline).",
+    )
+    raw_targets: bool = option(
+        False,
+        doc="Whether the targets of `data=short_descriptions` keep years that their source lacks. false cuts or drops "
+        "them in every split. true is for studies of what such targets teach.",
     )
     id_column: str | None = option(None, doc="Column that holds a unique id. null numbers the rows.")
     on_bad_row: OnBadRow = option(

@@ -94,7 +94,7 @@ def model_card(result: dict[str, Any], use: Use) -> str:
         parts.append("Not evaluated.\n")
     else:
         parts += [_made_of(result), _scores(result), _command(result)]
-    return "\n".join([*parts, use.markdown(), LICENCE])
+    return "\n".join([*parts, use.markdown(), LICENCE, *_attribution(result)])
 
 
 def plain(text: Any) -> str:
@@ -143,6 +143,14 @@ def _scores(result: dict[str, Any]) -> str:
 def _cell(row: dict[str, Any], kind: str) -> str:
     ends = known_interval(row, kind)
     return f"{row[kind]:.2f}" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else "")
+
+
+def _attribution(result: dict[str, Any]) -> list[str]:
+    """Whose the training texts are, if the config names them."""
+    data = (result.get("config") or {}).get("data") or {}
+    if not data.get("attribution"):
+        return []
+    return [f"Texts of {code(data.get('name'))}: {plain(data['attribution'])}.\n"]
 
 
 def _command(result: dict[str, Any]) -> str:

@@ -64,6 +64,8 @@ def faults(settings: Config) -> list[str]:
         found += [
             f"data.{name}={path} is read with data=files alone. Add data=files." for name, path in own.items() if path
         ]
+    if settings.data.raw_targets and settings.data.kind is not DataKind.short_descriptions:
+        found.append("data.raw_targets=true is an option of data=short_descriptions only. Remove it.")
     lengths = {"encoder": settings.data.max_source_length, "decoder": settings.data.max_target_length}
     sound = not contradictions and not any(fault.startswith("bridge.") for fault in found)
     for role, half in (("encoder", settings.encoder), ("decoder", settings.decoder)):

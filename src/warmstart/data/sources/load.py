@@ -64,6 +64,8 @@ def _read(settings: DataSettings, splits: Sequence[str]) -> tuple[Mapping[str, S
             return read_files(settings, splits)
         case DataKind.news:
             from warmstart.data.sources.news import read_news as read
+        case DataKind.short_descriptions:
+            from warmstart.data.sources.short_descriptions import read_short_descriptions as read
         case DataKind.written:
             from warmstart.data.sources.synthetic import read_synthetic as read
     return read(settings)
