@@ -30,6 +30,7 @@ WRONG = {
     "trainer.monitor": ("validation/rouge1", "validation/rouge9"),
     "data.batch.max_tokens": ("0",),
     "data.limit_train": ("0", "-5"),
+    "data.baselines": ("[copulla]", "[lead,nearest,bm25]"),
     "data.evaluation_max_tokens": ("0",),
     "data.max_source_length": ("1", "513"),
     "data.max_target_length": ("0", "2000"),
@@ -51,6 +52,13 @@ CASES = [f"{key}={value}" for key, values in WRONG.items() for value in values]
 def test_a_number_that_cannot_work_is_named(word, settings_of):
     found = faults(settings_of(word))
     assert any(word.lstrip("+").partition("=")[0] in fault for fault in found), found
+
+
+def test_an_unknown_item_of_a_list_is_named_with_the_nearest(settings_of):
+    (fault,) = faults(settings_of("data.baselines=[lead,copulla]"))
+    assert fault.startswith("data.baselines=['lead', 'copulla'] was asked for; there are lead, copula, ")
+    assert fault.endswith(" The nearest: copula.")
+    assert faults(settings_of("data.baselines=[source,nearest]")) == faults(settings_of("data.baselines=[]")) == []
 
 
 def test_numbers_that_can_work_are_no_faults(settings_of):

@@ -4,6 +4,7 @@ Typed settings take any number, and most wrong ones fail late or not at all: a n
 of tokens above their maximum ends in a summary of other length than was asked for.
 """
 
+from difflib import get_close_matches
 from typing import Any
 
 from warmstart.config.evaluation import GenerationSettings
@@ -20,7 +21,10 @@ def faults_of_numbers(settings: Config) -> list[str]:
         if not one.bounds or value is None or one.bounds.allow(value):
             continue
         if one.bounds.choices:
-            found.append(f"{key}={value} was asked for; there are {', '.join(one.bounds.choices)}.")
+            wrong = [str(choice) for choice in one.bounds.wrong_choices(value)]
+            near = [name for choice in wrong for name in get_close_matches(choice, one.bounds.choices, 1)]
+            hint = f" The nearest: {', '.join(near)}." if near else ""
+            found.append(f"{key}={value} was asked for; there are {', '.join(one.bounds.choices)}.{hint}")
         else:
             verb = "lies" if str(one.bounds).startswith("from") else "is"
             found.append(f"{key}={value} was asked for: it {verb} {one.bounds}.")
