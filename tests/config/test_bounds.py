@@ -30,6 +30,7 @@ WRONG = {
     "trainer.monitor": ("validation/rouge1", "validation/rouge9"),
     "data.batch.max_tokens": ("0",),
     "data.limit_train": ("0", "-5"),
+    "data.baselines": ("[copulla]", "[lead,nearest,bm25]"),
     "data.evaluation_max_tokens": ("0",),
     "data.max_source_length": ("1", "513"),
     "data.max_target_length": ("0", "2000"),
@@ -63,6 +64,13 @@ def test_an_invalid_number_is_reported_with_its_option(word, settings_of):
 )
 def test_the_message_about_an_invalid_value_states_the_bounds(word, message, settings_of):
     assert message in faults(settings_of(word))
+
+
+def test_an_unknown_item_of_a_list_is_named_with_the_nearest(settings_of):
+    (fault,) = faults(settings_of("data.baselines=[lead,copulla]"))
+    assert fault.startswith("data.baselines=['lead', 'copulla'] is invalid. Set a value that is one of lead, copula, ")
+    assert fault.endswith(" Did you mean copula?")
+    assert faults(settings_of("data.baselines=[source,nearest]")) == faults(settings_of("data.baselines=[]")) == []
 
 
 def test_valid_numbers_are_not_reported(settings_of):

@@ -43,6 +43,20 @@ def test_batches_contain_the_examples_of_their_index(datamodule, pair):
     assert sorted(seen) == list(range(32))
 
 
+def test_a_limit_chooses_the_same_examples_for_every_seed_and_has_a_token_cache_of_its_own(pair, tmp_path):
+    def limited(seed, **limits):
+        return SummarizationDataModule(settings(cache_dir=str(tmp_path), **limits), pair, seed=seed)
+
+    few, again, more = (limited(seed, limit_train=n, limit_test=4) for seed, n in ((1, 5), (2, 5), (1, 9)))
+    chosen = [[example.id for example in one.examples("train")] for one in (few, again, more)]
+    assert chosen[0] == chosen[1]
+    assert set(chosen[0]) < set(chosen[2])
+    assert list(few.examples("test")) == list(again.examples("test")) == list(more.examples("test"))
+    folders = [one.tokenized("train").folder for one in (few, again, more)]
+    assert folders[0] == folders[1] != folders[2]
+    assert few.tokenized("test").folder == more.tokenized("test").folder
+
+
 def test_number_of_batches_and_padding(datamodule):
     datamodule.settings.max_target_length = 40  # at 24 nearly all summaries reach it
     assert (

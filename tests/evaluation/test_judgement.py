@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from warmstart.config.data import BASELINES
 from warmstart.config.evaluation import EvaluationSettings
+from warmstart.data.sources.base import Example
 from warmstart.errors import UserError
 from warmstart.evaluation.baselines import lead
 from warmstart.evaluation.judgement import judge, novel_bigram_fraction
@@ -182,6 +184,45 @@ def test_novel_bigrams_ignore_case_and_punctuation():
     assert novel_bigram_fraction(["The river rose."], ["Yesterday the river, rose again"]) == 0.0
     assert novel_bigram_fraction(["The river fell."], ["the river rose"]) == 0.5
     assert novel_bigram_fraction(["", "Word"], ["a b", "a b"]) == 0.0
+
+
+def test_every_chosen_baseline_is_compared_with_the_model(references, documents):
+    training = [Example("0", documents[0], references[0]), Example("1", "Other text.", "Other target.")]
+    chosen = {"baselines": BASELINES, "training": training}
+    judgement = judge(references, references, documents, SETTINGS, 0, **chosen)
+    assert list(judgement.baselines) == ["lead1", "lead3", "copula", "nearest", "most_frequent", "source"]
+    plain = judge(references, references, documents, SETTINGS, 0)
+    assert list(plain.baselines) == ["lead1", "lead3"]
+    assert plain.texts == {}
+    for name in plain.baselines:
+        assert judgement.baselines[name] == plain.baselines[name]
+    for name, row in judgement.baselines.items():
+        low, high = row["rouge1_difference_ci"]
+        assert low <= row["rouge1_difference"] <= high
+        assert row["rouge1"] == judgement.per_example[f"{name}/rouge1"].mean()
+        assert row.get("training_examples") == (2 if name in ("nearest", "most_frequent") else None)
+    assert judgement.per_example["nearest/rouge1"][0] == 100  # its own document is a training document
+    assert judgement.texts.keys() == {"nearest", "most_frequent"}
+    assert judgement.texts["most_frequent"] == [references[0]] * len(references)
+    said = verdict(judgement)
+    for rival in ("the copula rule", "the nearest training text", "the most frequent target", "the copied source"):
+        assert f"It beats {rival}: +" in said
+    out = io.StringIO()
+    Console(file=out, width=80).print(score_table(judgement, "minilm x minilm"))
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+    for name in ("copula", "nearest", "frequent", "copied"):
+        assert name in out.getvalue()
+    assert "…" not in out.getvalue()
+
+
+def test_a_worse_result_names_what_would_score_better():
+    rows = dict.fromkeys(("lead1", "copula", "nearest", "most_frequent", "source"), rival(-3.0, -4.0, -2.0))
+    said = statements({}, rows, {})
+    assert said[1] == "It does not beat the copula rule: -3.00 ROUGE-1 [-4.00, -2.00]. This rule would score better."
+    endings = ("first sentences", "rule", "training text", "for all", "the source")
+    assert all(f"{end} would score better." in one for one, end in zip(said, endings, strict=True))
+    (few,) = statements({"test/examples": 3}, {"copula": rival(1.0, 0.0, 2.0)}, {})
+    assert "whether it beats the copula rule" in few
 
 
 def test_an_empty_test_split_is_refused():

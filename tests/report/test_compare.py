@@ -73,6 +73,25 @@ def test_a_baseline_is_paired_with_a_row_example_by_example(write_run, tmp_path)
     assert [row.get("prediction") for row in rival.runs[0].examples.values()] == ["a b one.", None]
 
 
+def test_a_baseline_from_training_examples_has_the_texts_and_scores_of_its_run(write_run, tmp_path):
+    folder = write_run("a", scores=(10.0, 30.0))
+    file = folder / "predictions.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    stored = [{"baselines": {"nearest": f"text {i}"}, "nearest/rouge1": 20.0 + i} for i in range(2)]
+    file.write_text("".join(json.dumps(row | more) + "\n" for row, more in zip(rows, stored, strict=True)))
+    (row,) = rows_of(collect([tmp_path]))
+    rival = baseline_row(row, "nearest", "nearest (baseline)", 1)
+    assert [one.get("prediction") for one in rival.runs[0].examples.values()] == ["text 0", None]
+    (found,) = differences([row, rival])
+    assert found.scores["rouge1"][0] == pytest.approx(20.0 - 20.5)
+    # Texts that another program removed are shown as empty, and no score is made up.
+    file.write_text("".join(json.dumps(row | {"baselines": 1}) + "\n" for row in rows))
+    (row,) = rows_of(collect([tmp_path]))
+    rival = baseline_row(row, "nearest", "nearest (baseline)", 2)
+    assert [one["prediction"] for one in rival.runs[0].examples.values()] == ["", ""]
+    assert differences([row, rival]) == []
+
+
 def of(name, sha256):
     return {"checkpoint": {"name": name, "sha256": sha256}}
 

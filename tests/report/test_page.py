@@ -86,6 +86,21 @@ def test_rows_with_different_test_examples_have_separate_baselines(write_run, tm
     assert "lead1 for encoder=electra (baseline)" in page
 
 
+def test_a_run_with_more_baselines_stands_next_to_one_of_an_earlier_release(write_run, tmp_path):
+    write_run("old")
+    folder = write_run("new", encoder="roberta")
+    result = json.loads((folder / "result.json").read_text())
+    lead = result["baselines"]["lead1"]
+    result["baselines"] |= {"copula": lead, "most_frequent": lead | {"rouge1": 7.25, "training_examples": 9}}
+    (folder / "result.json").write_text(json.dumps(result))
+    page = render(collect([tmp_path]), title="t")
+    for name in ("lead1", "copula rule", "most frequent target"):
+        assert f"<th><button>over {name}</button></th>" in page
+    assert page.index("over lead1") < page.index("over copula rule")
+    assert page.count("(baseline)") == 3
+    assert "most frequent target (baseline)" in page
+
+
 def test_rounding_in_a_mean_over_seeds_does_not_separate_baselines(write_run, tmp_path):
     lead = 10.7
     assert statistics.fmean([lead] * 3) != lead

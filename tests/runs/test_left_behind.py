@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from warmstart.config.evaluation import EvaluationSettings
+from warmstart.data.sources.base import Example
 from warmstart.errors import UserError
 from warmstart.evaluation.judgement import judge
 from warmstart.runs.model_card import Use, model_card
@@ -110,6 +111,22 @@ def test_a_card_from_a_result_with_nulls_says_what_they_mean(documents, referenc
     assert sorted(card.splitlines()) == sorted(model_card(parts, USE).splitlines())  # as the run itself writes it
     assert "Likelihoods of references are not finite" in card
     assert "| this model | 100.00 |" in card if n == 1 else "| this model | 100.00 (100.00 to 100.00) |" in card
+
+
+def test_the_card_tells_what_the_chosen_baselines_are(documents, references):
+    training = [Example("0", documents[0], "A target."), Example("1", documents[1], "A target.")]
+    settings, chosen = EvaluationSettings(bootstrap_samples=50), ("lead", "copula", "nearest", "most_frequent")
+    judgement = judge(references, references, documents, settings, 0, baselines=chosen, training=training)
+    card = model_card({"metrics": judgement.metrics, "baselines": judgement.baselines}, USE)
+    for part in (
+        *("| lead1 | ", "| copula rule | ", "| nearest training text | ", "| most frequent target | "),
+        "`copula rule` takes the words after the first is, are, was or were",
+        "`nearest training text` is the target of the most similar of 2 training documents, by tf-idf.",
+        "`most frequent target` is that of 2 training examples.",
+        "- It beats the copula rule: ",
+    ):
+        assert part in card, part
+    assert "copied source" not in card
 
 
 def test_the_card_names_the_owners_of_the_texts():

@@ -41,6 +41,21 @@ def test_fit_leaves_everything_a_run_promises(encoder, decoder, settings_of, tmp
     torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
 
 
+def test_the_baselines_of_a_data_set_are_scored_and_their_texts_kept(settings_of, tmp_path):
+    fit.run(settings_of("debug=tiny", "data.baselines=[lead,copula,nearest,most_frequent]"), tmp_path)
+    result = RunDir(tmp_path).read_result()
+    assert result["baselines"].keys() == {"lead1", "lead3", "copula", "nearest", "most_frequent"}
+    assert result["baselines"]["nearest"]["training_examples"] == result["rows"]["train"]["kept"]
+    low, high = result["baselines"]["nearest"]["rouge1_difference_ci"]
+    assert low <= result["baselines"]["nearest"]["rouge1_difference"] <= high
+    rows = RunDir(tmp_path).read_predictions().values()
+    assert all(row["baselines"].keys() == {"nearest", "most_frequent"} for row in rows)
+    assert len({row["baselines"]["most_frequent"] for row in rows}) == 1
+    mean = sum(row["nearest/rouge1"] for row in rows) / len(rows)
+    assert mean == pytest.approx(result["baselines"]["nearest"]["rouge1"], abs=0.01)
+    assert "| nearest training text | " in (tmp_path / "export" / "README.md").read_text()
+
+
 def test_export_opens_with_transformers_and_generates_the_same(settings_of, tmp_path):
     fit.run(settings_of("debug=tiny", "encoder=bert", "decoder=gpt2"), tmp_path)
     model, tokenizers, _ = load_trained(str(tmp_path))

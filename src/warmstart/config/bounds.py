@@ -4,6 +4,7 @@ The types of the settings accept any number, and most wrong numbers fail late or
 increases the loss; a minimum length above the maximum gives summaries of the wrong length.
 """
 
+from difflib import get_close_matches
 from typing import Any
 
 from warmstart.config.evaluation import GenerationSettings
@@ -20,7 +21,10 @@ def faults_of_numbers(settings: Config) -> list[str]:
         if not one.bounds or value is None or one.bounds.allow(value):
             continue
         kind = "value" if one.bounds.choices else "number"
-        found.append(f"{key}={value} is invalid. Set a {kind} that is {one.bounds}.")
+        wrong = [str(choice) for choice in one.bounds.wrong_choices(value)] if one.bounds.choices else []
+        near = [name for choice in wrong for name in get_close_matches(choice, one.bounds.choices, 1)]
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        found.append(f"{key}={value} is invalid. Set a {kind} that is {one.bounds}.{hint}")
     return found + _contradictions(settings)
 
 

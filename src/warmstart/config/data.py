@@ -23,6 +23,9 @@ class OnBadRow(StrEnum):
     skip = "skip"
 
 
+BASELINES = ("lead", "copula", "nearest", "most_frequent", "source")
+
+
 @dataclass
 class BatchSettings:
     """How examples form batches."""
@@ -114,6 +117,16 @@ class DataSettings:
         doc="What happens to a row that cannot be used: invalid JSON, no text, an empty summary, a duplicate id, or "
         "bytes that are not UTF-8. `fail` ends the run and names the file and row. `skip` leaves the row out, logs it, "
         "and counts it in `result.json`.",
+    )
+    baselines: list[str] = option(
+        default_factory=lambda: ["lead"],
+        choices=BASELINES,
+        doc="What the model is compared with on the test split. `lead` is the first sentence of the source, and the "
+        "first `evaluation.lead_sentences`. `copula` is a rule for English descriptions: the words after the first "
+        "is, are, was or were and an article, up to a comma or full stop, nine at most. `nearest` is the target of the "
+        "most similar training source (tf-idf), `most_frequent` the most frequent training target; both read at most "
+        "20000 training examples, a random sample that is the same for every seed. `source` is the whole source, for "
+        "translation.",
     )
     clean: list[str] = option(
         default_factory=list,

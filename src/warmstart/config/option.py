@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Bounds:
-    """The numbers or texts that an option may have as its value."""
+    """The numbers or texts that an option may have as its value, or as each item of a list."""
 
     at_least: float | None = None
     at_most: float | None = None
@@ -28,7 +28,7 @@ class Bounds:
     def allow(self, value: Any) -> bool:
         """Return whether ``value`` is within the bounds; NaN and infinity never are."""
         if self.choices:
-            return value in self.choices
+            return not self.wrong_choices(value)
         if self.no_bound is not None and value == self.no_bound:
             return True
         # Each comparison is written so that it is false for NaN.
@@ -39,6 +39,10 @@ class Bounds:
             and (self.below is None or value < self.below)
             and value < math.inf
         )
+
+    def wrong_choices(self, value: Any) -> list[Any]:
+        """Return what is not among the choices: the value, or items of a list."""
+        return [one for one in (value if isinstance(value, list) else [value]) if one not in self.choices]
 
     def __bool__(self) -> bool:
         return self != Bounds()
@@ -106,6 +110,7 @@ def option(
     *,
     default_factory: Callable[[], _T],
     doc: str,
+    choices: tuple[str, ...] = (),
     changes_result: bool = True,
     first_default: Any = MISSING,
 ) -> _T: ...

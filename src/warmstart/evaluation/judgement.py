@@ -1,4 +1,4 @@
-"""The judgement of a run: ROUGE with intervals, compared with the lead baselines and the controls.
+"""The judgement of a run: ROUGE with intervals, compared with the baselines and the controls.
 
 Every rival (a baseline or a control) is scored on the same examples as the model. Conclusions use the interval of the
 paired difference, because a difference can be significant even if the two intervals overlap.
@@ -14,7 +14,7 @@ import numpy as np
 
 from warmstart.config.evaluation import EvaluationSettings
 from warmstart.errors import UserError
-from warmstart.evaluation.baselines import lead
+from warmstart.evaluation.baselines import MOST_TRAINING_EXAMPLES, OF_TRAINING, Pair, baseline_texts
 from warmstart.evaluation.bootstrap import bootstrap_intervals
 from warmstart.evaluation.controls import shuffled_document
 from warmstart.evaluation.likelihood import ALONE, OWN, SHUFFLED
@@ -37,6 +37,8 @@ class Judgement:
     per_example: Columns = field(default_factory=dict)
     """Values of each example (n,): the model's scores as ``rouge1``, a baseline's as ``lead1/rouge1``, and
     ``new_number``, which is 1 if the summary has a number that its document lacks."""
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    """By baseline, its texts, if they cannot be made again from the documents."""
 
 
 def judge(
@@ -46,6 +48,8 @@ def judge(
     settings: EvaluationSettings,
     seed: int,
     *,
+    baselines: Sequence[str] = ("lead",),
+    training: Sequence[Pair] = (),
     likelihoods: Columns | None = None,
     alone: str | None = None,
 ) -> Judgement:
@@ -57,6 +61,8 @@ def judge(
         documents: Documents, in the same order.
         settings: The ``evaluation`` group of the config.
         seed: Seed of the resamples and shuffles.
+        baselines: Names of the baselines, as in ``data.baselines``.
+        training: The training examples, for the baselines that use them.
         likelihoods: Nats per token of each reference, see ``warmstart.evaluation.likelihood``.
         alone: The text that the decoder generates without a source.
 
@@ -79,10 +85,14 @@ def judge(
     judgement.metrics["test/reference_new_number_fraction"] = float(have_new_numbers(references, documents).mean())
     judgement.metrics["test/examples"] = len(predictions)
 
-    for n in sorted({1, settings.lead_sentences}):
-        rival = rouge_scores(lead(documents, n), references)
-        judgement.baselines[f"lead{n}"] = _compared(scores, rival, settings, seed)
-        judgement.per_example |= {f"lead{n}/{kind}": values for kind, values in rival.items()}
+    found = baseline_texts(baselines, documents, training, lead_sentences=settings.lead_sentences)
+    for name, texts in found.items():
+        rival = rouge_scores(texts, references)
+        judgement.baselines[name] = _compared(scores, rival, settings, seed)
+        judgement.per_example |= {f"{name}/{kind}": values for kind, values in rival.items()}
+        if name in OF_TRAINING:
+            judgement.baselines[name]["training_examples"] = min(len(training), MOST_TRAINING_EXAMPLES)
+            judgement.texts[name] = texts
     rows = _control_rows(len(predictions), settings, seed)
     if len(rows):
         rival = shuffled_document(predictions, references, shuffles=settings.control_shuffles, seed=seed, rows=rows)

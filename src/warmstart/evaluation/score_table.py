@@ -5,13 +5,21 @@ from typing import Any
 
 from rich.table import Table
 
+from warmstart.evaluation.baselines import LABELS
 from warmstart.evaluation.bootstrap import FEWEST
 from warmstart.evaluation.judgement import Judgement
 from warmstart.evaluation.likelihood import ALONE, SHUFFLED
 from warmstart.evaluation.rouge import KINDS
 
-NAMES = {SHUFFLED: "another document", ALONE: "decoder alone"}
+NAMES = {SHUFFLED: "another document", ALONE: "decoder alone", **LABELS}
 SAID = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
+_BETTER = {
+    "lead": "Copying the first sentences",
+    "copula": "This rule",
+    "nearest": "The target of the most similar training text",
+    "most_frequent": "One text for all",
+    "source": "Copying the source",
+}
 FEW_DISTINCT = 0.5  # fraction of distinct summaries below which a sentence warns of repetition
 
 
@@ -104,11 +112,16 @@ def _sentence(name: str, outcome: str, lead: str) -> str:
     if name == ALONE:
         joined = "The source counts" if outcome == "better" else "The source is not shown to count"
         return f"{joined}: {lead} over its decoder alone."
+    rival = _rival(name)
     if outcome == "better":
-        return f"It beats {name}: {lead}."
+        return f"It beats {rival}: {lead}."
     if outcome == "worse":
-        return f"It does not beat {name}: {lead}. Copying the first sentences would score better."
-    return f"It is not distinguishable from {name}: {lead}."
+        return f"It does not beat {rival}: {lead}. {_BETTER.get(name, _BETTER['lead'])} would score better."
+    return f"It is not distinguishable from {rival}: {lead}."
+
+
+def _rival(name: str) -> str:
+    return f"the {NAMES[name]}" if name in NAMES else name
 
 
 def _too_few(name: str, examples: int, lead: str) -> str:
@@ -116,7 +129,7 @@ def _too_few(name: str, examples: int, lead: str) -> str:
     question, over = {
         SHUFFLED: ("it reads its document", " over being given another one"),
         ALONE: ("the source counts", " over its decoder alone"),
-    }.get(name, (f"it beats {name}", ""))
+    }.get(name, (f"it beats {_rival(name)}", ""))
     return f"{count} too few to tell whether {question}, {FEWEST} are needed: {lead}{over}."
 
 

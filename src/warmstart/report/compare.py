@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from warmstart.evaluation.baselines import lead
+from warmstart.evaluation.baselines import OF_TRAINING, from_documents
 from warmstart.evaluation.bootstrap import bootstrap_intervals
 from warmstart.evaluation.rouge import rouge_scores
 from warmstart.report.collect import BEST, SCORES, Run
@@ -180,16 +180,19 @@ def baseline_row(row: Row, name: str, label: str, shown: int) -> Row:
     Args:
         row: The row whose examples are used. The baseline's scores are those of its run, or computed here if an older
             release did not store them.
-        name: ``lead1``, ``lead3`` and so on.
+        name: Its name in result.json, such as ``lead1`` or ``nearest``.
         label: Label of the new row.
         shown: Number of examples that get a text.
     """
-    examples, n = row.runs[0].examples, int(name.removeprefix("lead"))
+    examples = row.runs[0].examples
     documents = [example["document"] for example in examples.values()]
     kinds = [kind for kind in SCORES if all(f"{name}/{kind}" in example for example in examples.values())]
     scored: dict[str, Any] = {k: [example[f"{name}/{k}"] for example in examples.values()] for k in kinds}
-    texts = lead(documents[:shown] if kinds else documents, n)
-    if not kinds:
+    if name in OF_TRAINING:
+        texts = [_stored_text(example, name) for example in examples.values()][:shown]
+    else:
+        texts = from_documents(name, documents[:shown] if kinds else documents)
+    if not kinds and name not in OF_TRAINING:
         scored = dict(rouge_scores(texts, [example["reference"] for example in examples.values()]))
     rows = {
         i: {name: example[name] for name in ("document", "reference")}
@@ -198,6 +201,12 @@ def baseline_row(row: Row, name: str, label: str, shown: int) -> Row:
         for number, (i, example) in enumerate(examples.items())
     }
     return Row(label, [Run(row.runs[0].folder, "complete", examples=rows)])
+
+
+def _stored_text(example: dict[str, Any], name: str) -> str:
+    stored = example.get("baselines")
+    text = stored.get(name) if isinstance(stored, dict) else None
+    return text if isinstance(text, str) else ""
 
 
 def telling_keys(choices: list[dict[str, str]]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import plotly
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from warmstart.evaluation.baselines import lead
+from warmstart.evaluation.baselines import LABELS, lead
 from warmstart.evaluation.bootstrap import FEWEST
 from warmstart.report.collect import SCORES, Run
 from warmstart.report.compare import (
@@ -81,7 +81,7 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         rows=rows,
         shown=data["rows"],
         scores=TITLES,
-        leads=leads,
+        leads=[LABELS.get(name, name) for name in leads],
         ranked_by=metric,
         higher=higher_is_better(metric),
         untested=sum(row.mean("metrics", "test/rouge1") is None for row in rows),
@@ -120,8 +120,9 @@ def _row(row: Row, leads: list[str]) -> dict[str, Any]:
 
 
 def _leads(rows: list[Row]) -> list[str]:
-    """Return the names of the lead baselines of all rows."""
-    return sorted({name for row in rows for run in row.runs for name in run.result.get("baselines", {})})
+    """Return the names of the baselines of all rows, those of the lead first."""
+    names = {name for row in rows for run in row.runs for name in run.result.get("baselines", {})}
+    return sorted(names, key=lambda name: (not name.startswith("lead"), name))
 
 
 def _rivals(rows: list[Row], leads: list[str]) -> list[dict[str, Any]]:
@@ -134,7 +135,7 @@ def _rivals(rows: list[Row], leads: list[str]) -> list[dict[str, Any]]:
             scores = {kind: row.mean("baselines", name, kind) for kind in SCORES}
             if scores["rouge1"] is None:
                 continue
-            rival = {"name": name, "kind": name, "scores": scores, "row": row, "examples": examples}
+            rival = {"name": LABELS.get(name, name), "kind": name, "scores": scores, "row": row, "examples": examples}
             if not any(other["kind"] == name and _of_the_same_examples(other, rival) for other in found):
                 found.append(rival)
     if len(found) > len(leads):

@@ -133,7 +133,7 @@ def _scores(result: dict[str, Any]) -> str:
     if "test/rouge1" not in metrics:
         return "Not evaluated.\n"
     rows: dict[str, Any] = {"this model": {name.removeprefix("test/"): value for name, value in metrics.items()}}
-    rows |= baselines | {NAMES.get(name, name): row for name, row in controls.items()}
+    rows |= {NAMES.get(name, name): row for name, row in (baselines | controls).items()}
     lines = [
         "## Scores\n",
         f"ROUGE F1 x 100 with 95 % bootstrap intervals on {metrics['test/examples']} test examples.\n",
@@ -142,9 +142,24 @@ def _scores(result: dict[str, Any]) -> str:
     for name, row in rows.items():
         lines.append(f"| {plain(name)} | " + " | ".join(_cell(row, kind) for kind in KINDS) + " |")
     lines += ["", "`leadN` copies the first N sentences. `another document` is this model's summary of a different"]
-    lines += ["document: the score without reading the right one.", ""]
+    lines += ["document: the score without reading the right one.", *_about_baselines(baselines), ""]
     lines += [f"- {plain(sentence)}" for sentence in statements(metrics, baselines, controls)]
     return "\n".join([*lines, ""])
+
+
+def _about_baselines(baselines: dict[str, Any]) -> list[str]:
+    """What the baselines are, other than the lead, in a sentence each."""
+    about = {
+        "copula": "takes the words after the first is, are, was or were, to a comma or full stop, nine at most.",
+        "nearest": "is the target of the most similar of {training_examples} training documents, by tf-idf.",
+        "most_frequent": "is that of {training_examples} training examples.",
+        "source": "is the document as it is.",
+    }
+    return [
+        f"`{NAMES[name]}` {about[name].format(training_examples=plain(row.get('training_examples', 'the')))}"
+        for name, row in baselines.items()
+        if name in about
+    ]
 
 
 def _cell(row: dict[str, Any], kind: str) -> str:

@@ -291,6 +291,8 @@ def _judge(evaluation: Evaluation, generated: _Generated) -> Any:
         [example.document for example in examples],
         settings.evaluation,
         settings.seed,
+        baselines=settings.data.baselines,
+        training=evaluation.data.examples("train"),
         likelihoods=generated.likelihoods,
         alone=generated.alone,
     )
@@ -323,6 +325,7 @@ def _write(
             "document": example.document,
             "reference": example.summary,
             "prediction": prediction,
+            **({"baselines": {name: texts[i] for name, texts in judgement.texts.items()}} if judgement.texts else {}),
             **{kind: round(float(values[i]), 4) for kind, values in judgement.per_example.items()},
         }
         for i, (example, prediction) in enumerate(
