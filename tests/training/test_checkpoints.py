@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_is_detected_and_the_previous_one_used(tmp_path, ca
         assert not is_sound(last)
         caplog.clear()
         assert newest_sound(tmp_path) == tmp_path / "last-1.ckpt"
-        assert "Damaged: " in caplog.text
+        assert "Damaged checkpoints: " in caplog.text
     for name in kept:
         (tmp_path / name).write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"last\.ckpt.*last-2\.ckpt"):
