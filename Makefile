@@ -1,4 +1,4 @@
-# warmstart: `make help` lists the targets; each does its own set-up from a fresh clone.
+# `make help` lists the targets. Each one works in a fresh clone.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,46 +17,46 @@ $(STAMP): constraints.txt $(LOCKS) pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-setup: $(STAMP)  ## make .venv: exact pins with hashes (but torch), this package, real weights and text for offline use
+setup: $(STAMP)  ## create .venv: exact pins (with hashes, except torch), this package, real models and texts for offline use
 
 demo: $(STAMP)  ## train MiniLM x MiniLM on real news, score it, summarize an article
 	$(BIN)/python run.py experiment=demo name=demo
 	$(BIN)/python run.py task=summarize ckpt=runs/demo input=docs/article.txt
 
-lint: $(STAMP)  ## lint, format, types and the layers of imports
+lint: $(STAMP)  ## check style, format, types and import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint  ## lint and every quick check
+test: lint  ## lint, then the quick tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
 
-test-newest:  ## every quick check in .venv-newest, without constraints.txt, if a library that may break us moved on
+test-newest:  ## the quick tests with the newest releases (in .venv-newest), unless these are the pins
 	.ci/newest $(PYTHON)
 	if grep pinned: .venv-newest/releases.txt; then \
 		OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 -m 'not slow'; \
 	else echo "The newest releases are the pins, which make test ran."; fi
 
-test-slow: $(STAMP)  ## the checks that take minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow || test $$? -eq 5  # 5: none is marked slow
+test-slow: $(STAMP)  ## the tests that take minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow || test $$? -eq 5  # 5: no test is marked slow
 
 docs: $(STAMP)  ## build the documentation site into site/, without network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-audit: $(STAMP)  ## known vulnerabilities of the pins; "not checked" is a failure of its own (.ci/audit: status 3)
+audit: $(STAMP)  ## look for known vulnerabilities of the pins (.ci/audit ends with status 3 if they could not be checked)
 	.ci/audit $(BIN)/python
 
-wheel:  ## build the wheel, install it into an empty environment, run the README's example and a tiny fit there
+wheel:  ## build the wheel; in an empty environment, install it and run the README's example and a tiny fit
 	.ci/wheel $(PYTHON)
 
-licences: $(STAMP)  ## the licence of each dependency; fails on one that Apache-2.0 software cannot use
+licences: $(STAMP)  ## list the licence of each dependency; fail on one that Apache-2.0 software cannot use
 	$(BIN)/python .ci/licences.py
 
-lock: $(STAMP)  ## write the pins of constraints.txt with hashes: requirements*.lock, requirements-assets.txt
+lock: $(STAMP)  ## write requirements*.lock and requirements-assets.txt: the pins of constraints.txt with hashes
 	.ci/lock $(BIN)/python
 
-format: $(STAMP)  ## apply the formatter
+format: $(STAMP)  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

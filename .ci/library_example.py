@@ -1,8 +1,8 @@
-"""Run the README's library example offline, on tiny checkpoints in folders of the names that it gives.
+"""Run the README's library example offline, with tiny checkpoints in folders that are named like its hub ids.
 
     python .ci/library_example.py README.md
 
-Run it in an empty folder: transformers looks for a folder of a name before it asks the hub.
+Run it in an empty folder: transformers looks for a local folder before it asks the hub.
 """
 
 import re
@@ -27,7 +27,7 @@ def main() -> None:
     of_decoder.save_pretrained(decoder)
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=len(of_encoder), initializer_range=0.5, **sizes)).save_pretrained(encoder)
-    # Untied: a random tied model writes its last token again and again, with a cache or without.
+    # Untied: a random tied model repeats its last token, and a broken cache would not show.
     layers = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32, "tie_word_embeddings": False}
     end = {"bos_token_id": of_decoder.eos_token_id, "eos_token_id": of_decoder.eos_token_id}
     config = GPT2Config(vocab_size=len(of_decoder), initializer_range=0.5, **layers, **end)

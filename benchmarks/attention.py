@@ -1,4 +1,4 @@
-"""Compare torch's attention with dropout on a CPU with ours: forward and backward of one layer, alternately.
+"""Compare torch's attention with dropout on a CPU with warmstart's: forward and backward of one layer, in turn.
 
     python benchmarks/attention.py --repeats 5
     python benchmarks/attention.py --repeats 5 --dtype float32
@@ -26,7 +26,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def inputs(queries: int, keys: int, rows: int, dtype: torch.dtype) -> list[Tensor]:
-    """Return queries, keys and values: (rows, heads, length, head size), heads not contiguous, as models pass them."""
+    """Return queries, keys and values: (rows, heads, length, head size), with strides as models pass them."""
     torch.manual_seed(0)
     lengths = (queries, keys, keys)
     return [torch.randn(rows, length, 12, 64).to(dtype).transpose(1, 2).requires_grad_() for length in lengths]
@@ -59,9 +59,9 @@ def main() -> None:
     cpu.keep_freed_memory()  # as task=fit does
     attends: dict[str, Any] = {
         "torch": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, dropout_p=chosen.dropout),
-        "here": lambda q, k, v: attention_with_dropout(q, k, v, None, chosen.dropout),
+        "warmstart": lambda q, k, v: attention_with_dropout(q, k, v, None, chosen.dropout),
     }
-    print(f"{chosen.rows} rows, {chosen.dtype}, dropout {chosen.dropout:g}, medians of {chosen.repeats}:")
+    print(f"{chosen.rows} examples, {chosen.dtype}, dropout {chosen.dropout:g}, medians of {chosen.repeats}:")
     for name, (queries, keys) in LENGTHS.items():
         given = inputs(queries, keys, chosen.rows, getattr(torch, chosen.dtype))
         seconds: dict[str, list[float]] = {kind: [] for kind in attends}
@@ -73,10 +73,9 @@ def main() -> None:
                     seconds[kind].append(time.perf_counter() - began)
         torchs, ours = (statistics.median(values) for values in seconds.values())
         few = inputs(queries, keys, 1, getattr(torch, chosen.dtype))
-        errors = [error(attend, few) for attend in (attends["here"], F.scaled_dot_product_attention)]
-        print(
-            f"{name:8} {queries} x {keys}: torch {torchs:.3f} s, here {ours:.3f} s, ratio {torchs / ours:.2f}", end=""
-        )
+        errors = [error(attend, few) for attend in (attends["warmstart"], F.scaled_dot_product_attention)]
+        times = f"torch {torchs:.3f} s, warmstart {ours:.3f} s, ratio {torchs / ours:.2f}"
+        print(f"{name:8} {queries} x {keys}: {times}", end="")
         print(f"; error {errors[0]:.2g}, of fused attention without dropout {errors[1]:.2g}")
 
 

@@ -1,11 +1,11 @@
-"""Compare beam search with transformers' own class, for the same weights and inputs, and with the machine's limit.
+"""Compare beam search with that of transformers' class, for the same weights and inputs, and with the machine's limit.
 
     python benchmarks/beam.py --sources 4 --dtype float32
     python benchmarks/beam.py --sources 16 --dtype bfloat16
     python benchmarks/beam.py --decoder bert --sources 4 --dtype float32
 
 BERT-base x GPT-2 or BERT-base x BERT-base with random weights: the ids do not change the cost. Each library has its own
-process. Ours keeps freed memory, as an evaluation does; transformers' is timed with and without that.
+process. warmstart keeps freed memory, as an evaluation does; transformers is timed with and without that.
 
 The limit is the measured time of the encoder, and for each step the longer of two times: reading weights, keys and
 values at the measured memory bandwidth, or doing the multiplications at the speed of a large matrix product.
@@ -90,7 +90,7 @@ def cross_bytes(model: Any, source: torch.Tensor) -> int:
 
 
 def worker(library: str, kept: bool, chosen: argparse.Namespace, pipe: Connection) -> None:
-    """Run one library: send seconds and ids for each request, and at the end the size of its caches and our limit."""
+    """Run one library: send seconds and ids for each request, and at the end the size of its caches and the limit."""
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     if kept:
         warmstart.cpu.keep_freed_memory()

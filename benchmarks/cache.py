@@ -1,4 +1,4 @@
-"""Measure how much the KV cache saves a grafted decoder: generation of 128 tokens with and without it, alternately.
+"""Measure how much the KV cache saves a grafted decoder: generate 128 tokens with and without it, in turn.
 
     python benchmarks/cache.py --repeats 5
 

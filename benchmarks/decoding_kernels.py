@@ -1,4 +1,4 @@
-"""Compare the compiled kernels of a decoding step with torch's operations, alternately in one process.
+"""Compare the compiled kernels of a decoding step with torch's operations, in turn in one process.
 
     python benchmarks/decoding_kernels.py
 
@@ -15,16 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from warmstart import cpu
+from warmstart.compat.torch import prepack, prepacked_linear
 from warmstart.cpu.attention import attention_probabilities
 from warmstart.cpu.kernels import CpuKernels, cpu_kernels
 
 LAYERS, REPEATS = 12, 9
-ATTENTION = (("cross", 1, 4, 512), ("self", 4, 1, 32))  # rows to a source, queries and keys, of 4 beams
+ATTENTION = (("cross", 1, 4, 512), ("self", 4, 1, 32))  # name; rows for each source, queries and keys, with 4 beams
 MATRICES = [(2304, 768), (768, 768), (768, 768), (768, 768), (3072, 768), (768, 3072)] * LAYERS + [(50257, 768)]
 
 
 def milliseconds(works: list[Callable[[], object]]) -> list[float]:
-    """Return the median time of each, run alternately."""
+    """Return the median time of each, run in turn."""
     seconds: list[list[float]] = [[] for _ in works]
     for _ in range(REPEATS):
         for work, taken in zip(works, seconds, strict=True):
@@ -51,12 +52,11 @@ def attention(kernels: CpuKernels, dtype: torch.dtype, rows: int, queries: int, 
 def products(kernels: CpuKernels, weights: list[Tensor], prepacked: list[Tensor], rows: int) -> str:
     """Return the milliseconds of torch, of oneDNN's prepacked weights and of the kernel for all matrices."""
     given = [torch.randn(rows, weight.shape[1]) for weight in weights]
-    onednn = [torch.ops.mkldnn._reorder_linear_weight(weight, rows) for weight in weights]
-    product = torch.ops.mkldnn._linear_pointwise
+    onednn = [prepack(weight, rows) for weight in weights]
     taken = milliseconds(
         [
             lambda: [F.linear(x, weight) for x, weight in zip(given, weights, strict=True)],
-            lambda: [product(x, layout, None, "none", [], "") for x, layout in zip(given, onednn, strict=True)],
+            lambda: [prepacked_linear(x, layout, None) for x, layout in zip(given, onednn, strict=True)],
             lambda: [
                 kernels.product(x, layout, None, columns)
                 for x, layout, (columns, _) in zip(given, prepacked, MATRICES, strict=True)
@@ -84,7 +84,7 @@ def main() -> None:
     cpu.build()
     kernels = cpu_kernels()
     if kernels is None:
-        raise SystemExit("There is no AVX-512 or no g++ here.")
+        raise SystemExit("The kernels cannot be built: they need AVX-512 and g++.")
     print("| | torch | kernel | bytes read |\n|---|---|---|---|")
     for dtype, sources in ((torch.bfloat16, 16), (torch.float32, 4)):
         for name, rows, queries, keys in ATTENTION:

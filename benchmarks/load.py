@@ -2,8 +2,8 @@
 
     python benchmarks/load.py 10000 100000 1000000
 
-Each number has its own process, file and cache. The peak of resident memory comes from the kernel (VmHWM). The part
-that belongs to the process is sampled ten times a second; the rest are pages of files, which the kernel can drop.
+Each number has its own process, file and cache. The peak of resident memory comes from the kernel (VmHWM). The
+process's own memory is sampled ten times a second; the rest are pages of files, which the kernel can drop.
 """
 
 import json

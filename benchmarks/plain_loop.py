@@ -1,11 +1,11 @@
-"""Compare a training step in a plain loop, BERT-base x GPT-2, with transformers' own class: seconds and peak memory.
+"""Compare a training step in a plain loop with transformers' class, BERT-base x GPT-2: seconds and peak memory.
 
     python benchmarks/plain_loop.py
     python benchmarks/plain_loop.py --dtype float32 --dropout 0
 
 Random weights, 4 examples of 256 source and 64 target tokens; forward and backward without an optimizer. ``forward`` is
 ``model(..., labels=labels).loss``, ``training_loss`` is ``model.training_loss(...).mean``. Seconds are medians,
-measured alternately in one process; CPU seconds depend less on other work on the machine. Each peak is the resident set
+measured in turn in one process; CPU seconds depend less on other work on the machine. Each peak is the resident set
 size of a separate process. ``--keep-freed-memory`` calls ``warmstart.cpu.keep_freed_memory()`` first, for all.
 """
 
@@ -99,11 +99,11 @@ def main() -> None:
             if repeat:  # the first is a warm-up
                 taken[way].append(seconds)
     medians = {way: [statistics.median(column) for column in zip(*taken[way], strict=True)] for way in WAYS}
-    print(f"{chosen.rows} rows of {SOURCE} and {TARGET} tokens, {chosen.dtype}, dropout {chosen.dropout:g}:")
+    print(f"{chosen.rows} examples of {SOURCE} and {TARGET} tokens, {chosen.dtype}, dropout {chosen.dropout:g}:")
     for way, (seconds, processor) in medians.items():
         ratios = [value / peer for value, peer in zip((seconds, processor), medians["transformers"], strict=True)]
         print(
-            f"{way:13} {seconds:6.2f} s ({ratios[0]:.2f})  processor {processor:6.2f} s ({ratios[1]:.2f})  "
+            f"{way:13} {seconds:6.2f} s ({ratios[0]:.2f})  CPU {processor:6.2f} s ({ratios[1]:.2f})  "
             f"peak {peaks[way] / 1e9:.2f} GB ({peaks[way] / peaks['transformers']:.2f})"
         )
 

@@ -1,7 +1,7 @@
 """Profile a training step and a decoding step of BERT-base x GPT-2 with torch.profiler.
 
-    python benchmarks/profiles.py                       # a training step of 8 rows, bf16 autocast, dropout 0.1
-    python benchmarks/profiles.py --attention sdpa      # the same with transformers' own attention
+    python benchmarks/profiles.py                       # a training step of 8 examples, bf16 autocast, dropout 0.1
+    python benchmarks/profiles.py --attention sdpa      # the same with transformers' attention
     python benchmarks/profiles.py --dropout 0 --compile
     python benchmarks/profiles.py --decode --sources 4 --dtype float32
 
@@ -67,7 +67,7 @@ def training_step(chosen: argparse.Namespace) -> Any:
 
 
 def recorded(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a kernel visible to torch's profiler; products are named by columns, attention by the number of queries."""
+    """Show a kernel in torch's profiler, with the columns of a product or the number of queries."""
 
     def run(*args: Any) -> Any:
         names = {

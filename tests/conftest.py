@@ -1,8 +1,8 @@
-"""What every test starts from: no hub, one thread, the same seed."""
+"""Fixtures of all tests: no hub, one thread, a fixed seed."""
 
 import os
 
-# Before torch and transformers are imported, which read these once.
+# Torch and transformers read these once, on import.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(autouse=True)
 def _same_seed():
     random.seed(0)
-    # Tests that need neither stay quick: nothing is imported here.
+    # Imports nothing: most tests without torch would become slow.
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(0)
     if "torch" in sys.modules:
@@ -33,8 +33,8 @@ def _same_seed():
 
 
 @pytest.fixture(autouse=True)
-def _no_rank_of_an_earlier_test():
-    """What Lightning leaves in the environment of a process; one that a later test starts would join a group by it."""
+def _distributed_environment_is_restored():
+    """Undo what Lightning leaves in the environment: processes of a later test would try to join its process group."""
     names = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     before = {name: os.environ.get(name) for name in names}
     yield
@@ -49,7 +49,7 @@ def _no_rank_of_an_earlier_test():
 
 @pytest.fixture
 def settings_of(tmp_path):
-    """``settings_of("debug=tiny", ...)``: the typed config of those overrides, its cache in a temporary folder."""
+    """Return a function that composes overrides, as in ``settings_of("debug=tiny")``, with a temporary cache."""
     register()
     OmegaConf.register_new_resolver("run_id", lambda: "test", replace=True)
 
@@ -62,7 +62,7 @@ def settings_of(tmp_path):
 
 @pytest.fixture
 def run_py():
-    """``run_py("task=check", ..., cwd=folder)``: run.py as a person starts it, finished, with its output."""
+    """Return a function that runs ``run.py`` to its end, as in ``run_py("task=check", cwd=folder)``."""
 
     def run(*words: str, cwd: Path) -> subprocess.CompletedProcess:
         command = [sys.executable, ROOT / "run.py", *words]
@@ -73,7 +73,7 @@ def run_py():
 
 @pytest.fixture(scope="session")
 def built_kernels():
-    """The kernels of this machine's CPU, built once."""
+    """Build the kernels for this machine's CPU once."""
     from warmstart import cpu
 
     cpu.build()
@@ -81,7 +81,7 @@ def built_kernels():
 
 @pytest.fixture(scope="session")
 def examples():
-    """Real sentences to score: the texts written for the tests."""
+    """Return examples with whole sentences: the synthetic texts for training."""
     from warmstart.config.data import DataKind, DataSettings
     from warmstart.data.sources.load import load_source
 

@@ -1,17 +1,17 @@
-"""What W&B wrote offline, read back."""
+"""Read what an offline run of W&B wrote."""
 
 import struct
 from pathlib import Path
 
 
 def records(folder: Path):
-    """What an offline run wrote. W&B ships no reader: a LevelDB log (32 KiB blocks) of protobuf records."""
+    """Yield an offline run's records, which no public reader of W&B opens: LevelDB blocks of 32 KiB with protobuf."""
     from wandb.proto import wandb_internal_pb2
 
     (path,) = folder.glob("*.wandb")
-    data, place, whole = path.read_bytes(), 7, b""  # behind W&B's own header
+    data, place, whole = path.read_bytes(), 7, b""  # after W&B's header
     while place + 7 <= len(data):
-        if 32768 - place % 32768 < 7:  # too little left in the block for a record's header
+        if 32768 - place % 32768 < 7:  # a record's header does not fit into the block
             place += 32768 - place % 32768
             continue
         length, kind = struct.unpack_from("<HB", data, place + 4)

@@ -1,4 +1,4 @@
-"""srun as a function of bash that starts two tasks on this machine, with what SLURM tells each of them."""
+"""A stand-in for srun: a bash function that starts two tasks on this machine, with SLURM's environment variables."""
 
 import socket
 
@@ -14,6 +14,6 @@ srun() {
 
 
 def srun_of_two_tasks() -> str:
-    """The function's text, with a port that is free now."""
+    """Return the text of the function, with a free port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return _SRUN.replace("@PORT@", str(free.getsockname()[1]))

@@ -16,7 +16,7 @@ import os, signal, sys
 from pathlib import Path
 from warmstart.atomic import new_folder, replacing
 with replacing(Path("result.json")) as file, new_folder(Path("export")) as partial:
-    (partial / "half").write_text("x")
+    (partial / "begun").write_text("x")
     if sys.argv[1] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     print("writing", flush=True)
@@ -32,7 +32,7 @@ try:
             (partial / name).write_text(sys.argv[1])
             time.sleep(0.2)
 except FileExistsError as error:
-    sys.exit(f"told: {error.filename}")
+    sys.exit(f"exists: {error.filename}")
 """
 
 
@@ -82,9 +82,9 @@ def test_temporary_files_of_dead_processes_are_removed_and_of_living_ones_kept(t
 def test_of_two_concurrent_writers_of_a_folder_one_succeeds_and_one_fails(tmp_path):
     pipes = {"stderr": subprocess.PIPE, "text": True}
     both = [subprocess.Popen([sys.executable, "-c", WRITE, word], cwd=tmp_path, **pipes) for word in ("one", "two")]
-    said = [process.communicate(timeout=60)[1] for process in both]
-    assert sorted(process.returncode for process in both) == [0, 1], said
-    assert "".join(said) == "told: export\n"
+    errors = [process.communicate(timeout=60)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1], errors
+    assert "".join(errors) == "exists: export\n"
     winner = "one" if both[0].returncode == 0 else "two"
     assert {path.read_text() for path in (tmp_path / "export").iterdir()} == {winner}
     assert len(list((tmp_path / "export").iterdir())) == 3

@@ -1,4 +1,4 @@
-"""Files of a run are read or reported as damaged: never another error, never a wait."""
+"""Readers of a run's files return the content or report a damaged file; they never raise another error or block."""
 
 import os
 
@@ -10,7 +10,7 @@ NESTED = 5000
 
 
 def damages(path):
-    """Ways to damage a file, by name."""
+    """Yield names of damages, each with the function that does it."""
     yield "empty", lambda: path.write_text("")
     yield "not UTF-8", lambda: path.write_bytes(b"\xff\xfe{}")
     yield "NUL", lambda: path.write_bytes(b"\0" * 9)
@@ -50,7 +50,7 @@ def test_json_that_is_not_an_object_is_named(tmp_path, text):
         read_json_lines(path)
 
 
-def test_numbers_that_are_not_finite_are_none(tmp_path):
+def test_nonfinite_numbers_are_read_as_none(tmp_path):
     (tmp_path / "x.json").write_text('{"a": NaN, "b": [Infinity, 1e999, 1.5]}')
     assert read_json(tmp_path / "x.json") == {"a": None, "b": [None, None, 1.5]}
 
@@ -84,7 +84,7 @@ def test_aliases_are_not_expanded(tmp_path):
         read_yaml(tmp_path / "x.yaml")
 
 
-def test_yaml_of_omegaconf_is_read_without_interpolation(tmp_path, monkeypatch):
+def test_yaml_is_read_without_interpolation(tmp_path, monkeypatch):
     from omegaconf import OmegaConf
 
     monkeypatch.setenv("HF_TOKEN", "hf_canary")

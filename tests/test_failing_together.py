@@ -1,4 +1,4 @@
-"""If one rank fails, all fail with its reason: real processes, gloo."""
+"""If one rank fails, all ranks fail with its reason (real processes, gloo)."""
 
 from pathlib import Path
 
@@ -12,27 +12,27 @@ from warmstart.errors import UserError
 
 def one_rank(rank: int, folder: Path) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    said = []
-    for failure in (None, ValueError("bad"), UserError("mend it")):
+    outcomes = []
+    for failure in (None, ValueError("bad"), UserError("fix it")):
         try:
             with failing_together():
                 if failure is not None and rank == 1:
                     raise failure
-            said.append(str(of_all_ranks(rank_and_world_size())))
+            outcomes.append(str(of_all_ranks(rank_and_world_size())))
         except Exception as error:
-            said.append(f"{type(error).__name__}: {error}")
-    (folder / str(rank)).write_text("\n".join(said))
+            outcomes.append(f"{type(error).__name__}: {error}")
+    (folder / str(rank)).write_text("\n".join(outcomes))
     torch.distributed.destroy_process_group()
 
 
 def test_all_ranks_fail_if_one_does(tmp_path):
     torch.multiprocessing.spawn(one_rank, (tmp_path,), nprocs=2)
-    both = "[(0, 2), (1, 2)]"
-    assert (tmp_path / "1").read_text().splitlines() == [both, "ValueError: bad", "UserError: mend it"]
+    ranks = "[(0, 2), (1, 2)]"
+    assert (tmp_path / "1").read_text().splitlines() == [ranks, "ValueError: bad", "UserError: fix it"]
     assert (tmp_path / "0").read_text().splitlines() == [
-        both,
+        ranks,
         "RuntimeError: Rank 1 of 2 failed. ValueError: bad",
-        "UserError: Rank 1 of 2 failed. UserError: mend it",
+        "UserError: Rank 1 of 2 failed. UserError: fix it",
     ]
 
 

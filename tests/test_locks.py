@@ -1,4 +1,4 @@
-"""One process at a time, on file systems with flock and (simulated) without."""
+"""Locks between processes, on file systems with flock and (simulated) without."""
 
 import errno
 import fcntl
@@ -22,6 +22,7 @@ from warmstart.errors import UserError
 from warmstart.evaluation.resumable import KeptSummaries
 from warmstart.locks import Holder, Lock, locked, this_process
 from warmstart.runs import lock as run_lock
+from warmstart.runs.run_dir import RunDir
 from warmstart.sweeps.search import _study
 
 NO_FLOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -54,7 +55,7 @@ for _ in range(20):
 
 @pytest.fixture(params=[0, *NO_FLOCK], ids=lambda number: errno.errorcode.get(number, "flock"))
 def number(request, monkeypatch):
-    """The error number of flock on this file system; 0 if it works."""
+    """Return the error number that flock raises; 0 if it works."""
     if request.param:
         no_flock(monkeypatch, request.param)
     return request.param
@@ -101,10 +102,10 @@ def test_a_running_process_keeps_its_lock_and_is_named(number, tmp_path):
 
 
 def run_dir_with(path: Path) -> Path:
-    """A run's folder whose lock is ``path``."""
+    """Return a run's folder whose lock file is ``path``."""
     run_dir = path.parent / "run"
     run_dir.mkdir()
-    (run_dir / run_lock.LOCK).hardlink_to(path)
+    RunDir(run_dir).lock.hardlink_to(path)
     return run_dir
 
 
@@ -147,7 +148,7 @@ def test_an_unreleased_lock_of_this_process_is_held(number, tmp_path):
     assert not first.acquire(wait=False)
 
 
-def test_processes_take_turns(number, tmp_path):
+def test_only_one_process_holds_a_lock_at_a_time(number, tmp_path):
     (tmp_path / "count").write_text("0")
     processes = [process(COUNT, tmp_path, number) for _ in range(3)]
     assert [each.wait(120) for each in processes] == [0, 0, 0]
@@ -155,7 +156,7 @@ def test_processes_take_turns(number, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["count"]
 
 
-def test_one_of_many_replaces_a_dead_holder(monkeypatch, tmp_path):
+def test_one_of_several_threads_replaces_a_dead_holder(monkeypatch, tmp_path):
     no_flock(monkeypatch)
     path = tmp_path / "x.lock"
     for round_ in range(20):
@@ -178,7 +179,7 @@ def test_one_of_many_replaces_a_dead_holder(monkeypatch, tmp_path):
 def test_without_flock_the_lock_of_another_host_is_refused_and_named(monkeypatch, tmp_path):
     no_flock(monkeypatch)
     (tmp_path / "run").mkdir()
-    path = tmp_path / "run" / run_lock.LOCK
+    path = RunDir(tmp_path / "run").lock
     of_another_host(path)
     before = path.read_bytes()
     for wait in (False, True):
@@ -231,7 +232,7 @@ def test_a_cache_is_built_once(number, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
-def test_summaries_are_kept(number, tmp_path):
+def test_kept_summaries_are_read_again(number, tmp_path):
     kept = KeptSummaries(tmp_path / "x.jsonl")
     kept.add([0], ["a"])
     assert KeptSummaries(tmp_path / "x.jsonl").done == {}
@@ -254,7 +255,7 @@ def test_a_lock_of_another_host_on_summaries_does_not_end_the_evaluation(monkeyp
 
 
 @pytest.mark.parametrize("has_flock", [True, False])
-def test_a_search_keeps_its_study_for_any_name_of_its_folder(has_flock, tmp_path):
+def test_a_study_is_kept_in_a_folder_of_any_name(has_flock, tmp_path):
     config = SimpleNamespace(trainer=SimpleNamespace(monitor="validation/loss", monitor_mode="min"))
     sweeper = SimpleNamespace(storage=None, config=config)
     folder = tmp_path / "a search?#%20"

@@ -1,4 +1,4 @@
-"""The warning on import about releases of libraries that were not tested."""
+"""Importing warmstart warns about untested releases of libraries."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ IMPORT = "import sys, warmstart; assert not {'torch', 'transformers'} & set(sys.
 
 @pytest.fixture
 def imported(tmp_path):
-    """``imported({"torch": "2.13.0"}, LOCAL_RANK="1")``: what the import prints if these are installed."""
+    """Return a function that imports warmstart with these releases installed, and returns the warning."""
 
     def run(installed: dict[str, str], **environment: str) -> str:
         for name, release in installed.items():
@@ -47,16 +47,16 @@ def test_tested_releases_give_no_warning(imported):
 
 @pytest.mark.parametrize("release", ["5.25.0", "5.25.0.dev0", "5.22.1", "6.0", "mine"])
 def test_an_untested_release_is_named_with_what_to_install(release, imported):
-    said = imported(TRIED | {"transformers": release})
-    assert f"warmstart was not tested with transformers {release}." in said
-    assert "pip install 'transformers<5.25,>=5.23'" in said
+    warning = imported(TRIED | {"transformers": release})
+    assert f"warmstart was not tested with transformers {release}." in warning
+    assert "pip install 'transformers<5.25,>=5.23'" in warning
 
 
 def test_several_releases_are_one_warning(imported):
-    said = imported(TRIED | {"torch": "2.15.0", "peft": "1.0"})
-    assert said.count("was not tested with") == 1
-    assert "torch 2.15.0, peft 1.0" in said
-    assert "pip install 'torch<2.14,>=2.6' 'peft<0.22,>=0.15'" in said
+    warning = imported(TRIED | {"torch": "2.15.0", "peft": "1.0"})
+    assert warning.count("was not tested with") == 1
+    assert "torch 2.15.0, peft 1.0" in warning
+    assert "pip install 'torch<2.14,>=2.6' 'peft<0.22,>=0.15'" in warning
 
 
 def test_only_the_first_rank_warns(imported):

@@ -1,4 +1,6 @@
-"""The launcher of ``hydra/launcher=joblib``, with the options of joblib's own; see warmstart/sweeps/processes.py.
+"""The Hydra launcher ``hydra/launcher=joblib``; see warmstart/sweeps/processes.py.
+
+It replaces the launcher of hydra-joblib-launcher and takes the same options.
 
 Hydra imports this file at every start, so it must not import anything heavy.
 """

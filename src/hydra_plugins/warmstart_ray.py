@@ -33,7 +33,7 @@ ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RayConf, p
 
 
 class RayLauncher(Launcher):
-    """Runs each job as a Ray task in its own process; :class:`RayConf` explains the arguments."""
+    """Runs each job as a Ray task in its own process; ``RayConf`` explains the arguments."""
 
     def __init__(self, address: str | None, cpus: float, gpus: float | None) -> None:
         """Keep the options."""

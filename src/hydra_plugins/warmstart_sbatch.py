@@ -18,7 +18,7 @@ from warmstart.errors import UserError
 
 @dataclass
 class SbatchConf:
-    """No options: the user changes the printed script instead."""
+    """The launcher has no options: users edit the printed script instead."""
 
     _target_: str = "hydra_plugins.warmstart_sbatch.SbatchLauncher"
 

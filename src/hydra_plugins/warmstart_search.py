@@ -40,9 +40,9 @@ ConfigStore.instance().store(group="hydra/sweeper", name="search", node=SearchCo
 
 
 class SearchSweeper(Sweeper):
-    """Searches the options that have a sweep as their value; other overrides are the same for all jobs.
+    """Searches over the options whose value is a sweep; other overrides are the same for all jobs.
 
-    :class:`SearchConf` explains the arguments.
+    ``SearchConf`` explains the arguments.
     """
 
     def __init__(

@@ -1,11 +1,12 @@
 """Any pretrained encoder x any pretrained decoder, joined, fine-tuned and judged honestly.
 
+    import warmstart
     from warmstart import EncoderDecoderConfig, EncoderDecoderModel, use_in_auto_classes
 
     warmstart.cpu.build()  # faster generation on a CPU with AVX-512: compiles kernels once, with g++
     warmstart.cpu.keep_freed_memory()  # faster training on a CPU, at a higher peak of memory
 
-These names load torch and transformers on first use, so that ``run.py --help`` stays instant.
+These names import torch and transformers on first use, so that ``run.py --help`` stays fast.
 """
 
 from importlib import import_module
@@ -47,7 +48,7 @@ def __getattr__(name: str) -> Any:
     if name == "cpu":
         return import_module("warmstart.cpu")
     if name in _HOME:
-        import_module("warmstart.model.modeling")  # registers both, whichever is used first
+        import_module("warmstart.model.modeling")  # registers config and model, whichever name is used first
         module, attribute = _HOME[name]
         return getattr(import_module(module), attribute)
     raise AttributeError(f"module 'warmstart' has no attribute {name!r}")

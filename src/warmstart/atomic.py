@@ -3,8 +3,8 @@
     with replacing(run_dir / "result.json") as file:
         file.write(text)
 
-However the process ends, the target is either complete or unchanged. A system error while writing names the file:
-Python's own errors do not if a write fails, and safetensors and tokenizers raise types of their own.
+However the process ends, the target is either complete or unchanged. A system error while writing names the file.
+Python's own errors lack the name if a write fails, and safetensors and tokenizers raise errors of other types.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` in UTF-8, like :func:`replacing`.
+    """Write ``text`` to ``path`` in UTF-8, like ``replacing``.
 
     Raises:
         OSError: The file cannot be written; ``path`` is unchanged.
@@ -150,7 +150,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def list_files(folder: Path) -> None:
-    """Record the files of a complete folder and their sizes, so that later deletions are detected.
+    """Record the files of a complete folder and their sizes, so that ``has_listed_files`` detects later deletions.
 
     Raises:
         OSError: The record cannot be written.
@@ -159,7 +159,7 @@ def list_files(folder: Path) -> None:
 
 
 def has_listed_files(folder: Path) -> bool:
-    """Return whether all files that :func:`list_files` recorded exist in their size; False without a record."""
+    """Return whether all files that ``list_files`` recorded exist with their sizes; False if there is no record."""
     try:
         wanted = json.loads((folder / _FILES).read_text(encoding="utf-8"))
         return bool(wanted.items() <= _sizes(folder).items())
@@ -176,7 +176,7 @@ def naming(path: Path) -> Iterator[None]:
     """Add ``path`` to a system error that names no file, whichever library raises it.
 
     Raises:
-        OSError: In place of an error of a Rust library that carries a system error.
+        OSError: Instead of the error of a Rust library, if its message contains a system error.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""Readers for the files of a run, any of which a kill, a full disk or an edit may have damaged.
+"""Read the files of a run, which a killed process, a full disk or an edit may have damaged.
 
-Each reader accepts only a regular file of limited size, returns plain Python values, and otherwise raises
-:class:`DamagedFile`. Nothing is interpolated: a recorded ``${oc.env:HF_TOKEN}`` stays literal text.
+Each reader accepts only a regular file of limited size and returns plain Python values. It raises ``DamagedFile`` for
+anything else. Nothing is interpolated: a recorded ``${oc.env:HF_TOKEN}`` stays literal text.
 """
 
 import csv
@@ -95,7 +95,7 @@ def read_yaml(path: Path, kind: type[Any] = dict) -> Any:
     text = read_text(path, longest=_LONGEST_YAML)
     try:
         value = yaml.load(text, _Loader)
-    except Exception as error:  # a damaged tag raises any error of its constructor
+    except Exception as error:  # a damaged tag can raise any error
         raise DamagedFile(path, _reason(error)) from error
     if not isinstance(value, kind):
         raise DamagedFile(path, f"a {type(value).__name__}, not a {kind.__name__}")
@@ -103,7 +103,7 @@ def read_yaml(path: Path, kind: type[Any] = dict) -> Any:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a CSV file; missing cells, such as a killed process leaves, are empty.
+    """Read the rows of a CSV file; cells that are missing, as after a killed process, become empty.
 
     Raises:
         FileNotFoundError: The file does not exist.

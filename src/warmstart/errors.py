@@ -20,7 +20,7 @@ def says_nothing_of_the_file(error: BaseException) -> bool:
     """Return whether reading a file failed for lack of memory, a device, disk space, permissions or a package.
 
     A loader re-raises such errors, because its own message would blame a file that may be intact. The same holds for a
-    :class:`UserError`, which has its own message.
+    ``UserError``, which has its own message.
     """
     if isinstance(error, UserError | MemoryError | ImportError):
         return True

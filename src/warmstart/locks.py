@@ -239,8 +239,8 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock at ``path`` during the block; wait for it first, and create missing folders.
 
     Raises:
-        UserError: See :meth:`Lock.acquire`.
-        OSError: See :meth:`Lock.acquire`.
+        UserError: See ``Lock.acquire``.
+        OSError: See ``Lock.acquire``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(path)

@@ -1,7 +1,7 @@
 """Escape control characters in all output, so that names and texts cannot control a terminal or reorder a line.
 
-Messages go through :func:`say`, log records through :func:`escape_log_records`, tracebacks through
-:func:`escape_tracebacks`. Requested data (``predictions.jsonl``, summaries in files or pipes) is never escaped.
+Messages go through ``say``, log records through ``escape_log_records``, tracebacks through
+``escape_tracebacks``. Requested data (``predictions.jsonl``, summaries in files or pipes) is never escaped.
 """
 
 import logging

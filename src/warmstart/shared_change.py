@@ -1,10 +1,10 @@
-"""A change of a module that lasts as long as any thread is inside a call that needs it.
+"""Change a module for as long as any thread is inside a block that needs the change.
 
-    with shared_change(decoder, "gelu", exchange):   # exchange() makes the change and returns what takes it back
+    with shared_change(decoder, "gelu", replace_gelu):  # replace_gelu() returns the undo function
         decoder.generate(...)
 
-The first call that enters makes the change, the last one that leaves takes it back. A thread that uses the module
-meanwhile without such a call asks :func:`is_inside` and gets what it gets on an unchanged module.
+The first thread that enters a block makes the change, and the last one that leaves undoes it. Other threads may use the
+module in the meantime: the changed code calls ``is_inside`` and behaves as before for them.
 """
 
 import threading
@@ -38,12 +38,12 @@ _entered = _Entered()
 
 @contextmanager
 def shared_change(module: nn.Module, name: str, make: Callable[[], Callable[[], None]]) -> Iterator[None]:
-    """Hold the change ``name`` of ``module`` inside.
+    """Keep a module changed during the block.
 
     Args:
-        module: the module that is changed, the same for every call that shares the change.
-        name: which change of the module it is.
-        make: makes the change and returns the function that undoes it.
+        module: The module to change. Blocks with the same module and name share one change.
+        name: Name of the change.
+        make: Makes the change and returns the function that undoes it.
     """
     with _LOCK:
         changes = _changes.setdefault(module, {})
@@ -62,5 +62,5 @@ def shared_change(module: nn.Module, name: str, make: Callable[[], Callable[[], 
 
 
 def is_inside(name: str) -> bool:
-    """Whether this thread is inside a :func:`shared_change` of that name."""
+    """Return whether this thread is inside a block of ``shared_change`` with that name."""
     return _entered.names[name] > 0

@@ -1,4 +1,4 @@
-"""Hydra's private parts are where they were read, and Hydra still goes through them."""
+"""The private APIs of Hydra exist, and Hydra still calls them."""
 
 import functools
 import inspect
@@ -12,7 +12,7 @@ from moved import assert_has, assert_parameters
 from warmstart.compat import hydra as compat
 
 
-def test_a_composition_goes_through_the_wrapper_and_is_wrapped_once(monkeypatch):
+def test_composition_is_wrapped_once(monkeypatch):
     assert_has(ConfigLoaderImpl, "load_configuration", "hydra-core", "1.3.8")
     plain = inspect.unwrap(ConfigLoaderImpl.load_configuration)
     monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", plain)
@@ -33,7 +33,7 @@ def test_a_composition_goes_through_the_wrapper_and_is_wrapped_once(monkeypatch)
     assert calls == [None], "Hydra composes a config without load_configuration: see compat/hydra.py."
 
 
-def test_the_files_of_a_job_are_written_by_the_function_that_was_set(monkeypatch):
+def test_job_files_are_written_by_the_given_function(monkeypatch):
     assert_has(hydra.core.utils, "_save_config", "hydra-core", "1.3.8")
     found = list(inspect.signature(hydra.core.utils._save_config).parameters)
     assert_parameters(found, ["cfg", "filename", "output_dir"], "_save_config", "hydra-core", "1.3.8")

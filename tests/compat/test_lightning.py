@@ -1,4 +1,4 @@
-"""Lightning's private parts are where they were read, and the trainer still calls them."""
+"""The private APIs of Lightning exist, and the trainer still calls them."""
 
 import inspect
 
@@ -17,7 +17,7 @@ def has(owner, name):
     assert_has(owner, name, "lightning", READ_IN)
 
 
-def test_the_question_to_all_ranks_is_skipped():
+def test_sigterm_broadcast_is_skipped():
     has(_TrainingEpochLoop, "_broadcast_sigterm_tensor")
     assert "self._broadcast_sigterm_tensor()" in inspect.getsource(_TrainingEpochLoop.advance), (
         "Lightning's training loop asks the ranks for SIGTERM in another way: see skip_sigterm_broadcast."
@@ -38,7 +38,7 @@ def test_loggers_get_the_step_that_was_set():
     )
 
 
-def test_the_watch_of_ranks_is_ours_inside_and_lightnings_after():
+def test_process_observer_is_replaced_and_restored():
     before = []
     for module in (of_trainer, of_fabric):
         has(module, "_launch_process_observer")

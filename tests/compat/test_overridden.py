@@ -1,4 +1,4 @@
-"""Private methods that a library calls on our classes have the signature that ours were written for."""
+"""Private methods of transformers and gguf that our classes override still have the expected signatures."""
 
 import inspect
 
@@ -22,17 +22,17 @@ OF_TRANSFORMERS = {
 
 
 @pytest.mark.parametrize("name", OF_TRANSFORMERS)
-def test_a_method_of_transformers_is_called_as_ours_expects(name):
+def test_signature_of_overridden_methods(name):
     base = PreTrainedModel if name == "_init_weights" else GenerationMixin
     assert_has(base, name, "transformers", "5.24.0")
     found = list(inspect.signature(getattr(base, name)).parameters)
     assert_parameters(found, OF_TRANSFORMERS[name], name, "transformers", "5.24.0")
     own = [p.name for p in inspect.signature(getattr(EncoderDecoderModel, name)).parameters.values() if p.kind == 1]
-    if not name.endswith(("_sample", "_beam_search")):  # which take whatever comes
+    if not name.endswith(("_sample", "_beam_search")):  # these accept any arguments
         assert own == OF_TRANSFORMERS[name]
 
 
-def test_every_private_method_of_transformers_that_we_override_is_listed():
+def test_list_of_overridden_private_methods_is_complete():
     inherited = {name for base in EncoderDecoderModel.__mro__ if _is_of(base, "transformers") for name in vars(base)}
     ours = {name for base in EncoderDecoderModel.__mro__ if _is_of(base, "warmstart") for name in vars(base)}
     both = {name for name in inherited & ours if name.startswith("_") and not name.startswith("__")}
@@ -43,7 +43,7 @@ def _is_of(base, library):
     return base.__module__.split(".")[0] == library
 
 
-def test_a_reader_of_gguf_reads_through_the_method_that_we_bound():
+def test_gguf_reader_uses_the_overridden_method():
     gguf = pytest.importorskip("gguf")
     assert_has(gguf.GGUFReader, "_get", "gguf", "0.19.0")
     found = list(inspect.signature(gguf.GGUFReader._get).parameters)

@@ -1,4 +1,4 @@
-"""submitit's private parts are where they were read, and give the script that it would submit."""
+"""The private APIs of submitit exist, and return the script that it would submit."""
 
 import pytest
 from moved import assert_has
@@ -8,7 +8,7 @@ from warmstart.compat.submitit import submission_script
 slurm = pytest.importorskip("submitit.slurm.slurm")
 
 
-def test_a_script_holds_the_options_and_an_array_for_several_jobs(tmp_path):
+def test_submission_script_has_options_and_array(tmp_path):
     for name in ("_convert_parameters", "_make_submission_file_text", "_submitit_command_str"):
         assert_has(slurm.SlurmExecutor, name, "submitit", "1.5.4")
 

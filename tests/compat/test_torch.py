@@ -1,4 +1,4 @@
-"""torch's private parts are where they were read, and do what compat/torch.py says."""
+"""The private APIs of torch exist, and behave as documented in compat/torch.py."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_a_tensor_subclass_without_memory():
     assert torch.equal(made + 1, torch.full((2, 3), 3.0, dtype=torch.float64))
 
 
-def test_changes_in_place_are_counted():
+def test_in_place_changes_are_counted():
     has(torch.ones(1), "_version")
     tensor = torch.ones(2)
     before = compat.version_of(tensor)
@@ -77,7 +77,7 @@ def test_prepacked_products():
         torch.testing.assert_close(found, F.linear(rows, weight, added))
 
 
-def test_what_compile_made_can_be_set_aside():
+def test_compiled_call_can_be_removed_and_restored():
     layer = nn.Linear(2, 2)
     has(layer, "_compiled_call_impl")
     assert compat.compiled_call(layer) is None
@@ -90,7 +90,7 @@ def test_what_compile_made_can_be_set_aside():
     assert layer(torch.ones(1, 2)).shape == (1, 2)
 
 
-def test_the_store_of_the_default_group():
+def test_store_of_the_default_process_group():
     has(distributed_c10d, "_get_default_store")
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:

@@ -1,11 +1,11 @@
-"""transformers' private parts are where they were read, and do what compat/transformers.py says."""
+"""The private APIs of transformers exist, and behave as documented in compat/transformers.py."""
 
 import inspect
 
 import pytest
 import torch
 from moved import assert_has, assert_parameters
-from tiny import OURS, decoder_half, half, source
+from tiny import OURS, small_config, small_decoder_config, source
 from transformers import BertModel, GenerationConfig, GenerationMixin, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 from transformers.integrations.peft import PeftAdapterMixin
 
@@ -28,7 +28,7 @@ def gpt2():
     return GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=20, n_positions=16)).eval()
 
 
-def test_the_attention_of_a_config():
+def test_attention_of_a_config():
     model = gpt2()
     has(model.config, "_attn_implementation")
     has(model, "_can_set_attn_implementation")
@@ -42,9 +42,9 @@ def test_the_attention_of_a_config():
     assert compat.attention_of(object()) is None
 
 
-def test_an_untrained_model_of_a_config_and_its_dtype():
+def test_from_config_uses_the_dtype_of_the_config():
     has(PreTrainedModel, "_from_config")
-    made = compat.from_config(BertModel, half("bert"), add_pooling_layer=False, dtype=torch.bfloat16)
+    made = compat.from_config(BertModel, small_config("bert"), add_pooling_layer=False, dtype=torch.bfloat16)
     assert type(made) is BertModel
     assert made.pooler is None
     assert made.dtype is torch.bfloat16
@@ -58,7 +58,7 @@ def test_generation_parameters_of_a_config():
     assert compat.generation_parameters(config) == {"num_beams": 3}
 
 
-def test_the_steps_of_a_search():
+def test_steps_of_a_search():
     for name in ("_prefill", "_update_model_kwargs_for_generation", "_sample", "_beam_search"):
         has(GenerationMixin, name)
     takes(GenerationMixin._prefill, "self", "input_ids", "generation_config", "model_kwargs")
@@ -82,15 +82,15 @@ def test_the_steps_of_a_search():
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_the_librarys_own_searches_write_what_generate_writes(beams):
+def test_library_searches_give_the_ids_of_generate(beams):
     model, ids = gpt2(), torch.tensor([[3, 4, 5]])
     given = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 4, "num_beams": beams, "do_sample": False}
     own = model.generate(ids, **given, custom_generate=compat.library_search(beams))
     assert torch.equal(own, model.generate(ids, **given))
 
 
-def test_ids_of_end_and_pad_stay_public_in_a_search():
-    model = OURS.join(half("bert"), decoder_half("gpt2"))
+def test_end_and_pad_ids_of_a_search_are_public():
+    model = OURS.join(small_config("bert"), small_decoder_config("gpt2"))
     seen = []
 
     def search(model, input_ids, logits_processor, stopping_criteria, generation_config, **model_kwargs):
@@ -102,7 +102,7 @@ def test_ids_of_end_and_pad_stay_public_in_a_search():
     assert GenerationConfig(eos_token_id=7).eos_token_id == 7
 
 
-def test_a_model_that_reorders_its_cache_itself():
+def test_model_that_reorders_its_cache_itself():
     assert not compat.reorders_cache_itself(gpt2())
     found = inspect.getsource(GenerationMixin._beam_search)
     assert "_reorder_cache" in found, (
@@ -110,7 +110,7 @@ def test_a_model_that_reorders_its_cache_itself():
     )
 
 
-def test_the_mark_of_a_model_with_adapters():
+def test_mark_of_a_model_with_adapters():
     has(PeftAdapterMixin, "_hf_peft_config_loaded")
     model = gpt2()
     model.peft_config, model._hf_peft_config_loaded = {}, True

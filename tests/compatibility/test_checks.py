@@ -1,4 +1,4 @@
-"""Each check of the matrix fails if the behavior that it tests is broken."""
+"""Each compatibility check fails if the behavior that it tests is broken."""
 
 import pytest
 import torch
@@ -12,8 +12,8 @@ from warmstart.compatibility.tiny_configs import decoder_types, encoder_types, t
 
 def pair(decoder="llama"):
     torch.manual_seed(0)
-    halves = {"encoder": tiny_config("bert"), "decoder": tiny_config(decoder)}
-    config = warmstart.EncoderDecoderConfig(**halves, **IDS, initializer_range=0.3)
+    submodels = {"encoder": tiny_config("bert"), "decoder": tiny_config(decoder)}
+    config = warmstart.EncoderDecoderConfig(**submodels, **IDS, initializer_range=0.3)
     model = warmstart.EncoderDecoderModel(config).eval()
     for cross in model.cross_attention.values():
         torch.nn.init.constant_(cross.gate, 0.5)
@@ -52,7 +52,7 @@ def unmasked(model):
 
 
 def forgetful(model):
-    """With the cache, later steps read something else."""
+    """Change what later steps read, if there is a cache."""
     model.cross_attention["1"].register_forward_hook(
         lambda module, args, output: output if args[0].shape[1] > 1 else output + 5 * args[0].roll(1, -1)
     )
@@ -76,10 +76,10 @@ def unsaved(model):
     ],
 )
 def test_a_broken_pair_fails_its_check(broken, check):
-    on_trial = pair()
-    broken(on_trial.model)
+    tested = pair()
+    broken(tested.model)
     with pytest.raises(Unsound):
-        CHECKS[check](on_trial)
+        CHECKS[check](tested)
 
 
 def test_a_crash_is_a_result():

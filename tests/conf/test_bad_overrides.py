@@ -1,4 +1,4 @@
-"""Any override or YAML file gives settings, or one message that says what is wrong."""
+"""Any override or YAML file gives settings or a message that explains what is wrong."""
 
 import os
 
@@ -13,7 +13,7 @@ from warmstart.config.schema import Config, plain, register, to_settings
 from warmstart.runs.explain import explain
 from warmstart.tasks.check import faults
 
-# A longer run, for a maintainer: FUZZ_EXAMPLES=2000 python -m pytest tests/conf/test_bad_overrides.py
+# A longer run: FUZZ_EXAMPLES=2000 python -m pytest tests/conf/test_bad_overrides.py
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
 many = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -53,7 +53,7 @@ word = st.tuples(signs, key, st.sampled_from(["=", "=", ""]), value).map("".join
 
 
 def outcome(words, folder=None):
-    """The settings, or the message that a person reads; any other error is a defect."""
+    """Return the invalid settings that are found, or the message of an error; any other error is a defect."""
     register()
     explain_composition()
     try:
@@ -90,7 +90,7 @@ def test_any_yaml_is_accepted_or_explained(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("data: {no_such: 1}", "no_such"),
         ("data: {max_source_length: long}", "max_source_length"),
@@ -99,7 +99,7 @@ def test_any_yaml_is_accepted_or_explained(tmp_path, content):
         ("- 1", "ListConfig"),
     ],
 )
-def test_an_invalid_yaml_is_explained(tmp_path, content, said):
+def test_an_invalid_yaml_is_explained(tmp_path, content, expected):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "fuzz.yaml").write_text("# @package _global_\n" + content)
-    assert said in str(outcome(["experiment=fuzz"], tmp_path))
+    assert expected in str(outcome(["experiment=fuzz"], tmp_path))

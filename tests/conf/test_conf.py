@@ -15,7 +15,7 @@ from warmstart.model.parameters import parameter_counts
 from warmstart.tasks.check import faults
 
 CONF = Path(config_dir())
-OF_MANY = ("experiment", "sweep", "debug")  # folders whose choices set keys of many groups
+OF_MANY = ("experiment", "sweep", "debug")  # folders whose files set options of several groups
 CHOICES = sorted(
     (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name in (*GROUPS, *OF_MANY)
 )
@@ -26,18 +26,18 @@ def test_every_group_has_a_folder_and_every_folder_a_schema():
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
-def test_every_yaml_binds_to_the_schema(group, name, settings_of):
+def test_every_yaml_fits_the_schema(group, name, settings_of):
     settings = settings_of(f"{group}={name}")
     if group in ("encoder", "decoder"):
-        half = getattr(settings, group)
-        assert half.name == name
-        assert half.revision == "main"
-        assert half.path.startswith("package_file:") or "/" in half.path
+        submodel = getattr(settings, group)
+        assert submodel.name == name
+        assert submodel.revision == "main"
+        assert submodel.path.startswith("package_file:") or "/" in submodel.path
 
 
-@pytest.mark.parametrize("half", [choice for choice in CHOICES if choice[0] in ("encoder", "decoder")])
-def test_every_encoder_and_decoder_is_valid_without_a_download(half, settings_of):
-    group, name = half
+@pytest.mark.parametrize("submodel", [choice for choice in CHOICES if choice[0] in ("encoder", "decoder")])
+def test_every_encoder_and_decoder_is_valid_without_a_download(submodel, settings_of):
+    group, name = submodel
     settings = settings_of(f"{group}={name}", "data.max_source_length=128")
     assert faults(settings) == []
 
@@ -56,24 +56,24 @@ def test_composing_any_pair_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
-        (["bridge.lora=encoder", "encoder.weights=random"], "bridge.lora=encoder with encoder.weights=random freezes"),
-        (["bridge.freeze=both", "decoder.weights=random"], "bridge.freeze=both with decoder.weights=random freezes"),
-        (["bridge.lora=both", "bridge.share=weights", "decoder=bert"], "share=weights contradict"),
-        (["bridge.share=weights", "decoder=roberta"], "bridge.share=weights cannot be had of two checkpoints"),
-        (["bridge.share=embeddings", "decoder=bert", "decoder.revision=v2"], "of two checkpoints"),
+        (["bridge.lora=encoder", "encoder.weights=random"], "bridge.lora=encoder cannot freeze the encoder"),
+        (["bridge.freeze=both", "decoder.weights=random"], "bridge.freeze=both cannot freeze the decoder"),
+        (["bridge.lora=both", "bridge.share=weights", "decoder=bert"], "contradicts bridge.share=weights"),
+        (["bridge.share=weights", "decoder=roberta"], "bridge.share=weights is impossible with two checkpoints"),
+        (["bridge.share=embeddings", "decoder=bert", "decoder.revision=v2"], "with two checkpoints"),
         (["bridge.share=embeddings", "decoder=bert", "bridge.freeze=decoder"], "bridge.freeze=decoder contradict"),
         (["bridge.share=embeddings", "decoder=bert", "bridge.lora=encoder"], "bridge.lora=encoder contradict"),
         (["bridge.lora=both", "bridge.lora_rank=0"], "bridge.lora_rank=0"),
         (["bridge.warmup_steps=-1"], "bridge.warmup_steps=-1"),
-        (["trainer=fsdp", "trainer.precision=16-mixed"], "16-mixed cannot be had with trainer.strategy=fsdp"),
-        (["trainer=cpu", "trainer.precision=16-mixed"], "on a CPU Lightning takes bf16-mixed instead"),
+        (["trainer=fsdp", "trainer.precision=16-mixed"], "16-mixed does not work with trainer.strategy=fsdp"),
+        (["trainer=cpu", "trainer.precision=16-mixed"], "on a CPU Lightning uses bf16-mixed instead"),
     ],
 )
-def test_contradicting_choices_are_found_before_anything_loads(words, said, settings_of):
+def test_contradicting_choices_are_found_before_anything_loads(words, expected, settings_of):
     [found] = faults(settings_of(*words))
-    assert said in found
+    assert expected in found
 
 
 @pytest.mark.parametrize(("group", "name"), [choice for choice in CHOICES if choice[0] in ("encoder", "decoder")])
@@ -92,5 +92,5 @@ def test_every_encoder_and_decoder_can_be_built_tiny_and_trains(group, name, set
 
 @pytest.mark.parametrize("word", ["+encoder.weihgts=random", "++optim.foo=2", "+foo=1", "+data.batch.foo=1"])
 def test_an_added_key_is_not_dropped_silently(word, settings_of):
-    with pytest.raises(UserError, match=f"no key {word.lstrip('+').partition('=')[0]}"):
+    with pytest.raises(UserError, match=f"no option {word.lstrip('+').partition('=')[0]}"):
         settings_of(word)

@@ -1,4 +1,4 @@
-"""Numbers that cannot work are named before anything is downloaded; out of memory says what to lower."""
+"""Invalid numbers are reported before anything is downloaded; an out-of-memory error names the option to lower."""
 
 import pytest
 import torch
@@ -49,19 +49,31 @@ CASES = [f"{key}={value}" for key, values in WRONG.items() for value in values]
 
 
 @pytest.mark.parametrize("word", CASES)
-def test_a_number_that_cannot_work_is_named(word, settings_of):
+def test_an_invalid_number_is_reported_with_its_option(word, settings_of):
     found = faults(settings_of(word))
-    assert any(word.lstrip("+").partition("=")[0] in fault for fault in found), found
+    assert any(word.lstrip("+").partition("=")[0] in message for message in found), found
 
 
 def test_an_unknown_item_of_a_list_is_named_with_the_nearest(settings_of):
     (fault,) = faults(settings_of("data.baselines=[lead,copulla]"))
-    assert fault.startswith("data.baselines=['lead', 'copulla'] was asked for; there are lead, copula, ")
-    assert fault.endswith(" The nearest: copula.")
+    assert fault.startswith("data.baselines=['lead', 'copulla'] is invalid. Set ")
+    assert fault.endswith(" one of lead, copula, nearest, most_frequent, source. Did you mean copula?")
     assert faults(settings_of("data.baselines=[source,nearest]")) == faults(settings_of("data.baselines=[]")) == []
 
 
-def test_numbers_that_can_work_are_no_faults(settings_of):
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("optim.encoder_rate=-1", "optim.encoder_rate=-1.0 is invalid. Set a number that is from 0 to 1."),
+        ("trainer.max_steps=0", "trainer.max_steps=0 is invalid. Set a number that is at least 1, or -1 for no limit."),
+        ("trainer.monitor_mode=x", "trainer.monitor_mode=x is invalid. Set a value that is one of min, max."),
+    ],
+)
+def test_the_message_about_an_invalid_value_states_the_bounds(word, message, settings_of):
+    assert message in faults(settings_of(word))
+
+
+def test_valid_numbers_are_not_reported(settings_of):
     assert faults(settings_of()) == []
     edges = [
         "optim.encoder_rate=0",
@@ -78,17 +90,17 @@ def test_numbers_that_can_work_are_no_faults(settings_of):
     assert faults(settings_of(*edges)) == []
 
 
-def test_a_warm_up_that_never_ends_is_a_fault(settings_of):
+def test_a_warm_up_as_long_as_the_fit_is_reported(settings_of):
     assert "never reach their peak" in faults(settings_of("optim.warmup_steps=100", "trainer.max_steps=100"))[0]
     assert faults(settings_of("optim.warmup_steps=99", "trainer.max_steps=100")) == []
 
 
-def test_rouge_is_no_monitor_where_nothing_is_summarized(settings_of):
+def test_a_rouge_monitor_needs_validation_summaries(settings_of):
     words = ["trainer.monitor=validation/rouge1", "trainer.monitor_mode=max", "trainer.validation_samples=0"]
-    assert "needs trainer.validation_samples" in faults(settings_of(*words))[0]
+    assert "needs summaries, but trainer.validation_samples=0" in faults(settings_of(*words))[0]
 
 
-def test_out_of_memory_says_what_to_lower():
+def test_an_out_of_memory_error_names_the_option_to_lower():
     with pytest.raises(RuntimeError) as failure:
         torch.empty(2**58)
     for error in (failure.value, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), MemoryError()):

@@ -1,4 +1,4 @@
-"""A field states its bounds, its documentation and whether it changes a result; options are read from that."""
+"""Options are collected from the fields of the config, with their bounds, documentation and effect on results."""
 
 import math
 
@@ -8,7 +8,7 @@ from warmstart.config.option import Bounds
 from warmstart.config.schema import CHANGES_NO_NUMBER, OPTIONS, Config, about, plain
 from warmstart.runs.explain import explain
 
-# A list of two numbers, which AdamW's own check covers, and a port, which the system checks.
+# betas is a list, which has a check of its own; the operating system checks the port.
 WITHOUT_BOUNDS = {"optim.betas", "port"}
 
 
@@ -24,14 +24,14 @@ def leaves(values, prefix=""):
     ("bounds", "inside", "outside", "text"),
     [
         (Bounds(at_least=1), (1, 2.5), (0, math.nan, math.inf), "at least 1"),
-        (Bounds(at_least=1, no_bound=-1), (-1, 1), (0, -2), "at least 1, or -1 for no bound"),
+        (Bounds(at_least=1, no_bound=-1), (-1, 1), (0, -2), "at least 1, or -1 for no limit"),
         (Bounds(at_least=0, at_most=1), (0, 1), (-0.1, 1.1, math.nan), "from 0 to 1"),
         (Bounds(at_least=0, below=1), (0, 0.9), (1, math.nan), "from 0 to below 1"),
         (Bounds(above=0, at_most=1), (0.1, 1), (0, math.inf, math.nan), "above 0, and at most 1"),
         (Bounds(choices=("min", "max")), ("min",), ("best", ""), "one of min, max"),
     ],
 )
-def test_bounds_hold_what_they_say(bounds, inside, outside, text):
+def test_bounds_allow_what_their_text_states(bounds, inside, outside, text):
     assert all(map(bounds.allow, inside))
     assert not any(map(bounds.allow, outside))
     assert str(bounds) == text
@@ -39,7 +39,7 @@ def test_bounds_hold_what_they_say(bounds, inside, outside, text):
     assert not Bounds()
 
 
-def test_every_key_of_the_config_is_an_option_with_a_sentence_about_it():
+def test_every_key_of_the_config_is_a_documented_option():
     assert set(OPTIONS) == set(leaves(plain(Config())))
     for key, one in OPTIONS.items():
         assert one.doc.endswith("."), key
@@ -61,7 +61,7 @@ def test_a_group_that_changes_no_result_covers_its_fields():
     assert OPTIONS["encoder.path"].changes_result
 
 
-def test_types_are_named_for_a_person():
+def test_types_are_shown_in_words():
     found = {key: OPTIONS[key].type for key in ("seed", "optim.betas", "data.path", "optim.decay", "trainer.extra")}
     assert found == {
         "seed": "int",
@@ -73,21 +73,22 @@ def test_types_are_named_for_a_person():
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "shown"),
     [
         ("data.max_source_length=long", "data.max_source_length (int, at least 2): Longest source in tokens"),
         ("optim.decay=x", "optim.decay (one of linear, cosine, inverse_sqrt, constant): How the learning rate falls"),
-        ("data.max_sorce_length=5", "The nearest option: data.max_source_length (int, at least 2): Longest source"),
-        ("+data.max_sorce_length=5", "The nearest option: data.max_source_length (int, at least 2): Longest source"),
+        ("data.max_sorce_length=5", "The most similar option: data.max_source_length (int, at least 2): Longest"),
+        ("+data.max_sorce_length=5", "The most similar option: data.max_source_length (int, at least 2): Longest"),
     ],
 )
-def test_an_invalid_or_unknown_key_is_answered_with_its_documentation(word, said, settings_of):
+def test_an_error_about_a_key_documents_the_option(word, shown, settings_of):
     with pytest.raises(Exception) as refused:  # noqa: PT011 - Hydra's or ours
         settings_of(word)
-    assert said in explain(refused.value)
+    assert shown in explain(refused.value)
     assert "python -m warmstart.config.reference" in explain(refused.value)
 
 
-def test_a_key_below_an_option_is_that_option_and_a_group_is_none():
+def test_help_on_a_key_inside_an_option_is_about_the_option_and_on_a_group_only_the_command():
     assert about("trainer.extra.foo").startswith(" trainer.extra (mapping): ")
-    assert about("data") == about("data.batch") == about("") == " Every option: python -m warmstart.config.reference"
+    command = " To list all options: python -m warmstart.config.reference"
+    assert about("data") == about("data.batch") == about("") == command

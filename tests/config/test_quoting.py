@@ -1,4 +1,4 @@
-"""Paths and names reach the config as they were typed."""
+"""Paths and names reach the config exactly as typed."""
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -34,11 +34,11 @@ def value_of(word):
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("key", ["data.path", "name", "+data.summary_column", "encoder.tokenizer"])
-def test_a_text_is_read_as_it_was_typed(key, text):
+def test_a_text_is_read_exactly_as_typed(key, text):
     assert value_of(f"{key}={text}") == text
 
 
-def test_the_composed_config_holds_the_texts():
+def test_the_composed_config_contains_the_texts():
     register()
     words = quote_texts(["name=1e5", "data=files", "data.path=notes (1), für=x#.csv", "ckpt=null", "seed=7"])
     with initialize_config_dir(config_dir(), version_base="1.3"):
@@ -50,11 +50,11 @@ def test_the_composed_config_holds_the_texts():
     "word",
     ["data.path='a b.csv'", 'name="1e5"', "name=${seed}", "seed=1e5", "-m", "name=null", "optim.betas=[0.9,0.99]"],
 )
-def test_what_needs_no_quotes_is_left_as_it_is(word):
+def test_a_word_that_needs_no_quotes_is_unchanged(word):
     assert quote_texts([word]) == [word]
 
 
-def test_with_m_a_comma_separates_values_of_which_each_is_quoted_by_itself():
+def test_in_a_sweep_each_value_between_commas_is_quoted_separately():
     assert quote_texts(["-m", "name=a,b", "data.path=x,y"]) == ["-m", "name=a,b", "data.path=x,y"]
     assert quote_texts(["-m", "name=a,1e5"]) == ["-m", "name=a,'1e5'"]
     assert quote_texts(["-m", "data.path=a (1).csv,b.csv"]) == ["-m", "data.path='a (1).csv',b.csv"]
@@ -67,7 +67,7 @@ def test_a_report_of_a_folder_with_a_quote_in_its_name():
     assert OverridesParser.create().parse_override(word).value() == ["it's (1)"]
 
 
-def test_a_value_of_another_option_that_cannot_be_read_is_named_with_the_quotes_it_needs(run_py, tmp_path):
+def test_an_unreadable_value_of_another_option_is_reported_with_the_quotes_it_needs(run_py, tmp_path):
     outcome = run_py("task=report", "runs=[notes#1]", cwd=tmp_path)
     assert outcome.returncode == 2
     assert """needs quotes inside the shell's quotes: 'runs="VALUE"', or in a list 'runs=["VALUE"]'""" in outcome.stderr

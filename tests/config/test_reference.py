@@ -1,4 +1,4 @@
-"""The committed page of all options is what its command writes."""
+"""The committed page of all options equals the output of its command."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ PAGE = Path("docs") / "reference" / "options.md"
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_page_is_what_its_command_writes():
+def test_the_page_equals_the_output_of_its_command():
     written = subprocess.run(
         [sys.executable, *COMMAND.split()[1:]], capture_output=True, text=True, encoding="utf-8", check=True
     ).stdout

@@ -1,4 +1,4 @@
-"""The kernels of this machine's CPU, built before the first test."""
+"""Build the CPU kernels before the first test."""
 
 import pytest
 
@@ -13,5 +13,5 @@ def _built_kernels(built_kernels):
 @pytest.fixture(scope="session")
 def kernels(built_kernels):
     if (found := cpu_kernels()) is None:
-        pytest.skip("this machine has no AVX-512 or no g++: torch's operations serve")
+        pytest.skip("the kernels need AVX-512 and g++")
     return found

@@ -1,4 +1,4 @@
-"""Memory that a step freed serves the next one."""
+"""Freed memory is kept for the next step."""
 
 import platform
 import subprocess
@@ -26,8 +26,8 @@ print(returned, held())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
-def test_freed_memory_stays_with_the_process():
-    said = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True).stdout
-    returned, kept = map(int, said.split())
+def test_freed_memory_stays_in_the_process():
+    output = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True).stdout
+    returned, kept = map(int, output.split())
     assert returned < 1_000
     assert kept > 15_000

@@ -1,12 +1,12 @@
-"""Attention with dropout on a CPU: the numbers of torch's own, and nothing of queries x keys kept."""
+"""Attention with dropout on a CPU equals plain attention with the same mask, and stores no attention weights."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import OURS, SOURCE_VOCABULARY, TARGET_VOCABULARY, decoder_half, half, source, target
+from tiny import OURS, SOURCE_VOCABULARY, TARGET_VOCABULARY, small_config, small_decoder_config, source, target
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertModel, GPT2LMHeadModel
 
-from warmstart.config.model import BridgeSettings, HalfSettings, Scale, Weights
+from warmstart.config.model import BridgeSettings, Scale, SubmodelSettings, Weights
 from warmstart.cpu import attention
 from warmstart.cpu.attention import NAME, attention_with_dropout, use_lean_dropout
 from warmstart.cpu.dropout import LeanDropout, dropped_share
@@ -19,9 +19,9 @@ PAIRS = ["bert x gpt2", "bert x bert"]
 
 
 def pair_with_dropout(kind):
-    decoder = decoder_half("gpt2", **GPT2) if kind == "bert x gpt2" else decoder_half("bert", **BERT)
+    decoder = small_decoder_config("gpt2", **GPT2) if kind == "bert x gpt2" else small_decoder_config("bert", **BERT)
     torch.manual_seed(0)
-    model = OURS.join(half("bert", **BERT), decoder)
+    model = OURS.join(small_config("bert", **BERT), decoder)
     assert use_lean_dropout(model.encoder)
     assert use_lean_dropout(model.decoder)
     return model
@@ -43,17 +43,17 @@ def masks():
 
 
 def drawn(query, key, dropout, seed):
-    """Where the mask of this seed drops."""
+    """Return where the mask of this seed drops."""
     drop = torch.empty(ROWS, HEADS, QUERIES, KEYS, dtype=torch.bool)
-    for place, kept in attention._chunks(query, key, dropped_share(dropout), seed):
-        drop[place] = kept == 0
+    for chunk, kept in attention._chunks(query, key, dropped_share(dropout), seed):
+        drop[chunk] = kept == 0
     return drop
 
 
 @pytest.mark.parametrize("chunk", [1, QUERIES * KEYS * 3, QUERIES * KEYS * HEADS * 2, 2**20])
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("kind", masks())
-def test_values_and_gradients_are_those_of_plain_attention_with_the_same_mask(kind, groups, chunk, monkeypatch):
+def test_attention_and_gradients_equal_plain_attention_with_the_same_mask(kind, groups, chunk, monkeypatch):
     monkeypatch.setattr(attention, "CHUNK", chunk)
     query, key, value = inputs(groups)
     mask = masks()[kind]
@@ -73,13 +73,13 @@ def test_values_and_gradients_are_those_of_plain_attention_with_the_same_mask(ki
     probabilities = torch.softmax(scores, -1).nan_to_num(0) if kind == "blank" else torch.softmax(scores, -1)
     expected = probabilities.masked_fill(drop, 0) @ every_value / 0.75
     torch.testing.assert_close(read, expected, rtol=1e-12, atol=1e-12)
-    if kind == "blank":  # autograd through nan_to_num is NaN there; torch's own attention knows such rows
+    if kind == "blank":  # the reference gives NaN gradients: autograd goes through nan_to_num
         return
     expected_grads = torch.autograd.grad((expected * weight).sum(), (query, key, value))
     torch.testing.assert_close(grads, expected_grads, rtol=1e-11, atol=1e-11)
 
 
-def test_a_query_that_may_read_nothing_reads_zero_and_gives_no_gradient():
+def test_query_without_visible_keys_gives_zero_and_no_gradient():
     query, key, value = inputs()
     read = attention_with_dropout(query, key, value, masks()["blank"], 0.25)
     assert not read[2, :, 3].any()
@@ -88,14 +88,14 @@ def test_a_query_that_may_read_nothing_reads_zero_and_gives_no_gradient():
     assert not grads[0][2, :, 3].any()
 
 
-def test_the_mean_over_masks_is_attention_without_dropout():
+def test_mean_over_masks_equals_attention_without_dropout():
     query, key, value = (x.detach() for x in inputs())
     torch.manual_seed(0)
     mean = torch.stack([attention_with_dropout(query, key, value, None, 0.1) for _ in range(3000)]).mean(0)
     torch.testing.assert_close(mean, F.scaled_dot_product_attention(query, key, value), rtol=0, atol=0.03)
 
 
-def test_the_mask_follows_torchs_seed():
+def test_mask_follows_torchs_seed():
     query, key, value = (x.detach() for x in inputs())
     torch.manual_seed(1)
     first, second = (attention_with_dropout(query, key, value, None, 0.5) for _ in range(2))
@@ -122,7 +122,7 @@ def saved_shapes(model):
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-def test_a_training_step_keeps_nothing_of_queries_times_keys(kind):
+def test_training_step_stores_no_attention_weights(kind):
     model = pair_with_dropout(kind).train()
     scores = {(17, 17), (11, 17), (11, 11)}
     kept = [shape for shape in saved_shapes(model) if shape[-2:] in scores and len(shape) > 2 and shape[1] > 1]
@@ -132,17 +132,17 @@ def test_a_training_step_keeps_nothing_of_queries_times_keys(kind):
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-def test_without_dropout_nothing_changes(kind):
+def test_results_without_dropout_do_not_change(kind):
     model = pair_with_dropout(kind).eval()
     loss = training_loss(model)
     model.set_attn_implementation("sdpa")
     assert torch.equal(loss, training_loss(model))
 
 
-def test_the_training_loss_exchanges_dropout_once_and_keeps_a_later_choice():
+def test_training_loss_replaces_dropout_once_and_keeps_a_later_choice():
     torch.manual_seed(0)
-    model = OURS.join(half("bert", **BERT), decoder_half("gpt2", **GPT2))
-    training_loss(model)  # no training mode
+    model = OURS.join(small_config("bert", **BERT), small_decoder_config("gpt2", **GPT2))
+    training_loss(model)  # in evaluation mode
     assert model.encoder.config._attn_implementation == "sdpa"
     training_loss(model.train())
     for submodel in (model.encoder, model.decoder):
@@ -165,7 +165,7 @@ def test_gradient_checkpointing_draws_the_same_mask_again():
         torch.testing.assert_close(grad, gradients[1][name], rtol=1e-9, atol=1e-10, msg=name)
 
 
-def test_halves_that_chose_otherwise_or_ask_for_sdpa_by_name_are_left_alone():
+def test_submodels_without_exchangeable_sdpa_are_not_changed():
     eager = BertModel._from_config(
         BertConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=8),
         attn_implementation="eager",
@@ -179,21 +179,21 @@ def test_halves_that_chose_otherwise_or_ask_for_sdpa_by_name_are_left_alone():
     assert falcon.config._attn_implementation == "sdpa"
 
 
-def test_a_saved_model_does_not_name_it(tmp_path):
+def test_saved_config_does_not_name_this_attention(tmp_path):
     model = pair_with_dropout("bert x gpt2")
     model.save_pretrained(tmp_path)
     assert NAME not in (tmp_path / "config.json").read_text()
 
 
 @pytest.mark.parametrize("weights", Weights)
-def test_every_layer_of_what_a_run_trains_has_it(weights, tmp_path, monkeypatch):
+def test_every_layer_of_a_built_model_uses_it(weights, tmp_path, monkeypatch):
     if weights is Weights.pretrained:
-        BertModel(half("bert", **BERT)).save_pretrained(tmp_path / "bert")
-        GPT2LMHeadModel(decoder_half("gpt2", **GPT2)).save_pretrained(tmp_path / "gpt2")
+        BertModel(small_config("bert", **BERT)).save_pretrained(tmp_path / "bert")
+        GPT2LMHeadModel(small_decoder_config("gpt2", **GPT2)).save_pretrained(tmp_path / "gpt2")
     chosen = {"weights": weights, "scale": Scale.tiny if weights is Weights.random else Scale.full}
     model = build_model(
-        HalfSettings("bert", str(tmp_path / "bert"), "bert", **chosen),
-        HalfSettings("gpt2", str(tmp_path / "gpt2"), "gpt2", **chosen),
+        SubmodelSettings("bert", str(tmp_path / "bert"), "bert", **chosen),
+        SubmodelSettings("gpt2", str(tmp_path / "gpt2"), "gpt2", **chosen),
         BridgeSettings(),
         special_ids={"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
         encoder_vocab_size=SOURCE_VOCABULARY,

@@ -1,4 +1,4 @@
-"""Rows that change places and grow are those of transformers' cache, in memory that is used again."""
+"""The beam cache holds the keys and values of transformers' cache, and reuses memory."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def both(rows, dtype=torch.float32, layers=3):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_orders_growth_and_rows_that_leave(dtype):
+def test_reordering_growth_and_removal(dtype):
     plain, mine = both(6, dtype)
     rows = 6
     for step in range(12):
@@ -40,13 +40,13 @@ def test_orders_growth_and_rows_that_leave(dtype):
         assert mine.get_seq_length() == plain.get_seq_length()
 
 
-def test_memory_is_used_again():
+def test_memory_is_reused():
     _, cache = both(4)
-    places = set()
+    addresses = set()
     for step in range(40):
         cache.reorder_cache(torch.arange(4).flip(0))
         for layer in range(3):
             cache.update(token(4, step), token(4, step), layer)
-            places |= {cache.layers[layer].keys.data_ptr(), cache.layers[layer].values.data_ptr()}
-    assert len(places) < 60  # of 240 tensors
+            addresses |= {cache.layers[layer].keys.data_ptr(), cache.layers[layer].values.data_ptr()}
+    assert len(addresses) < 60  # of 240 tensors
     assert all(type(layer) is BeamLayer for layer in cache.layers)

@@ -1,4 +1,4 @@
-"""The fast path for CPUs has one interface and one switch; switched off, nothing of it is imported."""
+"""The interface of the fast path for CPUs; when it is disabled, none of its modules is imported."""
 
 import json
 import os
@@ -17,21 +17,22 @@ from warmstart import cpu
 WORK = """
 import json, sys
 import torch
-from tiny import IDS, OURS, decoder_half, half, source, target
+from tiny import IDS, OURS, small_config, small_decoder_config, source, target
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 
-encoder, llama = half("bert", 64), decoder_half("llama", num_key_value_heads=2, head_dim=32)
+encoder, llama = small_config("bert", 64), small_decoder_config("llama", num_key_value_heads=2, head_dim=32)
 graft = {"gate": "none", "every_n_layers": 1}
 config = EncoderDecoderConfig(encoder=encoder, decoder=llama, graft=graft, **IDS)
 torch.manual_seed(0)
 models = {
-    "native": OURS.join(encoder, decoder_half("gpt2", width=64, n_head=2), pad_token_id=3),
+    "native": OURS.join(encoder, small_decoder_config("gpt2", width=64, n_head=2), pad_token_id=3),
     "grafted": EncoderDecoderModel(config).eval(),
 }
 results = {}
 for name, model in models.items():
     results[name] = [
-        model.generate(**source(rows=5), max_new_tokens=12, **search).tolist() for search in ({"num_beams": 3}, {})
+        model.generate(**source(batch_size=5), max_new_tokens=12, **search).tolist()
+        for search in ({"num_beams": 3}, {})
     ]
     model.train().training_loss(**source(), labels=target()).mean.backward()
 import warmstart
@@ -57,7 +58,7 @@ def work(**environment):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_switched_off_nothing_of_it_is_imported_and_ids_are_the_same():
+def test_disabled_fast_path_is_not_imported_and_ids_are_equal():
     without, plain = work(WARMSTART_CPU="0"), work()
     assert without["modules"] == ["warmstart.cpu"]
     assert "warmstart.cpu.kernels" in plain["modules"]
@@ -67,7 +68,7 @@ def test_switched_off_nothing_of_it_is_imported_and_ids_are_the_same():
         assert without[name] == plain[name]
 
 
-def test_no_other_package_imports_one_of_its_modules():
+def test_other_packages_import_only_the_interface():
     source = Path(warmstart.__file__).parent
     outside = [path for path in source.rglob("*.py") if path.parent.name != "cpu"]
     assert len(outside) > 100
@@ -75,13 +76,13 @@ def test_no_other_package_imports_one_of_its_modules():
     assert [path for path in outside if inside.search(path.read_text())] == []
 
 
-def test_it_can_be_named_from_the_top():
+def test_cpu_is_an_attribute_of_the_package():
     assert warmstart.cpu is cpu
     assert warmstart.build_cpu_kernels is cpu.build
     assert warmstart.keep_freed_memory is cpu.keep_freed_memory
 
 
-def test_accelerate_serves_both_submodels_and_takes_any_pair():
+def test_accelerate_changes_both_submodels():
     joined = nn.Module()
     joined.encoder, joined.decoder = (pretrained() for _ in range(2))
     cpu.accelerate(joined)
@@ -91,13 +92,13 @@ def test_accelerate_serves_both_submodels_and_takes_any_pair():
 
 
 def pretrained():
-    from tiny import half
+    from tiny import small_config
     from transformers import BertModel
 
-    return BertModel(half("bert"))
+    return BertModel(small_config("bert"))
 
 
-def test_best_candidates_and_log_probabilities_are_torchs():
+def test_best_candidates_and_log_probabilities_equal_torch():
     logits = torch.randn(3, 9000)
     for found, wanted in zip(cpu.best_candidates(logits, 4, ties_as_topk=True), logits.topk(4), strict=True):
         assert torch.equal(found, wanted)

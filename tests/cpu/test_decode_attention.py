@@ -1,9 +1,9 @@
-"""Attention of a few queries is torch's attention, for every mask and grouping that a decoder asks for."""
+"""Decode-step attention equals torch's attention for all masks and head groups of decoders."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import OURS, decoder_half, gap, half, source
+from tiny import OURS, gap, small_config, small_decoder_config, source
 
 from warmstart.cpu.attention import NAME as LEAN_DROPOUT
 from warmstart.cpu.decode_attention import (
@@ -24,7 +24,7 @@ def drawn(length=3, groups=4, dtype=torch.float32):
 
 def masks(length):
     read = torch.rand(2, 1, length, 7) > 0.4
-    read[0, :, 0] = False  # a query that may read nothing
+    read[0, :, 0] = False  # no key is visible to this query
     return {"none": None, "bool": read, "added": torch.randn(2, 1, length, 7), "one row": read[:, :, :1]}
 
 
@@ -32,7 +32,7 @@ def masks(length):
 @pytest.mark.parametrize("groups", [4, 2, 1])
 @pytest.mark.parametrize("length", [1, 3])
 @pytest.mark.parametrize("mask", ["none", "bool", "added", "one row"])
-def test_it_reads_what_torch_reads(mask, length, groups):
+def test_attention_equals_torch(mask, length, groups):
     query, key, value = drawn(length, groups)
     chosen = masks(length)[mask]
     wanted = F.scaled_dot_product_attention(query, key, value, attn_mask=chosen, enable_gqa=True)
@@ -41,16 +41,16 @@ def test_it_reads_what_torch_reads(mask, length, groups):
 
 
 @torch.no_grad()
-def test_bfloat16_is_near_too():
+def test_bfloat16_attention_is_close_to_torch():
     given = drawn(dtype=torch.bfloat16)
     exact = F.scaled_dot_product_attention(*(x.double() for x in given))
     assert gap(attend(*given, None), exact) < 0.02
 
 
-def test_what_it_does_not_serve_goes_to_sdpa():
+def test_unsupported_calls_use_sdpa():
     query, key, value = drawn()
     head_mask = torch.zeros(2, 4, 3, 7)
-    assert not serves(query, key, None)  # gradients are wanted
+    assert not serves(query, key, None)  # gradients are enabled
     with torch.no_grad():
         assert serves(query, key, None)
         assert not serves(query, key, head_mask)
@@ -64,8 +64,8 @@ def test_what_it_does_not_serve_goes_to_sdpa():
 
 
 @pytest.mark.parametrize("chosen", ["sdpa", LEAN_DROPOUT, "eager"])
-def test_a_decoder_has_it_while_it_generates_and_no_longer(chosen):
-    model = OURS.join(half("bert"), decoder_half("gpt2"))
+def test_decoder_uses_it_only_during_generation(chosen):
+    model = OURS.join(small_config("bert"), small_decoder_config("gpt2"))
     model.decoder.config._attn_implementation = chosen
     seen = set()
     model.decoder.register_forward_pre_hook(lambda *_: seen.add(model.decoder.config._attn_implementation))

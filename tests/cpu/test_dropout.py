@@ -1,4 +1,4 @@
-"""Dropout on a CPU: the share asked for, independent neighbours, one mask for both passes, and nothing kept."""
+"""Dropout on a CPU: requested share, independent elements, one mask for both passes, and no stored mask."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def generator(seed=3):
 
 
 @pytest.mark.parametrize("dropout", [0.02, 0.1, 0.5, 0.9])
-def test_the_share_that_is_dropped_is_the_one_asked_for(dropout):
+def test_dropped_share_is_the_requested_one(dropout):
     count = 2**21 + 3
     assert abs(dropped_share(dropout) - dropout) <= 2**-17
     kept = kept_bits(count, dropped_share(dropout), generator(), torch.bfloat16)
@@ -23,12 +23,12 @@ def test_the_share_that_is_dropped_is_the_one_asked_for(dropout):
     assert set(kept.unique().tolist()) == {-1, 0}
     drop = kept == 0
     assert abs(drop.double().mean() - dropout) < 5 * (dropout * (1 - dropout) / count) ** 0.5
-    # neighbours, of which four come from one draw, are independent
+    # Adjacent elements are independent, although four of them come from one random number.
     both = (drop[:-1] & drop[1:]).double().mean()
     assert abs(both - dropout**2) < 6 * (dropout**2 / count) ** 0.5
 
 
-def test_the_number_of_threads_changes_no_mask_and_pieces_differ():
+def test_masks_do_not_depend_on_the_number_of_threads():
     count, before, masks = 4 * (2**19 + 5), torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
@@ -41,7 +41,7 @@ def test_the_number_of_threads_changes_no_mask_and_pieces_differ():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_seed_drops_the_same_elements_in_every_precision(dtype):
+def test_seed_drops_the_same_elements_in_every_dtype(dtype):
     masks = [kept_bits(1001, 0.25, generator(), each) for each in (torch.float16, dtype)]
     assert masks[1].itemsize == dtype.itemsize
     assert torch.equal(masks[0] != 0, masks[1] != 0)
@@ -51,7 +51,7 @@ def test_a_seed_drops_the_same_elements_in_every_precision(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_gradient_goes_where_the_values_went(dtype):
+def test_forward_and_backward_use_the_same_mask(dtype):
     values = torch.rand(64, 50).add_(1).to(dtype).requires_grad_()
     torch.manual_seed(1)
     dropped = LeanDropout(0.25)(values)
@@ -62,7 +62,7 @@ def test_the_gradient_goes_where_the_values_went(dtype):
     torch.testing.assert_close(dropped.detach(), values.detach() * went / 0.75)
 
 
-def test_rows_that_do_not_lie_together_are_dropped_alike():
+def test_noncontiguous_input_gets_the_same_mask():
     values = torch.rand(6, 5, dtype=torch.float64)
     results = []
     for given in (values, values.t().contiguous().t()):
@@ -71,7 +71,7 @@ def test_rows_that_do_not_lie_together_are_dropped_alike():
     assert torch.equal(*results)
 
 
-def test_nothing_is_kept_and_a_checkpoint_draws_the_same_again():
+def test_no_mask_is_stored_and_checkpointing_draws_it_again():
     values = torch.rand(30, 8, dtype=torch.float64, requires_grad=True)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
@@ -86,21 +86,21 @@ def test_nothing_is_kept_and_a_checkpoint_draws_the_same_again():
 
 
 @pytest.mark.parametrize("values", [torch.ones(4, 3), torch.ones(4, 3, dtype=torch.float64)])
-def test_without_training_or_dropout_nothing_changes(values):
+def test_input_is_unchanged_in_evaluation_mode_or_without_dropout(values):
     assert torch.equal(LeanDropout(0.5).eval()(values), values)
     assert torch.equal(LeanDropout(0.0)(values), values)
     assert not LeanDropout(1.0)(values).any()
 
 
-def test_every_plain_dropout_of_a_half_is_exchanged_and_no_other():
+def test_every_plain_dropout_is_replaced_and_no_other():
     class Own(nn.Dropout):
         pass
 
-    half = nn.Sequential(nn.Dropout(0.3), nn.Sequential(nn.Dropout(0.2), Own(0.1)), nn.Linear(2, 2)).eval()
-    exchange_dropout(half)
-    assert [type(module) for module in half.modules() if isinstance(module, nn.Dropout)] == [
+    submodel = nn.Sequential(nn.Dropout(0.3), nn.Sequential(nn.Dropout(0.2), Own(0.1)), nn.Linear(2, 2)).eval()
+    exchange_dropout(submodel)
+    assert [type(module) for module in submodel.modules() if isinstance(module, nn.Dropout)] == [
         LeanDropout,
         LeanDropout,
         Own,
     ]
-    assert [half[0].p, half[1][0].p, half[0].training] == [0.3, 0.2, False]
+    assert [submodel[0].p, submodel[1][0].p, submodel[0].training] == [0.3, 0.2, False]

@@ -1,9 +1,9 @@
-"""GELU and log probabilities by kernel: a search's own while it runs, torch's before and behind it."""
+"""The kernels for GELU and log probabilities are used during a search and not before or after it."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import OURS, decoder_half, gap, half, source
+from tiny import OURS, gap, small_config, small_decoder_config, source
 from torch import nn
 
 from warmstart.cpu.elementwise import gelu_in_one_pass, log_probabilities
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("kernels")
 
 def pair(kind="gpt2"):
     torch.manual_seed(0)
-    return OURS.join(half("bert"), decoder_half(kind))
+    return OURS.join(small_config("bert"), small_decoder_config(kind))
 
 
 def gelus(decoder):
@@ -36,9 +36,9 @@ def calls(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "bert"])
-def test_a_search_has_both_and_leaves_nothing_behind(kind, calls):
+def test_search_uses_both_kernels_and_restores_the_model(kind, calls):
     model = pair(kind)
-    layers = model.config.decoder.num_hidden_layers if kind == "gpt2" else 0  # BERT's GELU is by erf
+    layers = model.config.decoder.num_hidden_layers if kind == "gpt2" else 0  # BERT uses the exact GELU
     model.generate(**source(), num_beams=2, min_new_tokens=4, max_new_tokens=4)
     assert calls.count("gelu") == 4 * layers
     assert calls.count("log_softmax") == 4
@@ -46,7 +46,7 @@ def test_a_search_has_both_and_leaves_nothing_behind(kind, calls):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_gelu_gives_what_it_gave(dtype, calls):
+def test_gelu_results_do_not_change(dtype, calls):
     decoder, given = pair().decoder, 3 * torch.randn(4, 3, 40).to(dtype)
     plain = [module(given) for module in gelus(decoder)]
     with torch.no_grad(), gelu_in_one_pass(decoder):
@@ -56,7 +56,7 @@ def test_every_gelu_gives_what_it_gave(dtype, calls):
     assert all(gap(one, two) <= most for one, two in zip(found, plain, strict=True))
 
 
-def test_what_it_cannot_serve_is_torchs(calls):
+def test_unsupported_tensors_use_torch(calls):
     decoder = pair().decoder
     module = gelus(decoder)[0]
     with gelu_in_one_pass(decoder):

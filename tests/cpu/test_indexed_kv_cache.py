@@ -1,4 +1,4 @@
-"""Beams that read where others wrote: the rows of transformers' cache, without a copy, and in order for others."""
+"""The indexed KV cache holds the keys and values of transformers' cache without copies."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_beam_cache import token
 from test_grafting import NO_DROPOUT, SOURCE_WIDTH
-from tiny import IDS, OURS, UPSTREAM, decoder_half, gap, half, source
+from tiny import IDS, OURS, UPSTREAM, gap, small_config, small_decoder_config, source
 from transformers.cache_utils import DynamicCache
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
@@ -27,7 +27,7 @@ def both(rows, dtype=torch.float32, width=32):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_orders_growth_and_rows_that_leave(dtype):
+def test_reordering_growth_and_removal(dtype):
     plain, mine = both(6, dtype)
     rows, memory = 6, set()
     for step in range(2 * ROOM + 9):
@@ -44,10 +44,10 @@ def test_orders_growth_and_rows_that_leave(dtype):
                 assert torch.equal(found, wanted)
                 memory.add(found.memory_PNTD.data_ptr())
         assert mine.get_seq_length() == plain.get_seq_length()
-    assert len(memory) <= 2 * 2 * 3  # of each layer, and grown twice
+    assert len(memory) <= 2 * 2 * 3  # keys and values of two layers, each grown twice
 
 
-def test_any_operation_gets_the_rows_in_order():
+def test_other_operations_get_an_ordered_copy():
     _, cache = both(3)
     cache.reorder_cache(torch.tensor([2, 0, 0]))
     keys, values = cache.update(token(3, 5, width=32), token(3, 6, width=32), 0)
@@ -63,7 +63,7 @@ def test_any_operation_gets_the_rows_in_order():
 
 @settings(deadline=None, max_examples=40)
 @given(st.tuples(*(st.integers(1, most) for most in (4, 3, 5, 40))), st.booleans(), st.booleans(), st.integers(0, 9))
-def test_the_kernel_reads_where_they_stand(kernels, size, low, masked, seed):
+def test_kernel_reads_through_the_index(kernels, size, low, masked, seed):
     (rows, heads, queries, keys), dtype = size, torch.bfloat16 if low else torch.float32
     generator = torch.Generator().manual_seed(seed)
     query, key, value = (
@@ -79,7 +79,7 @@ def test_the_kernel_reads_where_they_stand(kernels, size, low, masked, seed):
     assert torch.equal(read, kernels.attend(query, *in_order, mask, 0.3))
 
 
-def test_index_that_do_not_fit_are_refused(kernels):
+def test_index_that_does_not_fit_is_refused(kernels):
     query, key = torch.randn(3, 2, 1, 32), torch.randn(5, 2, 7, 32)
     index = torch.zeros(3, 7, dtype=torch.long)
     assert kernels.can_attend(query, key, key, None, index)
@@ -90,7 +90,7 @@ def test_index_that_do_not_fit_are_refused(kernels):
     assert not kernels.can_attend(query[:, :1], key, key, None, index)
 
 
-def test_rows_are_in_order_without_the_kernel_too(monkeypatch):
+def test_ordered_copy_without_the_kernel(monkeypatch):
     _, cache = both(3)
     cache.reorder_cache(torch.tensor([2, 0, 0]))
     keys, _ = cache.update(token(3, 5, width=32), token(3, 6, width=32), 0)
@@ -100,25 +100,25 @@ def test_rows_are_in_order_without_the_kernel_too(monkeypatch):
     assert keys.in_order().is_contiguous()
 
 
-def test_rows_that_no_order_gave_are_refused():
+def test_wrong_number_of_sequences_is_refused():
     _, cache = both(3)
-    with pytest.raises(ValueError, match="2 rows were given to a cache of 3 rows"):
+    with pytest.raises(ValueError, match="2 sequences were passed to a cache of 3 sequences"):
         cache.update(token(2, 5, width=32), token(2, 6, width=32), 0)
 
 
-def test_layers_that_the_kernel_cannot_read_are_copied():
+def test_unsupported_layers_use_a_beam_layer():
     cache = DynamicCache()
     cache.update(token(3, 0, width=32), token(3, 1, width=32), 0)
-    cache.update(token(3, 0), token(3, 1), 1)  # a width without a kernel
-    cache.update(token(4, 0, width=32), token(4, 1, width=32), 2)  # other rows than the first
+    cache.update(token(3, 0), token(3, 1), 1)  # a head size without a kernel
+    cache.update(token(4, 0, width=32), token(4, 1, width=32), 2)  # another number of sequences than in the first layer
     use_beam_layers(cache, indexed=True)
     assert [type(layer) for layer in cache.layers] == [IndexedLayer, BeamLayer, BeamLayer]
 
 
 def native(library=OURS):
     torch.manual_seed(0)
-    decoder = decoder_half("gpt2", width=64, n_head=2, n_positions=100)
-    model = library.join(half("bert", 64), decoder, pad_token_id=3)
+    decoder = small_decoder_config("gpt2", width=64, n_head=2, n_positions=100)
+    model = library.join(small_config("bert", 64), decoder, pad_token_id=3)
     with torch.no_grad():
         model.decoder.lm_head.weight = torch.nn.Parameter(model.decoder.lm_head.weight.clone())
         model.decoder.lm_head.weight[2] *= -2
@@ -128,9 +128,9 @@ def native(library=OURS):
 def grafted():
     torch.manual_seed(0)
     about = {"num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 100}
-    encoder = half("bert", SOURCE_WIDTH, **NO_DROPOUT)
+    encoder = small_config("bert", SOURCE_WIDTH, **NO_DROPOUT)
     graft = {"gate": "none", "every_n_layers": 1}
-    config = EncoderDecoderConfig(encoder=encoder, decoder=decoder_half("llama", **about), graft=graft, **IDS)
+    config = EncoderDecoderConfig(encoder=encoder, decoder=small_decoder_config("llama", **about), graft=graft, **IDS)
     return EncoderDecoderModel(config).eval()
 
 
@@ -139,7 +139,7 @@ SEARCH = {"num_beams": 3, "min_new_tokens": 4, "max_new_tokens": ROOM + 20, "ear
 
 @pytest.mark.parametrize("copied", [False, True], ids=["in-place", "in-order"])
 @pytest.mark.parametrize("make", [native, grafted])
-def test_ids_are_those_of_transformers_loop(make, copied, monkeypatch):
+def test_ids_equal_transformers_search(make, copied, monkeypatch):
     counted = {"indexed": 0, "in order": 0}
     update, in_order, model = IndexedLayer.update, IndexedKV.in_order, make()
 
@@ -150,7 +150,7 @@ def test_ids_are_those_of_transformers_loop(make, copied, monkeypatch):
     monkeypatch.setattr(IndexedKV, "in_order", counting("in order", in_order))
     if copied:
         monkeypatch.setattr("warmstart.cpu.decode_attention.serves", lambda *_: False)
-    given = source(rows=5) | SEARCH
+    given = source(batch_size=5) | SEARCH
     found = model.generate(**given)
     assert counted["indexed"] > 10
     assert (counted["in order"] > 0) == copied
@@ -158,11 +158,11 @@ def test_ids_are_those_of_transformers_loop(make, copied, monkeypatch):
     assert torch.equal(found, model.generate(**given))
 
 
-def test_ids_are_those_of_transformers_class():
+def test_ids_equal_transformers_class():
     ours, theirs = native(), native(UPSTREAM)
     theirs.load_state_dict(ours.state_dict(), strict=False)
     for early in (True, False):
-        given = source(rows=5) | SEARCH | {"early_stopping": early, "no_repeat_ngram_size": 3}
+        given = source(batch_size=5) | SEARCH | {"early_stopping": early, "no_repeat_ngram_size": 3}
         found = ours.generate(**given)
         assert found.shape[1] > ROOM
         assert torch.equal(found, theirs.generate(**given))

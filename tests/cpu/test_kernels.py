@@ -1,4 +1,4 @@
-"""The compiled kernels give what torch gives, touch nothing else, and a machine that cannot have them goes without."""
+"""The compiled kernels equal torch, check their arguments, and are optional."""
 
 import logging
 import os
@@ -16,13 +16,13 @@ from transformers import BertConfig, GPT2Config
 import warmstart
 from warmstart.cpu import kernels as module
 from warmstart.cpu.decode_attention import attend
-from warmstart.cpu.kernels import WIDTHS, CpuKernels, build_cpu_kernels, cpu_kernels
+from warmstart.cpu.kernels import HEAD_SIZES, CpuKernels, build_cpu_kernels, cpu_kernels
 
 sizes = st.tuples(*(st.integers(1, most) for most in (3, 3, 9, 40)))
 
 
 def drawn(size, width, dtype, seed=0):
-    """Query, key and value as a decoder has them: heads are a view of (B, T, N, D)."""
+    """Return query, key and value as in a decoder: views of (B, T, N, D)."""
     batch, heads, queries, keys = size
     generator = torch.Generator().manual_seed(seed)
     lengths = (queries, keys, keys)
@@ -40,9 +40,13 @@ def wanted(query, key, value, mask, scale):
 
 @settings(deadline=None, max_examples=60)
 @given(
-    sizes, st.sampled_from(WIDTHS), st.sampled_from(["none", "rows", "each", "end"]), st.booleans(), st.integers(0, 9)
+    sizes,
+    st.sampled_from(HEAD_SIZES),
+    st.sampled_from(["none", "rows", "each", "end"]),
+    st.booleans(),
+    st.integers(0, 9),
 )
-def test_attention_is_torchs(kernels, size, width, kind, low, seed):
+def test_attention_kernel_equals_torch(kernels, size, width, kind, low, seed):
     query, key, value = drawn(size, width, torch.bfloat16 if low else torch.float32, seed)
     batch, _, queries, keys = size
     masks = {
@@ -62,7 +66,7 @@ def test_attention_is_torchs(kernels, size, width, kind, low, seed):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 140), st.integers(1, 70), st.integers(1, 40), st.booleans(), st.booleans())
-def test_products_are_torchs(kernels, rows, columns, inner, with_bias, turned):
+def test_product_kernel_equals_torch(kernels, rows, columns, inner, with_bias, turned):
     generator = torch.Generator().manual_seed(rows * columns)
     weight = torch.randn(inner, columns, generator=generator).t() if turned else torch.randn(columns, inner)
     given_rows, bias = torch.randn(rows, 1, inner), torch.randn(columns) if with_bias else None
@@ -74,7 +78,7 @@ def test_products_are_torchs(kernels, rows, columns, inner, with_bias, turned):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 200), st.sampled_from([0.1, 1.0, 30.0]), st.booleans())
-def test_gelu_by_tanh_is_torchs(kernels, count, size, low):
+def test_gelu_kernel_equals_torch(kernels, count, size, low):
     numbers = size * torch.randn(count, generator=torch.Generator().manual_seed(count))
     numbers = numbers.to(torch.bfloat16 if low else torch.float32)
     found = kernels.gelu(numbers)
@@ -86,7 +90,7 @@ def test_gelu_by_tanh_is_torchs(kernels, count, size, low):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 5), st.integers(1, 200), st.sampled_from([0.1, 1.0, 100.0]), st.booleans())
-def test_log_probabilities_are_torchs(kernels, rows, width, size, low):
+def test_log_softmax_kernel_equals_torch(kernels, rows, width, size, low):
     logits = size * torch.randn(rows, 2, width, generator=torch.Generator().manual_seed(width))
     logits = logits.to(torch.bfloat16 if low else torch.float32)[:, -1]
     logits[0, 0] = float("-inf") if width > 1 else 1.0
@@ -99,7 +103,7 @@ def test_log_probabilities_are_torchs(kernels, rows, width, size, low):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("count", [16, 21])
-def test_numbers_that_are_none_stay_so_in_every_function(kernels, dtype, count):
+def test_nan_is_kept_by_elementwise_kernels(kernels, dtype, count):
     numbers = torch.zeros(2, count, dtype=dtype)
     for place in (0, count - 1):
         numbers[1, place] = float("nan")
@@ -109,7 +113,7 @@ def test_numbers_that_are_none_stay_so_in_every_function(kernels, dtype, count):
     assert kernels.log_softmax(torch.full((1, count), float("-inf"), dtype=dtype)).isnan().all()
 
 
-def test_what_lies_beside_the_result_is_left_alone(kernels):
+def test_memory_next_to_the_result_is_not_written(kernels):
     rows, columns, inner = 5, 21, 8
     around = torch.full((rows * columns + 64,), 7.0)
     weight, given_rows = kernels.prepack(torch.randn(columns, inner)), torch.randn(rows, inner)
@@ -126,7 +130,7 @@ def test_what_lies_beside_the_result_is_left_alone(kernels):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_is_no_number_stays_so_and_large_scores_do_not_overflow(kernels, dtype):
+def test_attention_keeps_nan_and_does_not_overflow(kernels, dtype):
     query, key, value = drawn((1, 2, 3, 20), 32, dtype)
     key[0, 1, 4, 0] = float("nan")
     with torch.no_grad():
@@ -137,7 +141,7 @@ def test_what_is_no_number_stays_so_and_large_scores_do_not_overflow(kernels, dt
         assert kernels.attend(query * 1000, key * 1000, value, None, 1.0).isfinite().all()
 
 
-def test_the_number_of_threads_changes_nothing(kernels):
+def test_results_do_not_depend_on_the_number_of_threads(kernels):
     query, key, value = drawn((4, 3, 4, 33), 64, torch.float32)
     weight, before = torch.randn(100, 64), torch.get_num_threads()
     results = []
@@ -150,7 +154,7 @@ def test_the_number_of_threads_changes_nothing(kernels):
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 
 
-def test_other_tensors_are_refused(kernels):
+def test_unsupported_tensors_are_refused(kernels):
     query, key, value = drawn((1, 2, 3, 20), 32, torch.float32)
     mask = torch.ones(1, 1, 3, 20, dtype=torch.bool)
     assert kernels.can_attend(query, key, value, mask)
@@ -168,7 +172,7 @@ def test_other_tensors_are_refused(kernels):
     assert kernels.attend(query, key.bfloat16(), value, None, 1.0) is None
 
 
-def test_no_method_reads_memory_that_it_was_not_given(kernels):
+def test_no_method_accepts_tensors_of_wrong_size(kernels):
     rows, matrix, bias = torch.randn(3, 8), kernels.prepack(torch.randn(20, 8)), torch.randn(20)
     assert kernels.product(rows, matrix, bias, 20).shape == (3, 20)
     for wrong in (
@@ -181,7 +185,7 @@ def test_no_method_reads_memory_that_it_was_not_given(kernels):
         (rows, matrix, torch.randn(40)[::2], 20),
         (rows, matrix, None, 70),
     ):
-        with pytest.raises(ValueError, match="No product of"):
+        with pytest.raises(ValueError, match="Cannot compute a product of"):
             kernels.product(*wrong)
     for tensor in (rows.t(), rows.double(), rows.half(), rows.to("meta"), rows[:, ::2]):
         with pytest.raises(ValueError, match="The GELU kernel takes"):
@@ -193,23 +197,23 @@ def test_no_method_reads_memory_that_it_was_not_given(kernels):
 
 
 @pytest.mark.parametrize("row", [-1, 5, 2**40])
-def test_an_index_may_name_only_rows_of_its_memory(kernels, row):
+def test_index_outside_the_memory_is_refused(kernels, row):
     query, memory, index = torch.randn(3, 2, 1, 32), torch.randn(5, 2, 7, 32), torch.full((3, 7), 4)
     assert kernels.attend(query, memory, memory, None, 1.0, index).shape == query.shape
     assert kernels.in_order(memory, index).shape == (3, 2, 7, 32)
     for wrong in (index.int(), index[0], torch.full((3, 8), 4), index.to("meta")):
         assert kernels.attend(query, memory, memory, None, 1.0, wrong) is None
-        with pytest.raises(ValueError, match="No rows can be copied"):
+        with pytest.raises(ValueError, match="cannot be copied by an index"):
             kernels.in_order(memory, wrong)
     index[2, 6] = row
-    with pytest.raises(ValueError, match="names a row outside its 5 rows"):
+    with pytest.raises(ValueError, match="contains a row outside its 5 memory rows"):
         kernels.attend(query, memory, memory, None, 1.0, index)
-    with pytest.raises(ValueError, match="names a row outside its 5 rows"):
+    with pytest.raises(ValueError, match="contains a row outside its 5 memory rows"):
         kernels.in_order(memory, index)
 
 
 def wide(library, kind):
-    """BERT x GPT-2 or BERT, whose heads are 32 wide."""
+    """Build BERT with GPT-2 or BERT, with head size 32."""
     torch.manual_seed(0)
     flags = {"add_cross_attention": True, "is_decoder": True}
     of_bert = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
@@ -226,7 +230,7 @@ def wide(library, kind):
 
 @pytest.mark.parametrize("kind", ["gpt2", "bert"])
 @pytest.mark.parametrize("search", [{"num_beams": 4}, {"num_beams": 3, "length_penalty": 2.0}, {"num_beams": 1}])
-def test_generation_with_them_gives_upstreams_ids(kernels, kind, search, monkeypatch):
+def test_generation_with_kernels_gives_upstream_ids(kernels, kind, search, monkeypatch):
     ours, theirs = wide(warmstart, kind), wide(transformers, kind)
     theirs.load_state_dict(ours.state_dict(), strict=False)
     calls = []
@@ -245,7 +249,7 @@ def test_generation_with_them_gives_upstreams_ids(kernels, kind, search, monkeyp
 
 
 @pytest.fixture
-def asked_anew(monkeypatch, tmp_path):
+def empty_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("WARMSTART_CACHE", str(tmp_path))
     cpu_kernels.cache_clear()
     yield tmp_path / f"kernels-{os.getuid()}"
@@ -261,7 +265,7 @@ def compiler_that(tmp_path, monkeypatch, script):
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
-def test_whoever_does_not_want_them_has_none(asked_anew, monkeypatch):
+def test_kernels_can_be_disabled(empty_cache, monkeypatch):
     monkeypatch.setenv("WARMSTART_KERNELS", "0")
     assert not build_cpu_kernels()
     assert cpu_kernels() is None
@@ -270,26 +274,26 @@ def test_whoever_does_not_want_them_has_none(asked_anew, monkeypatch):
         assert gap(attend(query, key, value, None), wanted(query, key, value, None, 32**-0.5)) < 1e-5
 
 
-def test_they_are_compiled_once_and_with_one_log_line(kernels, asked_anew, caplog):
+def test_kernels_are_compiled_once_with_one_log_line(kernels, empty_cache, caplog):
     caplog.set_level(logging.INFO, logger=module.__name__)
     assert build_cpu_kernels()
     assert [record.message for record in caplog.records if "Compiling CPU kernels" in record.message] == caplog.messages
-    (library,) = asked_anew.glob("*.so")
-    assert stat.S_IMODE(asked_anew.stat().st_mode) == 0o700
+    (library,) = empty_cache.glob("*.so")
+    assert stat.S_IMODE(empty_cache.stat().st_mode) == 0o700
     made = library.stat().st_mtime_ns
     cpu_kernels.cache_clear()
     assert cpu_kernels() is not None
     assert build_cpu_kernels()
     assert len(caplog.messages) == 1
     assert library.stat().st_mtime_ns == made
-    asked_anew.chmod(0o777)  # somebody else could have put it there
+    empty_cache.chmod(0o777)  # other users could have replaced the library
     cpu_kernels.cache_clear()
     assert cpu_kernels() is None
     assert not build_cpu_kernels()
 
 
 @pytest.mark.parametrize("search", [{"num_beams": 1}, {"num_beams": 4}])
-def test_generate_starts_no_compiler_and_writes_no_file(search, asked_anew, monkeypatch, tmp_path):
+def test_generate_starts_no_compiler_and_writes_no_file(search, empty_cache, monkeypatch, tmp_path):
     started = tmp_path / "started"
     compiler_that(tmp_path, monkeypatch, f"touch {started}; exit 1")
     before = sorted(tmp_path.rglob("*"))
@@ -297,9 +301,9 @@ def test_generate_starts_no_compiler_and_writes_no_file(search, asked_anew, monk
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_generate_uses_what_an_earlier_process_built(kernels, monkeypatch):
-    cpu_kernels.cache_clear()  # a new process has none loaded
-    monkeypatch.setenv("PATH", "")  # and needs no compiler
+def test_generate_uses_kernels_built_by_an_earlier_process(kernels, monkeypatch):
+    cpu_kernels.cache_clear()  # as in a new process
+    monkeypatch.setenv("PATH", "")  # no compiler
     calls = []
     original = CpuKernels.attend
     monkeypatch.setattr(CpuKernels, "attend", lambda *args: calls.append(args) or original(*args))
@@ -308,7 +312,7 @@ def test_generate_uses_what_an_earlier_process_built(kernels, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "reason"),
     [
         ("echo clang version 19", "is not GCC"),
         ("exit 3", "exit status 3"),
@@ -318,22 +322,22 @@ def test_generate_uses_what_an_earlier_process_built(kernels, monkeypatch):
         ),
     ],
 )
-def test_a_compiler_that_cannot_is_no_error(kernels, script, said, asked_anew, monkeypatch, tmp_path, caplog):
+def test_failing_compiler_is_not_an_error(kernels, script, reason, empty_cache, monkeypatch, tmp_path, caplog):
     compiler_that(tmp_path, monkeypatch, script)
     with caplog.at_level(logging.WARNING, logger=module.__name__):
         assert not build_cpu_kernels()
-    assert said in caplog.text
-    assert not list(asked_anew.glob("*.so"))
+    assert reason in caplog.text
+    assert not list(empty_cache.glob("*.so"))
     assert cpu_kernels() is None
 
 
-def test_without_a_compiler_there_are_none(asked_anew, monkeypatch, tmp_path):
+def test_without_a_compiler_there_are_no_kernels(empty_cache, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not build_cpu_kernels()
     assert cpu_kernels() is None
 
 
-def test_a_library_that_cannot_be_loaded_is_no_error(kernels, asked_anew, caplog):
+def test_corrupt_library_is_not_an_error(kernels, empty_cache, caplog):
     library = module._library()
     library.parent.mkdir(mode=0o700)
     library.write_bytes(b"no library")

@@ -31,7 +31,7 @@ def indices(loader):
 def test_batches_contain_the_examples_of_their_index(datamodule, pair):
     seen = []
     for batch in datamodule.train_dataloader():
-        assert set(batch) == {"input_ids", "attention_mask", "labels", "index", "parts"}
+        assert set(batch) == {"input_ids", "attention_mask", "labels", "index", "buckets"}
         rows, width = batch["input_ids"].shape
         assert rows * (width + batch["labels"].shape[1]) <= 700
         some = [datamodule.examples("train")[i] for i in batch["index"].tolist()]
@@ -65,8 +65,8 @@ def test_number_of_batches_and_padding(datamodule):
     assert datamodule.batches_in_epoch(world_size=3) == -(-datamodule.batches_in_epoch() // 3)
     padded = real = cut = 0
     for batch in datamodule.train_dataloader():
-        padded += batch["input_ids"].numel() + sum(rows * longest for rows, longest in batch["parts"])
-        cut += len(batch["parts"]) > 1
+        padded += batch["input_ids"].numel() + sum(rows * longest for rows, longest in batch["buckets"])
+        cut += len(batch["buckets"]) > 1
         real += int(batch["attention_mask"].sum()) + int((batch["labels"] != -100).sum())
     assert datamodule.padding_fraction() == pytest.approx(1 - real / padded)
     assert cut
@@ -75,7 +75,7 @@ def test_number_of_batches_and_padding(datamodule):
 def test_evaluation_batches_have_no_target_length_buckets(datamodule):
     source = datamodule.tokenized("train").source_lengths
     for loader in (datamodule.eval_dataloader("train"), datamodule.val_dataloader(), datamodule.test_dataloader()):
-        assert all("parts" not in batch for batch in loader)
+        assert all("buckets" not in batch for batch in loader)
     for batch in datamodule.eval_dataloader("train"):
         lengths = source[batch["index"].numpy()].tolist()
         assert lengths == sorted(lengths, reverse=True)

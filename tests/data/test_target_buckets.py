@@ -40,21 +40,21 @@ def test_buckets_hold_every_example_once_and_save_the_minimum(lengths, min_savin
 def test_the_collator_sorts_by_target_length_and_agrees_with_padded_tokens(lengths):
     rows = [(i, np.arange(source), np.arange(target)) for i, (source, target) in enumerate(lengths)]
     plain, batch = Collator(0)(rows), Collator(0, bucket_targets=True)(rows)
-    assert "parts" not in plain
+    assert "buckets" not in plain
     assert plain["index"].tolist() == list(range(len(rows)))
     order = batch["index"].tolist()
     assert order == sorted(range(len(rows)), key=lambda i: lengths[i][1])  # equal lengths stay in the plan's order
     for name in ("input_ids", "attention_mask", "labels"):
         assert batch[name].tolist() == plain[name][order].tolist()
     first = 0
-    for count, longest in batch["parts"]:
+    for count, longest in batch["buckets"]:
         labels = batch["labels"][first : first + count]
         assert (labels[:, longest:] == -100).all()
         assert (labels[:, longest - 1] != -100).any()
         first += count
     assert first == len(rows)
     counted = padded_tokens([list(range(len(rows)))], *map(list, zip(*lengths, strict=True)))
-    assert counted == batch["input_ids"].numel() + decoded(batch["parts"])
+    assert counted == batch["input_ids"].numel() + decoded(batch["buckets"])
 
 
 def test_buckets_save_half_of_the_padding_if_target_lengths_do_not_follow_source_lengths():

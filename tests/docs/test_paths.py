@@ -1,4 +1,4 @@
-"""What README, docs/ and the sources name by its path is there."""
+"""Every path that README, docs/ and the sources name exists."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "warmstart"
 OF_ROOT = ("src", "tests", "docs", "conf", "benchmarks", "notebooks", ".ci", ".github")
-# A run's folder has these names, too.
+# On a page, runs/ is the user's folder of runs.
 OF_PACKAGE = {folder.name for folder in PACKAGE.iterdir() if folder.is_dir()} - {"runs", "__pycache__"}
 
 
@@ -14,20 +14,20 @@ def _pages():
     return [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")]
 
 
-def test_pages_name_files_that_are_there():
+def test_paths_in_pages_exist():
     missing = []
     for page in _pages():
-        if page.name.upper() == "CHANGELOG.MD":  # names what was there then
+        if page.name.upper() == "CHANGELOG.MD":  # names files that were removed
             continue
         for path in re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", page.read_text(encoding="utf-8")):
             first = path.partition("/")[0]
-            place = ROOT if first in OF_ROOT else PACKAGE if first in OF_PACKAGE else None
-            if place is not None and "NAME" not in path and not (place / path).exists():
+            parent = ROOT if first in OF_ROOT else PACKAGE if first in OF_PACKAGE else None
+            if parent is not None and "NAME" not in path and not (parent / path).exists():
                 missing.append(f"{page.relative_to(ROOT)}: {path}")
     assert not missing, "\n".join(missing)
 
 
-def test_sources_name_pages_that_are_there():
+def test_pages_named_in_sources_exist():
     sources = [path for folder in ("src", "tests", "conf", "benchmarks", ".ci") for path in (ROOT / folder).rglob("*")]
     missing = []
     for path in [*sources, ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "mkdocs.yml"]:
@@ -39,8 +39,8 @@ def test_sources_name_pages_that_are_there():
     assert not missing, "\n".join(missing)
 
 
-def test_links_between_pages_lead_somewhere():
-    """mkdocs checks those inside docs/; on a code host README and the files beside it have to lead somewhere, too."""
+def test_link_targets_exist():
+    """README and the files next to it are read on a code host, too; mkdocs only checks links inside docs/."""
     missing = []
     for page in _pages():
         for link in re.findall(r"\]\((?!https?:|mailto:)([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):

@@ -1,4 +1,4 @@
-"""The documentation site: built strictly without network, then opened in a real browser, wide and narrow."""
+"""The documentation site builds without network, and its pages fit a wide and a narrow browser window."""
 
 import importlib.util
 import os
@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# CI installs both, and must not pass without.
+# In CI these tests must not be skipped.
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("mkdocs") is None and "CI" not in os.environ, reason="mkdocs is not installed"
 )
@@ -26,7 +26,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, 
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
-    # A proxy that nothing listens on: whatever asked the network would fail.
+    # Nothing listens on this proxy, so any request to the network fails.
     nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
     done = subprocess.run(
         command,
@@ -75,7 +75,7 @@ def test_the_api_page_has_signatures(site):
 @needs_browser
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1300, 420])
-def test_pages_fit_the_screen_and_ask_no_other_host(site, address, width):
+def test_pages_fit_the_window_and_load_nothing_from_other_hosts(site, address, width):
     from playwright.sync_api import sync_playwright
 
     problems = []
@@ -96,7 +96,7 @@ def test_pages_fit_the_screen_and_ask_no_other_host(site, address, width):
             page.goto(address)
             found = page.locator(".md-search-result__item")
             deadline = time.monotonic() + 120
-            while not found.count() and time.monotonic() < deadline:  # what is typed before the index is read is lost
+            while not found.count() and time.monotonic() < deadline:  # the page ignores input until its index is loaded
                 page.fill("input.md-search__input", "")
                 page.fill("input.md-search__input", "beam")
                 page.wait_for_timeout(1000)

@@ -33,18 +33,18 @@ def rival(difference, low, high, **others):
 
 
 def test_a_model_that_reads_beats_control_and_lead(judged, references):
-    said = verdict(judged(references))
-    assert "It reads its document: +" in said
-    assert "It beats lead1: +" in said
-    assert "It beats lead3: +" in said
+    stated = verdict(judged(references))
+    assert "It reads its document: +" in stated
+    assert "It beats lead1: +" in stated
+    assert "It beats lead3: +" in stated
 
 
 def test_a_model_that_does_not_read_is_detected(judged, references):
     blind = judged(["The same sentence for all."] * len(references))
-    said = verdict(blind)
-    assert "It does not show that it reads its document: +0.00" in said
-    assert "It does not beat lead1" in said
-    assert "summaries repeat each other" in said
+    stated = verdict(blind)
+    assert "It does not show that it reads its document: +0.00" in stated
+    assert "It does not beat lead1" in stated
+    assert "summaries repeat each other" in stated
     assert blind.controls["shuffled_document"]["rouge1"] == pytest.approx(blind.metrics["test/rouge1"])
 
 
@@ -65,17 +65,17 @@ def test_a_model_that_copies_the_lead_is_not_distinguishable_from_it(judged, doc
 )
 def test_the_sentence_follows_the_paired_interval(low, high, of_control, of_lead):
     row = rival((low + high) / 2, low, high)
-    said = statements({}, {"lead1": row}, {"shuffled_document": row})
-    assert of_control in said[0]
-    assert of_lead in said[1]
-    assert len(said) == 2
+    stated = statements({}, {"lead1": row}, {"shuffled_document": row})
+    assert of_control in stated[0]
+    assert of_lead in stated[1]
+    assert len(stated) == 2
 
 
 def test_another_kind_of_rouge_that_disagrees_is_stated():
     row = rival(1.0, 0.5, 1.5, rouge2_difference=-0.4, rouge2_difference_ci=[-0.9, 0.1])
-    (said,) = statements({}, {"lead3": row}, {})
-    assert said.startswith("It beats lead3: +1.00 ROUGE-1 [+0.50, +1.50].")
-    assert said.endswith("By ROUGE-2 it is not distinguishable: -0.40 [-0.90, +0.10].")
+    (stated,) = statements({}, {"lead3": row}, {})
+    assert stated.startswith("It beats lead3: +1.00 ROUGE-1 [+0.50, +1.50].")
+    assert stated.endswith("By ROUGE-2 it is not distinguishable: -0.40 [-0.90, +0.10].")
 
 
 def test_controls_by_likelihood_and_without_a_source(judged, references):
@@ -91,10 +91,10 @@ def test_controls_by_likelihood_and_without_a_source(judged, references):
     assert shuffled["nll_difference"] == pytest.approx(-0.5)
     assert alone["text"] == "A text of its own."
     assert alone["rouge1"] == pytest.approx(rouge_scores(["A text of its own."] * n, references)["rouge1"].mean())
-    said = verdict(judgement)
-    assert "References are likelier given its own source: +0.500 nats per token [+0.500, +0.500]." in said
-    assert "The source counts: +" in said
-    assert "References are neither likelier nor less likely given its own source: " in said
+    stated = verdict(judgement)
+    assert "References are likelier given its own source: +0.500 nats per token [+0.500, +0.500]." in stated
+    assert "The source counts: +" in stated
+    assert "References are neither likelier nor less likely given its own source: " in stated
     shown = Console(file=io.StringIO(), width=100)
     shown.print(score_table(judgement, "model"))
     assert "decoder alone" in shown.file.getvalue()
@@ -107,29 +107,31 @@ def test_likelihoods_that_are_not_finite_are_stated_without_a_number(references,
     n = len(references)
     nats = {"own": np.full(n, 2.0), "shuffled_document": np.full(n, 3.0), "decoder_alone": np.full(n, np.inf)}
     nats["own"][1] = np.inf
-    said = verdict(judge(references, references, documents, SETTINGS, 0, likelihoods=nats, alone="A text."))
-    assert said.count("Likelihoods of references are not finite, so they are not compared.") == 2
-    assert "nan" not in said
-    assert "inf" not in said
-    assert "It reads its document: +" in said
+    stated = verdict(judge(references, references, documents, SETTINGS, 0, likelihoods=nats, alone="A text."))
+    assert stated.count("Likelihoods of references are not finite, so they are not compared.") == 2
+    assert "nan" not in stated
+    assert "inf" not in stated
+    assert "It reads its document: +" in stated
     few = {name: values[:4] for name, values in nats.items()}
-    said = verdict(judge(references[:4], references[:4], documents[:4], SETTINGS, 0, likelihoods=few, alone="A text."))
-    assert said.count("Likelihoods of references are not finite, so they are not compared.") == 2
+    stated = verdict(
+        judge(references[:4], references[:4], documents[:4], SETTINGS, 0, likelihoods=few, alone="A text.")
+    )
+    assert stated.count("Likelihoods of references are not finite, so they are not compared.") == 2
 
 
 @pytest.mark.parametrize("n", [1, 2, 9, 10])
 def test_few_examples_give_no_verdict(references, documents, n):
     judgement = judge(references[:n], references[:n], documents[:n], SETTINGS, 0, alone="A text.")
-    said = statements(judgement.metrics, judgement.baselines, judgement.controls)
+    stated = statements(judgement.metrics, judgement.baselines, judgement.controls)
     if n == 10:
-        assert any(sentence.startswith("It beats lead1: +") for sentence in said)
+        assert any(sentence.startswith("It beats lead1: +") for sentence in stated)
         return
     difference = f"{judgement.baselines['lead1']['rouge1_difference']:+.2f} ROUGE-1."
     count = "1 example is" if n == 1 else f"{n} examples are"
-    assert f"{count} too few to tell whether it beats lead1, 10 are needed: {difference}" in said
-    assert any(f"{count} too few to tell whether the source counts" in sentence for sentence in said)
-    assert any("whether it reads its document" in sentence for sentence in said) == (n > 1)
-    assert all("too few" in sentence for sentence in said)
+    assert f"{count} too few to tell whether it beats lead1, 10 are needed: {difference}" in stated
+    assert any(f"{count} too few to tell whether the source counts" in sentence for sentence in stated)
+    assert any("whether it reads its document" in sentence for sentence in stated) == (n > 1)
+    assert all("too few" in sentence for sentence in stated)
     shown = Console(file=io.StringIO(), width=80)
     shown.print(score_table(judgement, "model"))
     assert ("[" in shown.file.getvalue()) == (n > 1)

@@ -19,8 +19,8 @@ def model():
     torch.manual_seed(0)
     size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
     ids = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    half = BertConfig(vocab_size=2000, initializer_range=0.5, **size)
-    return EncoderDecoderModel(EncoderDecoderConfig(encoder=half, decoder=half, **ids)).train()
+    submodel = BertConfig(vocab_size=2000, initializer_range=0.5, **size)
+    return EncoderDecoderModel(EncoderDecoderConfig(encoder=submodel, decoder=submodel, **ids)).train()
 
 
 def test_each_reference_with_its_own_document_another_and_none(model, documents, references, tmp_path):

@@ -152,8 +152,8 @@ def test_one_example_has_no_control():
 
 
 def test_all_other_indices_are_equally_likely():
-    places = np.array([derangement(4, seed) for seed in range(900)])[:, 0]
-    assert np.abs(np.bincount(places, minlength=4) / 900 - [0, 1 / 3, 1 / 3, 1 / 3]).max() < 0.06
+    first = np.array([derangement(4, seed) for seed in range(900)])[:, 0]
+    assert np.abs(np.bincount(first, minlength=4) / 900 - [0, 1 / 3, 1 / 3, 1 / 3]).max() < 0.06
 
 
 def test_the_control_is_the_mean_over_other_documents_summaries(references):

@@ -29,8 +29,8 @@ def model():
         "initializer_range": 0.5,
     }
     ids = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    halves = {"encoder": BertConfig(**size), "decoder": BertConfig(**size)}
-    return EncoderDecoderModel(EncoderDecoderConfig(**halves, **ids)).train()
+    submodels = {"encoder": BertConfig(**size), "decoder": BertConfig(**size)}
+    return EncoderDecoderModel(EncoderDecoderConfig(**submodels, **ids)).train()
 
 
 def loader(order, size):
@@ -48,21 +48,23 @@ def test_sampling_draws_from_all_configured_tokens():
         "num_attention_heads": 1,
         "intermediate_size": 8,
     }
-    halves = {"encoder": BertConfig(**flat), "decoder": BertConfig(**flat)}
+    submodels = {"encoder": BertConfig(**flat), "decoder": BertConfig(**flat)}
     torch.manual_seed(0)
-    even = EncoderDecoderModel(EncoderDecoderConfig(**halves, decoder_start_token_id=1, eos_token_id=2, pad_token_id=0))
+    even = EncoderDecoderModel(
+        EncoderDecoderConfig(**submodels, decoder_start_token_id=1, eos_token_id=2, pad_token_id=0)
+    )
     sampled = GenerationSettings(num_beams=1, do_sample=True, max_new_tokens=1, no_repeat_ngram_size=0)
     ids = even.eval().generate(torch.tensor([[5, 6]]), **generation_kwargs(sampled), num_return_sequences=2000)
     assert len(ids[:, 1].unique()) > 80  # transformers samples from the 50 most likely by default
 
 
 def test_summaries_belong_to_their_examples(model):
-    told = []
+    reported = []
     one = summarize_batches(model, loader([0, 1, 2, 3, 4, 5], 6), Ids(), GREEDY)
-    two = summarize_batches(model, loader([5, 2, 0, 4, 1, 3], 4), Ids(), GREEDY, progress=told.append)
+    two = summarize_batches(model, loader([5, 2, 0, 4, 1, 3], 4), Ids(), GREEDY, progress=reported.append)
     assert one == two
     assert len(set(one.values())) > 1
-    assert told == [4, 2]
+    assert reported == [4, 2]
 
 
 def test_the_model_keeps_its_mode_even_after_a_failure(model):

@@ -1,7 +1,7 @@
-"""Run by test_writes.py, with faulty_writes.so loaded: commands of ``run.py``, each in a fork of this process.
+"""Run commands of ``run.py`` with faulty_writes.so loaded, each in a fork of this process; started by test_writes.py.
 
-A line of standard input is ``{"words": [...], "folder": ..., "environment": {...}, "log": FILE}``; the answer is the
-exit status. Forks spare the seconds in which torch is imported.
+Each line of standard input is ``{"words": [...], "folder": ..., "environment": {...}, "log": FILE}``; the answer is the
+exit status. A fork does not need to import torch again.
 """
 
 import contextlib
@@ -24,17 +24,17 @@ from warmstart.training.nonfinite import LossMonitor
 
 
 def make_infinite(step):
-    """Let the loss of one step be judged as one that is not finite: it is skipped and noted."""
-    judge = LossMonitor.skip_if_nonfinite
+    """Make the loss of one step infinite, so that the step is skipped and noted."""
+    original = LossMonitor.skip_if_nonfinite
 
-    def judge_another(self, optimizer, loss, norm, **place):
-        judge(self, optimizer, loss * torch.inf if place["step"] == step else loss, norm, **place)
+    def skip_if_nonfinite(self, optimizer, loss, norm, **place):
+        original(self, optimizer, loss * torch.inf if place["step"] == step else loss, norm, **place)
 
-    LossMonitor.skip_if_nonfinite = judge_another
+    LossMonitor.skip_if_nonfinite = skip_if_nonfinite
 
 
 def kill_wandb():
-    """Kill the process that W&B has started, as the first step begins."""
+    """Kill W&B's process when the first epoch starts."""
 
     def on_train_epoch_start(module):
         for status in Path("/proc").glob("[0-9]*/status"):

@@ -1,12 +1,12 @@
-/* Makes writes fail as a disk does, for whichever library they come from; loaded with LD_PRELOAD by test_writes.py.
+/* Makes writes fail as on a faulty disk, whichever library writes; test_writes.py loads it with LD_PRELOAD.
  *
- * FAULT_AT is a pattern for the path that is hit (fnmatch), FAULT is what happens there:
- *   full    half of a write arrives, then the disk is full: every later write below FAULT_ROOT fails, too (ENOSPC)
- *   broken  writing to such a file or renaming to it fails (EIO), and nothing else does
- *   short   no write takes more than half of what it is given, and none fails: a whole file must come of it
+ * FAULT_AT is a pattern of paths (fnmatch), FAULT is what happens to them:
+ *   full    half of a write arrives, then every later write below FAULT_ROOT fails (ENOSPC)
+ *   broken  writing to such a file or renaming to it fails (EIO)
+ *   short   each write takes at most half of its bytes and succeeds; the file must still be complete
  *   rename  renaming to such a path fails (EIO)
  *   fsync   syncing such a file fails (EIO)
- * FAULT_SEEN is a file that is made at the first hit: a fault that hit nothing tests nothing.
+ * FAULT_SEEN is a file that is made at the first error, so that a test knows that there was one.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -39,7 +39,7 @@ static const char *path_of(int fd, char *path) {
     return path;
 }
 
-/* How many of `size` bytes a write may take; -1 where it fails, with errno. */
+/* Returns how many of `size` bytes a write may take, or -1 with errno if it fails. */
 static ssize_t allowed(int fd, size_t size) {
     char path[PATH_MAX];
     if (!getenv("FAULT")) return size;

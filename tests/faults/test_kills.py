@@ -1,6 +1,6 @@
-"""Real fits, killed at random moments and started again by the same command, end with the same weights, bit by bit.
+"""A fit that is killed at a random moment and repeated by the same command ends with the same weights, bit by bit.
 
-Twenty moments, four in each of five settings, and two more under FSDP; the seed below chooses them and the signals.
+There are 22 moments: four in each of five settings and two under FSDP. SEED chooses moments and signals.
 """
 
 import csv
@@ -43,7 +43,7 @@ def run(folder: Path, words: tuple[str, ...], script: Path = RUN, **variables: s
 
 
 def left_by(folder: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """The last weights, and the loss of each step."""
+    """Return the last weights and the loss of each step."""
     last = folder / "runs" / "run" / "checkpoints" / "last.ckpt"
     assert is_sound(last)
     with (folder / "runs" / "run" / "metrics.csv").open(newline="") as file:
@@ -56,7 +56,7 @@ def test_a_fit_killed_at_random_moments_ends_with_the_same_weights(setting, tmp_
     words = SETTINGS[setting]
     whole = tmp_path / "whole"
     whole.mkdir()
-    # Killed, but not within a day: how long the fit takes decides which moments there are.
+    # This signal never comes. The duration of the whole fit bounds the random moments.
     outcome = run(whole, words, KILLED, SIGNAL="9", SECONDS="86400")
     assert outcome.returncode == 0, outcome.stderr[-3000:]
     weights, losses = left_by(whole)
@@ -85,7 +85,7 @@ def test_a_fit_killed_at_random_moments_ends_with_the_same_weights(setting, tmp_
 
 
 def seconds_of_fit(folder: Path) -> float:
-    """From the beginning of training to its last checkpoint, by the files that it left."""
+    """Return the seconds from the start of training to the last checkpoint, by the times of its files."""
     checkpoints = folder / "runs" / "run" / "checkpoints"
     tokenizers = checkpoints / "tokenizers"
     return (checkpoints / "last.ckpt").stat().st_mtime - tokenizers.stat().st_mtime

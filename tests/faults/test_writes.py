@@ -1,7 +1,7 @@
-"""Disk full, short writes, failed renames and failed syncs in every kind of file that is written.
+"""A full disk, short writes, failed renames and failed syncs, for every kind of file that is written.
 
-After each fault: a message with the file and the system's reason, status 2, no traceback, and nothing that looks whole
-and is not. Then the same command, without a fault, ends with what a run that met none left.
+After each error there is a message with the file and the system's reason, status 2, no traceback, and no broken file
+that looks complete. The same command then succeeds, with the results of a run without errors.
 """
 
 import csv
@@ -39,12 +39,12 @@ EVALUATE = ("task=evaluate", "ckpt=runs/run", "name=again", "evaluation.control_
 EXPORT = ("task=export", "ckpt=runs/run", "output=model")
 REPORT = ("task=report", "runs=[runs/run]")
 SWEEP = ("-m", "seed=1", *FIT)
-# Its second step is judged as one that is not finite, see faulty_runs.py.
+# The loss of its second step is made infinite, see faulty_runs.py.
 INFINITE = (*FIT, "name=infinite", "trainer.skip_limit=1", "trainer.max_epochs=2")
 GGUF = (*FIT, "name=gguf", "decoder=smollm2", "decoder.path=tiny.gguf", "decoder.weights=pretrained")
 GGUF = (*GGUF, "decoder.scale=full")
 SEARCH = ("-m", "hydra/sweeper=search", "hydra.sweeper.trials=1", "optim.new_rate=interval(0.1,0.2)", *FIT)
-# What is hit: the command that writes it, and the pattern of its path. A file that only grows is not renamed.
+# For each kind of file: the command that writes it, and the pattern of its path.
 FILES = {
     "last.ckpt": (FIT, "*/checkpoints/*last.ckpt*"),
     "best.ckpt": (FIT, "*/checkpoints/*best.ckpt*"),
@@ -73,22 +73,23 @@ FILES = {
     "hydra.yaml": (FIT, "*/run/.hydra/*hydra.yaml*"),
     "overrides.yaml": (FIT, "*/run/.hydra/*overrides.yaml*"),
 }
+# Errors that cannot occur: files that only grow are not renamed.
 NEVER = dict.fromkeys(("metrics.csv", "validation_samples.jsonl", "nonfinite.jsonl"), ("rename", "fsync"))
 NEVER |= {"kept summaries": ("rename",), "search.db": ("rename",)}
 COMMANDS = (FIT, EVALUATE, EXPORT, REPORT, SUMMARIZE, SWEEP, SEARCH, INFINITE, GGUF)
-# What a message calls it, where that is not its own name.
+# What a message calls a file, if that is not its key in FILES.
 NAMED = {"tokenizers of the run": "tokenizers", "token cache": "cache/tokens/", "export": "model"}
 NAMED |= {"store of rows": "cache/texts/", "trained tokenizer": "cache/tokenizers/", "export of a run": "export"}
 NAMED |= {"kept summaries": "cache/summaries/", "report": "report.html", "summary": "summary.txt"}
 NAMED |= {"W&B's id": "wandb_id.txt", "converted GGUF": "cache/gguf/"}
-COMPLETE = ("kept summaries", "export", "report", "summary")  # of a run that was complete before
+COMPLETE = ("kept summaries", "export", "report", "summary")  # these need a complete run
 TEXTS = ("predictions.jsonl", "validation_samples.jsonl", "nonfinite.jsonl", "rows.jsonl", "summary.txt")
 TEXTS = (*TEXTS, "config.yaml", "overrides.yaml")
 
 
 @pytest.fixture(scope="module")
 def run_py(tmp_path_factory):
-    """``run_py(words, folder, fault, pattern)``: status, output, and whether the fault hit anything."""
+    """Return ``run_py(words, folder, fault, pattern)``, which gives status, output, and whether the error occurred."""
     place = tmp_path_factory.mktemp("faulty")
     library = place / "faulty_writes.so"
     subprocess.run(
@@ -105,7 +106,7 @@ def run_py(tmp_path_factory):
     def run(words, folder, fault=None, pattern="", kill_wandb=False):
         log, seen = place / f"{next(numbers)}.log", place / "seen"
         seen.unlink(missing_ok=True)
-        # Without the kernels: each cache would have its own compiled, and where they cannot be written torch serves.
+        # Each folder has a cache of its own, and the kernels would be compiled in each.
         given = {"WARMSTART_CACHE": str(folder / "cache"), "WARMSTART_KERNELS": "0"}
         if "name=infinite" in words:
             given["INFINITE_STEP"] = "1"
@@ -127,12 +128,12 @@ def run_py(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(run_py, tmp_path_factory):
-    """The folder in which every command has run without a fault; keyed by nothing, for all take the same inputs."""
+    """Return a folder in which every command has run without an error."""
     folder = tmp_path_factory.mktemp("whole")
     inputs(folder)
     for words in COMMANDS:
-        status, said, _ = run_py(words, folder)
-        assert status == 0, said[-3000:]
+        status, output, _ = run_py(words, folder)
+        assert status == 0, output[-3000:]
     return folder
 
 
@@ -147,7 +148,7 @@ def inputs(folder):
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_faults_are_named_and_the_same_command_goes_on(file, run_py, whole, tmp_path):
+def test_an_error_is_reported_and_the_same_command_then_succeeds(file, run_py, whole, tmp_path):
     words, pattern = FILES[file]
     inputs(tmp_path)
     if file in COMPLETE:
@@ -157,56 +158,56 @@ def test_faults_are_named_and_the_same_command_goes_on(file, run_py, whole, tmp_
     for fault in ("full", "rename", "fsync"):
         if fault in NEVER.get(file, ()):
             continue
-        status, said, hit = run_py(words, tmp_path, fault, pattern)
+        status, output, hit = run_py(words, tmp_path, fault, pattern)
         assert hit, fault
-        assert "Traceback" not in said, said[-3000:]
-        # The jobs of a sweep fail one by one: its list says so, and it ends with status 1.
-        assert status == 2 or (status == 1 and words[0] == "-m"), said[-3000:]
+        assert "Traceback" not in output, output[-3000:]
+        # A sweep lists its failed jobs and ends with status 1.
+        assert status == 2 or (status == 1 and words[0] == "-m"), output[-3000:]
         if file == "search.db":
-            assert "The search's study cannot be written" in said, said[-3000:]
+            assert "The search's study cannot be written" in output, output[-3000:]
         else:
-            assert re.search(rf"{REASONS[fault]} \(\S*{re.escape(NAMED.get(file, file))}\S*\)", said), said[-3000:]
-        nothing_that_looks_whole_is_broken(tmp_path)
-    status, said, _ = run_py(words, tmp_path)
-    assert status == 0, said[-3000:]
-    nothing_that_looks_whole_is_broken(tmp_path)
+            assert re.search(rf"{REASONS[fault]} \(\S*{re.escape(NAMED.get(file, file))}\S*\)", output), output[-3000:]
+        complete_files_are_sound(tmp_path)
+    status, output, _ = run_py(words, tmp_path)
+    assert status == 0, output[-3000:]
+    complete_files_are_sound(tmp_path)
     same_as(whole, tmp_path)
 
 
-def test_short_writes_make_whole_files(run_py, whole, tmp_path):
+def test_short_writes_make_complete_files(run_py, whole, tmp_path):
     inputs(tmp_path)
     for words in COMMANDS:
-        status, said, hit = run_py(words, tmp_path, "short", f"{tmp_path}/*")
+        status, output, hit = run_py(words, tmp_path, "short", f"{tmp_path}/*")
         assert hit
-        assert status == 0, said[-3000:]
-    nothing_that_looks_whole_is_broken(tmp_path)
+        assert status == 0, output[-3000:]
+    complete_files_are_sound(tmp_path)
     same_as(whole, tmp_path)
 
 
 @pytest.mark.parametrize("what", ["log", "table of W&B", "process of W&B"])
-def test_what_only_tells_of_a_run_does_not_end_it(what, run_py, whole, tmp_path):
+def test_a_failing_log_or_wandb_does_not_end_a_run(what, run_py, whole, tmp_path):
     inputs(tmp_path)
     if what == "log":
-        status, said, hit = run_py(FIT, tmp_path, "broken", "*cli.log")
-        assert said.count("warmstart: the log cannot be written: Input/output error") == 1
+        status, output, hit = run_py(FIT, tmp_path, "broken", "*cli.log")
+        assert output.count("warmstart: the log cannot be written: Input/output error") == 1
     elif what == "table of W&B":
-        status, said, hit = run_py((*FIT, "logger=wandb"), tmp_path, "broken", "*/media/table/*")
-        assert "W&B: [Errno 5] Input/output error" in said
+        status, output, hit = run_py((*FIT, "logger=wandb"), tmp_path, "broken", "*/media/table/*")
+        assert "W&B: [Errno 5] Input/output error" in output
     else:
-        status, said, _ = run_py((*FIT, "logger=wandb"), tmp_path, kill_wandb=True)
-        hit = "W&B's process was killed" in said
-        assert "The run continues" in said
+        status, output, _ = run_py((*FIT, "logger=wandb"), tmp_path, kill_wandb=True)
+        hit = "W&B's process was killed" in output
+        assert "The run continues" in output
     assert hit
-    assert status == 0, said[-3000:]
-    assert "Traceback" not in said, said[-3000:]
-    if what != "log":  # W&B's files are not ours, and the words are others
+    assert status == 0, output[-3000:]
+    assert "Traceback" not in output, output[-3000:]
+    if what != "log":  # W&B writes its own files, and the overrides differ
         shutil.rmtree(tmp_path / "runs" / "run" / "wandb")
         shutil.rmtree(tmp_path / "runs" / "run" / ".hydra")
-    nothing_that_looks_whole_is_broken(tmp_path)
+    complete_files_are_sound(tmp_path)
     same_as(whole, tmp_path)
 
 
-def nothing_that_looks_whole_is_broken(folder):
+def complete_files_are_sound(folder):
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") and part.endswith((".partial", ".before", ".tmp")) for part in path.parts)
         if path.is_dir() or hidden:
@@ -228,7 +229,7 @@ def nothing_that_looks_whole_is_broken(folder):
 
 
 def same_as(whole, folder):
-    """Whatever both have of weights, losses, predictions, samples, summaries and caches is equal."""
+    """Assert that both folders have equal weights, losses, predictions, samples, summaries and caches."""
     for path in folder.rglob("*"):
         other = whole / path.relative_to(folder)
         if not path.is_file() or not other.exists():

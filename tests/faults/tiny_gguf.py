@@ -1,4 +1,4 @@
-"""A GGUF file of a decoder as small as can be, with a tokenizer of bytes."""
+"""A GGUF file of a tiny decoder with a byte-level tokenizer."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ SIZE, LAYERS = 32, 2
 
 
 def write_tiny_gguf(path: Path) -> None:
-    """Two layers of Llama's kind with random weights, the same each time."""
+    """Write a two-layer Llama with random weights, the same each time."""
     tokens = ["<|endoftext|>", *bytes_to_unicode().values(), "th"]
     writer = GGUFWriter(path, "llama")
     writer.add_context_length(128)

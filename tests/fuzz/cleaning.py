@@ -1,10 +1,10 @@
-"""Fuzzing of the cleaning steps for growth, for a maintainer; not part of the tests.
+"""Fuzz the cleaning steps for more than linear time; run by hand, not by the test suite.
 
     pip install atheris
-    python tests/fuzz/cleaning.py -max_total_time=300 FOLDER_FOR_WHAT_IT_FINDS
+    python tests/fuzz/cleaning.py -max_total_time=300 CORPUS
 
-Each input is a start and a piece that follows it again and again, at two sizes. A step whose time grows by more than
-``GROWTH`` while the text doubles is a finding.
+Each input is a start and a repeated piece, at two sizes. A step whose time grows by more than ``GROWTH`` when the text
+doubles is a finding.
 """
 
 import sys
@@ -17,7 +17,7 @@ with atheris.instrument_imports(include=["warmstart.data.cleaning"]):
 
 SIZES = 10_000, 20_000
 GROWTH = 3.2  # a quadratic step has 4
-LONG_ENOUGH = 0.02  # seconds; below, the clock decides
+LONG_ENOUGH = 0.02  # seconds; shorter times measure the clock
 WORDS = (
     *(
         "PUBLISHED",
@@ -46,7 +46,7 @@ def one_input(data: bytes) -> None:
     for name, step in STEPS.items():
         apply = step.document or step.target
         if apply is not None and _grows(apply, start, piece):
-            raise AssertionError(f"{name} grows: {start!r} and {piece!r} again and again")
+            raise AssertionError(f"{name} takes more than linear time for {start!r} and repeated {piece!r}")
 
 
 def _word(given: "atheris.FuzzedDataProvider") -> str:

@@ -1,9 +1,9 @@
-"""Coverage-guided fuzzing of the readers of files, for a maintainer; not part of the tests.
+"""Fuzz the file readers, guided by coverage; run by hand, not by the test suite.
 
     pip install atheris
-    python tests/fuzz/readers.py -max_total_time=300 FOLDER_FOR_WHAT_IT_FINDS
+    python tests/fuzz/readers.py -max_total_time=300 CORPUS
 
-Each input is a file of some kind under some policy. It has to end in counts that add up or in a ``UserError`` that
+Each input is a file of one type, with one setting for bad rows. It must give counts that add up or a ``UserError`` that
 names the file; any other error, a hang (``-timeout``) or too much memory (``-rss_limit_mb``) is a finding.
 """
 
@@ -29,7 +29,7 @@ HEAD = {
     ".tsv": b"id\tdocument\tsummary\n1\ta\tb\n2\tc\td\n",
 }
 logging.disable(logging.CRITICAL)
-# A file system in memory, where there is one: each input is written and read once.
+# In memory if possible, because each input is written and read once.
 FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
 
 

@@ -1,4 +1,4 @@
-"""The kernels of this machine's CPU, built before the first test of the model."""
+"""Build the CPU kernels before the first test of the model."""
 
 import pytest
 

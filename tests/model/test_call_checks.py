@@ -1,11 +1,11 @@
-"""A call that would not get what it means is told so, once; what the joint config switches on has effect."""
+"""Misleading calls log one warning; outputs that the joint config requests are returned."""
 
 import logging
 
 import pytest
 import torch
 import transformers
-from tiny import OURS, decoder_half, half, source, target
+from tiny import OURS, small_config, small_decoder_config, source, target
 
 from warmstart.model import call_checks
 
@@ -17,7 +17,7 @@ def nothing_warned_yet(monkeypatch):
 
 def pair(decoder="bert", attention=None, **joint):
     torch.manual_seed(0)
-    model = OURS.join(half("bert"), decoder_half(decoder), **joint)
+    model = OURS.join(small_config("bert"), small_decoder_config(decoder), **joint)
     if attention is not None:
         model.set_attn_implementation(attention)
     return model
@@ -27,7 +27,7 @@ def warnings_of(caplog):
     return [record.getMessage() for record in caplog.records if record.name == call_checks.__name__]
 
 
-def test_labels_as_decoder_input_ids_are_warned_of_once(caplog):
+def test_labels_as_decoder_input_ids_are_reported_once(caplog):
     model, ids = pair(), target().clamp(min=5)
     masked = ids.clone()
     masked[-1, 4:] = -100
@@ -40,7 +40,7 @@ def test_labels_as_decoder_input_ids_are_warned_of_once(caplog):
         assert "Leave decoder_input_ids out" in message
 
 
-def test_shifted_labels_are_not_warned_of(caplog):
+def test_shifted_labels_are_not_reported(caplog):
     model, labels = pair(), target()
     model(**source(), labels=labels)
     shifted = model.prepare_decoder_input_ids_from_labels(labels)
@@ -52,12 +52,12 @@ def test_shifted_labels_are_not_warned_of(caplog):
     assert warnings_of(caplog) == []
 
 
-def test_attentions_that_are_not_kept_are_warned_of(caplog):
+def test_missing_attention_weights_are_reported(caplog):
     caplog.set_level(logging.WARNING)
     model = pair(attention="sdpa")
     for _ in range(2):
         model(**source(), labels=target(), output_attentions=True)
-    assert [message.split(" under ")[0].split()[-1] for message in warnings_of(caplog)] == ["encoder", "decoder"]
+    assert [message.split(" with ")[0].split()[-1] for message in warnings_of(caplog)] == ["encoder", "decoder"]
     assert all('set_attn_implementation("eager")' in message for message in warnings_of(caplog))
     caplog.clear()
     model.set_attn_implementation("eager")
@@ -67,7 +67,7 @@ def test_attentions_that_are_not_kept_are_warned_of(caplog):
 
 
 @pytest.mark.parametrize("decoder", ["bert", "gpt2"])
-def test_what_the_joint_config_switches_on_is_returned(decoder):
+def test_outputs_requested_by_the_joint_config_are_returned(decoder):
     model = pair(decoder, attention="eager")
     model.config.output_hidden_states = True
     model.config.output_attentions = True
@@ -81,7 +81,7 @@ def test_what_the_joint_config_switches_on_is_returned(decoder):
     assert torch.equal(model.generate(**source(), max_new_tokens=4), plain)
 
 
-def test_a_submodel_s_own_config_still_has_effect():
+def test_config_of_a_submodel_has_an_effect():
     model = pair()
     model.config.decoder.output_hidden_states = True
     found = model(**source(), labels=target())
@@ -90,8 +90,8 @@ def test_a_submodel_s_own_config_still_has_effect():
 
 
 def test_positional_arguments_go_to_the_encoder_as_in_transformers(tmp_path):
-    transformers.BertModel(half("bert")).save_pretrained(tmp_path / "encoder")
-    transformers.BertLMHeadModel(decoder_half("bert")).save_pretrained(tmp_path / "decoder")
+    transformers.BertModel(small_config("bert")).save_pretrained(tmp_path / "encoder")
+    transformers.BertLMHeadModel(small_decoder_config("bert")).save_pretrained(tmp_path / "decoder")
     folders = str(tmp_path / "encoder"), str(tmp_path / "decoder")
     for positional in ((), (True,), (False,)):
         model = OURS.model.from_encoder_decoder_pretrained(*folders, *positional)

@@ -1,9 +1,9 @@
-"""Ours beside transformers' own class with the same weights: equal wherever that one is right."""
+"""Our class and transformers' class with the same weights give equal results wherever transformers' is correct."""
 
 import pytest
 import torch
 import transformers
-from tiny import OURS, TARGET_VOCABULARY, UPSTREAM, decoder_half, half, source, target
+from tiny import OURS, TARGET_VOCABULARY, UPSTREAM, small_config, small_decoder_config, source, target
 from transformers.cache_utils import Cache
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -19,16 +19,16 @@ PAIRS = {
 
 
 @pytest.fixture(params=PAIRS)
-def halves(request):
+def configs(request):
     encoder, decoder, values = PAIRS[request.param]
-    return lambda: (half(encoder), decoder_half(decoder, **values))
+    return lambda: (small_config(encoder), small_decoder_config(decoder, **values))
 
 
 @pytest.fixture
-def pair(halves):
-    """Ours and upstream's with the same weights; upstream's pooler, which takes no part, stays as it began."""
-    ours, theirs = OURS.join(*halves()), UPSTREAM.join(*halves())
-    # Biases away from their zeros.
+def pair(configs):
+    """Our model and upstream's with the same weights, except for upstream's pooler, which has no effect."""
+    ours, theirs = OURS.join(*configs()), UPSTREAM.join(*configs())
+    # Biases are initialized to zero, which could hide a difference.
     with torch.no_grad():
         for parameter in ours.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -49,7 +49,7 @@ def assert_outputs_equal(ours, theirs):
             same(ours[name], theirs[name])
 
 
-def test_state_dict_names_and_order_are_upstreams(pair):
+def test_state_dict_names_and_order_equal_upstream(pair):
     ours, theirs = (list(model.state_dict()) for model in pair)
     assert ours == [name for name in theirs if not name.startswith("encoder.pooler.")]
 
@@ -84,11 +84,11 @@ def test_loss_and_every_gradient_under_bf16_autocast(pair):
     for name, parameter in ours.named_parameters():
         if parameter.grad is not None:
             apart = (parameter.grad - upstream[name].grad).norm()
-            # A key's bias has no gradient but rounding.
+            # The gradient of a key's bias is zero, except for rounding.
             assert apart < 2**-4 * upstream[name].grad.norm() + 2**-9 * largest, name
 
 
-def test_dropout_draws_the_same_numbers(pair):
+def test_dropout_draws_the_same_masks(pair):
     batch = source() | {"labels": target()}
     losses = []
     for model in pair:
@@ -122,7 +122,7 @@ def test_beam_scores(pair):
     same(ours.sequences_scores, theirs.sequences_scores)
 
 
-def test_a_checkpoint_of_ours_opens_upstream(pair, tmp_path):
+def test_upstream_opens_our_checkpoint(pair, tmp_path):
     ours, _ = pair
     ours.save_pretrained(tmp_path)
     theirs, info = transformers.EncoderDecoderModel.from_pretrained(tmp_path, output_loading_info=True)
@@ -135,7 +135,7 @@ def test_a_checkpoint_of_ours_opens_upstream(pair, tmp_path):
     assert torch.equal(theirs.generate(**source(), **options), ours.generate(**source(), **options))
 
 
-def test_a_checkpoint_of_upstream_opens_here(pair, tmp_path):
+def test_our_class_opens_an_upstream_checkpoint(pair, tmp_path):
     _, theirs = pair
     theirs.save_pretrained(tmp_path)
     ours, info = OURS.model.from_pretrained(tmp_path, output_loading_info=True)
@@ -148,16 +148,16 @@ def test_a_checkpoint_of_upstream_opens_here(pair, tmp_path):
     assert torch.equal(theirs.generate(**source(), **options), ours.generate(**source(), **options))
 
 
-def test_configs_move_both_ways(halves, tmp_path):
+def test_either_library_reads_the_others_config(configs, tmp_path):
     for written, read in ((OURS, UPSTREAM), (UPSTREAM, OURS)):
-        config = written.join(*halves()).config
+        config = written.join(*configs()).config
         config.save_pretrained(tmp_path)
         again = read.config.from_pretrained(tmp_path)
         assert again.model_type == "encoder-decoder"
         assert again.decoder_start_token_id == config.decoder_start_token_id
         for role in ("encoder", "decoder"):
             wanted, got = (getattr(c, role).to_dict() for c in (config, again))
-            # DistilBERT's config knows no decoder flags; ours writes them, as False, into every encoder.
+            # DistilBERT's config has no decoder flags; our config class writes them, as False, for every encoder.
             different = {name for name in wanted | got if wanted.get(name, False) != got.get(name, False)}
             assert different <= {"architectures", "dtype", "transformers_version"}
 
@@ -171,9 +171,9 @@ def test_configs_move_both_ways(halves, tmp_path):
     ],
     ids=["attentions", "hidden-states", "both-no-cache"],
 )
-def test_all_outputs(halves, options):
+def test_all_outputs(configs, options):
     # Attention weights exist only in the eager implementation.
-    ours, theirs = OURS.join(*halves()), UPSTREAM.join(*halves())
+    ours, theirs = OURS.join(*configs()), UPSTREAM.join(*configs())
     theirs.load_state_dict(ours.state_dict(), strict=False)
     for model in (ours, theirs):
         model.encoder.set_attn_implementation("eager")
@@ -222,7 +222,7 @@ def test_encoder_outputs_passed_in(pair, as_tuple):
     assert torch.equal(*generated)
 
 
-def test_embeddings_in_place_of_ids(pair):
+def test_embeddings_instead_of_ids(pair):
     given, ids = source(), target().clamp(min=5)
     results = []
     for model in pair:
@@ -268,7 +268,7 @@ def test_past_key_values_passed_in(pair):
     same(*results)
 
 
-def test_a_decoder_mask_of_the_callers_own(pair):
+def test_explicit_decoder_mask(pair):
     ids = target().clamp(min=5)
     mask = torch.ones_like(ids)
     mask[1, 2:4] = 0
@@ -284,17 +284,17 @@ def test_decoder_prefixed_arguments_reach_the_decoder(pair):
     assert not torch.allclose(mine, pair[0](**source(), decoder_input_ids=ids).logits, atol=1e-3)
 
 
-def test_from_pretrained_halves(halves, tmp_path):
-    encoder, decoder = halves()
+def test_from_encoder_decoder_pretrained(configs, tmp_path):
+    encoder, decoder = configs()
     torch.manual_seed(7)
     transformers.AutoModel.from_config(encoder).save_pretrained(tmp_path / "encoder")
     transformers.AutoModelForCausalLM.from_config(decoder).save_pretrained(tmp_path / "decoder")
     folders = str(tmp_path / "encoder"), str(tmp_path / "decoder")
     ours = OURS.model.from_encoder_decoder_pretrained(*folders, decoder_start_token_id=4, pad_token_id=1)
     theirs = UPSTREAM.model.from_encoder_decoder_pretrained(*folders).eval()
-    # Its own prefix rule takes decoder_start_token_id for an argument of the decoder.
+    # Upstream's class treats decoder_start_token_id as an argument of the decoder.
     theirs.config.decoder_start_token_id, theirs.config.pad_token_id = 4, 1
-    if "enc_to_dec_proj.weight" in ours.state_dict():  # new in both, drawn apart
+    if "enc_to_dec_proj.weight" in ours.state_dict():  # new in both models and drawn separately
         theirs.enc_to_dec_proj.load_state_dict(ours.enc_to_dec_proj.state_dict())
     batch = source() | {"labels": target()}
     same(ours(**batch).logits, theirs(**batch).logits)
@@ -302,14 +302,14 @@ def test_from_pretrained_halves(halves, tmp_path):
 
 def test_auto_classes_open_each_library_s_checkpoint_as_its_own_class(tmp_path):
     for library in (OURS, UPSTREAM):
-        model = library.join(half("bert"), decoder_half("gpt2"))
+        model = library.join(small_config("bert"), small_decoder_config("gpt2"))
         model.save_pretrained(tmp_path)
         opened = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
         assert type(opened) is library.model
         same(opened.eval()(**source(), labels=target()).logits, model(**source(), labels=target()).logits)
 
 
-def test_a_width_that_contradicts_the_encoders_is_refused_alike():
+def test_wrong_cross_attention_hidden_size_is_refused_by_both():
     for library in (OURS, UPSTREAM):
         with pytest.raises(ValueError, match="cross_attention_hidden_size"):
-            library.join(half("bert"), decoder_half("bert", cross_attention_hidden_size=24))
+            library.join(small_config("bert"), small_decoder_config("bert", cross_attention_hidden_size=24))

@@ -1,4 +1,4 @@
-"""A GGUF file that is damaged or cut ends in one message; converted weights that lost a file are made again."""
+"""Corrupt and truncated GGUF files are refused; an incomplete conversion is repeated."""
 
 import random
 import subprocess
@@ -27,7 +27,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture
 def convert(tmp_path, monkeypatch):
-    """``convert(content)``: the folder of a file of these bytes."""
+    """A function that converts a file with the given content and returns the folder."""
     monkeypatch.setenv("WARMSTART_CACHE", str(tmp_path / "cache"))
 
     def convert(content):
@@ -37,22 +37,22 @@ def convert(tmp_path, monkeypatch):
     return convert
 
 
-def test_a_file_cut_anywhere_is_named(tiny, convert):
+def test_truncated_file_is_refused(tiny, convert):
     for length in (0, 3, 4, 8, 20, 24, 100, 1000, len(tiny) // 2, len(tiny) - 4096, len(tiny) - 1):
         with pytest.raises(UserError, match=r"x\.gguf cannot be read as GGUF"):
             convert(tiny[:length])
 
 
-def test_a_length_beyond_the_end_is_named_and_not_waited_for(tiny, convert):
-    # Of the token types, an array of numbers: the reader would append empty ones 2**56 times.
-    place = tiny.index(b"tokenizer.ggml.token_type") + len(b"tokenizer.ggml.token_type") + 4 + 4
+def test_array_length_beyond_the_end_is_refused_at_once(tiny, convert):
+    # The length of the array of token types: the reader would append empty arrays 2**56 times.
+    start = tiny.index(b"tokenizer.ggml.token_type") + len(b"tokenizer.ggml.token_type") + 4 + 4
     damaged = bytearray(tiny)
-    damaged[place + 7] = 1
+    damaged[start + 7] = 1
     with pytest.raises(UserError, match="beyond its end"):
         convert(bytes(damaged))
 
 
-def test_a_damaged_header_is_read_or_named(tiny, convert):
+def test_corrupt_header_is_read_or_refused(tiny, convert):
     seeded = random.Random(0)
     end = tiny.index(b"tokenizer.ggml.tokens")
     named = []
@@ -68,7 +68,7 @@ def test_a_damaged_header_is_read_or_named(tiny, convert):
 
 
 @pytest.mark.parametrize("lost", ["model.safetensors", "tokenizer.json", "config.json"])
-def test_converted_weights_that_lost_a_file_are_made_again(tiny, convert, lost):
+def test_incomplete_conversion_is_repeated(tiny, convert, lost):
     folder = convert(tiny)
     content = (folder / lost).read_bytes()
     (folder / lost).unlink()

@@ -1,9 +1,9 @@
-"""Checkpoints of sequence-to-sequence models as decoders: their embeddings and output matrix are loaded, too."""
+"""Sequence-to-sequence checkpoints as decoders: embeddings and LM head are loaded."""
 
 import pytest
 import torch
 import transformers
-from tiny import OURS, half, upstream_fails
+from tiny import OURS, small_config, upstream_fails
 
 TYPES = ["bart", "mbart", "pegasus", "blenderbot", "blenderbot-small", "plbart", "bigbird_pegasus"]
 SMALL = {
@@ -17,12 +17,12 @@ SMALL = {
 @upstream_fails(AssertionError)
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("head", [True, False], ids=["with its head", "without"])
-def test_the_embeddings_that_both_of_its_halves_share_are_the_decoders(lib, kind, head, tmp_path):
+def test_shared_embeddings_of_a_checkpoint_are_loaded_into_the_decoder(lib, kind, head, tmp_path):
     config = transformers.AutoConfig.for_model(kind, **SMALL)
     auto = transformers.AutoModelForSeq2SeqLM if head else transformers.AutoModel
     whole = auto.from_config(config)
     whole.save_pretrained(tmp_path / "decoder")
-    transformers.BertModel(half("bert")).save_pretrained(tmp_path / "encoder")
+    transformers.BertModel(small_config("bert")).save_pretrained(tmp_path / "encoder")
     model = lib.model.from_encoder_decoder_pretrained(tmp_path / "encoder", tmp_path / "decoder")
     embeddings = whole.get_input_embeddings().weight
     assert torch.equal(model.decoder.get_input_embeddings().weight, embeddings)

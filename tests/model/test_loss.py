@@ -1,4 +1,4 @@
-"""The summed loss: torch's cross-entropy in value and gradient, and one tensor of labels x vocabulary kept for it."""
+"""The summed loss equals torch's cross-entropy, and stores only one tensor of size labels x vocabulary."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from warmstart.model.loss import _chunk_loss, cross_entropy
 
 ROWS, VOCABULARY = 7, 41
-SCALE = 2.0**-12  # a training step scales its sum of losses
+SCALE = 2.0**-12  # the loss is scaled before the backward pass, as in a training step
 
 
 def logits_and_labels(dtype):
@@ -18,7 +18,7 @@ def logits_and_labels(dtype):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_value_and_gradient_are_those_of_torchs_cross_entropy(dtype, smoothing):
+def test_loss_and_gradient_equal_torch_cross_entropy(dtype, smoothing):
     logits, labels = logits_and_labels(dtype)
     loss, nll = _chunk_loss(logits, labels, smoothing)
     (loss * SCALE).backward()
@@ -35,14 +35,14 @@ def test_value_and_gradient_are_those_of_torchs_cross_entropy(dtype, smoothing):
     torch.testing.assert_close(logits.grad, wide.grad.to(dtype), rtol=2**-7, atol=1e-7)
 
 
-def test_small_gradients_outlive_float16_once_the_loss_is_scaled():
-    logits = torch.tensor([[0.0, -18.0]], dtype=torch.float16, requires_grad=True)  # the second's probability is 1.5e-8
+def test_small_float16_gradients_survive_with_a_loss_scale():
+    logits = torch.tensor([[0.0, -18.0]], dtype=torch.float16, requires_grad=True)  # second probability: 1.5e-8
     loss, _ = _chunk_loss(logits, torch.tensor([0]), 0.0)
     (loss * 2.0**16).backward()
     torch.testing.assert_close(logits.grad[0, 1].item(), 2.0**16 * torch.tensor(-18.0).exp().item(), rtol=1e-2, atol=0)
 
 
-def test_only_the_gradient_in_the_logits_own_precision_is_kept():
+def test_only_the_gradient_is_stored_in_the_dtype_of_the_logits():
     logits, labels = logits_and_labels(torch.bfloat16)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append((x.shape, x.dtype)) or x, lambda x: x):
@@ -50,7 +50,7 @@ def test_only_the_gradient_in_the_logits_own_precision_is_kept():
     assert [found for found in kept if found[0].numel() >= ROWS * VOCABULARY] == [(logits.shape, torch.bfloat16)]
 
 
-def test_without_a_gradient_to_come_nothing_is_made_for_it():
+def test_no_gradient_is_computed_without_backward():
     logits, labels = logits_and_labels(torch.float32)
     with torch.no_grad():
         loss, nll = _chunk_loss(logits, labels, 0.0)
@@ -61,7 +61,7 @@ def test_without_a_gradient_to_come_nothing_is_made_for_it():
 
 @pytest.mark.parametrize("items", [None, 20, torch.tensor(20)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_positions_without_a_label_add_nothing_to_the_loss_of_logits(dtype, items):
+def test_positions_without_a_label_do_not_count_in_cross_entropy(dtype, items):
     logits, labels = logits_and_labels(dtype)
     labels[[1, 4]] = -100
     loss = cross_entropy(logits[None], labels[None], items)
@@ -74,7 +74,7 @@ def test_positions_without_a_label_add_nothing_to_the_loss_of_logits(dtype, item
     assert not logits.grad[[1, 4]].any()
 
 
-def test_the_loss_of_logits_keeps_their_gradient_in_their_own_precision_and_no_more():
+def test_cross_entropy_stores_only_the_gradient_in_the_dtype_of_the_logits():
     logits, labels = logits_and_labels(torch.bfloat16)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append((x.shape, x.dtype)) or x, lambda x: x):

@@ -1,4 +1,4 @@
-"""The joined model against transformers' own, on tiny random halves: equal where that one is right."""
+"""The joint model gives the results of transformers' class wherever that class is correct."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ PAIRS = {
 
 @pytest.fixture(params=PAIRS)
 def pair(request):
-    """Ours and transformers' model with the same weights."""
+    """Our model and transformers' model with the same weights."""
     torch.manual_seed(0)
     ours = EncoderDecoderModel(
         EncoderDecoderConfig(*(), **dict(zip(("encoder", "decoder"), PAIRS[request.param](), strict=True)), **IDS)
@@ -86,7 +86,7 @@ def test_generated_ids_equal_upstream(pair, batch, options):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_checkpoints_move_both_ways(pair, batch, tmp_path):
+def test_either_library_loads_the_others_checkpoints(pair, batch, tmp_path):
     ours, theirs = pair
     ours.save_pretrained(tmp_path / "ours")
     theirs.save_pretrained(tmp_path / "theirs")
@@ -120,7 +120,7 @@ def test_label_smoothing_equals_torch(pair, batch):
     torch.testing.assert_close(loss / count, wanted)
 
 
-def test_the_source_and_the_past_matter_but_padding_and_the_future_do_not(pair, batch):
+def test_logits_depend_on_source_and_past_but_not_on_padding_and_future(pair, batch):
     ours, _ = pair
     base = ours(**batch).logits
     other = dict(batch, input_ids=batch["input_ids"].roll(1, 0))
@@ -169,7 +169,7 @@ def test_num_items_in_batch_divides_the_sum(pair, batch):
     torch.testing.assert_close(ours(**batch, num_items_in_batch=32).loss * 2, ours(**batch).loss)
 
 
-def test_two_equal_configs_still_make_a_decoder():
+def test_one_config_for_both_submodels_still_makes_a_decoder():
     config = BertConfig(**BERT)
     joint = EncoderDecoderConfig(encoder=config, decoder=config)
     assert joint.decoder.is_decoder
@@ -178,13 +178,13 @@ def test_two_equal_configs_still_make_a_decoder():
     assert not config.is_decoder
 
 
-def test_a_decoder_object_built_without_its_cross_attention_is_refused():
+def test_decoder_object_built_without_cross_attention_is_refused():
     plain = transformers.BertLMHeadModel(BertConfig(**BERT, is_decoder=True))
     with pytest.raises(ValueError, match="built without cross-attention"):
         EncoderDecoderModel(encoder=transformers.BertModel(BertConfig(**BERT)), decoder=plain)
 
 
-def test_start_id_set_later_steers_generation_and_survives(pair, batch, tmp_path):
+def test_start_id_set_later_is_used_in_generation_and_saved(pair, batch, tmp_path):
     ours, _ = pair
     ours.config.decoder_start_token_id = 7
     source = {key: batch[key] for key in ("input_ids", "attention_mask")}
@@ -194,8 +194,8 @@ def test_start_id_set_later_steers_generation_and_survives(pair, batch, tmp_path
     assert (reopened.generate(**source, max_new_tokens=2)[:, 0] == 7).all()
 
 
-def test_start_pad_and_end_may_be_one_id(batch):
-    """The usual BERT x GPT-2 set-up: the start stays visible, an end inside the target too, as in generation."""
+def test_start_pad_and_end_token_may_be_equal(batch):
+    """With BERT and GPT-2, start tokens, and end tokens inside the target, are visible as in generation."""
     torch.manual_seed(0)
     ids = dict.fromkeys(IDS, 2)
     ours = EncoderDecoderModel(
@@ -221,7 +221,7 @@ def test_every_parameter_gets_a_gradient(pair, batch):
     assert [name for name, p in ours.named_parameters() if p.grad is None] == []
 
 
-def test_halves_of_two_precisions_meet_in_the_wider(batch):
+def test_submodels_of_two_dtypes_use_the_wider_one(batch):
     encoder = transformers.BertModel(BertConfig(**BERT)).bfloat16()
     decoder = transformers.GPT2LMHeadModel(GPT2Config(**GPT2, add_cross_attention=True, is_decoder=True))
     ours = EncoderDecoderModel(encoder=encoder, decoder=decoder)

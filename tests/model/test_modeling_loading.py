@@ -1,16 +1,16 @@
-"""A pair that is loaded has every value again, also those that no checkpoint holds."""
+"""A loaded model has all values, including buffers that no checkpoint contains."""
 
 import torch
-from tiny import IDS, half
+from tiny import IDS, small_config
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.compatibility.tiny_configs import tiny_config
 
 
-def test_buffers_that_the_decoders_own_initialization_fills_are_restored(tmp_path):
+def test_buffers_filled_by_the_decoders_initialization_are_restored(tmp_path):
     decoder = tiny_config("falcon_h1")
     decoder.ssm_multipliers = [0.5, 0.6, 0.7, 0.8, 0.9]
-    model = EncoderDecoderModel(EncoderDecoderConfig(encoder=half("bert"), decoder=decoder, **IDS))
+    model = EncoderDecoderModel(EncoderDecoderConfig(encoder=small_config("bert"), decoder=decoder, **IDS))
     model.save_pretrained(tmp_path)
     again = dict(EncoderDecoderModel.from_pretrained(tmp_path).named_buffers())
     vectors = {name: value for name, value in model.named_buffers() if name.endswith("mup_vector")}
@@ -20,8 +20,8 @@ def test_buffers_that_the_decoders_own_initialization_fills_are_restored(tmp_pat
         torch.testing.assert_close(again[name], value)
 
 
-def test_values_that_a_checkpoint_holds_are_not_initialized_again(tmp_path):
-    model = EncoderDecoderModel(EncoderDecoderConfig(encoder=half("bert"), decoder=tiny_config("llama"), **IDS))
+def test_loaded_values_are_not_initialized_again(tmp_path):
+    model = EncoderDecoderModel(EncoderDecoderConfig(encoder=small_config("bert"), decoder=tiny_config("llama"), **IDS))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_()

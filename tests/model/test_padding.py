@@ -1,10 +1,10 @@
-"""Encoders whose states depend on padding say so once."""
+"""Encoders whose states depend on padding log one warning."""
 
 import logging
 
 import pytest
 import torch
-from tiny import IDS, OURS, decoder_half, source
+from tiny import IDS, OURS, small_decoder_config, source
 
 from warmstart.compatibility.tiny_configs import tiny_config
 from warmstart.model.padding import READS_PADDING, _warn_of_padding
@@ -18,8 +18,8 @@ def lines(caplog):
 
 
 @pytest.mark.parametrize("kind", READS_PADDING)
-def test_an_encoder_that_reads_padding_warns_once_when_a_batch_is_padded(kind, lines):
-    model = OURS.join(tiny_config(kind), decoder_half("bert"))
+def test_encoder_that_depends_on_padding_warns_once(kind, lines):
+    model = OURS.join(tiny_config(kind), small_decoder_config("bert"))
     padded = source()
     ids = torch.full((3, 2), 5)
     model(**padded | {"attention_mask": torch.ones_like(padded["input_ids"])}, decoder_input_ids=ids)
@@ -27,11 +27,11 @@ def test_an_encoder_that_reads_padding_warns_once_when_a_batch_is_padded(kind, l
     model(**padded, decoder_input_ids=ids)
     model.generate(**padded, max_new_tokens=2)
     (line,) = lines()
-    assert f"the states of a {kind} encoder change with the padding" in line
+    assert f"the states of a {kind} encoder depend on the padding" in line
     assert "data.batch.size=1" in line
 
 
-def test_others_do_not(lines):
-    model = OURS.join(tiny_config("bert"), decoder_half("bert"), **IDS)
+def test_other_encoders_do_not_warn(lines):
+    model = OURS.join(tiny_config("bert"), small_decoder_config("bert"), **IDS)
     model(**source(), decoder_input_ids=torch.full((3, 2), 5))
     assert lines() == []

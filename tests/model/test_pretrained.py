@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be a submodel are refused from their config, by name."""
+"""Unsupported checkpoints are refused because of their config, with the reason."""
 
 import json
 
@@ -6,12 +6,12 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import save_file
-from tiny import IDS, half
+from tiny import IDS, small_config
 from transformers import BertModel, GPT2LMHeadModel
 
 from warmstart import EncoderDecoderModel
 from warmstart.compatibility.tiny_configs import decoder_types, encoder_types
-from warmstart.config.model import HalfSettings
+from warmstart.config.model import SubmodelSettings
 from warmstart.errors import UserError
 from warmstart.model.pretrained import check_trainable
 from warmstart.model.submodel_config import submodel_config
@@ -28,8 +28,8 @@ QUANTIZED = {
 
 @pytest.fixture
 def paths(tmp_path):
-    BertModel(half("bert")).save_pretrained(tmp_path / "encoder")
-    GPT2LMHeadModel(half("gpt2", vocab_size=60)).save_pretrained(tmp_path / "decoder")
+    BertModel(small_config("bert")).save_pretrained(tmp_path / "encoder")
+    GPT2LMHeadModel(small_config("gpt2", vocab_size=60)).save_pretrained(tmp_path / "decoder")
     return [tmp_path / "encoder", tmp_path / "decoder"]
 
 
@@ -39,24 +39,26 @@ def change(folder, **values):
 
 
 def refused(paths, reason):
-    """Refused by what task=check and a fit read first, and by the class before it reads a weight."""
+    """Check that the config is refused by the tasks, and by the model class before it reads a weight."""
     for path in paths:
         (path / "model.safetensors").unlink()
     with pytest.raises(UserError, match=rf"decoder=mine: {reason}"):
-        submodel_config(HalfSettings("mine", str(paths[1]), "gpt2"), "decoder")
+        submodel_config(SubmodelSettings("mine", str(paths[1]), "gpt2"), "decoder")
     with pytest.raises(ValueError, match=reason):
         EncoderDecoderModel.from_encoder_decoder_pretrained(*paths, **IDS)
 
 
 @pytest.mark.parametrize("method", QUANTIZED)
-def test_quantized_weights_are_refused_by_name(method, paths):
+def test_quantized_weights_are_refused(method, paths):
     change(paths[1], quantization_config=QUANTIZED[method])
-    refused(paths, rf"its weights are quantized \({method}\).*Name the checkpoint that they were made from")
+    refused(paths, rf"its weights are quantized \({method}\).*Use the checkpoint that they were made from")
 
 
-def test_an_unknown_activation_is_refused_by_name(paths):
+def test_unknown_activation_is_refused(paths):
     change(paths[1], activation_function="gelu_newer")
-    refused(paths, "activation_function='gelu_newer' of this gpt2 is not an activation of the installed transformers")
+    refused(
+        paths, "activation_function='gelu_newer' in this gpt2 config is not an activation of the installed transformers"
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,20 +70,20 @@ def test_an_unknown_activation_is_refused_by_name(paths):
         ("distilbert", {"activation": "swishy"}),
     ],
 )
-def test_activations_are_found_under_every_name(kind, values):
+def test_activations_are_checked_under_every_field_name(kind, values):
     with pytest.raises(ValueError, match="swishy"):
         check_trainable(transformers.AutoConfig.for_model(kind, **values))
 
 
-def test_the_activation_of_every_type_is_known():
-    for kind in {*decoder_types(), *encoder_types()} - {"gemma4_assistant"}:  # has no default config
+def test_default_activation_of_every_type_is_accepted():
+    for kind in {*decoder_types(), *encoder_types()} - {"gemma4_assistant"}:  # it has no default config
         config = transformers.AutoConfig.for_model(kind)
         if getattr(config, "quantization_config", None) is None:
             check_trainable(config)
 
 
-def test_quantized_matrices_without_a_word_in_the_config_are_refused(paths):
-    weights = GPT2LMHeadModel(half("gpt2", vocab_size=60)).state_dict()
+def test_quantized_matrices_without_quantization_config_are_refused(paths):
+    weights = GPT2LMHeadModel(small_config("gpt2", vocab_size=60)).state_dict()
     weights = {name: value.clone() for name, value in weights.items() if name != "lm_head.weight"}
     packed = weights.pop("transformer.h.0.attn.c_attn.weight")
     weights["transformer.h.0.attn.c_attn.qweight"] = torch.zeros_like(packed, dtype=torch.int32)

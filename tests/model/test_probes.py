@@ -1,6 +1,6 @@
-"""What any sound pair does, asked of every decoder and encoder type that is let in: no reference model needed.
+"""Properties of a correct model, checked for every supported decoder and encoder type without a reference model.
 
-A model that ignores its source, sees the future or trains on other numbers than it generates with fails here.
+A model fails here if it ignores its source, if its decoder is not causal, or if training and generation differ.
 """
 
 import copy
@@ -11,13 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from tiny import OURS, decoder_half, gap, half, source, target
+from tiny import OURS, gap, small_config, small_decoder_config, source, target
 from transformers import GenerationConfig
 
 from warmstart.model import loss as loss_module
 from warmstart.model.padding import decoder_positions
 
-# Position tables of pad or sinusoids are not trained; RoCBert's shape and sound embeddings are switched off here.
+# RoCBert's shape and pronunciation embeddings are switched off, because they need inputs of their own.
 DECODERS = {
     **{kind: {} for kind in ("bert", "bert-generation", "electra", "ernie", "gpt2", "rembert", "roformer")},
     **{kind: {} for kind in ("roberta", "xlm-roberta", "camembert", "data2vec-text", "roberta-prelayernorm")},
@@ -35,15 +35,15 @@ DECODERS = {
 
 @pytest.fixture(scope="module", params=DECODERS)
 def model(request):
-    """BERT and each decoder type that is let in; a test must not change it."""
+    """BERT with each supported decoder type; tests must not change it."""
     torch.manual_seed(0)
-    return OURS.join(half("bert"), decoder_half(request.param, **DECODERS[request.param]))
+    return OURS.join(small_config("bert"), small_decoder_config(request.param, **DECODERS[request.param]))
 
 
 @pytest.fixture
 def pair():
-    """A model of its own, for tests that change it, with a projection in between."""
-    return OURS.join(half("bert"), decoder_half("gpt2", 24))
+    """A new model with a projection, which tests may change."""
+    return OURS.join(small_config("bert"), small_decoder_config("gpt2", 24))
 
 
 def batch():
@@ -68,8 +68,8 @@ def assert_same_gradients(got, wanted, atol=1e-5):
 # --- every decoder type ----------------------------------------------------------------------------------------------
 
 
-def test_the_list_of_decoders_is_complete():
-    """Each causal LM type with sound cross-attention of its own is probed here."""
+def test_list_of_decoders_is_complete():
+    """Every causal LM type with correct cross-attention of its own is tested here."""
     import inspect
 
     from warmstart.model.decoders import REFUSED, UNSOUND
@@ -81,7 +81,7 @@ def test_the_list_of_decoders_is_complete():
         in inspect.signature((classes[0] if isinstance(classes, tuple) else classes).forward).parameters
     }
     found -= UNSOUND.keys() | REFUSED.keys()
-    assert found - {"marian"} == DECODERS.keys()  # marian: a sibling of bart with a vocabulary rule
+    assert found - {"marian"} == DECODERS.keys()  # marian: BART's architecture, with restrictions on the vocabulary
 
 
 def test_every_source_token_has_an_effect_and_padding_has_none(model):
@@ -94,7 +94,7 @@ def test_every_source_token_has_an_effect_and_padding_has_none(model):
         assert (difference > 1e-5).tolist() == [True, column < 5, True]
 
 
-def test_no_label_sees_itself_or_what_follows(model):
+def test_logits_do_not_depend_on_current_and_later_labels(model):
     base = model(**batch()).logits
     for column in range(5):
         changed = batch()
@@ -104,14 +104,14 @@ def test_no_label_sees_itself_or_what_follows(model):
         assert moved[column + 1]
 
 
-def test_labels_past_the_length_change_nothing(model):
+def test_positions_after_the_target_have_no_effect(model):
     short = {name: tensor[2:] for name, tensor in batch().items()}
     cut = dict(short, labels=short["labels"][:, :4])
     torch.testing.assert_close(model(**short).logits[:, :4], model(**cut).logits, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(model(**short).loss, model(**cut).loss)
 
 
-def test_training_generation_and_cache_compute_the_same(model):
+def test_training_and_generation_with_and_without_cache_give_equal_logits(model):
     options = {"max_new_tokens": 6, "min_new_tokens": 6, "output_logits": True, "return_dict_in_generate": True}
     cached, uncached = (model.generate(**source(), use_cache=flag, **options) for flag in (True, False))
     assert torch.equal(cached.sequences, uncached.sequences)
@@ -120,7 +120,7 @@ def test_training_generation_and_cache_compute_the_same(model):
     assert gap(stepwise, model(**source(), labels=cached.sequences[:, 1:]).logits) < 1e-3
 
 
-def test_beams_of_a_batch_equal_beams_of_each_row(model):
+def test_beam_search_of_a_batch_equals_that_of_each_example(model):
     options = {"num_beams": 3, "max_new_tokens": 6, "min_new_tokens": 6}
     together = model.generate(**source(), **options)
     for row in range(3):
@@ -128,7 +128,7 @@ def test_beams_of_a_batch_equal_beams_of_each_row(model):
         assert torch.equal(model.generate(**alone, **options)[0], together[row])
 
 
-def test_training_loss_equals_forward_with_every_gradient(model):
+def test_training_loss_and_gradients_equal_forward(model):
     loss, nll, count = model.training_loss(**batch())
     expected = model(**batch()).loss
     assert count == 16
@@ -151,8 +151,8 @@ ENCODERS = {
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_padding_on_either_side_changes_nothing(kind):
-    model = OURS.join(half(kind, **ENCODERS[kind]), decoder_half("bert"))
+def test_padding_on_either_side_has_no_effect(kind):
+    model = OURS.join(small_config(kind, **ENCODERS[kind]), small_decoder_config("bert"))
     given = source(1)
     base = model(**given, labels=target(1), output_hidden_states=True)
     for before, after in ((0, 3), (3, 0), (2, 1)):
@@ -167,8 +167,8 @@ def test_padding_on_either_side_changes_nothing(kind):
     assert gap(base.logits, model(**source(1, seed=9), labels=target(1)).logits) > 1e-3
 
 
-def test_one_batch_may_be_padded_on_both_sides():
-    model = OURS.join(half("bert"), decoder_half("bert"))
+def test_batch_may_be_padded_on_both_sides():
+    model = OURS.join(small_config("bert"), small_decoder_config("bert"))
     given = source(1)["input_ids"]
     pads = torch.full((1, 4), 1)
     both = torch.cat([torch.cat([pads, given], 1), torch.cat([given, pads], 1)])
@@ -177,8 +177,8 @@ def test_one_batch_may_be_padded_on_both_sides():
     torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=1e-4)
 
 
-def test_attentions_of_a_left_padded_source_are_turned_back():
-    model = OURS.join(half("bert"), decoder_half("bert"))
+def test_attentions_of_a_left_padded_source_are_rotated_back():
+    model = OURS.join(small_config("bert"), small_decoder_config("bert"))
     model.set_attn_implementation("eager")
     given = source(1)
     left = {name: F.pad(values, (3, 0), value=fill) for (name, values), fill in zip(given.items(), (1, 0), strict=True)}
@@ -204,16 +204,16 @@ def test_smoothed_loss_and_gradients_equal_torchs(pair, chunk, smoothing, monkey
     assert_same_gradients(gradients(pair, loss / count), gradients(pair, wanted))
 
 
-def test_training_builds_logits_at_label_positions_alone(pair):
+def test_training_computes_logits_only_at_label_positions(pair):
     seen = []
     handle = pair.get_output_embeddings().register_forward_hook(lambda _, args, out: seen.append(out.numel()))
     pair.training_loss(**batch())
     handle.remove()
     assert max(seen) == 16 * 60 < 18 * 60
-    assert pair(**batch()).logits.shape == (3, 6, 60)  # and the matrix is whole again afterwards
+    assert pair(**batch()).logits.shape == (3, 6, 60)  # the LM head is restored
 
 
-def test_a_batch_without_labels_adds_nothing(pair):
+def test_batch_without_labels_has_zero_loss(pair):
     empty = dict(batch(), labels=torch.full((3, 6), -100))
     loss, nll, count = pair.training_loss(**empty)
     assert (loss.item(), nll.item(), count.item()) == (0.0, 0.0, 0)
@@ -221,7 +221,7 @@ def test_a_batch_without_labels_adds_nothing(pair):
     assert all(p.grad is None or p.grad.isfinite().all() for p in pair.parameters())
 
 
-def test_the_likelihood_of_each_row_is_that_of_forward(model):
+def test_likelihood_of_each_example_equals_forward(model):
     labels = target()
     labels[0, 3:] = -100
     nll, tokens = model.likelihood(**source(), labels=labels)
@@ -232,7 +232,7 @@ def test_the_likelihood_of_each_row_is_that_of_forward(model):
     assert tokens.tolist() == (labels != -100).sum(dim=1).tolist()
 
 
-def test_without_a_source_the_decoder_writes_and_is_judged_alone(model):
+def test_generation_and_likelihood_without_a_source(model):
     given = batch()
     other = given | {"input_ids": given["input_ids"].flip(0)}
     assert gap(model.likelihood(**given)[0], model.likelihood(**other)[0]) > 1e-3
@@ -247,8 +247,8 @@ def test_without_a_source_the_decoder_writes_and_is_judged_alone(model):
         wanted = torch.cat([wanted, logits.argmax(-1, keepdim=True)], dim=1)
         if wanted[0, -1] == 2:
             break
-    assert torch.equal(ids[:, :4], wanted[:, :4])  # BART's configs force an end token as the last
-    assert gap(model.likelihood(**given)[0], alone) > 1e-3  # and the source is read again
+    assert torch.equal(ids[:, :4], wanted[:, :4])  # BART's configs force an end token at the end
+    assert gap(model.likelihood(**given)[0], alone) > 1e-3  # the source is used again
 
 
 def test_accumulated_training_loss_equals_one_batch(pair):
@@ -271,12 +271,12 @@ def test_bf16_autocast_keeps_the_loss_in_float32(pair):
 
 
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "roberta", "bert-generation", "electra"])
-def test_gradient_checkpointing_changes_no_gradient(kind):
+def test_gradient_checkpointing_does_not_change_gradients(kind):
     dropout_free = {
         name: 0.0 for name in ("hidden_dropout_prob", "attention_probs_dropout_prob") if kind != "gpt2"
     } or {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    encoder = half("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    model = OURS.join(encoder, decoder_half(kind, **dropout_free)).train()
+    encoder = small_config("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = OURS.join(encoder, small_decoder_config(kind, **dropout_free)).train()
     wanted = gradients(model, model.training_loss(**batch())[0])
     model.activation_checkpointing_enable()
     assert model.encoder.is_activation_checkpointing
@@ -295,7 +295,7 @@ def test_gradient_checkpointing_changes_no_gradient(kind):
     "clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
 )
 def test_copies_are_equal_and_independent(clone, tied):
-    model = OURS.join(half("bert"), decoder_half("bert", vocab_size=50), tie_encoder_decoder=tied)
+    model = OURS.join(small_config("bert"), small_decoder_config("bert", vocab_size=50), tie_encoder_decoder=tied)
     given = source() | {"labels": target().clamp(max=49)}
     before = model(**given).logits.detach()
     other = clone(model)
@@ -308,10 +308,10 @@ def test_copies_are_equal_and_independent(clone, tied):
     torch.testing.assert_close(model(**given).logits, before)
 
 
-def test_shared_weights_get_the_gradients_of_both_halves():
+def test_shared_weights_get_the_gradients_of_both_submodels():
     vocabulary = {"vocab_size": 50}
-    shared = OURS.join(half("bert"), decoder_half("bert", **vocabulary), tie_encoder_decoder=True)
-    separate = OURS.join(half("bert"), decoder_half("bert", **vocabulary))
+    shared = OURS.join(small_config("bert"), small_decoder_config("bert", **vocabulary), tie_encoder_decoder=True)
+    separate = OURS.join(small_config("bert"), small_decoder_config("bert", **vocabulary))
     separate.load_state_dict(shared.state_dict())
     given = source() | {"labels": target().clamp(max=49)}
     for model in (shared, separate):
@@ -321,7 +321,7 @@ def test_shared_weights_get_the_gradients_of_both_halves():
     torch.testing.assert_close(shared.get_parameter(f"decoder.bert.{name}").grad, sum(both), atol=1e-5, rtol=1e-3)
 
 
-def test_what_generate_is_told_wins_over_the_config(pair):
+def test_arguments_of_generate_override_the_config(pair):
     assert (pair.generate(**source(), max_new_tokens=2, decoder_start_token_id=9)[:, 0] == 9).all()
     own = GenerationConfig(max_new_tokens=2, decoder_start_token_id=8)
     assert (pair.generate(**source(), generation_config=own)[:, 0] == 8).all()
@@ -330,14 +330,14 @@ def test_what_generate_is_told_wins_over_the_config(pair):
     assert (pair.generate(**source(), max_new_tokens=2)[:, 0] == 4).all()
 
 
-def test_generation_stops_at_the_end_and_pads(pair):
+def test_generation_stops_at_the_end_token_and_pads(pair):
     with torch.no_grad():
-        pair.get_output_embeddings().weight.zero_()  # tied: ids tell nothing apart, argmax is 0
+        pair.get_output_embeddings().weight.zero_()  # tied to the embeddings: all logits are equal, and argmax is 0
     generated = pair.generate(**source(), max_new_tokens=5, eos_token_id=0)
     assert generated.tolist() == [[4, 0]] * 3
 
 
-def test_dtype_and_attention_reach_both_halves(pair, tmp_path):
+def test_dtype_and_attention_reach_both_submodels(pair, tmp_path):
     pair.save_pretrained(tmp_path)
     for implementation in ("eager", "sdpa"):
         again = OURS.model.from_pretrained(tmp_path, dtype=torch.bfloat16, attn_implementation=implementation)
@@ -347,13 +347,13 @@ def test_dtype_and_attention_reach_both_halves(pair, tmp_path):
         assert again.generation_config.decoder_start_token_id == 4
 
 
-def test_a_missing_start_id_is_named():
-    model = OURS.model(OURS.config(encoder=half("bert"), decoder=decoder_half("bert")))
+def test_missing_start_id_is_reported():
+    model = OURS.model(OURS.config(encoder=small_config("bert"), decoder=small_decoder_config("bert")))
     with pytest.raises(ValueError, match=r"decoder_start_token_id|pad_token_id"):
         model(**batch())
 
 
-def test_no_labels_no_loss_and_no_warning(pair):
+def test_forward_without_labels_has_no_loss_and_no_warning(pair):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         output = pair(**source(), decoder_input_ids=target().clamp(min=5))

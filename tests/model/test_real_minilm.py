@@ -1,4 +1,4 @@
-"""The real MiniLM from an installed package as both halves: what is loaded, what is new, what is shared and saved."""
+"""A pretrained MiniLM from an installed package as encoder and decoder: loading, sharing, saving, training."""
 
 import pytest
 import torch
@@ -58,13 +58,13 @@ def test_the_head_is_tied_to_the_real_embeddings(model):
 
 def test_the_encoder_computes_what_the_checkpoint_does(model, folder, batch):
     source = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    alone = BertModel.from_pretrained(folder).eval()
+    checkpoint = BertModel.from_pretrained(folder).eval()
     with torch.no_grad():
         states = model(**batch).encoder_last_hidden_state
-        torch.testing.assert_close(states, alone(**source).last_hidden_state)
+        torch.testing.assert_close(states, checkpoint(**source).last_hidden_state)
 
 
-def test_saved_it_opens_in_both_libraries_and_generates_the_same(model, batch, tmp_path):
+def test_saved_model_generates_equal_ids_in_both_libraries(model, batch, tmp_path):
     model.save_pretrained(tmp_path)
     source = {name: batch[name] for name in ("input_ids", "attention_mask")}
     options = {"num_beams": 3, "max_new_tokens": 8, "no_repeat_ngram_size": 2}
@@ -76,7 +76,7 @@ def test_saved_it_opens_in_both_libraries_and_generates_the_same(model, batch, t
         assert torch.equal(again.eval().generate(**source, **options), wanted)
 
 
-def test_every_parameter_learns(model, batch):
+def test_every_parameter_is_trained(model, batch):
     loss, _, count = model.training_loss(**batch)
     (loss / count).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

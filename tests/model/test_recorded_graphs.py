@@ -1,8 +1,8 @@
-"""torch.export and jit.trace of both kinds of pairs: what a recorded graph computes holds for other inputs."""
+"""Graphs of torch.export and torch.jit.trace are correct for other inputs, with native and grafted cross-attention."""
 
 import pytest
 import torch
-from tiny import IDS, decoder_half, half, source, target
+from tiny import IDS, small_config, small_decoder_config, source, target
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 
@@ -10,8 +10,10 @@ from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 @pytest.fixture(params=["bert", "gpt2", "llama"])
 def model(request):
     torch.manual_seed(0)
-    decoder = decoder_half(request.param, **({"num_key_value_heads": 2} if request.param == "llama" else {}))
-    model = EncoderDecoderModel(EncoderDecoderConfig.from_encoder_decoder_configs(half("bert"), decoder, **IDS)).eval()
+    decoder = small_decoder_config(request.param, **({"num_key_value_heads": 2} if request.param == "llama" else {}))
+    model = EncoderDecoderModel(
+        EncoderDecoderConfig.from_encoder_decoder_configs(small_config("bert"), decoder, **IDS)
+    ).eval()
     if model.config.graft is not None:
         for layer in model.cross_attention.values():
             torch.nn.init.constant_(layer.gate, 0.7)
@@ -29,14 +31,14 @@ def inputs(sources, length=6):
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_export_holds_for_other_padding(model, strict):
+def test_exported_graph_handles_other_padding(model, strict):
     exported = torch.export.export(model, (), inputs(source()), strict=strict).module()
     for sources in (source(), source(seed=5), left_padded(3, 9)):
         given = inputs(sources)
         torch.testing.assert_close(exported(**given).logits, model(**given).logits)
 
 
-def test_export_holds_for_other_sizes(model):
+def test_exported_graph_handles_other_sizes(model):
     rows, source_length, length = (torch.export.Dim(name, max=32) for name in ("rows", "source_length", "length"))
     shapes = {name: {0: rows, 1: source_length} for name in ("input_ids", "attention_mask")}
     shapes |= {"decoder_input_ids": {0: rows, 1: length}, "use_cache": None}
@@ -45,7 +47,7 @@ def test_export_holds_for_other_sizes(model):
         torch.testing.assert_close(exported(**given).logits, model(**given).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_a_trace_holds_for_other_padding_and_sizes(model):
+def test_traced_graph_handles_other_padding_and_sizes(model):
     class Logits(torch.nn.Module):
         def __init__(self):
             super().__init__()

@@ -1,4 +1,4 @@
-"""One model in several threads: every call returns what it returns when nobody else calls."""
+"""Concurrent calls of one model in several threads give the results of single calls."""
 
 import asyncio
 import copy
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from tiny import IDS, decoder_half, half, source, target
+from tiny import IDS, small_config, small_decoder_config, source, target
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
@@ -25,12 +25,12 @@ LLAMA = {"num_hidden_layers": 2, "num_key_value_heads": 2, "is_decoder": True, "
 
 
 def decoder_config(kind):
-    return decoder_half("llama", **LLAMA) if kind == "llama" else decoder_half(kind)
+    return small_decoder_config("llama", **LLAMA) if kind == "llama" else small_decoder_config(kind)
 
 
 def pair(kind, **objects):
     torch.manual_seed(0)
-    config = EncoderDecoderConfig.from_encoder_decoder_configs(half("bert"), decoder_config(kind), **IDS)
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(small_config("bert"), decoder_config(kind), **IDS)
     model = EncoderDecoderModel(config, **objects).eval()
     if config.graft is not None:
         for layer in model.cross_attention.values():
@@ -44,7 +44,7 @@ def kind(request):
 
 
 def in_threads(*calls):
-    """Each call over and over in a thread of its own, started together; what came out other than alone."""
+    """Repeat each call in a thread of its own, and return the results that differ from those of a single call."""
     expected = [call() for call in calls]
     start = threading.Barrier(len(calls))
 
@@ -57,17 +57,17 @@ def in_threads(*calls):
         return [future.result() for future in futures]
 
 
-def writes(model, sources, search):
+def generation_of(model, sources, search):
     return lambda: model.generate(**sources, **search).tolist()
 
 
-def test_searches_of_one_model_do_not_meet(kind):
+def test_concurrent_searches_of_one_model(kind):
     model = pair(kind)
-    calls = [writes(model, sources, search) for sources, search in zip(SOURCES, SEARCHES, strict=True)]
+    calls = [generation_of(model, sources, search) for sources, search in zip(SOURCES, SEARCHES, strict=True)]
     assert in_threads(*calls) == [[], [], [], []]
 
 
-def test_losses_likelihoods_and_searches_of_one_model_do_not_meet(kind):
+def test_concurrent_losses_likelihoods_and_searches_of_one_model(kind):
     model, labels = pair(kind), target(3)
 
     def loss():
@@ -76,33 +76,37 @@ def test_losses_likelihoods_and_searches_of_one_model_do_not_meet(kind):
     def likelihood():
         return model.likelihood(**SOURCES[2], labels=labels, read_source=False)[0].tolist()
 
-    def alone():
+    def without_source():
         return model.generate_alone(max_new_tokens=8).tolist()
 
     def logits():
         with torch.no_grad():
             return model(**SOURCES[2], labels=labels).logits.tolist()
 
-    calls = [writes(model, SOURCES[0], SEARCHES[0]), loss, likelihood, alone, logits]
+    calls = [generation_of(model, SOURCES[0], SEARCHES[0]), loss, likelihood, without_source, logits]
     assert in_threads(*calls) == [[], [], [], [], []]
 
 
-def test_two_models_share_a_decoder(kind):
-    """Each has its own source and its own search, also while the other one runs."""
+def test_two_models_that_share_a_decoder(kind):
+    """Each model uses its own source and generation config, even while the other one runs."""
     first = pair(kind)
     second = pair(kind, encoder=pair("bert").encoder, decoder=first.decoder)
     second.generation_config.num_beams, second.generation_config.max_new_tokens = 3, 6
     if kind == "llama":
         for layer in second.cross_attention.values():
             torch.nn.init.normal_(layer.o_proj.weight, std=0.5)
-    calls = [writes(first, SOURCES[1], SEARCHES[0]), writes(second, SOURCES[2], {}), writes(first, SOURCES[0], {})]
+    calls = [
+        generation_of(first, SOURCES[1], SEARCHES[0]),
+        generation_of(second, SOURCES[2], {}),
+        generation_of(first, SOURCES[0], {}),
+    ]
     assert len(calls[1]()[0]) == 7
     assert in_threads(*calls) == [[], [], []]
 
 
-def test_executors_of_an_event_loop(kind):
+def test_searches_in_threads_of_an_event_loop(kind):
     model = pair(kind)
-    calls = [writes(model, sources, search) for sources, search in zip(SOURCES, SEARCHES, strict=True)]
+    calls = [generation_of(model, sources, search) for sources, search in zip(SOURCES, SEARCHES, strict=True)]
     expected = [call() for call in calls]
 
     async def gather():
@@ -111,50 +115,50 @@ def test_executors_of_an_event_loop(kind):
     assert asyncio.run(gather()) == expected * 3
 
 
-class Asks(LogitsProcessor):
-    """Calls the model in the middle of a search of its own, as a callback of a training does."""
+class Nested(LogitsProcessor):
+    """A logits processor that calls the model during a search, as a callback may."""
 
-    def __init__(self, ask):
-        self.ask, self.answers = ask, []
+    def __init__(self, call):
+        self.call, self.results = call, []
 
     def __call__(self, input_ids, scores):
-        self.answers.append(self.ask())
+        self.results.append(self.call())
         return scores
 
 
-def test_a_search_within_a_search(kind):
+def test_search_within_a_search(kind):
     model = pair(kind)
-    inner = writes(model, SOURCES[2], SEARCHES[2])
-    outer = writes(model, SOURCES[1], SEARCHES[0])
-    asks, wanted, expected = Asks(inner), inner(), outer()
-    found = model.generate(**SOURCES[1], **SEARCHES[0], logits_processor=LogitsProcessorList([asks])).tolist()
+    inner = generation_of(model, SOURCES[2], SEARCHES[2])
+    outer = generation_of(model, SOURCES[1], SEARCHES[0])
+    nested, wanted, expected = Nested(inner), inner(), outer()
+    found = model.generate(**SOURCES[1], **SEARCHES[0], logits_processor=LogitsProcessorList([nested])).tolist()
     assert found == expected
-    assert asks.answers
-    assert all(answer == wanted for answer in asks.answers)
+    assert nested.results
+    assert all(result == wanted for result in nested.results)
 
 
-def test_a_step_between_two_searches_reaches_the_second(kind):
-    """What a search keeps of the weights ends with it."""
+def test_weight_update_between_two_searches_is_used(kind):
+    """Prepacked weights are freed at the end of a search."""
     model = pair(kind)
-    call = writes(model, SOURCES[1], SEARCHES[0])
+    call = generation_of(model, SOURCES[1], SEARCHES[0])
     call()
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             parameter.mul_(-1.5)
     fresh = copy.deepcopy(model)
-    assert call() == writes(fresh, SOURCES[1], SEARCHES[0])()
+    assert call() == generation_of(fresh, SOURCES[1], SEARCHES[0])()
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_copies_read_sources_of_their_own(kind, again):
+def test_copies_have_their_own_sources(kind, again):
     model = pair(kind)
     copied = again(model)
-    calls = [writes(model, SOURCES[1], SEARCHES[0]), writes(copied, SOURCES[2], SEARCHES[0])]
-    assert calls[1]() == writes(model, SOURCES[2], SEARCHES[0])()
+    calls = [generation_of(model, SOURCES[1], SEARCHES[0]), generation_of(copied, SOURCES[2], SEARCHES[0])]
+    assert calls[1]() == generation_of(model, SOURCES[2], SEARCHES[0])()
     assert in_threads(*calls) == [[], []]
 
 
-def test_a_change_lasts_from_the_first_call_to_the_last():
+def test_shared_change_lasts_from_the_first_call_to_the_last():
     module, log = torch.nn.Linear(1, 1), []
 
     def make():

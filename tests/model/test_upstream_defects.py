@@ -1,8 +1,8 @@
-"""Where a pair built with transformers' EncoderDecoderModel computes something wrong, one test for each case.
+"""Cases in which transformers' EncoderDecoderModel computes something wrong.
 
-Each test runs twice: on ours, which must pass, and on upstream's class, which must fail in the way named (strict
-xfail). A test that upstream begins to pass is reported, and its case can go.
-How a pair is built, loaded and saved wrongly: test_upstream_defects_building.py.
+Each test runs with our class, which must pass, and with upstream's class, which must fail as stated (strict xfail). If
+upstream's class passes one day, the test fails, and the case can be removed.
+Cases of building, loading and saving are in test_upstream_defects_building.py.
 """
 
 import warnings
@@ -10,26 +10,26 @@ import warnings
 import pytest
 import torch
 import transformers
-from tiny import OURS, UPSTREAM, decoder_half, gap, half, source, target, upstream_fails
+from tiny import OURS, UPSTREAM, gap, small_config, small_decoder_config, source, target, upstream_fails
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 def gradients(model, batches, count):
-    """Gradients after accumulating over ``batches``, each told of the label tokens of them all."""
+    """Return the gradients accumulated over ``batches``; ``count`` is the number of label positions of all."""
     model.zero_grad()
     for batch in batches:
         model(**batch, num_items_in_batch=count).loss.backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-# --- row 1: accumulation -------------------------------------------------------------------------------------------
+# --- accumulation ----------------------------------------------------------------------------------------------------
 
 
 @upstream_fails()
 @pytest.mark.parametrize("steps", [2, 4])
 def test_accumulated_gradients_equal_those_of_one_batch(lib, steps):
-    model = lib.join(half("bert"), decoder_half("bert"))
+    model = lib.join(small_config("bert"), small_decoder_config("bert"))
     whole = source(4) | {"labels": target(4)}
     count = (whole["labels"] != -100).sum()
     parts = [{name: tensor[i::steps].contiguous() for name, tensor in whole.items()} for i in range(steps)]
@@ -41,13 +41,13 @@ def test_accumulated_gradients_equal_those_of_one_batch(lib, steps):
     torch.testing.assert_close(got[name], mean, atol=1e-5, rtol=1e-3)
 
 
-# --- row 4: the start id ---------------------------------------------------------------------------------------------
+# --- the start id ----------------------------------------------------------------------------------------------------
 
 
 @upstream_fails()
 @pytest.mark.parametrize("reloaded", [False, True])
-def test_start_id_set_after_building_steers_generation(lib, reloaded, tmp_path):
-    model = lib.join(half("bert"), decoder_half("bert"))
+def test_start_id_set_after_building_is_used_in_generation(lib, reloaded, tmp_path):
+    model = lib.join(small_config("bert"), small_decoder_config("bert"))
     model.config.decoder_start_token_id = 7
     if reloaded:
         model.save_pretrained(tmp_path)
@@ -57,11 +57,11 @@ def test_start_id_set_after_building_steers_generation(lib, reloaded, tmp_path):
     assert (model.generate(**source(), max_new_tokens=2)[:, 0] == 7).all()
 
 
-# --- rows 5 and 6: start, end and pad in one id ----------------------------------------------------------------------
+# --- start, end and pad in one id ------------------------------------------------------------------------------------
 
 
 def training_and_generation(model, labels):
-    """Logits for ``labels`` as training computes them, and as generation does, token by token."""
+    """Return the logits for ``labels`` as in training, and token by token as in generation."""
     given = source(len(labels))
     trained = model(**given, labels=labels).logits
     start = torch.full_like(labels[:, :1], model.config.decoder_start_token_id)
@@ -81,37 +81,37 @@ def training_and_generation(model, labels):
 
 @upstream_fails()
 @pytest.mark.parametrize("kind", ["gpt2", "bert", "bert-generation", "roberta"])
-def test_start_token_equal_to_pad_is_seen_in_training(lib, kind):
+def test_start_token_equal_to_pad_is_visible_in_training(lib, kind):
     ids = {"decoder_start_token_id": 2, "pad_token_id": 2}
-    model = lib.join(half("bert"), decoder_half(kind, pad_token_id=2), **ids)
+    model = lib.join(small_config("bert"), small_decoder_config(kind, pad_token_id=2), **ids)
     trained, generated = training_and_generation(model, target(2, 5).clamp(min=5))
     torch.testing.assert_close(trained, generated, atol=1e-4, rtol=1e-3)
 
 
 @upstream_fails()
 @pytest.mark.parametrize("kind", ["gpt2", "bert", "bert-generation", "roberta"])
-def test_end_token_equal_to_pad_is_seen_in_training(lib, kind):
-    model = lib.join(half("bert"), decoder_half(kind, pad_token_id=2), pad_token_id=2)
+def test_end_token_equal_to_pad_is_visible_in_training(lib, kind):
+    model = lib.join(small_config("bert"), small_decoder_config(kind, pad_token_id=2), pad_token_id=2)
     labels = target(2, 6).clamp(min=5)
     labels[:, 2] = 2
     trained, generated = training_and_generation(model, labels)
     torch.testing.assert_close(trained, generated, atol=1e-4, rtol=1e-3)
 
 
-def test_labels_past_their_length_are_masked_whatever_pad_is():
-    model = OURS.join(half("bert"), decoder_half("gpt2"), pad_token_id=2)
+def test_labels_after_their_length_are_masked_for_any_pad_id():
+    model = OURS.join(small_config("bert"), small_decoder_config("gpt2"), pad_token_id=2)
     long, short = target(1, 6), target(1, 6)
     short[:, 3:] = -100
     assert gap(model(**source(1), labels=long).logits[:, :4], model(**source(1), labels=short).logits[:, :4]) < 1e-5
 
 
-# --- rows 7 and 8: padding of the source -----------------------------------------------------------------------------
+# --- padding of the source -------------------------------------------------------------------------------------------
 
 
 @upstream_fails()
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_source_mask_left_out_is_inferred(lib, side):
-    model = lib.join(half("bert"), decoder_half("bert"))
+def test_missing_source_mask_is_inferred_from_pad_ids(lib, side):
+    model = lib.join(small_config("bert"), small_decoder_config("bert"))
     ids = source(1)["input_ids"]
     pads = torch.full((1, 4), 1)
     padded = torch.cat([ids, pads] if side == "right" else [pads, ids], 1)
@@ -124,8 +124,8 @@ def test_source_mask_left_out_is_inferred(lib, side):
 
 @upstream_fails()
 @pytest.mark.parametrize("kind", ["bert", "electra", "distilbert", "albert", "gpt2"])
-def test_left_padded_source_equals_the_unpadded(lib, kind):
-    model = lib.join(half(kind), decoder_half("bert"))
+def test_left_padded_source_gives_the_logits_of_the_unpadded_one(lib, kind):
+    model = lib.join(small_config(kind), small_decoder_config("bert"))
     given = source(1)
     pads = torch.full((1, 3), 1)
     left = {
@@ -140,17 +140,17 @@ def test_left_padded_source_equals_the_unpadded(lib, kind):
     assert torch.equal(model.generate(**left, **options), model.generate(**given, **options))
 
 
-# --- row 9: the pooler -----------------------------------------------------------------------------------------------
+# --- the pooler ------------------------------------------------------------------------------------------------------
 
 
 @upstream_fails()
 @pytest.mark.parametrize("reloaded", [False, True])
 @pytest.mark.parametrize("kind", ["bert", "roberta", "mpnet", "longformer"])
 def test_every_parameter_gets_a_gradient(lib, kind, reloaded, tmp_path):
-    """Built with the pooler, and built without it and loaded again."""
+    """Check a new model, and a model that was saved and loaded."""
     values = {"attention_window": [4, 4]} if kind == "longformer" else {}
-    encoder = transformers.AutoModel.from_config(half(kind, **values), add_pooling_layer=not reloaded)
-    decoder = transformers.AutoModelForCausalLM.from_config(decoder_half("bert"))
+    encoder = transformers.AutoModel.from_config(small_config(kind, **values), add_pooling_layer=not reloaded)
+    decoder = transformers.AutoModelForCausalLM.from_config(small_decoder_config("bert"))
     model = lib.model(encoder=encoder, decoder=decoder)
     model.config.decoder_start_token_id, model.config.pad_token_id = 4, 1
     if reloaded:
@@ -160,21 +160,21 @@ def test_every_parameter_gets_a_gradient(lib, kind, reloaded, tmp_path):
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-# --- row 14: the labelled forward ------------------------------------------------------------------------------------
+# --- the labelled forward --------------------------------------------------------------------------------------------
 
 
 @upstream_fails(FutureWarning)
 @pytest.mark.filterwarnings("error")
-def test_labelled_forward_warns_of_nothing(lib):
-    model = lib.join(half("bert"), decoder_half("bert"))
+def test_forward_with_labels_logs_no_warning(lib):
+    model = lib.join(small_config("bert"), small_decoder_config("bert"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model(**source(), labels=target())
 
 
 @upstream_fails(RuntimeError)
-def test_labels_of_any_layout(lib):
-    model = lib.join(half("bert"), decoder_half("bert"))
+def test_noncontiguous_labels(lib):
+    model = lib.join(small_config("bert"), small_decoder_config("bert"))
     labels = target(length=9)[:, :6]
     assert not labels.is_contiguous()
     wanted = model(**source(), labels=labels.contiguous()).loss
@@ -183,7 +183,7 @@ def test_labels_of_any_layout(lib):
 
 @upstream_fails()
 def test_loss_of_bf16_logits_is_float32(lib):
-    model = lib.join(half("bert"), decoder_half("bert")).bfloat16()
+    model = lib.join(small_config("bert"), small_decoder_config("bert")).bfloat16()
     output = model(**source(), labels=target())
     assert output.logits.dtype == torch.bfloat16
     assert output.loss.dtype == torch.float32
@@ -191,13 +191,13 @@ def test_loss_of_bf16_logits_is_float32(lib):
     torch.testing.assert_close(output.loss, wanted)
 
 
-# --- row 18: token types that the encoder has none of ----------------------------------------------------------------
+# --- token types that the encoder has none of ------------------------------------------------------------------------
 
 
 @upstream_fails(ValueError, TypeError)
 @pytest.mark.parametrize("kind", ["distilbert", "modernbert", "bert-generation"])
-def test_token_types_are_dropped_alike_in_forward_and_generate(lib, kind):
-    model = lib.join(half(kind), decoder_half("bert"))
+def test_token_type_ids_are_dropped_in_forward_and_generate(lib, kind):
+    model = lib.join(small_config(kind), small_decoder_config("bert"))
     types = torch.ones_like(source()["input_ids"])
     wanted = model(**source(), labels=target()).logits
     torch.testing.assert_close(model(**source(), token_type_ids=types, labels=target()).logits, wanted)
@@ -206,8 +206,8 @@ def test_token_types_are_dropped_alike_in_forward_and_generate(lib, kind):
 
 
 @pytest.mark.parametrize("lib", [OURS, UPSTREAM], ids=["ours", "upstream"])
-def test_token_types_matter_where_the_encoder_has_them(lib):
-    model = lib.join(half("bert"), decoder_half("bert"))
+def test_token_type_ids_are_used_if_the_encoder_takes_them(lib):
+    model = lib.join(small_config("bert"), small_decoder_config("bert"))
     types = torch.ones_like(source()["input_ids"])
     wanted = model(**source(), labels=target()).logits
     assert gap(model(**source(), token_type_ids=types, labels=target()).logits, wanted) > 1e-2

@@ -1,7 +1,7 @@
-"""Where transformers' EncoderDecoderModel builds, loads or saves a pair wrongly, one test for each case.
+"""Cases in which transformers' EncoderDecoderModel builds, loads or saves a model wrongly.
 
-Each test runs twice: on ours, which must pass, and on upstream's class, which must fail in the way named (strict
-xfail). A test that upstream begins to pass is reported, and its case can go.
+Each test runs with our class, which must pass, and with upstream's class, which must fail as stated (strict xfail). If
+upstream's class passes one day, the test fails, and the case can be removed.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tiny import OURS, decoder_half, gap, half, source, target, upstream_fails
+from tiny import OURS, gap, small_config, small_decoder_config, source, target, upstream_fails
 from transformers import BartConfig, PreTrainedConfig, T5Config
 
 from warmstart.model.decoders import REFUSED
@@ -21,33 +21,33 @@ NOT_RAISED = pytest.fail.Exception
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
-# --- rows 2 and 3: a decoder that is none ----------------------------------------------------------------------------
+# --- a decoder that is none ------------------------------------------------------------------------------------------
 
 
 @upstream_fails(NOT_RAISED)
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "gpt2"])
 def test_decoder_object_without_cross_attention_is_refused(lib, kind):
-    encoder = transformers.AutoModel.from_config(half("bert"))
-    decoder = transformers.AutoModelForCausalLM.from_config(decoder_half(kind, add_cross_attention=False))
+    encoder = transformers.AutoModel.from_config(small_config("bert"))
+    decoder = transformers.AutoModelForCausalLM.from_config(small_decoder_config(kind, add_cross_attention=False))
     with pytest.raises(ValueError, match="without cross-attention"):
         lib.model(encoder=encoder, decoder=decoder)
 
 
 def plainly_built(lib):
-    """The pair as the shortest line of code builds it."""
-    decoder = half("bert", vocab_size=60)
-    config = lib.config(encoder=half("bert"), decoder=decoder, decoder_start_token_id=4, pad_token_id=1)
+    """Build a model with as few arguments as possible."""
+    decoder = small_config("bert", vocab_size=60)
+    config = lib.config(encoder=small_config("bert"), decoder=decoder, decoder_start_token_id=4, pad_token_id=1)
     return lib.model(config).eval()
 
 
 @upstream_fails(AssertionError, ValueError)
-def test_plain_config_gives_the_source_an_effect(lib):
+def test_source_has_an_effect_with_a_plain_config(lib):
     model = plainly_built(lib)
     assert gap(model(**source(), labels=target()).logits, model(**source(seed=9), labels=target()).logits) > 1e-2
 
 
 @upstream_fails()
-def test_plain_config_leaks_no_future_token(lib):
+def test_decoder_is_causal_with_a_plain_config(lib):
     model = plainly_built(lib)
     ids = target().clamp(min=5)
     later = ids.clone()
@@ -56,23 +56,23 @@ def test_plain_config_leaks_no_future_token(lib):
     assert gap(*states) < 1e-5
 
 
-def test_the_callers_own_config_stays_as_it_was():
-    config = half("bert")
+def test_config_of_the_caller_is_not_changed():
+    config = small_config("bert")
     OURS.config(encoder=config, decoder=config)
     assert not config.is_decoder
     assert not config.add_cross_attention
 
 
-# --- row 10: precisions ----------------------------------------------------------------------------------------------
+# --- precisions ------------------------------------------------------------------------------------------------------
 
 
 @upstream_fails(RuntimeError)
 @pytest.mark.parametrize("dtypes", [("bfloat16", "float32"), ("float32", "bfloat16"), ("bfloat16", "bfloat16")])
-def test_halves_of_any_precision_meet(lib, dtypes, tmp_path):
-    """Of different widths, so that the projection, too, has to fit."""
+def test_submodels_of_different_dtypes(lib, dtypes, tmp_path):
+    """The hidden sizes differ, so that the dtype of the projection is checked too."""
     for role, dtype in zip(("encoder", "decoder"), dtypes, strict=True):
         auto = transformers.AutoModel if role == "encoder" else transformers.AutoModelForCausalLM
-        config = half("bert", 16) if role == "encoder" else decoder_half("bert", 32)
+        config = small_config("bert", 16) if role == "encoder" else small_decoder_config("bert", 32)
         auto.from_config(config).to(getattr(torch, dtype)).save_pretrained(tmp_path / role)
     model = lib.model.from_encoder_decoder_pretrained(str(tmp_path / "encoder"), str(tmp_path / "decoder"))
     model.config.decoder_start_token_id, model.config.pad_token_id = 4, 1
@@ -80,12 +80,12 @@ def test_halves_of_any_precision_meet(lib, dtypes, tmp_path):
     assert len({p.dtype for p in model.parameters()}) == 1
 
 
-# --- rows 11 and 12: sharing and resizing ----------------------------------------------------------------------------
+# --- sharing and resizing --------------------------------------------------------------------------------------------
 
 
 @upstream_fails()
-def test_tie_encoder_decoder_shares_and_survives(lib, tmp_path):
-    model = lib.join(half("bert"), decoder_half("bert", vocab_size=50), tie_encoder_decoder=True)
+def test_tie_encoder_decoder_shares_weights_and_is_saved(lib, tmp_path):
+    model = lib.join(small_config("bert"), small_decoder_config("bert", vocab_size=50), tie_encoder_decoder=True)
     model.save_pretrained(tmp_path)
     for shared in (model, lib.model.from_pretrained(tmp_path)):
         own = {id(p) for p in shared.decoder.parameters()}
@@ -94,7 +94,7 @@ def test_tie_encoder_decoder_shares_and_survives(lib, tmp_path):
 
 @upstream_fails()
 @pytest.mark.parametrize("name", ["bert_share", "roberta_share"])
-def test_tied_checkpoint_of_transformers_4_gives_its_logits(lib, name):
+def test_tied_checkpoint_of_transformers_4_gives_the_recorded_logits(lib, name):
     model = lib.model.from_pretrained(FIXTURES / name).eval()
     expected = json.loads((FIXTURES / name / "expected.json").read_text())
     ids, decoder_ids = torch.tensor(expected["source"]), torch.tensor(expected["target"])
@@ -103,8 +103,8 @@ def test_tied_checkpoint_of_transformers_4_gives_its_logits(lib, name):
 
 
 @upstream_fails(RuntimeError)
-def test_embeddings_shared_by_hand_can_be_saved(lib, tmp_path):
-    model = lib.join(half("bert"), decoder_half("bert", vocab_size=50))
+def test_manually_shared_embeddings_can_be_saved(lib, tmp_path):
+    model = lib.join(small_config("bert"), small_decoder_config("bert", vocab_size=50))
     model.encoder.set_input_embeddings(model.decoder.get_input_embeddings())
     model.save_pretrained(tmp_path)
     again = lib.model.from_pretrained(tmp_path)
@@ -113,7 +113,7 @@ def test_embeddings_shared_by_hand_can_be_saved(lib, tmp_path):
 
 @upstream_fails(NotImplementedError)
 def test_resize_token_embeddings(lib):
-    model = lib.join(half("bert"), decoder_half("bert", vocab_size=50))
+    model = lib.join(small_config("bert"), small_decoder_config("bert", vocab_size=50))
     with torch.no_grad():
         before = model(**source(), decoder_input_ids=target().clamp(5, 49)).logits
     model.resize_token_embeddings(57)
@@ -126,12 +126,12 @@ def test_resize_token_embeddings(lib):
 
 @upstream_fails(ValueError)
 def test_flex_attention_loads(lib, tmp_path):
-    lib.join(half("bert"), decoder_half("bert")).save_pretrained(tmp_path)
+    lib.join(small_config("bert"), small_decoder_config("bert")).save_pretrained(tmp_path)
     model = lib.model.from_pretrained(tmp_path, attn_implementation="flex_attention")
     assert {part.config._attn_implementation for part in (model.encoder, model.decoder)} == {"flex_attention"}
 
 
-# --- row 13: whole sequence-to-sequence models as encoder ------------------------------------------------------------
+# --- whole sequence-to-sequence models as encoder --------------------------------------------------------------------
 
 
 def whole_model(kind: str) -> PreTrainedConfig:
@@ -153,9 +153,9 @@ def whole_model(kind: str) -> PreTrainedConfig:
 
 @upstream_fails(ValueError, AttributeError)
 @pytest.mark.parametrize("kind", ["t5", "bart"])
-def test_encoder_of_a_whole_model_by_name(lib, kind, tmp_path):
+def test_encoder_of_a_sequence_to_sequence_checkpoint(lib, kind, tmp_path):
     transformers.AutoModelForSeq2SeqLM.from_config(whole_model(kind)).save_pretrained(tmp_path / "whole")
-    transformers.AutoModelForCausalLM.from_config(decoder_half("bert")).save_pretrained(tmp_path / "decoder")
+    transformers.AutoModelForCausalLM.from_config(small_decoder_config("bert")).save_pretrained(tmp_path / "decoder")
     model = lib.model.from_encoder_decoder_pretrained(str(tmp_path / "whole"), str(tmp_path / "decoder")).eval()
     model.config.decoder_start_token_id, model.config.pad_token_id = 4, 1
     before = model(**source(), labels=target()).logits
@@ -165,9 +165,9 @@ def test_encoder_of_a_whole_model_by_name(lib, kind, tmp_path):
 
 
 @upstream_fails(ValueError, AssertionError)
-def test_t5_encoder_object_survives_reload(lib, tmp_path):
+def test_t5_encoder_object_is_saved_and_loaded(lib, tmp_path):
     encoder = transformers.T5EncoderModel(whole_model("t5"))
-    decoder = transformers.AutoModelForCausalLM.from_config(decoder_half("bert"))
+    decoder = transformers.AutoModelForCausalLM.from_config(small_decoder_config("bert"))
     model = lib.model(encoder=encoder, decoder=decoder).eval()
     model.config.decoder_start_token_id, model.config.pad_token_id = 4, 1
     before = model(**source(), labels=target()).logits
@@ -176,24 +176,24 @@ def test_t5_encoder_object_survives_reload(lib, tmp_path):
     torch.testing.assert_close(again(**source(), labels=target()).logits, before)
 
 
-# --- row 15: decoders without cross-attention ------------------------------------------------------------------------
+# --- decoders without cross-attention --------------------------------------------------------------------------------
 
 
 @upstream_fails(ValueError)
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma", "mistral", "phi", "opt", "gpt_neox"])
 def test_decoder_without_cross_attention_is_grafted(lib, kind):
-    model = lib.join(half("bert"), decoder_half(kind, num_key_value_heads=4, head_dim=8))
+    model = lib.join(small_config("bert"), small_decoder_config(kind, num_key_value_heads=4, head_dim=8))
     for name, parameter in model.named_parameters():
         if name.endswith(".gate"):
             torch.nn.init.constant_(parameter, 0.5)
     assert gap(model(**source(), labels=target()).logits, model(**source(seed=9), labels=target()).logits) > 1e-3
 
 
-# --- row 17: decoders whose own cross-attention is unsound-----------------------------------------------------------
+# --- decoders whose own cross-attention is unsound -------------------------------------------------------------------
 
 UNSOUND = {
-    "big_bird": lambda: decoder_half("big_bird", attention_type="original_full"),
-    "megatron-bert": lambda: decoder_half("megatron-bert"),
+    "big_bird": lambda: small_decoder_config("big_bird", attention_type="original_full"),
+    "megatron-bert": lambda: small_decoder_config("megatron-bert"),
     "prophetnet": lambda: transformers.ProphetNetConfig(
         vocab_size=60,
         hidden_size=32,
@@ -213,12 +213,12 @@ UNSOUND = {
 
 @upstream_fails(AssertionError, AttributeError, RuntimeError, NotImplementedError, ValueError)
 @pytest.mark.parametrize("kind", UNSOUND)
-def test_decoder_is_sound_or_refused_with_a_reason(lib, kind):
+def test_decoder_is_correct_or_refused_with_a_reason(lib, kind):
     if kind in REFUSED and lib is OURS:
         with pytest.raises(ValueError, match=f"{kind!r} cannot be a decoder: its"):
-            lib.join(half("bert"), UNSOUND[kind]())
+            lib.join(small_config("bert"), UNSOUND[kind]())
         return
-    model = lib.join(half("bert"), UNSOUND[kind]())
+    model = lib.join(small_config("bert"), UNSOUND[kind]())
     for name, parameter in model.named_parameters():
         if name.endswith(".gate"):
             torch.nn.init.constant_(parameter, 0.5)
@@ -230,7 +230,7 @@ def test_decoder_is_sound_or_refused_with_a_reason(lib, kind):
 
 @upstream_fails(NOT_RAISED)
 def test_roformer_decoder_refuses_gradient_checkpointing(lib):
-    model = lib.join(half("bert"), decoder_half("roformer"))
+    model = lib.join(small_config("bert"), small_decoder_config("roformer"))
     for enable in (model.activation_checkpointing_enable, model.gradient_checkpointing_enable):  # the older name too
         with pytest.raises(ValueError, match="No gradient checkpointing with a roformer decoder"):
             enable()

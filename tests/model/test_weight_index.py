@@ -1,4 +1,4 @@
-"""An index of weights may not lead out of its folder."""
+"""A weight index may not name files outside its folder."""
 
 import json
 
@@ -13,16 +13,16 @@ TINY = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attent
 
 @pytest.fixture
 def folder(tmp_path):
-    """A pair in several files."""
-    halves = BertConfig(**TINY), BertConfig(**TINY, is_decoder=True, add_cross_attention=True)
-    model = EncoderDecoderModel(EncoderDecoderConfig.from_encoder_decoder_configs(*halves))
+    """A sharded checkpoint of a joint model and one of its encoder."""
+    configs = BertConfig(**TINY), BertConfig(**TINY, is_decoder=True, add_cross_attention=True)
+    model = EncoderDecoderModel(EncoderDecoderConfig.from_encoder_decoder_configs(*configs))
     model.save_pretrained(tmp_path / "pair", max_shard_size="8KB")
     model.encoder.save_pretrained(tmp_path / "encoder", max_shard_size="8KB")
     return tmp_path
 
 
 def change(folder, leads_to):
-    """The index of ``folder`` with its first file moved and named as ``leads_to``."""
+    """Move the first weights file out of ``folder``, and name it in the index as ``leads_to``."""
     path = folder / "model.safetensors.index.json"
     index = json.loads(path.read_text())
     first = sorted(set(index["weight_map"].values()))[0]
@@ -33,11 +33,11 @@ def change(folder, leads_to):
 
 
 @pytest.mark.parametrize("leads_to", ["../{name}", "{above}/{name}", "x/../../{name}", "..", ""])
-def test_an_index_that_leads_out_of_its_folder_is_refused(folder, leads_to):
+def test_index_with_paths_outside_its_folder_is_refused(folder, leads_to):
     EncoderDecoderModel.from_pretrained(folder / "pair")
     for name in ("pair", "encoder"):
         change(folder / name, leads_to)
-    with pytest.raises(UserError, match="not files of its folder"):
+    with pytest.raises(UserError, match="outside its own folder"):
         EncoderDecoderModel.from_pretrained(folder / "pair")
-    with pytest.raises(UserError, match="not files of its folder"):
+    with pytest.raises(UserError, match="outside its own folder"):
         EncoderDecoderModel.from_encoder_decoder_pretrained(str(folder / "encoder"), str(folder / "encoder"))

@@ -1,6 +1,6 @@
-"""Halves small enough to build in a test, and the two implementations that the tests compare.
+"""Small configs, batches, and the two implementations that the tests compare.
 
-Initial weights are wide (0.3), so that a wrong mask or position moves the logits by tenths and not by rounding errors.
+Weights are initialized with a large standard deviation (0.3), so that a wrong mask or position changes logits clearly.
 """
 
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ class Implementation(NamedTuple):
     config: Any
 
     def join(self, encoder: PreTrainedConfig, decoder: PreTrainedConfig, **ids: int) -> PreTrainedModel:
-        """An untrained pair as both libraries document it, in evaluation mode."""
+        """Build an untrained model in the way that both libraries document, in evaluation mode."""
         config = self.config.from_encoder_decoder_configs(encoder, decoder, **(IDS | ids))
         return self.model(config).eval()
 
@@ -26,7 +26,7 @@ class Implementation(NamedTuple):
 OURS = Implementation(warmstart.EncoderDecoderModel, warmstart.EncoderDecoderConfig)
 UPSTREAM = Implementation(transformers.EncoderDecoderModel, transformers.EncoderDecoderConfig)
 
-# Start, end and pad differ from one another and from every id that `source` and `target` draw.
+# Start, end and pad ids differ from each other and from all ids that `source` and `target` draw.
 IDS = {"decoder_start_token_id": 4, "eos_token_id": 2, "pad_token_id": 1}
 SOURCE_VOCABULARY, TARGET_VOCABULARY = 50, 60
 
@@ -51,8 +51,8 @@ _MODERNBERT = {
 _NO_IDS = {"bos_token_id": None, "eos_token_id": None, "cls_token_id": None, "sep_token_id": None}
 
 
-def half(kind: str, width: int = 32, vocab_size: int = SOURCE_VOCABULARY, **values: Any) -> PreTrainedConfig:
-    """A two-layer config of the type ``kind``, with pad id 1."""
+def small_config(kind: str, width: int = 32, vocab_size: int = SOURCE_VOCABULARY, **values: Any) -> PreTrainedConfig:
+    """Return a config of the type ``kind`` with two layers and pad id 1."""
     if kind == "gpt2":
         known = _GPT2 | {"n_embd": width}
     elif kind == "distilbert":
@@ -68,39 +68,39 @@ def half(kind: str, width: int = 32, vocab_size: int = SOURCE_VOCABULARY, **valu
     return transformers.AutoConfig.for_model(kind, **({"vocab_size": vocab_size, "pad_token_id": 1} | known | values))
 
 
-def decoder_half(kind: str, width: int = 32, **values: Any) -> PreTrainedConfig:
-    """The same with the target's vocabulary, as a decoder."""
-    return half(
+def small_decoder_config(kind: str, width: int = 32, **values: Any) -> PreTrainedConfig:
+    """Return such a config for a decoder, with the target's vocabulary size."""
+    return small_config(
         kind, width, **({"vocab_size": TARGET_VOCABULARY, "is_decoder": True, "add_cross_attention": True} | values)
     )
 
 
-def source(rows: int = 3, length: int = 9, seed: int = 1) -> dict[str, torch.Tensor]:
-    """Source ids with the second row padded on the right."""
+def source(batch_size: int = 3, length: int = 9, seed: int = 1) -> dict[str, torch.Tensor]:
+    """Return source ids and their mask; the second example is padded on the right."""
     generator = torch.Generator().manual_seed(seed)
-    input_ids = torch.randint(5, SOURCE_VOCABULARY, (rows, length), generator=generator)
+    input_ids = torch.randint(5, SOURCE_VOCABULARY, (batch_size, length), generator=generator)
     attention_mask = torch.ones_like(input_ids)
-    if rows > 1:
+    if batch_size > 1:
         attention_mask[1, length - 4 :] = 0
     return {"input_ids": input_ids.masked_fill(attention_mask == 0, 1), "attention_mask": attention_mask}
 
 
-def target(rows: int = 3, length: int = 6, seed: int = 2) -> torch.Tensor:
-    """Labels with the last row shorter."""
+def target(batch_size: int = 3, length: int = 6, seed: int = 2) -> torch.Tensor:
+    """Return labels; those of the last example are shorter."""
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(5, TARGET_VOCABULARY, (rows, length), generator=generator)
-    if rows > 1:
+    labels = torch.randint(5, TARGET_VOCABULARY, (batch_size, length), generator=generator)
+    if batch_size > 1:
         labels[-1, length - 2 :] = -100
     return labels
 
 
 def gap(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The largest difference between two tensors."""
+    """Return the largest difference between two tensors."""
     return float((a - b).detach().abs().max())
 
 
 def upstream_fails(*raises: type[BaseException]) -> pytest.MarkDecorator:
-    """Run the test on ours, and on upstream's class where it has to fail with one of ``raises``."""
+    """Run the test with our class, and with upstream's class, where it must fail with one of ``raises``."""
     mark = pytest.mark.xfail(strict=True, raises=raises or AssertionError)
     return pytest.mark.parametrize(
         "lib", [pytest.param(OURS, id="ours"), pytest.param(UPSTREAM, id="upstream", marks=mark)]

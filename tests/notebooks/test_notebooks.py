@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom, and says the same as the script that it is paired with."""
+"""Every notebook runs from top to bottom and equals its paired script."""
 
 from pathlib import Path
 

@@ -47,7 +47,7 @@ def kept_bytes(model, precision):
         model.training_loss(**given)  # tries the head
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             model.training_loss(**given)
-    return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in known)
+    return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in known)
 
 
 @pytest.mark.parametrize("decoder", [BERT, GPT2, LLAMA])
@@ -152,18 +152,18 @@ def test_check_prints_the_prediction_for_the_configured_device(settings_of, tmp_
     words = ["encoder=bert", "decoder=gpt2", "trainer=ddp", "trainer.devices=8", "trainer.nodes=2"]
     settings = settings_of(*words, "device=a100")
     check.run(settings, tmp_path)
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     sent = all_reduce_bytes(4 * predict(settings, pair_without_values(settings)).parameters["trainable"], 16)
-    assert f"{sent / 1e6:.0f} MB sent by each of 16 ranks a step (ddp)" in said
+    assert f"{sent / 1e6:.0f} MB sent by each of 16 ranks a step (ddp)" in printed
     for phrase in (
         *("over NVLink, 300 GB/s", "16 x A100 SXM 80 GB at 40% of 312 TFLOP/s (data sheet, bf16-mixed)"),
         *("cross-attention cache", "self-attention cache", "activations", "their 16-bit copies", "their buckets (ddp)"),
     ):
-        assert phrase in said
+        assert phrase in printed
     check.run(settings_of("encoder=bert", "decoder=gpt2", "device=rtx4090", "data.batch.max_tokens=65536"), tmp_path)
-    said = capsys.readouterr().out
-    assert "more than its 22 GiB: lower data.batch.max_tokens" in said
-    assert "ddp" not in said
+    printed = capsys.readouterr().out
+    assert "more than its 22 GiB: lower data.batch.max_tokens" in printed
+    assert "ddp" not in printed
 
 
 def sent(settings, tmp_path, capsys):

@@ -77,9 +77,9 @@ def test_frozen_parameters_cost_less(frozen, decoder):
     graft = {} if decoder is GPT2 else {"every_n_layers": 2}
     model = pair(BERT, decoder, **graft)
     whole = training_flops(model, SOURCE, TARGET)
-    for half in ("encoder", "decoder"):
-        if frozen in (half, "both"):
-            getattr(model, f"freeze_{half}")()
+    for submodel in ("encoder", "decoder"):
+        if frozen in (submodel, "both"):
+            getattr(model, f"freeze_{submodel}")()
     found = training_flops(model, SOURCE, TARGET)
     assert found < 0.9 * whole
     # GPT-2's first query of the source needs no gradient of its input, which the order of its modules does not tell.

@@ -1,4 +1,4 @@
-"""Every command of the README and of docs/ names what exists, and every run.py command is a valid config."""
+"""Commands in README and docs/ name files and options that exist; run.py commands give valid configs."""
 
 import re
 import shlex
@@ -15,20 +15,20 @@ from warmstart.tasks.check import faults
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *(ROOT / "docs").rglob("*.md")]
-# Not ours: that they are written correctly is for the reader of the page to check.
+# Commands of other programs, which are not checked.
 OTHERS = (".", "sbatch", "srun", "optuna-dashboard", "sha256sum", "wandb", "git", "cd")
 INLINE = r"`((?:python (?:run\.py|benchmarks/)|warmstart |make |pytest |torchrun )[^`]+)`"
 
 
 def _commands(text: str) -> list[str]:
-    """The shell lines of the blocks that name no other language, and the commands inside a sentence."""
+    """Return the lines of shell blocks, and the commands inside sentences."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
     lines = (
         "".join(block for language, block in blocks if language in ("", "bash", "sh")).replace("\\\n", " ").splitlines()
     )
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     found = [line for line in lines if line.strip()] + re.findall(INLINE, prose.replace("\n", " "))
-    return [line for line in found if not line.endswith("...")]  # any command of this kind
+    return [line for line in found if not line.endswith("...")]  # a form such as `make ...` is not a command
 
 
 def _words(line: str) -> list[str]:
@@ -47,13 +47,13 @@ RUNS = [line for line in COMMANDS if _after("run.py", _words(line)) is not None 
 REST = [line for line in COMMANDS if line not in RUNS and _words(line)[0] not in OTHERS]
 
 
-def test_there_are_commands_to_try():
+def test_commands_are_found():
     assert len(RUNS) >= 20
     assert {"make demo", "make test", "make help", "make docs"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("line", RUNS)
-def test_a_run_composes_without_fault(line, settings_of, tmp_path, monkeypatch):
+def test_a_run_command_gives_a_valid_config(line, settings_of, tmp_path, monkeypatch):
     words = _after("run.py", _words(line)) or _words(line)[1:]
     sweep = "-m" in words
     words = [word for word in words if word != "-m"]
@@ -62,7 +62,7 @@ def test_a_run_composes_without_fault(line, settings_of, tmp_path, monkeypatch):
     words = [word for word in words if "=" in word and not word.startswith("hydra")]
     monkeypatch.chdir(tmp_path)
     _write_files(words)
-    for first in (0, -1):  # of a sweep, its first job and its last
+    for first in (0, -1):  # the first and the last job of a sweep
         pairs = [word.partition("=") for word in words]
         settings = settings_of(*(f"{key}={value.split(',')[first] if sweep else value}" for key, _, value in pairs))
         assert faults(settings) == []
@@ -72,7 +72,7 @@ def test_a_run_composes_without_fault(line, settings_of, tmp_path, monkeypatch):
 
 
 def _write_files(words: list[str]) -> None:
-    """The user's files that a command names, with the columns that it names, and the run that it starts from."""
+    """Write the data files that a command names, with its columns, and make the folder of its ``ckpt_weights``."""
     given = dict(word.partition("=")[::2] for word in words)
     if "ckpt_weights" in given:
         Path(given["ckpt_weights"]).mkdir(parents=True)
@@ -99,7 +99,7 @@ def _write_files(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("line", REST)
-def test_a_command_names_what_is_there(line):
+def test_another_command_names_what_exists(line):
     words = _words(line)
     while "=" in words[0]:  # an environment variable
         words = words[1:]
@@ -121,11 +121,11 @@ def test_a_command_names_what_is_there(line):
     elif words[0] in ("python", ".venv/bin/pre-commit"):
         assert words[0] != "python" or _script(words[1:])
     else:
-        raise AssertionError(f"no test knows what {words[0]} is")
+        raise AssertionError(f"this test cannot check the command {words[0]}")
 
 
 def _script(words: list[str]) -> bool:
-    """Whether a script of ours is there and has every option that is named."""
+    """Whether a script or module of this repository exists and has every option that is named."""
     if words[:3] == ["-X", "importtime", "run.py"]:
         return True
     module = words[0] == "-m"
@@ -135,11 +135,11 @@ def _script(words: list[str]) -> bool:
     return all(f'"{option}"' in source for option in options)
 
 
-def test_the_files_it_links_are_there():
+def test_files_linked_in_the_readme_exist():
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", TEXTS[0]):
         assert (ROOT / link).exists(), link
 
 
-def test_it_stays_short():
+def test_the_readme_is_short():
     assert len(TEXTS[0].splitlines()) < 200
     assert all(len(line) <= 100 for line in TEXTS[0].splitlines())

@@ -77,11 +77,11 @@ def test_rows_with_different_test_examples_have_separate_baselines(write_run, tm
     write_run("a")
     write_run("b", encoder="roberta")
     page = render(collect([tmp_path]), title="t")
-    assert "judged on different test examples" not in page
+    assert "evaluated on different test examples" not in page
     assert page.count("(baseline)") == 1
     write_run("c", encoder="electra", text="c d")  # by chance with the same scores
     page = render(collect([tmp_path]), title="t")
-    assert "judged on different test examples" in page
+    assert "evaluated on different test examples" in page
     assert page.count("(baseline)") == 2
     assert "lead1 for encoder=electra (baseline)" in page
 
@@ -109,12 +109,12 @@ def test_rounding_in_a_mean_over_seeds_does_not_separate_baselines(write_run, tm
     write_run("b", encoder="roberta", lead=lead)
     for examples in ("with", "without"):
         page = render(collect([tmp_path]), title="t")
-        assert "judged on different test examples" not in page, examples
+        assert "evaluated on different test examples" not in page, examples
         assert page.count("(baseline)") == 1
         for path in tmp_path.rglob("predictions.jsonl"):
             path.unlink()
     write_run("c", encoder="electra", lead=12.0)
-    assert "judged on different test examples" in render(collect([tmp_path]), title="t")
+    assert "evaluated on different test examples" in render(collect([tmp_path]), title="t")
 
 
 def test_omitted_runs_and_scores_are_stated(write_run, tmp_path):

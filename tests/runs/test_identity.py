@@ -111,7 +111,7 @@ def test_a_run_of_an_earlier_release_is_finished_or_resumed_under_its_own_hash(s
     begun_by_version_1(run, settings)
     with caplog.at_level("INFO"):
         assert fit.run(settings, run) == best
-    assert "Complete already, not run again" in caplog.text
+    assert "Already complete, not run again" in caplog.text
 
     RunDir(run).checkpoints.finished.rename(RunDir(run).checkpoints.unfinished)
     (run / "result.json").unlink()
@@ -120,7 +120,7 @@ def test_a_run_of_an_earlier_release_is_finished_or_resumed_under_its_own_hash(s
     assert RunDir(run).read_result()["config_hash"] == config_hash_1(settings)
     assert RunDir(run).checkpoints.finished.read_text().strip() == config_hash_1(settings)
 
-    with pytest.raises(UserError, match="a complete run of another config"):
+    with pytest.raises(UserError, match="a complete run with another config"):
         fit.run(settings_of("debug=tiny", "seed=2"), run)
 
 
@@ -206,7 +206,7 @@ def test_a_failed_fit_says_so_and_keeps_an_earlier_result_apart(settings_of, tmp
     ("words", "said"),
     [
         (["optim.encoder_rate=-1"], "UserError: optim.encoder_rate=-1"),
-        (["optim.encoder_rate=-1", "optim.new_rate=-2"], "UserError: 2 faults in this config: - optim.encoder_rate=-1"),
+        (["optim.encoder_rate=-1", "optim.new_rate=-2"], "UserError: 2 errors in this config: - optim.encoder_rate=-1"),
         (["data.limit_train=0"], "UserError: data.limit_train=0"),
         (["decoder.weights=pretrained", "decoder.scale=full", "decoder.path=/absent"], "/absent"),
         (["trainer.validations_per_epoch=99"], "trainer.validations_per_epoch=99 was requested, but an epoch has "),
@@ -248,6 +248,6 @@ def test_an_unfinished_run_of_another_config_is_asked_about(run_py, tmp_path):
     before = last.read_bytes()
     outcome = run_py(*words, cwd=tmp_path)
     assert outcome.returncode == 2
-    assert "holds an unfinished run of another config" in outcome.stderr
+    assert "contains an unfinished run with another config" in outcome.stderr
     assert last.read_bytes() == before
     assert run_py(*words, "ckpt=new", cwd=tmp_path).returncode == 0

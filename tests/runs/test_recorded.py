@@ -73,7 +73,7 @@ def test_the_halves_are_the_runs_whatever_is_asked_for(run_dir):
     assert of(run_dir).encoder.architecture == minilm.architecture
     assert of(run_dir, "encoder=minilm") == of(run_dir)
     for word, said in (
-        ("encoder=bert", "encoder.name=bert was asked for"),
+        ("encoder=bert", "encoder.name=bert was requested"),
         ("decoder.weights=random", "decoder.weights=random"),
         ("bridge.share=weights", "bridge.share=weights"),
     ):
@@ -114,7 +114,7 @@ def test_an_export_without_a_record_goes_by_the_command_line_but_is_not_named_by
 
 
 def test_nothing_there_and_foreign_keys_are_named(run_dir):
-    with pytest.raises(UserError, match=r"ckpt=.*absent.*nothing is there.*name="):
+    with pytest.raises(UserError, match=r"ckpt=.*absent.*no such file or folder.*name="):
         of(run_dir / "absent")
     write_checkpoint(run_dir / "checkpoints" / "best.ckpt", {"generation": {"no_such": 1}})
     with pytest.raises(UserError, match=r"best\.ckpt.*no_such"):

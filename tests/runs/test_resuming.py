@@ -28,7 +28,7 @@ def test_a_finished_run_repeated_is_left_as_it_is(finished, settings_of, caplog)
     before = contents(run)
     with caplog.at_level("INFO"):
         assert fit.run(settings_of("debug=tiny", "trainer.max_steps=2"), run) == best
-    assert f"Complete already, not run again: {run}. ckpt=new starts over." in caplog.text
+    assert f"Already complete, not run again: {run}. To start over, set ckpt=new." in caplog.text
     assert contents(run) == before
 
 
@@ -39,7 +39,7 @@ def test_a_finished_run_from_another_checkpoint_repeated_is_left_as_it_is(finish
     before = contents(run)
     fit.run(command, run)
     assert contents(run) == before
-    with pytest.raises(UserError, match="a complete run of another config, or from another checkpoint"):
+    with pytest.raises(UserError, match="a complete run with another config, or from another checkpoint"):
         fit.run(settings_of("debug=tiny", "trainer.max_steps=3"), run)
     assert contents(run) == before
 

@@ -48,7 +48,7 @@ def exported(run):
     ("words", "said"),
     [
         (["encoder=e5_base"], r"encoder\.path \(google-bert/bert-base-uncased, here intfloat/e5-base-v2\)"),
-        (["decoder=gpt2"], r"decoder\.path \(package_file:.*gguf, here openai-community/gpt2\)\. ckpt="),
+        (["decoder=gpt2"], r"decoder\.path \(package_file:.*gguf, here openai-community/gpt2\)\. To start"),
         (["bridge.lora=decoder"], r"bridge\.lora \(none, here decoder\)"),
         (["bridge.every_n_layers=2"], r"bridge\.every_n_layers \(1, here 2\)"),
     ],
@@ -57,7 +57,9 @@ def test_a_checkpoint_of_another_pair_is_refused_with_both_named(words, said, of
     complete = {"status": "complete", "config_hash": "of another"}
     (tmp_path / "result.json").write_text(json.dumps(complete))
     command = of("encoder=bert", "decoder=smollm2", "trainer.max_steps=2", *words, f"ckpt={first}")
-    with pytest.raises(UserError, match=rf"is of bert x smollm2, and this fit is of .*{said}.*set ckpt_weights="):
+    with pytest.raises(
+        UserError, match=rf"\(bert x smollm2\) cannot be resumed by this fit \(.*{said}.*set ckpt_weights="
+    ):
         fit.run(command, tmp_path)
     assert RunDir(tmp_path).read_result() == complete
     assert not (tmp_path / "checkpoints").exists()
@@ -99,8 +101,8 @@ def test_a_second_stage_starts_from_the_weights_with_a_new_optimizer(source, of,
     words = ("encoder=bert", "decoder=smollm2", "bridge.lora=decoder", f"ckpt_weights={given}")
     with caplog.at_level("INFO"):
         fit.run(of(*words, *NOTHING_LEARNT), tmp_path)
-    assert f"Weights from {given}: encoder" in caplog.text
-    assert "Not taken" not in caplog.text
+    assert f"Weights copied from {given}: encoder" in caplog.text
+    assert "Not copied" not in caplog.text
     before, after = exported(first), exported(tmp_path)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -114,9 +116,10 @@ def test_a_part_that_differs_is_new_and_listed(of, first, tmp_path, caplog):
     with caplog.at_level("INFO"):
         fit.run(of(*words, f"ckpt_weights={first}"), tmp_path / "second")
     assert (
-        f"Not taken from {first}: encoder, which differs in encoder.path (google-bert/bert-base-uncased" in caplog.text
+        f"Not copied from {first}: encoder, because these differ: encoder.path (google-bert/bert-base-uncased"
+        in caplog.text
     )
-    assert f"Not taken from {first}: cross-attention, which differs in the encoder is another" in caplog.text
+    assert f"Not copied from {first}: cross-attention, because these differ: the encoder" in caplog.text
     before, plain, second = exported(first), exported(tmp_path / "plain"), exported(tmp_path / "second")
     for name in second:
         expected = before if name.startswith("decoder.") else plain
@@ -125,13 +128,13 @@ def test_a_part_that_differs_is_new_and_listed(of, first, tmp_path, caplog):
 
 def test_weights_with_no_equal_part_are_refused(of, first, tmp_path):
     command = of("encoder=roberta", "decoder=gpt2", f"ckpt_weights={first}")
-    with pytest.raises(UserError, match=r"no part of it is equal .*encoder\.path .*decoder\.path"):
+    with pytest.raises(UserError, match=r"has neither the encoder nor the decoder .*encoder\.path .*decoder\.path"):
         fit.run(command, tmp_path)
 
 
 def test_words_that_contradict_are_named(of, first):
     [found] = faults(of(f"ckpt={first}", f"ckpt_weights={first}"))
-    assert "Set one of them" in found
+    assert "Set only one of them" in found
     [found] = faults(of("ckpt_weights=absent"))
     assert found == "ckpt_weights=absent does not exist. Name a run directory, a .ckpt file or an export."
     assert faults(of("ckpt=new", f"ckpt_weights={first}")) == []

@@ -12,7 +12,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from warmstart import EncoderDecoderModel
-from warmstart.config.model import HalfSettings
+from warmstart.config.model import SubmodelSettings
 from warmstart.errors import UserError
 from warmstart.model.submodel_config import submodel_config
 from warmstart.runs.load import load_trained
@@ -46,12 +46,12 @@ def half(tmp_path):
 
 def test_code_beside_a_half_is_never_run(half):
     folder, mark = half
-    submodel_config(HalfSettings("half", str(folder), "bert"), "encoder")
+    submodel_config(SubmodelSettings("half", str(folder), "bert"), "encoder")
     EncoderDecoderModel.from_encoder_decoder_pretrained(str(folder), str(folder))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "evil"}))
     with pytest.raises((UserError, ValueError)):
-        submodel_config(HalfSettings("half", str(folder), "evil"), "encoder")
+        submodel_config(SubmodelSettings("half", str(folder), "evil"), "encoder")
     assert not mark.exists()
 
 
@@ -62,7 +62,7 @@ def test_pickled_weights_are_never_run(half, tmp_path):
     with pytest.raises(Exception, match=r"."):
         EncoderDecoderModel.from_encoder_decoder_pretrained(str(folder), str(folder))
     torch.save({"hyper_parameters": Evil(mark)}, tmp_path / "evil.ckpt")
-    with pytest.raises(UserError, match="damaged or not ours"):
+    with pytest.raises(UserError, match="damaged or was not written by warmstart"):
         load_trained(str(tmp_path / "evil.ckpt"))
     assert not mark.exists()
 

@@ -5,11 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
+PACKAGE_OF = dict.fromkeys(("check-added-large-files", "detect-private-key"), "pre-commit-hooks")
 
 
 def test_the_lock_says_what_the_constraints_say():
@@ -24,6 +27,17 @@ def test_the_lock_says_what_the_constraints_say():
 
 def test_the_assets_have_hashes():
     assert len(hashed("requirements-assets.txt")) == 6
+
+
+def test_every_hook_runs_a_pinned_tool_of_the_dev_extra():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    dev = {re.match(r"[a-z-]+", line)[0] for line in extras["dev"]}
+    repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    tools = [Path(hook["entry"].split()[0]) for repo in repos for hook in repo["hooks"]]
+    assert {tool.parent for tool in tools} == {Path(".venv/bin")}
+    packages = {PACKAGE_OF.get(tool.name, tool.name) for tool in tools}
+    assert packages <= dev
+    assert packages <= (hashed("requirements.lock") | hashed("requirements-dev.lock")).keys()
 
 
 def hashed(file):
@@ -76,3 +90,11 @@ def test_which_licences_are_fine(said, fine, monkeypatch):
     from licences import compatible
 
     assert compatible(said) is fine
+
+
+def test_users_do_not_install_a_tool_that_is_exempt_from_the_licence_check(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / ".ci")
+    from licences import TOOLS
+
+    assert not TOOLS & hashed("requirements.lock").keys()
+    assert hashed("requirements-dev.lock").keys() >= TOOLS

@@ -34,7 +34,7 @@ def test_a_pickle_in_a_checkpoint_is_not_run(tiny_run, tmp_path):
     good = torch.load(file, weights_only=True)
     for place in ({"hyper_parameters": Evil(tmp_path / "owned")}, {"state_dict": {"x": Evil(tmp_path / "owned")}}):
         torch.save(good | place, file)
-        with pytest.raises(UserError, match=r"best\.ckpt is damaged or not ours"):
+        with pytest.raises(UserError, match=r"best\.ckpt is damaged or was not written by warmstart"):
             load_trained(str(run))
         with pytest.raises(UserError, match="holds code in addition to data"):
             AtomicCheckpointIO().load_checkpoint(file, weights_only=False)
@@ -46,12 +46,12 @@ def test_a_pickle_in_place_of_safetensors_is_not_run(tiny_run, tmp_path, setting
     shutil.copytree(tiny_run / "export", export)
     (export / "model.safetensors").unlink()
     torch.save({"x": Evil(tmp_path / "owned")}, export / "pytorch_model.bin")
-    with pytest.raises(UserError, match="is damaged or not ours"):
+    with pytest.raises(UserError, match="is damaged or was not written by warmstart"):
         load_trained(str(export))
     torch.save(
         load_file(tiny_run / "export" / "model.safetensors"), export / "pytorch_model.bin"
     )  # a harmless one, too
-    with pytest.raises(UserError, match="is damaged or not ours"):
+    with pytest.raises(UserError, match="is damaged or was not written by warmstart"):
         load_trained(str(export))
     half = tmp_path / "half"
     half.mkdir()

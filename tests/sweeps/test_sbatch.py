@@ -62,7 +62,7 @@ def test_the_script_of_a_sweep_is_an_array_whose_task_runs_its_job_on_every_rank
 
     script = outcome.stdout.replace("\nsrun python ", f"{srun_of_two_tasks()}\nsrun {sys.executable} ")
     environment = os.environ | {"SLURM_ARRAY_TASK_ID": "2"}
-    for said in ("2 ranks, each with config", "Complete already, not run again"):
+    for said in ("2 ranks, each with config", "Already complete, not run again"):
         ran = subprocess.run(
             ["bash"], input=script, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200
         )

@@ -32,18 +32,18 @@ def test_a_failing_job_lets_the_others_run_and_is_tried_again(run_py, tmp_path):
     outcome = run_py(*words, cwd=tmp_path)
     assert outcome.returncode == 1
     assert "2 jobs, 1 failed" in outcome.stdout
-    assert "trainer.validations_per_epoch=0 was" in outcome.stdout
+    assert "trainer.validations_per_epoch=0 is invalid" in outcome.stdout
     assert "Traceback" not in outcome.stderr
     first = results(tmp_path)
     assert sorted(result["status"] for result in first.values()) == ["complete", "failed"]
     for job, result in first.items():
         assert job == result["config_hash"]
         log = (tmp_path / "runs" / "multirun" / "s" / job / "cli.log").read_text()
-        assert ("validations_per_epoch=0 was" in log) == (result["status"] == "failed")
+        assert ("validations_per_epoch=0 is invalid" in log) == (result["status"] == "failed")
 
     again = run_py(*words, cwd=tmp_path)
     assert again.returncode == 1
-    assert "Complete already, not run again" in again.stdout + again.stderr
+    assert "Already complete, not run again" in again.stdout + again.stderr
     complete = [job for job, result in first.items() if result["status"] == "complete"]
     assert {job: results(tmp_path)[job] for job in complete} == {job: first[job] for job in complete}
 
@@ -164,7 +164,7 @@ def test_two_processes_share_a_sweep_and_run_each_job_once(tmp_path):
     said = "".join(process.communicate(timeout=300)[0] for process in both)
     assert [process.returncode for process in both] == [0, 0], said
     assert [result["status"] for result in results(tmp_path).values()] == ["complete"] * 2
-    assert said.count("Complete already") == 2
+    assert said.count("Already complete") == 2
 
 
 @pytest.mark.slow

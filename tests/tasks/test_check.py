@@ -23,7 +23,7 @@ def test_a_path_from_the_home_folder_is_found(settings_of, tmp_path, monkeypatch
 
 def test_all_numbers_are_refused_in_one_message(settings_of):
     validate_numbers(settings_of())
-    with pytest.raises(UserError, match="2 faults") as refused:
+    with pytest.raises(UserError, match="2 errors") as refused:
         validate_numbers(settings_of("generation.num_beams=0", "generation.min_new_tokens=500"))
     assert "generation.num_beams=0" in str(refused.value)
     assert "generation.min_new_tokens=500" in str(refused.value)
@@ -33,9 +33,9 @@ def test_all_numbers_are_refused_in_one_message(settings_of):
     ("word", "said"),
     [
         ("data.raw_targets=true", "data.raw_targets=true is an option of data=short_descriptions only"),
-        ("data.train_path=x.jsonl", "data.train_path=x.jsonl is read with data=files alone"),
-        ("trainer.precision=fp16", "trainer.precision=fp16: Lightning has no such one"),
-        ("trainer.accelerator=gpuu", "trainer.accelerator=gpuu: there is none"),
+        ("data.train_path=x.jsonl", "data.train_path=x.jsonl is only read with data=files"),
+        ("trainer.precision=fp16", "trainer.precision=fp16: not a precision of Lightning"),
+        ("trainer.accelerator=gpuu", "trainer.accelerator=gpuu: unknown accelerator"),
     ],
 )
 def test_what_would_be_ignored_or_refused_later_is_said(word, said, settings_of):

@@ -54,7 +54,7 @@ def test_the_same_command_goes_on_with_what_it_began_from_another_run(settings_o
     command = settings_of("debug=tiny", "trainer.max_steps=4", "trainer.max_epochs=9", f"ckpt={other}")
     interrupted(command, run, monkeypatch)
     assert steps_of(run, "last.ckpt") == 4
-    with pytest.raises(UserError, match="of another config, or from another checkpoint"):
+    with pytest.raises(UserError, match="with another config, or from another checkpoint"):
         fit.run(settings_of("debug=tiny", "trainer.max_steps=4", "trainer.max_epochs=9"), run)
     with caplog.at_level("INFO"):
         fit.run(command, run)
@@ -116,7 +116,7 @@ def test_a_fit_refuses_to_resume_without_its_tokenizers_or_with_others(settings_
 def test_a_checkpoint_after_which_nothing_is_left_to_train_is_refused(settings_of, tmp_path):
     other = tmp_path / "other"
     fit.run(settings_of("debug=tiny", "trainer.max_steps=2"), other)
-    with pytest.raises(UserError, match=r"has taken 2 steps .* nothing would be trained"):
+    with pytest.raises(UserError, match=r"has already taken 2 steps .* nothing would be trained"):
         fit.run(settings_of("debug=tiny", "trainer.max_steps=2", "seed=5", f"ckpt={other}"), tmp_path / "run")
 
 
@@ -125,10 +125,10 @@ def test_a_checkpoint_after_which_nothing_is_left_to_train_is_refused(settings_o
     [
         (
             "empty",
-            "ckpt={0} was requested, but {0} holds no checkpoints/last.ckpt. Name a run directory or a .ckpt file",
+            "ckpt={0} was requested, but {0} has no checkpoints/last.ckpt. Name a run or a .ckpt file",
         ),
-        ("absent", "ckpt={0} was requested, but {0} is not there. Name a run directory or a .ckpt file"),
-        ("last", "ckpt=last was requested, but .*run is not there. Set name= to the run to resume"),
+        ("absent", "ckpt={0} was requested, but {0} does not exist. Name a run or a .ckpt file"),
+        ("last", "ckpt=last was requested, but .*run does not exist. Set name= to the run to resume"),
     ],
 )
 def test_a_checkpoint_that_is_not_there_is_said_with_what_to_name(ckpt, said, settings_of, tmp_path):
@@ -184,7 +184,7 @@ def test_the_schedule_of_a_fit_in_other_batches_ends_with_it(begun, goes_on, set
 def test_a_complete_run_of_another_config_is_asked_about(settings_of, tmp_path):
     fit.run(settings_of("debug=tiny"), tmp_path)
     before = (tmp_path / "checkpoints" / "best.ckpt").read_bytes()
-    with pytest.raises(UserError, match="complete run of another config"):
+    with pytest.raises(UserError, match="complete run with another config"):
         fit.run(settings_of("debug=tiny", "seed=2"), tmp_path)
     assert (tmp_path / "checkpoints" / "best.ckpt").read_bytes() == before
     assert RunDir(tmp_path).read_result()["status"] == "complete"

@@ -117,7 +117,7 @@ def test_evaluation_over_ranks_is_that_of_one_process(run_py, tmp_path):
 def test_ranks_that_cannot_be_had_are_said_before_anything_is_evaluated(settings_of, monkeypatch):
     words = ["trainer=ddp"]
     monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"overrides": {"task": words}}}))
-    with pytest.raises(UserError, match=r"accelerator=gpu, devices=2 cannot be had .* one process evaluates, too"):
+    with pytest.raises(UserError, match=r"accelerator=gpu, devices=2 is not available .* evaluate in one process"):
         evaluate.run(settings_of("debug=tiny", *words, "trainer.accelerator=gpu", "ckpt=nowhere"), Path("nowhere"))
 
 

@@ -21,4 +21,4 @@ def test_a_skipped_batch_is_replayed(run_py, tmp_path):
     held["state_dict"]["model.encoder.encoder.layer.1.output.dense.weight"].fill_(torch.inf)
     torch.save(held, run / "checkpoints" / "nonfinite.ckpt")
     outcome = run_py("task=replay", "ckpt=runs/r", cwd=tmp_path)
-    assert "the output of encoder.encoder.layer.1.output.dense is the first" in outcome.stdout
+    assert "first non-finite output: encoder.encoder.layer.1.output.dense" in outcome.stdout

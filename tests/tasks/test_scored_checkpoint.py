@@ -167,5 +167,5 @@ def test_words_that_are_a_fits_are_not_ignored_silently(settings_of, tmp_path, m
     words = ["trainer=gpu"]
     monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"overrides": {"task": words}}}))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(UserError, match=r"trainer.accelerator=gpu was asked for, but torch finds no GPU"):
+    with pytest.raises(UserError, match=r"trainer.accelerator=gpu was requested, but torch finds no GPU"):
         evaluate.run(settings_of("debug=tiny", "trainer.accelerator=gpu", "ckpt=nowhere"), tmp_path)

@@ -76,7 +76,7 @@ def test_a_folder_of_references_alone_holds_no_text(refused, tmp_path):
     folder = tmp_path / "references"
     folder.mkdir()
     (folder / "a.summary.txt").write_text(TEXT)
-    refused("is a reference, no document", f"input={folder}")
+    refused("is a reference, not a", f"input={folder}")
 
 
 def test_numbers_and_steps_that_cannot_work_are_refused_before_the_model_is_loaded(refused, texts):

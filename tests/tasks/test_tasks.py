@@ -144,7 +144,7 @@ def test_check_reports_every_fault_at_once(settings_of):
 
 
 def test_damaged_and_missing_checkpoints_are_named(tmp_path):
-    with pytest.raises(UserError, match="nothing is there"):
+    with pytest.raises(UserError, match="no such file or folder"):
         load_trained(str(tmp_path / "absent"))
     damaged = tmp_path / "checkpoints" / "best.ckpt"
     damaged.parent.mkdir()

@@ -45,7 +45,7 @@ def test_gradients_of_accumulated_batches_are_those_of_one(size, accumulate, tmp
 @pytest.mark.parametrize(("size", "accumulate"), [(8, 1), (4, 2)])
 def test_gradients_of_batches_in_target_buckets_are_those_of_one(size, accumulate, tmp_path):
     log, data = Rows(), [in_parts(batch) for batch in batches(size)]
-    assert all(len(batch["parts"]) == 2 for batch in data)
+    assert all(len(batch["buckets"]) == 2 for batch in data)
     optim = OptimSettings(encoder_rate=0.0, decoder_rate=0.0, new_rate=0.0, label_smoothing=0.2)
     module, _ = fit(tmp_path, size, accumulate, train=data, clip_norm=0.0, optim=optim, loggers=[log])
     (found,) = module.gradients
@@ -65,7 +65,7 @@ def test_compiled_layers_decode_whole_batches(tmp_path):
         found.append(module.throughput()["padding_fraction"])
         assert_same(module.gradients[0], reference_gradients(rows()))
     real = sum(int(batch["attention_mask"].sum() + (batch["labels"] != -100).sum()) for batch in data)
-    places = [8 * 6 + sum(a * b for batch in data for a, b in batch["parts"]), 8 * (6 + 9)]
+    places = [8 * 6 + sum(a * b for batch in data for a, b in batch["buckets"]), 8 * (6 + 9)]
     assert found == pytest.approx([1 - real / count for count in places])
 
 

@@ -49,7 +49,7 @@ class Read(L.Callback):
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         self.tokens += real_tokens(batch)
-        self.cut += len(batch["parts"]) > 1
+        self.cut += len(batch["buckets"]) > 1
 
 
 @pytest.mark.parametrize("of", ["tiny rows", "written texts"])
@@ -58,7 +58,7 @@ def test_padding_is_what_encoder_and_decoder_process_in_addition_to_tokens(of, t
     if of == "tiny rows":
         train = [in_parts(batch) for batch in batches(4)]
         module, _ = fit(tmp_path, 4, 1, callbacks=[read], train=train)
-        assert read.places == 8 * 6 + sum(a * b for batch in train for a, b in batch["parts"]) < 8 * (6 + 8)
+        assert read.places == 8 * 6 + sum(a * b for batch in train for a, b in batch["buckets"]) < 8 * (6 + 8)
     else:
         module, trainer = run(
             tmp_path / "run", tmp_path / "cache", callbacks=[read], max_tokens=384, max_epochs=1, max_steps=-1

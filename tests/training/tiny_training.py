@@ -69,7 +69,7 @@ def batches(size, data=None):
 def in_parts(batch):
     """The batch as the training loader gives it: its rows are in the order of their labels' lengths already."""
     lengths = (batch["labels"] != -100).sum(1).tolist()
-    return batch | {"parts": target_buckets(batch["input_ids"].shape[1], lengths)}
+    return batch | {"buckets": target_buckets(batch["input_ids"].shape[1], lengths)}
 
 
 def fit(

@@ -1,6 +1,6 @@
 """Run by test_module.py: one optimizer step over two processes of unequal batches; rank 0 leaves its gradients.
 
-Rank 0 decodes its batches in parts, rank 1 does not.
+Rank 0 decodes its batches in target-length buckets, rank 1 does not.
 """
 
 import sys
@@ -21,7 +21,7 @@ class Data(L.LightningDataModule):
         own = batches(2)[rank::2]
         if rank == 0:
             own = [in_parts(batch) for batch in own]
-            assert all(len(batch["parts"]) == 2 for batch in own)
+            assert all(len(batch["buckets"]) == 2 for batch in own)
         return DataLoader(own, batch_size=None)
 
     def val_dataloader(self):

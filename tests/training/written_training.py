@@ -6,7 +6,7 @@ import torch
 
 from warmstart import EncoderDecoderModel
 from warmstart.config.data import BatchSettings, DataKind, DataSettings
-from warmstart.config.model import BridgeSettings, HalfSettings, Scale, Weights
+from warmstart.config.model import BridgeSettings, Scale, SubmodelSettings, Weights
 from warmstart.config.training import OptimSettings, TrainerSettings
 from warmstart.data.datamodule import SummarizationDataModule
 from warmstart.data.sources.load import load_source
@@ -15,7 +15,7 @@ from warmstart.model.build import build_model
 from warmstart.training.module import SummarizationModule
 from warmstart.training.trainer import build_trainer
 
-HALF = HalfSettings("bert", "google-bert/bert-base-uncased", "bert", weights=Weights.random, scale=Scale.tiny)
+HALF = SubmodelSettings("bert", "google-bert/bert-base-uncased", "bert", weights=Weights.random, scale=Scale.tiny)
 TOTAL = 9
 
 

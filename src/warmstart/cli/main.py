@@ -64,7 +64,7 @@ def run_task(cfg: DictConfig) -> object:
         What the task returns; for a fit in a sweep its best validation score.
 
     Raises:
-        UserError: the task does not exist or does not fit the way it was started.
+        UserError: the task does not exist, or it cannot run as a sweep, a single run or several ranks as requested.
     """
     # Not only in main(): a launcher's worker processes start with this function.
     set_timeout()
@@ -72,13 +72,18 @@ def run_task(cfg: DictConfig) -> object:
     if cfg.task not in TASKS:
         raise UserError(f"task={cfg.task} was requested. Set one of {', '.join(TASKS)}.")
     run_dir = Path(HydraConfig.get().runtime.output_dir)
-    started_apart = any(name in os.environ for name in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))
-    if cfg.task in TASKS_WITH_RANKS and started_apart and cfg.name is None and HydraConfig.get().mode is RunMode.RUN:
+    ranks_started_outside = any(name in os.environ for name in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))
+    if (
+        cfg.task in TASKS_WITH_RANKS
+        and ranks_started_outside
+        and cfg.name is None
+        and HydraConfig.get().mode is RunMode.RUN
+    ):
         raise UserError(
             "torchrun or srun starts the ranks, but the run has no name, so each rank would make its own folder. Set "
             "name=."
         )
-    opened: list[SavedModel | None] = []  # the config and the task need it, and it is read once
+    opened: list[SavedModel | None] = []  # passed to the task, so that the file is only read once
     if cfg.task in TASKS_ON_A_RUN:
         if cfg.ckpt == "last":
             cfg.ckpt = str(RunDir(run_dir).checkpoints.last)
@@ -88,11 +93,11 @@ def run_task(cfg: DictConfig) -> object:
     if cfg.task == "fit" and HydraConfig.get().mode is RunMode.MULTIRUN:
         return run_job(to_settings(cfg), run_dir)
     sweep = HydraConfig.get().runtime.choices.get("sweep")
-    alone = HydraConfig.get().mode is RunMode.RUN and RANK_OF_JOB not in os.environ
-    if cfg.task in ("fit", "sbatch") and sweep and alone:
+    is_single_run = HydraConfig.get().mode is RunMode.RUN and RANK_OF_JOB not in os.environ
+    if cfg.task in ("fit", "sbatch") and sweep and is_single_run:
         raise UserError(f"sweep={sweep} has several jobs, so it needs -m: python run.py -m sweep={sweep} ...")
-    room = "sweeps" if cfg.task == "sbatch" else "tasks"
-    module = importlib.import_module(f"warmstart.{room}.{cfg.task}")
+    package = "sweeps" if cfg.task == "sbatch" else "tasks"
+    module = importlib.import_module(f"warmstart.{package}.{cfg.task}")
     if cfg.task in TASKS_WITH_RANKS and HydraConfig.get().mode is RunMode.MULTIRUN:
         with ranks_of_this_job(run_dir):
             return module.run(to_settings(cfg), run_dir, *opened)
@@ -106,7 +111,7 @@ def main() -> None:
     register()
     explain_composition()
     write_configs_whole()
-    # oc.select does not do: it returns an existing null instead of its default.
+    # oc.select does not work here: it returns an existing null instead of its default.
     OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value, replace=True)
     OmegaConf.register_new_resolver("unnamed", unnamed_folder, replace=True)
     OmegaConf.register_new_resolver("run_id", lambda: uuid.uuid4().hex[:4], use_cache=True, replace=True)
@@ -208,12 +213,12 @@ def exit_if_reader_left() -> None:
     watch = select.poll()
     watch.register(sys.stdout, select.POLLOUT)
     if any(events & (select.POLLERR | select.POLLHUP) for _, events in watch.poll(0)):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # swallows what is still buffered
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discards buffered output
         sys.exit(128 + signal.SIGPIPE)
 
 
 def exit_on_user_error(error: Exception, debug: bool) -> None:
-    """Print the message and exit if :func:`explain` has one for the error; return otherwise, or if ``debug`` is set."""
+    """Print the message and exit if ``explain`` has one for the error; return otherwise, or if ``debug`` is set."""
     message = explain(error)
     if message is not None and not debug:
         say(f"warmstart: {message}", file=sys.stderr)

@@ -1,5 +1,6 @@
-"""Every use of another library's private parts: one module a library, and nothing private anywhere else.
+"""All uses of private APIs of other libraries, one module per library.
 
-Each function names the release in which the part was read and why no public way serves. A test in ``tests/compat``
-fails with a sentence when the part has moved. Nothing here imports another package of warmstart.
+Each module states the release in which these APIs were checked, and each function the API and why no public one can
+replace it. A test in ``tests/compat`` fails with a clear message if an API has changed. This package imports no other
+package of warmstart.
 """

@@ -1,4 +1,4 @@
-"""Private parts of Hydra, read in 1.3.8."""
+"""Private APIs of Hydra, checked in 1.3.8."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +9,13 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 
 def wrap_composition(wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Replace the function that composes a config by ``wrap(function)``, once: a wrapped one (functools) stays.
+    """Replace the function that composes a config by ``wrap(function)``, unless it is wrapped already.
 
-    ``ConfigLoaderImpl.load_configuration``: no function of Hydra's public API is called between the command line and
-    the traceback of what yaml, the codecs and Hydra's assertions raise.
+    Replaces ``ConfigLoaderImpl.load_configuration``, which raises the errors of yaml, codecs and Hydra's assertions; no
+    public function can catch them.
+
+    Args:
+        wrap: A decorator that uses ``functools.wraps``.
     """
     compose = ConfigLoaderImpl.load_configuration
     if not hasattr(compose, "__wrapped__"):
@@ -20,8 +23,8 @@ def wrap_composition(wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -
 
 
 def set_config_writer(save: Callable[[Any, str, Path], None]) -> None:
-    """Let ``save(cfg, filename, output_dir)`` write the files in ``.hydra``.
+    """Write the files in ``.hydra`` with ``save(cfg, filename, output_dir)``.
 
-    ``hydra.core.utils._save_config``: Hydra's callbacks are called before or after it, not in its place.
+    Replaces ``hydra.core.utils._save_config``: Hydra's callbacks run before or after it, but cannot replace it.
     """
     hydra.core.utils._save_config = save  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Private parts of Lightning, read in 2.6.6."""
+"""Private APIs of Lightning, checked in 2.6.6."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,27 +12,27 @@ _MODULES: tuple[Any, ...] = (of_trainer, of_fabric)
 
 
 def skip_sigterm_broadcast(trainer: L.Trainer) -> None:
-    """Stop a fit from asking all ranks in every batch whether one has received SIGTERM, which waits for the device.
+    """Skip the check, in every batch, whether any rank has received SIGTERM; it waits for the device.
 
-    ``epoch_loop._broadcast_sigterm_tensor``: the trainer has no option for it.
+    Replaces ``epoch_loop._broadcast_sigterm_tensor``: the trainer has no option for it.
     """
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 def set_logged_step(trainer: L.Trainer, step: int) -> None:
-    """Set the step number that loggers get.
+    """Set the step number that Lightning passes to loggers.
 
-    ``epoch_loop._batches_that_stepped``: Lightning counts it apart from ``global_step``, and nothing public sets it.
+    Sets ``epoch_loop._batches_that_stepped``: it is separate from ``global_step``, and no public API sets it.
     """
     trainer.fit_loop.epoch_loop._batches_that_stepped = step
 
 
 @contextmanager
 def process_observer(observe: Callable[[list[Any]], None]) -> Iterator[None]:
-    """Inside, ``observe`` is called with the processes of further ranks once Lightning has started them.
+    """Within the context, call ``observe`` with the processes of the other ranks after Lightning has started them.
 
-    ``subprocess_script._launch_process_observer``: the launcher calls this function of its module, which kills every
-    process of the job when one fails; there is no option.
+    Replaces ``subprocess_script._launch_process_observer``, which kills all processes of the job if one fails. There is
+    no option for it.
     """
     before = [module._launch_process_observer for module in _MODULES]
     for module in _MODULES:

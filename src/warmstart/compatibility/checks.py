@@ -1,7 +1,7 @@
-"""Checks that a correct pair passes, one function each, for warmstart's and transformers' model class.
+"""Check a pair of encoder and decoder, built with warmstart's or transformers' model class: one function per check.
 
-A check returns nothing or raises: :class:`Unsound`, with a number, if the behavior is wrong, and any other error if the
-model cannot do it at all.
+A check that passes returns None. It raises ``Unsound``, with the deviation, if the behavior is wrong, and any other
+error if the model cannot do what is checked.
 
 Shapes: B batch, S source length, T target length.
 """
@@ -18,7 +18,7 @@ from warmstart.compatibility.tiny_configs import END, PAD, START, VOCABULARY
 
 IDS = {"decoder_start_token_id": START, "eos_token_id": END, "pad_token_id": PAD}
 TOLERANCE = 1e-3  # relative to the largest logit, in fp32
-ROWS, SOURCE, TARGET = 3, 9, 6
+BATCH_SIZE, SOURCE, TARGET = 3, 9, 6
 _PADDED = 4
 
 
@@ -32,24 +32,24 @@ class Pair:
 
     model: Any
     padded: dict[str, Tensor]
-    """Source ids and mask (B, S), the second row padded on the right."""
+    """Source ids and mask (B, S), the second example padded on the right."""
     labels: Tensor
-    """Labels (B, T), the last row shorter."""
+    """Labels (B, T), the last example shorter."""
     build: Callable[[], Any]
     """Builds the model again."""
 
 
 def sources(vocabulary: int = VOCABULARY, seed: int = 1) -> dict[str, Tensor]:
-    """Return source ids and mask (B, S), the second row padded on the right."""
-    ids = torch.randint(5, vocabulary, (ROWS, SOURCE), generator=torch.Generator().manual_seed(seed))
+    """Return source ids and mask (B, S), the second example padded on the right."""
+    ids = torch.randint(5, vocabulary, (BATCH_SIZE, SOURCE), generator=torch.Generator().manual_seed(seed))
     mask = torch.ones_like(ids)
     mask[1, SOURCE - _PADDED :] = 0
     return {"input_ids": ids.masked_fill(mask == 0, PAD), "attention_mask": mask}
 
 
 def targets(vocabulary: int = VOCABULARY, seed: int = 2) -> Tensor:
-    """Return labels (B, T), the last row shorter."""
-    labels = torch.randint(5, vocabulary, (ROWS, TARGET), generator=torch.Generator().manual_seed(seed))
+    """Return labels (B, T), the last example shorter."""
+    labels = torch.randint(5, vocabulary, (BATCH_SIZE, TARGET), generator=torch.Generator().manual_seed(seed))
     labels[-1, TARGET - 2 :] = -100
     return labels
 
@@ -80,7 +80,7 @@ def gradients(pair: Pair) -> None:
     pair.model.train()(**pair.padded, labels=pair.labels).loss.backward()
     pair.model.eval()
     names = ("cross_attention", "crossattention", "encoder_attn", "cross_attn", "enc_to_dec_proj")
-    still = [
+    without = [
         name
         for name, parameter in pair.model.named_parameters()
         if any(part in name for part in names)
@@ -88,34 +88,34 @@ def gradients(pair: Pair) -> None:
         and not name.endswith(("k_proj.bias", "key.bias"))
         and (parameter.grad is None or not parameter.grad.abs().sum() > 0)
     ]
-    if still:
-        raise Unsound(f"no gradient in {len(still)} new parameters, such as {still[0]}")
+    if without:
+        raise Unsound(f"no gradient in {len(without)} new parameters, such as {without[0]}")
 
 
 @torch.no_grad()
 def step_zero(pair: Pair) -> None:
-    """Check that with closed gates the decoder equals the bare language model, to the bit."""
+    """Check that with gates of zero the decoder's logits equal those of the bare language model, bit for bit."""
     gates = {name: p for name, p in pair.model.named_parameters() if name.endswith(".gate")}
-    opened = {name: gate.clone() for name, gate in gates.items()}
+    values = {name: gate.clone() for name, gate in gates.items()}
     for gate in gates.values():
         gate.zero_()
     ids = pair.labels.clamp(min=5)
     joined = pair.model(**pair.padded, decoder_input_ids=ids).logits
     bare = pair.model.decoder(input_ids=ids).logits
     for name, gate in gates.items():
-        gate.copy_(opened[name])
+        gate.copy_(values[name])
     if not torch.equal(joined, bare):
         raise Unsound(f"differs from the bare language model by {float((joined - bare).abs().max()):.2g}")
 
 
 @torch.no_grad()
 def effect(pair: Pair) -> None:
-    """Check that another source changes the logits of every row."""
+    """Check that another source changes the logits of every example."""
     other = pair.padded | {"input_ids": sources(seed=9)["input_ids"]}
     base = pair.model(**pair.padded, labels=pair.labels).logits
     gaps = (pair.model(**other, labels=pair.labels).logits - base).abs().amax(dim=(1, 2))
     if not (gaps > 1e-4).all():
-        raise Unsound(f"another source moves the logits by {float(gaps.min()):.2g}")
+        raise Unsound(f"another source changes the logits only by {float(gaps.min()):.2g}")
 
 
 @torch.no_grad()
@@ -130,20 +130,20 @@ def causal(pair: Pair) -> None:
 
 @torch.no_grad()
 def source_padding(pair: Pair) -> None:
-    """Check that a padded row equals the same row in a batch of its own, whatever ids are in the padding."""
+    """Check that a padded example equals the same example in a batch of its own, whatever ids are in the padding."""
     base = pair.model(**pair.padded, labels=pair.labels).logits
     changed = dict(pair.padded)
     changed["input_ids"] = torch.where(changed["attention_mask"] == 0, 9, changed["input_ids"])
-    same(pair.model(**changed, labels=pair.labels).logits, base, "ids under the padding change the logits")
+    same(pair.model(**changed, labels=pair.labels).logits, base, "ids in the padding change the logits")
     length = SOURCE - _PADDED
     single = {name: value[1:2, :length] for name, value in pair.padded.items()}
     found = pair.model(**single, labels=pair.labels[1:2]).logits
-    same(found, base[1:2], "a padded row differs from the same row in a batch of its own")
+    same(found, base[1:2], "a padded example differs from the same example in a batch of its own")
 
 
 @torch.no_grad()
 def left_padding(pair: Pair) -> None:
-    """Check that a source padded on the left is exact or refused."""
+    """Check that a source padded on the left gives the same logits, or is refused."""
     base = pair.model(**pair.padded, labels=pair.labels).logits
     rolled = {name: value.clone() for name, value in pair.padded.items()}
     for value in rolled.values():
@@ -164,8 +164,8 @@ def target_padding(pair: Pair) -> None:
     same(found, base[-1:, : TARGET - 2], "a short target differs from the same target in a batch of its own")
 
 
-def _generate(pair: Pair, rows: slice, beams: int, **options: Any) -> Tensor:
-    source = {name: value[rows] for name, value in pair.padded.items()}
+def _generate(pair: Pair, examples: slice, beams: int, **options: Any) -> Tensor:
+    source = {name: value[examples] for name, value in pair.padded.items()}
     lengths = {"max_new_tokens": 8, "min_new_tokens": 8}
     ids: Tensor = pair.model.generate(**source, num_beams=beams, do_sample=False, **lengths, **options)
     return ids
@@ -195,21 +195,21 @@ def beam(pair: Pair) -> None:
     _cached(pair, 3)
 
 
-def rows(pair: Pair) -> None:
-    """Check that a batch generates what each of its rows generates in a batch of its own."""
+def batch(pair: Pair) -> None:
+    """Check that each example generates the same ids in a batch as in a batch of its own."""
     together = _generate(pair, slice(None), 3)
     length = SOURCE - _PADDED
-    for row in range(ROWS):
+    for i in range(BATCH_SIZE):
         single = Pair(pair.model, dict(pair.padded), pair.labels, pair.build)
-        if row == 1:
+        if i == 1:
             single.padded = {name: value[:, :length] for name, value in pair.padded.items()}
-        if not torch.equal(_generate(single, slice(row, row + 1), 3)[0], together[row]):
-            raise Unsound(f"row {row} of a batch generates different ids in a batch of its own")
+        if not torch.equal(_generate(single, slice(i, i + 1), 3)[0], together[i]):
+            raise Unsound(f"example {i} of a batch generates different ids in a batch of its own")
 
 
 @torch.no_grad()
 def save(pair: Pair) -> None:
-    """Check that saving and loading keeps the logits."""
+    """Check that saving and loading does not change the logits."""
     base = pair.model(**pair.padded, labels=pair.labels).logits
     with tempfile.TemporaryDirectory() as folder:
         pair.model.save_pretrained(folder)
@@ -219,11 +219,11 @@ def save(pair: Pair) -> None:
 
 @torch.no_grad()
 def short_loss(pair: Pair) -> None:
-    """Check that the loss without logits equals forward's loss, also with target-length buckets."""
+    """Check that ``training_loss`` equals the loss of ``forward``, with and without target-length buckets."""
     expected = pair.model(**pair.padded, labels=pair.labels).loss
-    for parts in (None, [(ROWS - 1, TARGET), (1, TARGET - 2)]):
-        total, _, count = pair.model.training_loss(**pair.padded, labels=pair.labels, parts=parts)
-        same(total / count, expected, f"training_loss is wrong{' with target-length buckets' if parts else ''}")
+    for buckets in (None, [(BATCH_SIZE - 1, TARGET), (1, TARGET - 2)]):
+        total, _, count = pair.model.training_loss(**pair.padded, labels=pair.labels, buckets=buckets)
+        same(total / count, expected, f"training_loss is wrong{' with target-length buckets' if buckets else ''}")
 
 
 CHECKS: dict[str, Callable[[Pair], None]] = {
@@ -237,7 +237,7 @@ CHECKS: dict[str, Callable[[Pair], None]] = {
     "target padding": target_padding,
     "greedy": greedy,
     "beam": beam,
-    "rows": rows,
+    "batch": batch,
     "save": save,
     "training loss": short_loss,
 }

@@ -1,4 +1,4 @@
-"""Run every check on a pair of types, a cell of the matrix; run all cells in worker processes."""
+"""Run every check on every cell of the matrix, in worker processes; a cell is a pair of model types."""
 
 import multiprocessing
 import signal
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SECONDS = 60  # time limit of a cell
-ENCODER, DECODERS = "bert", ("gpt2", "llama")  # partners of the tested types
+ENCODER, DECODERS = "bert", ("gpt2", "llama")  # the types that the tested types are paired with
 
 
 @dataclass

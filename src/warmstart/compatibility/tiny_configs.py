@@ -1,4 +1,4 @@
-"""Tiny configurations of any model type: the type's defaults with small sizes.
+"""Make a tiny configuration of any model type: the type's defaults with small sizes.
 
     tiny_config("llama")
 

@@ -1,1 +1,1 @@
-"""Every option of a run: typed, documented and bounded."""
+"""All options of a run, with types, documentation and bounds."""

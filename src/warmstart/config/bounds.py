@@ -1,7 +1,7 @@
-"""Values of a config that cannot work: out of their option's bounds, or in contradiction to each other.
+"""Find invalid settings in a config: values that are out of bounds, and values that contradict each other.
 
-Typed settings take any number, and most wrong ones fail late or not at all: a negative rate climbs the loss, a minimum
-of tokens above their maximum ends in a summary of other length than was asked for.
+The types of the settings accept any number, and most wrong numbers fail late or silently. A negative learning rate
+increases the loss; a minimum length above the maximum gives summaries of the wrong length.
 """
 
 from difflib import get_close_matches
@@ -14,37 +14,50 @@ from warmstart.config.training import MONITORS
 
 
 def faults_of_numbers(settings: Config) -> list[str]:
-    """One sentence for each value out of its option's bounds, and for each two values that contradict each other."""
+    """Return a message for each value that is out of bounds, and for each pair of values that contradict each other."""
     found = []
     for key, one in OPTIONS.items():
         value = _value(settings, key)
         if not one.bounds or value is None or one.bounds.allow(value):
             continue
-        if one.bounds.choices:
-            wrong = [str(choice) for choice in one.bounds.wrong_choices(value)]
-            near = [name for choice in wrong for name in get_close_matches(choice, one.bounds.choices, 1)]
-            hint = f" The nearest: {', '.join(near)}." if near else ""
-            found.append(f"{key}={value} was asked for; there are {', '.join(one.bounds.choices)}.{hint}")
-        else:
-            verb = "lies" if str(one.bounds).startswith("from") else "is"
-            found.append(f"{key}={value} was asked for: it {verb} {one.bounds}.")
+        wrong = [str(choice) for choice in one.bounds.wrong_choices(value)] if one.bounds.choices else []
+        near = [name for choice in wrong for name in get_close_matches(choice, one.bounds.choices, 1)]
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        kind = "value" if one.bounds.choices else "number"
+        found.append(f"{key}={value} is invalid. Set a {kind} that is {one.bounds}.{hint}")
     return found + _contradictions(settings)
 
 
-def faults_of_ids(role: str, half: Any, vocabulary: float) -> list[str]:
-    """Special ids that were named for a half and lie outside of its vocabulary."""
+def faults_of_ids(role: str, submodel: Any, vocabulary: float) -> list[str]:
+    """Return a message for each special id in ``architecture`` that is not in the vocabulary.
+
+    Args:
+        role: ``encoder`` or ``decoder``.
+        submodel: The settings of this submodel.
+        vocabulary: Number of entries of its vocabulary.
+    """
     found = []
-    for name, value in half.architecture.items():
+    for name, value in submodel.architecture.items():
         ids = value if isinstance(value, list | tuple) else [value]
         if name.endswith("_token_id") and any(isinstance(i, int) and not 0 <= i < vocabulary for i in ids):
-            found.append(f"{role}.architecture.{name}={value}: the vocabulary has {vocabulary} entries.")
+            found.append(
+                f"{role}.architecture.{name}={value} is not in the vocabulary, which has {vocabulary} entries. "
+                f"Set ids from 0 to {vocabulary - 1}."
+            )
     return found
 
 
 def faults_of_search(
     generation: GenerationSettings, decoder: str, positions: int | None, vocabulary: float
 ) -> list[str]:
-    """What a decoder of so many positions and tokens cannot do of a search."""
+    """Return a message for each generation setting that the decoder does not allow.
+
+    Args:
+        generation: The ``generation`` group of the config.
+        decoder: Name of the decoder, for messages.
+        positions: Largest number of positions of the decoder; None if it has no limit.
+        vocabulary: Number of entries of its vocabulary.
+    """
     found = []
     if positions is not None and generation.max_new_tokens > positions:
         found.append(
@@ -52,41 +65,52 @@ def faults_of_search(
             f"Set at most {positions}."
         )
     if generation.num_beams > vocabulary:
-        found.append(f"generation.num_beams={generation.num_beams}: there are {vocabulary} tokens.")
+        found.append(
+            f"generation.num_beams={generation.num_beams}, but the vocabulary of decoder={decoder} has only "
+            f"{vocabulary} tokens. Set fewer beams."
+        )
     return found
 
 
 def fault_of_warm_up(settings: Config, steps: int) -> str | None:
-    """What is wrong with the warm-up of a fit of so many steps; debug=tiny may cut any choice short."""
+    """Return the message if the learning rates would still be warming up at the end of the fit, else None.
+
+    Tiny models are exempt, because ``debug=tiny`` shortens any fit to a few steps.
+
+    Args:
+        settings: The whole config.
+        steps: Optimizer steps of the fit.
+    """
     warm_up = settings.optim.warmup_steps
     if warm_up is None or warm_up < steps or Scale.tiny in (settings.encoder.scale, settings.decoder.scale):
         return None
     return (
-        f"optim.warmup_steps={warm_up}, but the fit takes {steps} steps at most: the rates would never reach their "
-        "peak. Warm up for fewer steps."
+        f"optim.warmup_steps={warm_up}, but the fit takes at most {steps} optimizer steps: the learning rates would "
+        "never reach their peak. Set fewer warm-up steps."
     )
 
 
 def _contradictions(settings: Config) -> list[str]:
     optim, trainer, generation, found = settings.optim, settings.trainer, settings.generation, []
     if len(optim.betas) != 2 or not all(0 <= beta < 1 for beta in optim.betas):
-        found.append(f"optim.betas={optim.betas}: AdamW takes two, from 0 to below 1.")
+        found.append(f"optim.betas={optim.betas} is invalid. Set two numbers from 0 to below 1.")
     if trainer.max_steps >= 1 and (fault := fault_of_warm_up(settings, trainer.max_steps)):
         found.append(fault)
     if generation.min_new_tokens > generation.max_new_tokens:
         found.append(
             f"generation.min_new_tokens={generation.min_new_tokens} is more than "
-            f"generation.max_new_tokens={generation.max_new_tokens}."
+            f"generation.max_new_tokens={generation.max_new_tokens}. Lower the minimum or raise the maximum."
         )
     better = MONITORS.get(trainer.monitor)
     if better is not None and trainer.monitor_mode in ("min", "max") and trainer.monitor_mode != better:
         found.append(
-            f"trainer.monitor={trainer.monitor} with trainer.monitor_mode={trainer.monitor_mode} would keep the worst "
-            f"checkpoint as the best. Set trainer.monitor_mode={better}."
+            f"trainer.monitor={trainer.monitor} with trainer.monitor_mode={trainer.monitor_mode} would choose the "
+            f"worst checkpoint as the best. Set trainer.monitor_mode={better}."
         )
     if trainer.monitor.startswith("validation/rouge") and trainer.validation_samples == 0:
         found.append(
-            f"trainer.monitor={trainer.monitor} needs trainer.validation_samples: nothing would be summarized."
+            f"trainer.monitor={trainer.monitor} needs summaries, but trainer.validation_samples=0 generates none. "
+            "Set trainer.validation_samples to 1 or more."
         )
     return found
 

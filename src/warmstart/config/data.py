@@ -1,4 +1,4 @@
-"""What a researcher chooses about the data (conf/data): which texts, which columns, lengths, cleaning, batching."""
+"""Options of the data (conf/data): which texts, which columns, lengths, cleaning, batching."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -83,7 +83,8 @@ class DataSettings:
     )
     revision: str = option(
         "main",
-        doc="Branch, tag or commit of the hub data set. Name a commit for results that others are to reproduce.",
+        doc="Branch, tag or commit of the hub data set. Set a commit if others should be able to reproduce the "
+        "results.",
     )
     subset: str | None = option(None, doc="Configuration name of the hub data set, such as 3.0.0.")
     train_path: str | None = option(
@@ -92,13 +93,13 @@ class DataSettings:
     )
     validation_path: str | None = option(
         None,
-        doc="File or folder of the validation split, with `data=files`. Without it, 5 % of the training split are "
-        "used, chosen by a hash of the source text.",
+        doc="File or folder of the validation split, with `data=files`. Without it, 5 % of the training split become "
+        "the validation split, chosen by a hash of the source text.",
     )
     test_path: str | None = option(
         None,
-        doc="File or folder of the test split, with `data=files`. Without it, 5 % of the training split are "
-        "used, chosen by a hash of the source text.",
+        doc="File or folder of the test split, with `data=files`. Without it, 5 % of the training split become the "
+        "test split, chosen by a hash of the source text.",
     )
     document_column: str = option("document", doc="Column that holds the source text.")
     summary_column: str = option(
@@ -140,14 +141,14 @@ class DataSettings:
     max_target_length: int = option(
         128,
         at_least=2,
-        doc="Longest target in tokens, the end token included. Longer targets are cut off at the end. It does not "
-        "limit generated summaries: that is `generation.max_new_tokens`.",
+        doc="Longest target in tokens, the end token included. Longer targets are cut off at the end. Generated "
+        "summaries are limited by `generation.max_new_tokens` instead.",
     )
     limit_train: int | None = option(
         None,
         at_least=1,
-        doc="Number of training examples to use. They are a random sample that is the same for every seed. null uses "
-        "all.",
+        doc="Number of training examples to use. They are drawn at random, and are the same for every `seed`. null "
+        "uses all.",
     )
     limit_validation: int | None = option(
         None,
@@ -169,7 +170,7 @@ class DataSettings:
     cache_dir: str | None = option(
         None,
         changes_result=False,
-        doc="Folder of the token cache. null uses $WARMSTART_CACHE, or ~/.cache/warmstart where that is not set.",
+        doc="Folder of the token cache. null uses $WARMSTART_CACHE or, if that is not set, ~/.cache/warmstart.",
     )
     processes: int | None = option(
         None,

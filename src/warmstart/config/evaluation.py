@@ -1,4 +1,4 @@
-"""What a researcher chooses about decoding and scoring (conf/generation, conf/evaluation)."""
+"""Options of generation and scoring (conf/generation, conf/evaluation)."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,9 +27,9 @@ class GenerationSettings:
     length_penalty: float = option(
         1.0,
         at_least=-10,
-        at_most=10,  # a length to the power of more overflows float32
+        at_most=10,  # beyond the bounds, length**length_penalty overflows float32
         doc="Exponent of the length in beam search: the score of a beam is divided by `length**length_penalty`, as in "
-        "transformers. A larger value favours longer summaries.",
+        "transformers. A larger value favors longer summaries.",
     )
     no_repeat_ngram_size: int = option(
         3,
@@ -38,57 +38,57 @@ class GenerationSettings:
     )
     early_stopping: bool = option(
         True,
-        doc="Whether beam search stops as soon as `num_beams` finished candidates exist. false searches on until no "
-        "better candidate is likely.",
+        doc="Whether beam search stops as soon as there are `num_beams` finished candidates. false continues until a "
+        "better candidate is unlikely.",
     )
-    do_sample: bool = option(False, doc="Whether tokens are sampled. false takes the most probable ones.")
+    do_sample: bool = option(False, doc="Whether tokens are sampled. false chooses the most probable ones.")
     temperature: float = option(
         1.0,
-        at_least=1e-4,  # scores divided by less overflow float32, by more than the upper bound they are all the same
-        at_most=1e4,
-        doc="Number that scores are divided by before a token is sampled. Less than 1 favours probable tokens.",
+        at_least=1e-4,  # below, the divided logits overflow float32
+        at_most=1e4,  # above, they are all equal
+        doc="Number that logits are divided by before a token is sampled. Less than 1 favors probable tokens.",
     )
     top_p: float = option(
         1.0,
         above=0,
         at_most=1,
-        doc="Probability mass to sample from: the smallest set of most probable tokens that reaches it. 1 samples from "
-        "all tokens.",
+        doc="Sample only from the smallest set of most probable tokens whose probabilities sum to at least `top_p`. 1 "
+        "samples from all tokens.",
     )
     dtype: GenerationDtype = option(
         GenerationDtype.float32,
         doc="Precision in which summaries of the test split, of `task=summarize` and of the demo are generated. "
-        "`bfloat16` is faster where the device multiplies it in hardware. It may choose another word where two are "
-        "about equally probable.",
+        "`bfloat16` is faster if the device multiplies it in hardware. It may change a word if two are almost equally "
+        "probable.",
     )
 
 
 @dataclass
 class EvaluationSettings:
-    """How summaries are judged."""
+    """How summaries are scored."""
 
     test: bool = option(
         True,
-        doc="Whether a fit reads, summarizes and scores the test split at its end. false leaves that to "
-        "`task=evaluate`, which always scores. `hydra/sweeper=search` sets false for its trials and scores the best "
-        "one at the end, unless the command line sets this option: true scores every trial, false scores none.",
+        doc="Whether a fit summarizes and scores the test split at its end. With false, the test split is not read; "
+        "use `task=evaluate`, which always scores it. `hydra/sweeper=search` by default scores only the best trial, "
+        "at the end of the search. If the command line sets this option, true scores every trial and false none.",
     )
     lead_sentences: int = option(
         3,
         at_least=1,
-        doc="Number of sentences at the start of the source that form the lead baseline.",
+        doc="Number of sentences in the lead baseline, which copies the start of the source.",
     )
     bootstrap_samples: int = option(
         1000,
         at_least=1,
-        doc="Number of resamples of the test examples that each 95 % confidence interval is computed from.",
+        doc="Number of bootstrap resamples of the test examples for each 95 % confidence interval.",
     )
     control_samples: int | None = option(
         None,
         at_least=0,
-        doc="Number of references that the shuffled-source control is averaged over. null uses all; 0 leaves out every "
-        "control. The controls cost three forward passes over the test split and one generated text.",
+        doc="Number of references scored in the shuffled-document control. null scores all; 0 turns off all controls. "
+        "The controls cost three forward passes over the test split and one generated text.",
     )
     control_shuffles: int = option(
-        5, at_least=1, doc="Number of shuffles that the shuffled-source control is averaged over."
+        5, at_least=1, doc="Number of shuffles over which the shuffled-document control is averaged."
     )

@@ -1,6 +1,6 @@
-"""What a researcher chooses about the model: conf/encoder, conf/decoder and conf/bridge, which joins the two.
+"""Options of the model: conf/encoder, conf/decoder, and conf/bridge, which joins the two.
 
-Plain dataclasses without torch, so that composing and checking a config is instant.
+This module does not import torch, so that composing a config and checking it is fast.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Attention(StrEnum):
     bidirectional = "bidirectional"
 
 
-class Halves(StrEnum):
+class WhichSubmodels(StrEnum):
     """Which submodels a choice applies to."""
 
     none = "none"
@@ -56,14 +56,14 @@ class CrossAttentionInit(StrEnum):
 
 
 class Gate(StrEnum):
-    """Whether grafted cross-attention starts behind a gate of zero."""
+    """Whether the output of grafted cross-attention is multiplied by a gate that starts at zero."""
 
     zero = "zero"
     none = "none"
 
 
 @dataclass
-class HalfSettings:
+class SubmodelSettings:
     """The encoder or the decoder: where its weights and its tokenizer come from."""
 
     name: str = option(
@@ -83,7 +83,7 @@ class HalfSettings:
     )
     revision: str = option(
         "main",
-        doc="Branch, tag or commit of the hub id. Name a commit for results that others are to reproduce.",
+        doc="Branch, tag or commit of the hub id. Set a commit if others should be able to reproduce the results.",
     )
     weights: Weights = option(
         Weights.pretrained,
@@ -96,8 +96,8 @@ class HalfSettings:
     )
     attention: Attention = option(
         Attention.own,
-        doc="Attention of the encoder. `own` keeps that of the pretraining; `bidirectional` lets a causal language "
-        "model that is used as encoder attend in both directions.",
+        doc="Attention of the encoder. `own` keeps the attention that the model was pretrained with; `bidirectional` "
+        "lets a causal language model that is used as encoder attend in both directions.",
     )
     tokenizer: str | None = option(
         None,
@@ -106,7 +106,7 @@ class HalfSettings:
     architecture: dict[str, Any] = option(
         default_factory=dict,
         doc="Settings in which the model differs from the default configuration of its model type, such as hidden "
-        "size, number of layers and vocabulary size. `weights=random` and `task=check` build the model from it.",
+        "size, number of layers and vocabulary size. `weights=random` and `task=check` build the model from them.",
     )
 
 
@@ -119,12 +119,12 @@ class BridgeSettings:
         doc="What encoder and decoder share. `weights` shares their weights layer by layer (BERTSHARE, Rothe et al. "
         "2020); `embeddings` shares only the token embeddings.",
     )
-    freeze: Halves = option(
-        Halves.none,
+    freeze: WhichSubmodels = option(
+        WhichSubmodels.none,
         doc="Which pretrained submodel is frozen. New cross-attention always trains.",
     )
-    lora: Halves = option(
-        Halves.none,
+    lora: WhichSubmodels = option(
+        WhichSubmodels.none,
         doc="Which submodel trains low-rank adapters (LoRA) in place of its own weights. An export merges them into "
         "the weights.",
     )
@@ -141,8 +141,8 @@ class BridgeSettings:
     )
     init: CrossAttentionInit = option(
         CrossAttentionInit.copy,
-        doc="Initial values of new cross-attention. `copy` takes those of the same layer's self-attention; `random` "
-        "draws them.",
+        doc="How the weights of new cross-attention are initialized. `copy` copies the self-attention of the same "
+        "layer; `random` draws random weights.",
     )
     every_n_layers: int = option(
         1,
@@ -152,39 +152,42 @@ class BridgeSettings:
     )
     gate: Gate = option(
         Gate.zero,
-        doc="Gate of grafted cross-attention. `zero` starts it closed, so that training begins with the unchanged "
-        "language model; `none` has no gate, and the source is used from the first step.",
+        doc="Gate of grafted cross-attention: a trained number that its output is multiplied by. `zero` starts at "
+        "zero, so that training begins with the unchanged language model. `none` has no gate, and the source is used "
+        "from the first step.",
     )
     bias: bool = option(False, doc="Whether the projections of grafted cross-attention have biases.")
     dropout: float | None = option(
         None,
         at_least=0,
         below=1,
-        doc="Dropout probability in encoder and decoder. null keeps that of each checkpoint.",
+        doc="Dropout probability in encoder and decoder. null keeps the probability of each checkpoint.",
     )
 
 
-def fault_of_sharing(encoder: HalfSettings, decoder: HalfSettings, bridge: BridgeSettings) -> str | None:
-    """What forbids that the halves share what ``bridge`` says; None where nothing does."""
+def fault_of_sharing(encoder: SubmodelSettings, decoder: SubmodelSettings, bridge: BridgeSettings) -> str | None:
+    """Return the message if encoder and decoder cannot share what ``bridge.share`` requests, else None."""
     if bridge.share is Share.none:
         return None
     checkpoints = [
-        half.path if half.revision == "main" else f"{half.path}@{half.revision}"
-        for half in (encoder, decoder)
-        if half.weights is Weights.pretrained
+        submodel.path if submodel.revision == "main" else f"{submodel.path}@{submodel.revision}"
+        for submodel in (encoder, decoder)
+        if submodel.weights is Weights.pretrained
     ]
     if len(set(checkpoints)) > 1:
         return (
-            f"bridge.share={bridge.share.value} cannot be had of two checkpoints, {' and '.join(checkpoints)}: what is "
-            "shared holds the values of one. Name the same path and revision for both halves, or set "
-            "encoder.weights=random or decoder.weights=random."
+            f"bridge.share={bridge.share.value} is impossible with two checkpoints, {' and '.join(checkpoints)}: "
+            "shared parameters can hold the values of only one. Set the same path and revision for encoder and "
+            "decoder, or set encoder.weights=random or decoder.weights=random."
         )
     options = {"freeze": bridge.freeze, "lora": bridge.lora}
-    held = [halves for halves in (Halves.encoder, Halves.decoder) if {halves, Halves.both} & set(options.values())]
-    if bridge.share is Share.embeddings and len(held) == 1:
-        asked = " and ".join(f"bridge.{name}={held[0].value}" for name in options if options[name] is held[0])
+    submodels = (WhichSubmodels.encoder, WhichSubmodels.decoder)
+    frozen = [one for one in submodels if {one, WhichSubmodels.both} & set(options.values())]
+    if bridge.share is Share.embeddings and len(frozen) == 1:
+        chosen = " and ".join(f"bridge.{name}={frozen[0].value}" for name in options if options[name] is frozen[0])
         return (
-            f"bridge.share=embeddings and {asked} contradict: one half's embeddings stand still and the other's train, "
-            "but they are one. Choose one, or let neither half train its own weights."
+            f"bridge.share=embeddings and {chosen} contradict each other: the shared embeddings cannot be frozen in "
+            "one submodel and train in the other. Remove one of these settings, or apply bridge.freeze or bridge.lora "
+            "to both submodels."
         )
     return None

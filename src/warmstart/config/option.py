@@ -1,4 +1,4 @@
-"""One option: what its field states, and the table of all of them that is read from the fields.
+"""Declare an option with its documentation and bounds, and collect all options of a config.
 
 size: int | None = option(None, at_least=1, doc="Largest number of examples in a batch.")
 """
@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Bounds:
-    """The numbers, or the texts, that an option may be; the texts of a list each."""
+    """The numbers or texts that an option may have as its value, or each text of a list."""
 
     at_least: float | None = None
     at_most: float | None = None
@@ -26,7 +26,7 @@ class Bounds:
     choices: tuple[str, ...] = ()
 
     def allow(self, value: Any) -> bool:
-        """Return whether ``value`` is within the bounds; NaN and infinity are in none."""
+        """Return whether ``value`` is within the bounds; NaN and infinity never are."""
         if self.choices:
             return not self.wrong_choices(value)
         if self.no_bound is not None and value == self.no_bound:
@@ -56,12 +56,12 @@ class Bounds:
             return f"from {self.at_least} to {self.at_most}"
         if self.below is not None:
             return f"from {self.at_least} to below {self.below}"
-        return f"at least {self.at_least}" + ("" if self.no_bound is None else f", or {self.no_bound} for no bound")
+        return f"at least {self.at_least}" + ("" if self.no_bound is None else f", or {self.no_bound} for no limit")
 
 
 @dataclass(frozen=True)
 class Option:
-    """What a field states about itself. Values are plain: an enum's member is its name."""
+    """An option and everything declared about it. Defaults are plain values: a member of an enum is given by name."""
 
     key: str
     kind: Any
@@ -73,7 +73,7 @@ class Option:
 
     @property
     def type(self) -> str:
-        """The type as words: ``int or null``, or the choices of an enum."""
+        """The type in words: ``int or null``, or the choices of an enum."""
         members = [kind for kind in get_args(self.kind) if kind is not NoneType] or [self.kind]
         if isinstance(self.kind, type) and issubclass(self.kind, Enum):
             return f"one of {', '.join(self.kind.__members__)}"
@@ -128,18 +128,17 @@ def option(
     """Declare a field of the config, or a group of fields.
 
     Args:
-        default: as of ``dataclasses.field``.
-        default_factory: as of ``dataclasses.field``.
-        doc: what the option sets, its unit, and when to change it. The first sentence stands alone in ``--help`` and in
-            error messages.
-        changes_result: False where no number of a result depends on the option or, for a group, on any field in it.
-            Such an option is not part of the config hash.
-        first_default: the value that runs had before this release, where that is not ``default``: the old default of an
-            option whose default has changed, or what a new option replaces. The config hash leaves the option out at
-            this value, so earlier runs keep their hash and a run with the new default gets another one.
-        **bounds: ``at_least``, ``at_most``, ``above`` and ``below`` bound a number (null is within them, where the type
-            allows null). ``no_bound`` is one number outside of the bounds that is allowed too, because it switches the
-            option off. ``choices`` are the values of a text that has a fixed few.
+        default: As in ``dataclasses.field``.
+        default_factory: As in ``dataclasses.field``.
+        doc: What the option sets, its unit, and when to change it. Error messages show only the first sentence.
+        changes_result: False if no number in a result depends on the option or, for a group, on any of its fields. Such
+            an option is not part of the config hash.
+        first_default: The value that earlier releases used, if it differs from ``default``: the old default of an
+            option, or for a new option the value that gives the old behavior. The config hash leaves out options that
+            have this value. So earlier runs keep their hash, and a run with the new default has another one.
+        **bounds: ``at_least``, ``at_most``, ``above`` and ``below`` limit a number; null is allowed if the type allows
+            it. ``no_bound`` is a single number outside the limits that is also allowed, because it turns the option
+            off. ``choices`` are the allowed texts.
     """
     stated = {
         "doc": doc,
@@ -153,7 +152,7 @@ def option(
 
 
 def options(schema: type, prefix: str = "", *, changes_result: bool = True) -> dict[str, Option]:
-    """Return every option in and below a dataclass by its key, such as ``optim.encoder_rate``."""
+    """Return every option of a dataclass and its groups by key, such as ``optim.encoder_rate``."""
     found: dict[str, Option] = {}
     kinds = get_type_hints(schema)
     for one in fields(schema):
@@ -169,7 +168,7 @@ def options(schema: type, prefix: str = "", *, changes_result: bool = True) -> d
 
 
 def keys_that_change_nothing(schema: type, prefix: str = "") -> tuple[str, ...]:
-    """Return the keys in and below a dataclass that no result depends on; a group is one key, without its fields."""
+    """Return the keys of a dataclass and its groups that no result depends on; such a group counts as one key."""
     found: list[str] = []
     kinds = get_type_hints(schema)
     for one in fields(schema):

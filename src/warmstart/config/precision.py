@@ -1,16 +1,23 @@
-"""In which precision a fit computes. Lightning is not imported: ``task=check`` need not wait for that."""
+"""Choose the precision of a fit. This module does not import Lightning, so that ``task=check`` starts fast."""
 
 from typing import Any
 
 import torch
 
-SHARDED_PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")  # of FSDP: those without a loss scale
+SHARDED_PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")  # supported by FSDP here: those without a loss scale
 
 
 def resolve_precision(name: str, accelerator: str) -> str:
-    """``auto``: bf16 mixed where the device computes it natively, else fp32.
+    """Return the precision to train in.
 
-    A CPU without bf16 matrix instructions emulates them: 0.9 GFLOP/s against 106 in fp32 on an AVX2 EPYC.
+    A device that emulates bf16 is far slower in bf16 than in fp32, so ``auto`` is bf16 only where it is native.
+
+    Args:
+        name: Lightning's name of a precision, or ``auto``.
+        accelerator: Lightning's name of the kind of device.
+
+    Returns:
+        ``name``; for ``auto``, ``bf16-mixed`` if the device multiplies bf16 in hardware, else ``32-true``.
     """
     if name != "auto":
         return name
@@ -23,14 +30,14 @@ def resolve_precision(name: str, accelerator: str) -> str:
 
 
 def cpu_computes_bf16() -> bool:
-    """Whether this processor multiplies bf16 matrices in hardware: AMX or AVX-512 BF16."""
-    # torch before 2.8 does not tell: fp32 is then the safe answer.
+    """Return whether this processor multiplies bf16 matrices in hardware (AMX or AVX-512 BF16)."""
+    # torch before 2.8 does not report this; fp32 is then the safe choice.
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
 
 
 def training_dtype(precision: str) -> torch.dtype:
-    """What matrices are multiplied in under a Lightning precision such as bf16-mixed."""
+    """Return the dtype of matrix products in a Lightning precision such as ``bf16-mixed``."""
     if precision.startswith("bf16"):
         return torch.bfloat16
     return {"16": torch.float16, "64": torch.float64}.get(precision.split("-")[0], torch.float32)

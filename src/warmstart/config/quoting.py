@@ -1,8 +1,7 @@
-"""Paths and names on the command line, as they are.
+"""Quote paths and names on the command line, so that Hydra reads them literally.
 
-Hydra reads each value by a grammar of its own, in which ``data.path=notes (1).csv`` is a syntax error and ``name=1e5``
-is the number 100000.0. Here the values of all options whose type is text are quoted where that grammar would read
-anything but the same text.
+In Hydra's grammar ``data.path=notes (1).csv`` is a syntax error and ``name=1e5`` is the number 100000.0. So a value is
+quoted if its option is a text and Hydra would read anything but that text.
 """
 
 from typing import Any
@@ -15,9 +14,9 @@ from warmstart.config.schema import OPTIONS
 
 
 def quote_texts(words: list[str]) -> list[str]:
-    """The words of a command line, whose texts are quoted where they have to be.
+    """Return the words of a command line, with quotes around texts that need them.
 
-    With ``-m`` a comma still separates the values of a sweep, each of which is quoted by itself.
+    With ``-m``, commas still separate the values of a sweep; each value is quoted separately.
     """
     parser, keys = OverridesParser.create(), _text_keys()
     sweeps = bool({"-m", "--multirun"} & set(words))
@@ -25,7 +24,7 @@ def quote_texts(words: list[str]) -> list[str]:
 
 
 def quote(text: str) -> str:
-    """``text`` as a value that Hydra reads as this text."""
+    """Return ``text`` in quotes that make Hydra read it literally."""
     return QuotedString(text, Quote.single).with_quotes()
 
 
@@ -42,7 +41,7 @@ def _word(word: str, keys: set[str], parser: OverridesParser, sweeps: bool) -> s
         return word
     if not sweeps:
         return f"{key}={quote(value)}"
-    if "'" in value or '"' in value:  # quoted already, at least in part
+    if "'" in value or '"' in value:  # the user has quoted at least a part of it
         return word
     return f"{key}=" + ",".join(
         _word(f"{key}={one}", keys, parser, False).partition("=")[2] for one in value.split(",")
@@ -50,5 +49,5 @@ def _word(word: str, keys: set[str], parser: OverridesParser, sweeps: bool) -> s
 
 
 def _text_keys() -> set[str]:
-    """Every option whose type is text."""
+    """Return the keys of all options that are texts."""
     return {key for key, one in OPTIONS.items() if one.kind in (str, str | None)}

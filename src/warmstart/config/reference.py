@@ -1,4 +1,4 @@
-"""Print docs/reference/options.md: what every option sets, its type, default and bounds.
+"""Print docs/reference/options.md: what each option sets, its type, default and bounds.
 
 python -m warmstart.config.reference > docs/reference/options.md
 """
@@ -18,27 +18,28 @@ COMMAND = "python -m warmstart.config.reference"
 _INTRODUCTION = f"""\
 # Options
 
-For everyone who writes a command line or a config file: what every option sets, and what it may be. Set an option on
-the command line:
+For everyone who writes a command line or a config file: what each option sets, and which values it accepts. Set an
+option on the command line:
 
 ```bash
 python run.py encoder=bert decoder=gpt2 data.max_source_length=256
 ```
 
-- **Default** is the value where neither the command line nor a chosen config file sets one. Files under `conf/` set
-  others: `generation=beam` sets `generation.length_penalty` to 2. Add `--cfg job` to a command to print every value
-  that it uses.
-- **Required** options have no default. Each file under `conf/encoder`, `conf/decoder` and `conf/data` sets its own.
-- **Bounds** hold for numbers; null is allowed where the type names it.
-- An option that **does not change results** is not part of the config hash, which decides whether a run is the same as
-  an earlier one. All others are.
+- The **default** is used if neither the command line nor a chosen config file sets the option. Files under `conf/` set
+  some options: `generation=beam` sets `generation.length_penalty` to 2. To print every value that a command uses, add
+  `--cfg job` to it.
+- A **required** option has no default. Each file under `conf/encoder`, `conf/decoder` and `conf/data` sets those of its
+  group.
+- **Bounds** limit numbers; null is allowed if the type lists it.
+- Two runs count as the same if their config hashes are equal. An option that **does not change results** is not part
+  of that hash. All others are.
 
 This page is written by `{COMMAND} > docs/reference/options.md`.
 """
 
 
 def page() -> str:
-    """Return the page, in Markdown: the options of a run first, then those of each group."""
+    """Return the page in Markdown: options outside any group first, then the options of each group."""
     kinds, docs = get_type_hints(Config), {one.name: one.metadata["doc"] for one in fields(Config)}
     own = [one for key, one in OPTIONS.items() if "." not in key]
     sections = [_INTRODUCTION, "## The run\n", *_entries(own)]
@@ -69,7 +70,7 @@ def _wrapped(text: str) -> str:
 
 
 def _as_yaml(value: Any) -> str:
-    """Return a default as it is typed on a command line."""
+    """Return a default as a user would type it on the command line."""
     text = yaml.safe_dump(value, default_flow_style=True, width=1000)
     return text.removesuffix("\n").removesuffix("\n...").removesuffix("\n")
 

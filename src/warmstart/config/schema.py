@@ -1,6 +1,6 @@
-"""The whole config, typed: every key of conf/ is a field of one of these dataclasses, which states what it is.
+"""The whole config as typed dataclasses: every key of conf/ is a field, declared with its documentation and bounds.
 
-No group names code to run: its keys become its settings object, and plain functions take that.
+A config group never names code to run (``_target_``). It becomes a settings object, which plain functions take.
 """
 
 from dataclasses import dataclass, fields, is_dataclass
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from warmstart.config.data import DataSettings
 from warmstart.config.evaluation import EvaluationSettings, GenerationSettings
-from warmstart.config.model import BridgeSettings, HalfSettings
+from warmstart.config.model import BridgeSettings, SubmodelSettings
 from warmstart.config.option import keys_that_change_nothing, option, options
 from warmstart.config.training import LoggerSettings, OptimSettings, TrainerSettings
 from warmstart.errors import UserError
@@ -78,8 +78,9 @@ class Config:
     output: str | None = option(
         None,
         changes_result=False,
-        doc="Where summarize, export and report write. null is standard output for summarize, the export folder of the "
-        "run for export, and report.html in the first of `runs` for report. For a folder of texts it is a folder.",
+        doc="Where summarize, export and report write. If `input` is a folder of texts, `output` is a folder too. null "
+        "is standard output for summarize, the export folder of the run for export, and report.html in the first of "
+        "`runs` for report.",
     )
     runs: list[str] = option(
         default_factory=list,
@@ -89,9 +90,9 @@ class Config:
     device: Device = option(
         Device.auto,
         changes_result=False,
-        doc="Device that `task=check` predicts a fit for. A GPU is computed from its data sheet, and the CPU of this "
-        "machine is measured. `auto` is an H100, and this CPU too unless `trainer.accelerator` excludes it. Where a "
-        "fit runs is set by `trainer`.",
+        doc="Device for which `task=check` predicts a fit. The speed of a GPU comes from its data sheet; the speed of "
+        "this machine's CPU is measured. `auto` is an H100, and this CPU too unless `trainer.accelerator` excludes it. "
+        "It does not choose the device of a fit: `trainer.accelerator` does.",
     )
     texts: bool = option(
         True,
@@ -109,8 +110,8 @@ class Config:
         changes_result=False,
         doc="Port that `task=demo` listens on. 0 takes any free port.",
     )
-    encoder: HalfSettings = option(default_factory=HalfSettings, doc="Model that reads the source.")
-    decoder: HalfSettings = option(default_factory=HalfSettings, doc="Model that writes the summary.")
+    encoder: SubmodelSettings = option(default_factory=SubmodelSettings, doc="Model that reads the source.")
+    decoder: SubmodelSettings = option(default_factory=SubmodelSettings, doc="Model that writes the summary.")
     bridge: BridgeSettings = option(
         default_factory=BridgeSettings,
         doc="How encoder and decoder are joined: sharing, freezing, adapters and cross-attention.",
@@ -140,8 +141,8 @@ class Config:
 
 
 GROUPS: dict[str, type] = {
-    "encoder": HalfSettings,
-    "decoder": HalfSettings,
+    "encoder": SubmodelSettings,
+    "decoder": SubmodelSettings,
     "bridge": BridgeSettings,
     "data": DataSettings,
     "optim": OptimSettings,
@@ -155,39 +156,45 @@ CHANGES_NO_NUMBER = keys_that_change_nothing(Config)
 
 
 def register() -> None:
-    """Make the schema known to Hydra as ``schema``, the first entry of conf/config.yaml's defaults."""
+    """Register the config with Hydra as ``schema``, the first entry of the defaults in conf/config.yaml."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    # Hydra 1.3 copies the whole store before each listing of a group, 105 times for --help: 1.0 s instead of 0.4 s.
-    # One store serves all, because it gives out copies.
+    # Hydra 1.3 copies the whole store before each listing of a group, which more than doubles the time of --help. The
+    # store can be shared, because it returns copies of its entries.
     type(store).__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
 
 
 def to_settings(cfg: DictConfig) -> Config:
-    """The composed config as typed objects.
+    """Return the composed config as typed objects.
 
     Raises:
-        UserError: it has a key that is none of ours: Hydra's + adds any, and OmegaConf would drop it without a word.
+        UserError: It has an unknown key. Hydra's ``+`` adds any key, and OmegaConf would silently drop it.
     """
     if unknown := _unknown(cfg):
-        raise UserError(f"There is no key {unknown}.{about(unknown)}")
+        raise UserError(f"There is no option {unknown}.{about(unknown)}")
     settings = OmegaConf.to_object(cfg)
     assert isinstance(settings, Config)
     return settings
 
 
 def about(key: str) -> str:
-    """Return what an error message adds on a key: the documentation of that option or of the one with the nearest name.
+    """Return help to append to an error message about a key.
 
-    It begins with a blank, and names the command that lists every option.
+    It documents that option, or the option with the most similar name, and names the command that lists all options.
+
+    Args:
+        key: The key, such as ``optim.decay``; it need not be an option.
+
+    Returns:
+        One or two sentences that start with a blank.
     """
-    words, said = key.split("."), ""
+    words, help_text = key.split("."), ""
     parents = {".".join(words[: i + 1]) for i in range(len(words))}
-    if known := parents & OPTIONS.keys():  # one at most: below an option there is none
-        said = f" {_described(known.pop())}"
+    if known := parents & OPTIONS.keys():  # at most one, because options are not nested
+        help_text = f" {_described(known.pop())}"
     elif not any(one.startswith(f"{key}.") for one in OPTIONS) and (near := get_close_matches(key, OPTIONS, 1)):
-        said = f" The nearest option: {_described(near[0])}"
-    return f"{said} Every option: python -m warmstart.config.reference"
+        help_text = f" The most similar option: {_described(near[0])}"
+    return f"{help_text} To list all options: python -m warmstart.config.reference"
 
 
 def _described(key: str) -> str:
@@ -197,9 +204,9 @@ def _described(key: str) -> str:
 
 
 def _unknown(node: Any, prefix: str = "") -> str | None:
-    """The first key in or below a typed node that its dataclass has no field for."""
+    """Return the first key in or below a typed node for which its dataclass has no field."""
     schema = OmegaConf.get_type(node)
-    if not is_dataclass(schema):  # a value, or a mapping that is free
+    if not is_dataclass(schema):  # a value, or a mapping that may have any keys
         return None
     known = {one.name for one in fields(schema)}
     for key in map(str, node):
@@ -214,7 +221,7 @@ def _unknown(node: Any, prefix: str = "") -> str | None:
 
 
 def plain(cfg: DictConfig | Config) -> dict[str, Any]:
-    """The config as plain Python values, for checkpoints and loggers."""
+    """Return the config as plain Python values, for checkpoints and loggers."""
     container = OmegaConf.to_container(OmegaConf.structured(cfg), resolve=True, enum_to_str=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}

@@ -1,4 +1,4 @@
-"""What a researcher chooses about training (conf/optim, conf/trainer, conf/logger)."""
+"""Options of training (conf/optim, conf/trainer, conf/logger)."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from warmstart.config.option import option
 
 
 class Decay(StrEnum):
-    """The shape of the learning rate after its warm-up."""
+    """The shape of the learning-rate schedule after warm-up."""
 
     linear = "linear"
     cosine = "cosine"
@@ -21,7 +21,7 @@ PRECISIONS = (
     *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
     *("32", "16", "bf16", "64", "transformer-engine", "transformer-engine-float16"),
 )
-MONITORS = {  # each metric that can choose the best checkpoint, and which direction of it is better
+MONITORS = {  # the metrics that can choose the best checkpoint, and whether lower or higher is better
     "validation/loss": "min",
     "validation/source_effect": "max",
     **{f"validation/{kind}": "max" for kind in ("rouge1", "rouge2", "rougeL", "rougeLsum")},
@@ -38,14 +38,14 @@ class OptimSettings:
         2e-4,
         at_least=0,
         at_most=1,
-        doc="Peak learning rate of parameters that no checkpoint has: cross-attention, projections and new heads.",
+        doc="Peak learning rate of parameters that are in no checkpoint: cross-attention, projections and new heads.",
     )
     gate_rate: float = option(
         2e-2,
         at_least=0,
         at_most=1,
-        doc="Peak learning rate of the gates of grafted cross-attention. A gate is one number in each layer that has "
-        "to move by about 1, so it needs a higher learning rate than matrices do.",
+        doc="Peak learning rate of the gates of grafted cross-attention. A gate is a single number that changes by "
+        "about 1 in training, so it needs a higher learning rate than matrices.",
     )
     weight_decay: float = option(
         0.01,
@@ -54,26 +54,25 @@ class OptimSettings:
     )
     betas: list[float] = option(
         default_factory=lambda: [0.9, 0.999],
-        doc="Decay rates of AdamW's two running averages: of the gradient and of its square. Each lies from 0 to below "
-        "1.",
+        doc="Decay rates of AdamW's running averages of the gradient and of its square. Each is from 0 to below 1.",
     )
     warmup_steps: int | None = option(
         None,
         at_least=0,
-        doc="Optimizer steps of linear learning-rate warm-up. null uses `optim.warmup_fraction`.",
+        doc="Number of optimizer steps of linear learning-rate warm-up. null uses `optim.warmup_fraction`.",
     )
     warmup_fraction: float = option(
         0.06,
         at_least=0,
         at_most=1,
-        doc="Share of all optimizer steps that are warm-up steps, where `optim.warmup_steps` is null.",
+        doc="Fraction of all optimizer steps that are warm-up steps. It is used if `optim.warmup_steps` is null.",
     )
     decay: Decay = option(Decay.linear, doc="How the learning rate falls after warm-up.")
     label_smoothing: float = option(
         0.0,
         at_least=0,
         below=1,
-        doc="Share of the target probability that is spread evenly over the vocabulary.",
+        doc="Fraction of the target probability that is spread evenly over the vocabulary.",
     )
 
 
@@ -84,8 +83,8 @@ class TrainerSettings:
     max_epochs: int = option(
         3,
         at_least=1,
-        doc="Largest number of passes over the training data. The fit ends with this or with `trainer.max_steps`, "
-        "whichever comes first.",
+        doc="Largest number of passes over the training data. The fit ends at this limit or at `trainer.max_steps`, "
+        "whichever is reached first.",
     )
     max_steps: int = option(
         -1,
@@ -96,23 +95,23 @@ class TrainerSettings:
     max_minutes: float | None = option(
         None,
         above=0,
-        at_most=5_256_000,  # ten years; 1.44e12 no longer fit into a timedelta
-        doc="Longest duration of the fit in minutes. The learning-rate schedule follows steps, not minutes, so a fit "
-        "that this ends has not reached the end of its schedule.",
+        at_most=5_256_000,  # ten years; a timedelta cannot hold much more
+        doc="Longest duration of the fit in minutes. The learning-rate schedule depends only on steps, so a fit that "
+        "ends at this limit has not reached the end of its schedule.",
     )
     accumulate: int = option(
         1,
         at_least=1,
         doc="Number of batches in one optimizer step. The loss is averaged over the label tokens of all of them. Raise "
-        "it for larger steps in the same memory.",
+        "it for a larger effective batch in the same memory.",
     )
     clip_norm: float = option(
-        1.0, at_least=0, doc="Largest norm of the gradient; longer ones are scaled down to it. 0 does not clip."
+        1.0, at_least=0, doc="Largest norm of the gradient; larger gradients are scaled down to it. 0 does not clip."
     )
     precision: str = option(
         "auto",
-        doc="Precision of training. `auto` is bf16 mixed precision where the device multiplies bf16 in hardware, and "
-        "fp32 elsewhere. Otherwise one of Lightning's names, such as 32-true or bf16-mixed.",
+        doc="Precision of training. `auto` is bf16 mixed precision if the device multiplies bf16 in hardware, else "
+        "fp32. Other values are Lightning's names, such as 32-true or bf16-mixed.",
     )
     accelerator: str = option(
         "auto",
@@ -122,31 +121,31 @@ class TrainerSettings:
     nodes: int = option(
         1,
         at_least=1,
-        doc="Number of machines of a cluster, each with `trainer.devices` devices.",
+        doc="Number of machines, each with `trainer.devices` devices.",
     )
     strategy: str = option(
         "auto",
         doc="How several devices work together. With `ddp` each device holds the whole model; with `fsdp` each holds a "
-        "shard of it. Other strategies of Lightning are passed on.",
+        "shard of it. Lightning's other strategies are accepted too.",
     )
     timeout_minutes: float = option(
         10.0,
         above=0,
         at_most=10_000,
         changes_result=False,
-        doc="Minutes after which a job of several processes ends because one of them does not respond.",
+        doc="Number of minutes without a response from one process after which a job of several processes ends.",
     )
     validations_per_epoch: int = option(
         1,
         at_least=1,
-        doc="Number of validation runs in each epoch. They are spread evenly between optimizer steps, and the last one "
-        "is at the end of the epoch.",
+        doc="Number of validations in each epoch. They are spread evenly over its optimizer steps; the last one is at "
+        "the end of the epoch.",
     )
     validation_samples: int = option(
         64,
         at_least=0,
-        doc="Number of validation examples that are summarized and scored by ROUGE at each validation. 0 measures only "
-        "the loss, which is faster.",
+        doc="Number of validation examples that are summarized and scored with ROUGE at each validation. 0 measures "
+        "only the loss, which is faster.",
     )
     monitor: str = option(
         "validation/loss",
@@ -156,7 +155,8 @@ class TrainerSettings:
     monitor_mode: str = option(
         "min",
         choices=("min", "max"),
-        doc="Which direction of `trainer.monitor` is better: `min` for the loss, `max` for the other metrics.",
+        doc="Whether lower or higher values of `trainer.monitor` are better: `min` for the loss, `max` for the other "
+        "metrics.",
     )
     patience: int | None = option(
         None,
@@ -167,15 +167,15 @@ class TrainerSettings:
         None,
         at_least=1,
         changes_result=False,
-        doc="Optimizer steps between checkpoints, in addition to those at each validation. null saves only at "
-        "validations. Set it where a run may be interrupted long before its next validation.",
+        doc="Number of optimizer steps between checkpoints, in addition to those at each validation. null saves only "
+        "at validations. Set it if a run may be interrupted long before its next validation.",
     )
     skip_limit: int = option(
         10,
         at_least=0,
         changes_result=False,
-        doc="Number of optimizer steps that may be skipped because the loss or the gradient is not finite. One more "
-        "ends the fit.",
+        doc="Number of optimizer steps that may be skipped because the loss or the gradient is not finite. The next "
+        "such step ends the fit.",
     )
     keep_last: int = option(
         2,
@@ -187,7 +187,7 @@ class TrainerSettings:
         10,
         at_least=1,
         changes_result=False,
-        doc="Optimizer steps between logged training metrics.",
+        doc="Number of optimizer steps between logged training metrics.",
     )
     progress_bar: bool = option(True, changes_result=False, doc="Whether a progress bar is shown.")
     compile: bool = option(
@@ -197,17 +197,17 @@ class TrainerSettings:
     )
     checkpoint_activations: bool = option(
         False,
-        doc="Whether only the input of each layer is kept for the backward pass, and the rest is computed again. It "
-        "saves memory and costs about a third more computation.",
+        doc="Whether only the input of each layer is kept for the backward pass, and the other activations are "
+        "recomputed. This saves memory and costs about a third more computation.",
     )
     keep_freed_memory: bool = option(
         True,
-        doc="Whether memory that a step has freed stays with the process for the next step (with glibc). It is faster "
-        "on a CPU, and the process takes up to half as much memory again. Set false when memory is short.",
+        doc="Whether the process keeps memory that a step has freed for the next step (only with glibc). Training on a "
+        "CPU is then faster, but the process uses up to 50 % more memory. Set false if memory is short.",
     )
     extra: dict[str, Any] = option(
         default_factory=dict,
-        doc="Further arguments of lightning.Trainer, by Lightning's own names.",
+        doc="Further arguments of lightning.Trainer, under Lightning's own names.",
     )
 
 
@@ -218,15 +218,15 @@ class LoggerSettings:
     name: str = option("csv", doc="Name of the choice: csv or wandb.")
     wandb: bool = option(
         False,
-        doc="Whether to log to Weights & Biases too: online where an API key is configured, otherwise offline. "
-        "An evaluation logs there only if its own command sets this. Its scores go to the W&B run of the fit "
-        "if it scores best.ckpt with the settings of the fit, and to a new W&B run otherwise.",
+        doc="Whether to log to Weights & Biases too: online if an API key is configured, otherwise offline. An "
+        "evaluation logs there only if its own command sets this option. If it scores best.ckpt with the settings of "
+        "the fit, its scores go to the W&B run of the fit; otherwise to a new W&B run.",
     )
     project: str = option("warmstart", doc="Project in Weights & Biases.")
     entity: str | None = option(None, doc="User or team in Weights & Biases. null is the default of the account.")
     group: str | None = option(
         None,
-        doc="Group of the run in Weights & Biases. null is the name of the sweep, or no group outside of a sweep.",
+        doc="Group of the run in Weights & Biases. null is the name of the sweep, or no group outside a sweep.",
     )
     tags: list[str] = option(
         default_factory=list,

@@ -1,15 +1,15 @@
-"""The optional fast path for CPUs: one interface, one switch.
+"""Optional faster code for CPUs.
 
-    cpu.build()               # compile the kernels for decoding, once for each machine
+    cpu.build()               # compile the kernels for decoding, once per machine
     cpu.accelerate(model)     # before training
     with cpu.decoding(model): # around a generation
         ...
 
-``WARMSTART_CPU=0`` in the environment, set before warmstart is imported, switches all of it off: every operation is
-torch's or transformers' own, and no other module of this package is imported. Results differ by rounding, and dropout
-draws other numbers. Nothing outside this package imports a module of it, so that it can be removed.
+If the environment sets ``WARMSTART_CPU=0`` before warmstart is imported, all operations are those of torch and
+transformers, and no other module of this package is imported. The fast path gives results that are equal up to
+rounding; dropout draws other masks from the same seed. Code outside this package imports only this module.
 
-Shapes: B batch, N heads, G heads of keys and values, T queries, S keys, D head size; R rows, V vocabulary.
+Shapes: B batch, N heads, G key and value heads, T queries, S keys, D head size; R sequences, V vocabulary.
 """
 
 import os
@@ -23,7 +23,7 @@ from torch import Tensor
 ENABLED = os.environ.get("WARMSTART_CPU") != "0"
 
 if ENABLED:
-    # On import and not on first use: a model that another process pickled names its attention functions.
+    # At import, because a model that another process pickled refers to the registered attention functions.
     from warmstart.cpu import (
         allocator,
         attention,
@@ -37,38 +37,38 @@ if ENABLED:
 
 
 def build() -> bool:
-    """Compile the kernels for decoding if they are not built yet (10 to 30 s, logged), and load them.
+    """Compile the kernels for decoding if they are not built yet, and load them. Compiling is logged.
 
-    Needs Linux, AVX-512 and GCC (``g++``). The library is kept in ``~/.cache/warmstart`` (or ``$WARMSTART_CACHE``), so
-    it is compiled once for each user and processor. ``generate`` uses the kernels if they are built, and never builds
+    This needs Linux, AVX-512 and GCC (``g++``). The library is stored in ``~/.cache/warmstart`` (or
+    ``$WARMSTART_CACHE``) for each user and processor. ``generate`` uses the kernels if they are built, and never builds
     them; small models do not need them.
 
     Returns:
-        Whether ``generate`` uses the kernels in this process. If they cannot be built, the reason is logged and
-        torch's operations serve.
+        Whether ``generate`` uses the kernels in this process. If not, the reason is logged and torch's operations are
+        used.
     """
     return ENABLED and kernels.build_cpu_kernels()
 
 
 def keep_freed_memory() -> bool:
-    """Keep freed memory for the next step instead of returning it to the operating system; for the whole process.
+    """Keep freed memory in the process instead of returning it to the operating system.
 
-    Training on a CPU is faster, for a higher peak of memory.
+    Training on a CPU becomes faster, and the peak memory higher.
 
     Returns:
-        Whether it is kept: not without glibc, and not if the fast path is switched off.
+        Whether it is kept. False without glibc, or if the fast path is switched off.
     """
     return ENABLED and allocator.keep_freed_memory()
 
 
 def accelerate(model: Any) -> None:
-    """Make the training of ``model`` faster and smaller on a CPU; on other devices it computes what it did.
+    """Reduce the time and memory of training on a CPU, in place; other devices are not affected.
 
-    Replaces the dropout of encoder and decoder, and the attention of those that run transformers' ``sdpa``, by versions
-    that keep no masks and no attention weights. The same seed then draws other dropout masks.
+    Dropout, and the attention of submodels with ``sdpa``, are replaced by versions that store no masks and no attention
+    weights. Dropout masks then differ from those that torch draws from the same seed.
 
     Args:
-        model: a model with the attributes ``encoder`` and ``decoder``.
+        model: A model with the attributes ``encoder`` and ``decoder``.
     """
     if ENABLED:
         for submodel in (model.encoder, model.decoder):
@@ -77,9 +77,12 @@ def accelerate(model: Any) -> None:
 
 @contextmanager
 def decoding(model: Any) -> Iterator[None]:
-    """Inside, ``model.decoder`` decodes faster if it is on a CPU: prepacked weights, decode-step attention, GELU.
+    """Speed up ``model.decoder`` on a CPU within the context: prepacked weights, decode-step attention, GELU.
 
-    Holds for calls from this thread. Calls may be nested: prepacked weights live until the outermost ends.
+    Applies to calls from this thread. Contexts may be nested; prepacked weights are freed when the outermost one ends.
+
+    Args:
+        model: A model with the attribute ``decoder``.
     """
     if not ENABLED:
         yield
@@ -93,13 +96,16 @@ def decoding(model: Any) -> Iterator[None]:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor | None:
-    """Attend from (B, N, T, D) to (B, G, S, D) as a decoding step does; None where torch's own attention should serve.
+    """Compute the attention of a decoding step.
 
     Args:
         query: (B, N, T, D).
         key: (B, G, S, D).
         value: (B, G, S, D).
-        mask: (B, 1, T or 1, S), bool (True is read) or added to the scores; None reads all keys.
+        mask: (B, 1, T or 1, S), bool (True is visible) or added to the scores; None: all keys are visible.
+
+    Returns:
+        (B, N, T, D); None if the caller should use torch's attention.
     """
     if not ENABLED or not decode_attention.serves(query, key, mask):
         return None
@@ -107,11 +113,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
 
 
 def use_beam_cache(model: Any, cache: Any) -> None:
-    """Replace the plain layers of ``cache`` by layers that reorder beams and append a token in one copy or none.
+    """Replace the layers of ``cache`` by layers that reorder beams and append a token in at most one copy, in place.
 
     Args:
-        model: the model that fills the cache: a decoder, or a joint model whose config has ``decoder``.
-        cache: a ``DynamicCache`` of the target. What it holds stays.
+        model: The model that fills the cache: a decoder, or a joint model whose config has ``decoder``.
+        cache: A ``DynamicCache`` of the target. Its contents are kept.
     """
     if ENABLED:
         config = getattr(model.config, "decoder", model.config)
@@ -119,22 +125,22 @@ def use_beam_cache(model: Any, cache: Any) -> None:
 
 
 def log_probabilities(logits_RV: Tensor) -> Tensor:
-    """Compute ``log_softmax`` of (R, V) in float32, without a gradient."""
+    """Compute ``log_softmax`` of logits (R, V) in float32, without a gradient."""
     if ENABLED:
         return elementwise.log_probabilities(logits_RV)
     return torch.log_softmax(logits_RV, dim=-1, dtype=torch.float32)
 
 
 def best_candidates(scores_BX: Tensor, count: int, *, ties_as_topk: bool) -> tuple[Tensor, Tensor]:
-    """Find the ``count`` best scores of each row, as ``topk`` does.
+    """Find the ``count`` highest scores of each source, as ``topk`` does.
 
     Args:
-        scores_BX: (B, any).
-        count: how many to find.
-        ties_as_topk: equal scores are ordered as ``topk`` orders them; otherwise any order will do, which is faster.
+        scores_BX: Scores (B, any).
+        count: Number of scores to find.
+        ties_as_topk: Order equal scores as ``topk`` does; without it any order is possible, which is faster.
 
     Returns:
-        Scores and their indices, both (B, count).
+        The scores and their indices, both (B, count).
     """
     if ENABLED:
         return topk.best_candidates(scores_BX, count, ties_as_topk=ties_as_topk)

@@ -1,7 +1,7 @@
-"""Keep freed memory for the next step instead of giving it back to the operating system.
+"""Keep freed memory in the process instead of returning it to the operating system.
 
-glibc maps memory for each large tensor and unmaps it when the tensor is freed. A training step on a CPU does so
-thousands of times, and the operating system clears every page again (docs/performance.md has the figures).
+glibc maps memory for each large tensor and unmaps it when the tensor is freed, thousands of times in a training step on
+a CPU. The operating system clears every new page (docs/performance.md has the figures).
 """
 
 import ctypes
@@ -12,7 +12,11 @@ _NEVER = 2**30  # bytes: glibc takes an int
 
 
 def keep_freed_memory() -> bool:
-    """Set glibc's thresholds for this process; return False where there is no glibc."""
+    """Set glibc's thresholds for this process.
+
+    Returns:
+        Whether they were set; False without glibc.
+    """
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt

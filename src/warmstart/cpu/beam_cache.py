@@ -1,10 +1,9 @@
-"""The target's KV cache in a beam search: one copy reorders the beams and appends a token, in memory that is reused.
+"""KV cache of the target in beam search: reorders the beams and appends a token in one copy, and reuses memory.
 
-transformers' cache copies itself twice a step, to reorder the beams and to append a token, each time into new memory;
-on a CPU the operating system clears those pages first. Here the reordering waits for the next token, both are one copy,
-and the memory that is left serves the next layer.
+transformers' cache is copied twice a step, to reorder the beams and to append a token, each time to new memory. Here
+the reordering waits for the next token, so that one copy is enough, and the next layer reuses the freed memory.
 
-Shapes: R rows, N heads of keys, T target length, D head size.
+Shapes: R sequences, N key heads, T target length, D head size.
 """
 
 from typing import Any
@@ -17,25 +16,25 @@ from warmstart.cpu.indexed_kv_cache import IndexedLayer, RowIndex
 
 
 class Spare:
-    """Memory that a layer has left: one piece for keys and one for values, since layers grow one after the other."""
+    """Freed memory for the next layer: one piece for keys and one for values, since layers grow one after the other."""
 
     def __init__(self) -> None:
         self._pieces: list[Tensor] = []
 
     def take(self, elements: int, like: Tensor) -> Tensor:
-        """Return a flat tensor of at least so many elements, of the dtype and on the device of ``like``."""
+        """Return a flat tensor with at least ``elements`` elements, of the dtype and on the device of ``like``."""
         for number, piece in enumerate(self._pieces):
             if piece.numel() >= elements and piece.dtype == like.dtype and piece.device == like.device:
                 return self._pieces.pop(number)
-        return like.new_empty(elements + elements // 2)  # room to grow, for some steps
+        return like.new_empty(elements + elements // 2)  # with room for later steps
 
     def leave(self, piece: Tensor) -> None:
-        """Keep the memory of ``piece`` for the next :meth:`take`."""
+        """Keep the memory of ``piece`` for the next ``take``."""
         self._pieces = [*self._pieces[-1:], piece]
 
 
 class BeamLayer(DynamicLayer):
-    """A layer's keys and values (R, N, T, D), contiguous; ``reorder_cache`` takes effect when the next token comes."""
+    """Keys and values (R, N, T, D) of a layer, contiguous; ``reorder_cache`` takes effect at the next ``update``."""
 
     def __init__(self, spare: Spare) -> None:
         super().__init__()
@@ -44,11 +43,15 @@ class BeamLayer(DynamicLayer):
         self._memory: list[Tensor | None] = [None, None]
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Replace the rows by those at ``beam_idx``, which may be fewer, when the next token comes."""
+        """Select the sequences ``beam_idx``, which may be fewer than R, at the next ``update``."""
         self._order = beam_idx
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append (R, N, new, D) to the reordered rows."""
+        """Append keys and values (R, N, new, D) to the reordered sequences.
+
+        Returns:
+            All keys and values (R, N, T + new, D).
+        """
         if self.keys is None or self.values is None or self.keys.numel() == 0:
             return super().update(key_states, value_states, *args, **kwargs)
         self.keys = self._grown(0, self.keys, key_states)
@@ -57,11 +60,11 @@ class BeamLayer(DynamicLayer):
         return self.keys, self.values
 
     def _grown(self, which: int, old_RNTD: Tensor, new_RNTD: Tensor) -> Tensor:
-        rows, heads, new, width = new_RNTD.shape
+        sequences, heads, new, size = new_RNTD.shape
         length = old_RNTD.shape[2]
-        elements = rows * heads * (length + new) * width
+        elements = sequences * heads * (length + new) * size
         memory = self.spare.take(elements, old_RNTD)
-        grown = memory[:elements].view(rows, heads, length + new, width)
+        grown = memory[:elements].view(sequences, heads, length + new, size)
         if self._order is None:
             grown[:, :, :length] = old_RNTD
         else:
@@ -74,11 +77,11 @@ class BeamLayer(DynamicLayer):
 
 
 def use_beam_layers(cache: DynamicCache, indexed: bool) -> None:
-    """Replace each plain layer of ``cache`` by one that beams share; what it holds stays.
+    """Replace each ``DynamicLayer`` of ``cache`` by an indexed or a ``BeamLayer``, in place; the contents are kept.
 
     Args:
-        cache: the target's cache. Layers with a sliding window stay as they are.
-        indexed: the decoder's attention reads an indexed KV cache.
+        cache: The target's cache. Layers with a sliding window are not replaced.
+        indexed: Whether the decoder's attention can read an indexed KV cache.
     """
     spare, index = Spare(), None
     for number, layer in enumerate(cache.layers):

@@ -3,12 +3,11 @@
     with decode_attention(model.decoder):
         model.generate(...)
 
-torch's fused attention for a CPU is made for many queries and is slow for one (docs/performance.md). Here the compiled
-kernel, if it is built, reads keys and values at the speed of the memory, with scores in float32; otherwise attention is
-two matrix products, with scores in the precision of the queries. For more queries, and on any other device, this is
-transformers' ``sdpa``.
+torch's fused attention for a CPU is slow for few queries (docs/performance.md). Here the compiled kernel is used if it
+is built, with scores in float32. Otherwise attention is two matrix products, with scores in the dtype of the queries.
+For more queries, and on other devices, transformers' ``sdpa`` is used.
 
-Shapes: B batch, N heads, G heads of keys and values, T queries, S keys, D head size.
+Shapes: B batch, N heads, G key and value heads, T queries, S keys, D head size.
 """
 
 import math
@@ -30,7 +29,7 @@ from warmstart.cpu.kernels import cpu_kernels
 from warmstart.shared_change import is_inside, shared_change
 
 NAME = "sdpa_decode_step"
-MOST_QUERIES = 16  # a source's beams are queries of one cross-attention
+MOST_QUERIES = 16  # in cross-attention, the beams of a source are its queries
 
 
 def decode_attention_forward(
@@ -44,7 +43,22 @@ def decode_attention_forward(
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention function: (B, N, T, D) and twice (B, G, S, D) to (B, T, N, D), and no weights."""
+    """Compute attention, as a function of transformers' ``AttentionInterface``.
+
+    Args:
+        module: The attention module.
+        query: (B, N, T, D).
+        key: (B, G, S, D).
+        value: (B, G, S, D).
+        attention_mask: (B, 1, T, S), bool or added to the scores, or None.
+        dropout: Dropout probability; decode-step attention needs 0.
+        scaling: Factor of the scores. Default: 1 / sqrt(D).
+        is_causal: Whether attention without a mask is causal. Default: ``module.is_causal``.
+        **kwargs: Further arguments of ``sdpa``.
+
+    Returns:
+        (B, T, N, D), and None for the attention weights.
+    """
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     served = (
         is_inside(NAME)
@@ -61,9 +75,9 @@ def decode_attention_forward(
 
 
 def serves(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
-    """Return whether :func:`attend` is right and worth it: a CPU, few queries, and one mask for all heads."""
+    """Return whether ``attend`` is correct and faster: a CPU, few queries, and one mask for all heads."""
     return (
-        # Before any size is asked for: a recorded graph must not be held to it.
+        # First, because reading a size would make a recorded graph depend on it.
         not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and query.device.type == "cpu"
@@ -76,12 +90,23 @@ def serves(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None = None) -> Tensor:
-    """Attend from (B, N, T, D) to (B, G, S, D); ``mask`` (B, 1, T, S) is bool (True is read) or added to the scores."""
-    batch, heads, length, width = query.shape
+    """Compute the attention of (B, N, T, D) to (B, G, S, D).
+
+    Args:
+        query: (B, N, T, D).
+        key: (B, G, S, D).
+        value: (B, G, S, D).
+        mask: (B, 1, T or 1, S), bool (True is visible) or added to the scores; None: all keys are visible.
+        scaling: Factor of the scores. Default: 1 / sqrt(D).
+
+    Returns:
+        (B, N, T, D).
+    """
+    batch, heads, length, size = query.shape
     groups = heads // key.shape[1]
-    scale = 1 / math.sqrt(width) if scaling is None else scaling
-    if groups > 1:  # heads that share keys are so many more queries
-        query = query.reshape(batch, key.shape[1], groups * length, width)
+    scale = 1 / math.sqrt(size) if scaling is None else scaling
+    if groups > 1:  # query heads that share a key head become further queries of it
+        query = query.reshape(batch, key.shape[1], groups * length, size)
         mask = mask if mask is None or mask.shape[2] == 1 else mask.repeat(1, 1, groups, 1)
     kernels, memory, index = cpu_kernels(), (key, value), None
     if isinstance(key, IndexedKV) and isinstance(value, IndexedKV):
@@ -93,13 +118,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scali
 
 
 def is_used_by(config: Any) -> bool:
-    """Return whether a model of this config runs decode-step attention now."""
+    """Return whether a model of this config currently uses decode-step attention."""
     return attention_of(config) == NAME
 
 
 @contextmanager
 def decode_attention(decoder: PreTrainedModel) -> Iterator[None]:
-    """Inside, a decoder that runs transformers' ``sdpa`` on a CPU runs this attention; others are unchanged."""
+    """Replace ``sdpa`` in a decoder on a CPU by this attention within the context; other decoders do not change."""
     chosen = attention_of(decoder.config)
     if chosen not in ("sdpa", LEAN_DROPOUT, NAME) or decoder.device.type != "cpu" or not can_exchange_sdpa(decoder):
         yield

@@ -1,11 +1,11 @@
-"""Dropout on a CPU, faster than torch's and with nothing kept for the backward pass.
+"""Dropout on a CPU that is faster than torch's and stores no mask for the backward pass.
 
     kept = kept_bits(values.numel(), share, generator, values.dtype)
-    keep_(values, kept.view(values.shape))      # zero where the mask drops
+    keep_(values, kept.view(values.shape))      # set the others to zero
 
-torch draws one random number for each element, in one thread. Here 64 random bits serve four elements, a mask has all
-bits of an element set or none, and dropping is a bitwise "and". Large masks are drawn in pieces by all threads.
-``LeanDropout`` draws its mask again in the backward pass, from the seed, instead of keeping it.
+torch draws one random number per element, in one thread. Here 64 random bits are used for four elements. A mask has
+either all bits of an element set or none, so that a bitwise "and" applies it. All threads draw large masks in pieces.
+``LeanDropout`` draws its mask again in the backward pass, from the seed.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -15,21 +15,31 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_STEPS = 2**16  # 16 random bits an element: the share that is dropped is a multiple of 1/65536
-_PIECE = 2**18  # draws by one generator; a mask follows from its seed, however many threads there are
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
+_STEPS = 2**16  # 16 random bits per element: the dropout probability is a multiple of 1/65536
+_PIECE = 2**18  # numbers drawn by one generator, so that a mask does not depend on the number of threads
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by element size in bytes
 
 
 def dropped_share(dropout: float) -> float:
-    """Return the share that is dropped: ``dropout`` as the nearest multiple of 1/65536."""
+    """Round a dropout probability to a multiple of 1/65536."""
     return min(round(dropout * _STEPS), _STEPS - 1) / _STEPS
 
 
 def kept_bits(count: int, share: float, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    """Return a mask for ``count`` numbers of ``dtype``: integers of its size, -1 for a number that is kept, else 0."""
+    """Draw a mask for elements of ``dtype``.
+
+    Args:
+        count: Number of elements.
+        share: Dropout probability, see ``dropped_share``.
+        generator: A CPU generator.
+        dtype: Dtype of the elements.
+
+    Returns:
+        (count,) integers of the size of ``dtype``: -1 for an element that is kept, 0 for one that is dropped.
+    """
     threshold = round(share * _STEPS) - _STEPS // 2
     kept = _random_bits(-(-count // 4), generator).view(torch.int16)
-    # A comparison would make bools, which are slow to apply; these operations are in place and fast.
+    # A comparison would return bools, which are slow to apply. These operations work in place.
     kept.clamp_(threshold - 1, threshold).sub_(threshold).bitwise_not_()
     return kept[:count].to(_BITS[dtype.itemsize])
 
@@ -45,22 +55,22 @@ def _random_bits(count: int, generator: torch.Generator) -> Tensor:
     def draw(piece: Tensor, seed: int) -> None:
         piece.random_(-(2**63), None, generator=torch.Generator().manual_seed(seed))
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # one that is kept would not live through a fork
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # not kept, because threads do not survive a fork
         list(pool.map(draw, pieces, seeds))
     return bits
 
 
 def keep_(values: Tensor, kept: Tensor) -> Tensor:
-    """Set ``values`` to zero, in place, where the bits of ``kept`` are."""
+    """Set ``values`` to zero, in place, where ``kept`` (see ``kept_bits``) is zero."""
     values.view(kept.dtype).bitwise_and_(kept)
     return values
 
 
 class LeanDropout(nn.Dropout):
-    """``nn.Dropout`` with such a mask if it trains on a CPU and is not compiled; otherwise torch's own."""
+    """``nn.Dropout`` with such a mask while training on a CPU without torch.compile; otherwise torch's own."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Drop from a tensor of any shape; torch's generator gives one number, the seed of the whole mask."""
+        """Apply dropout to a tensor of any shape. One number of torch's generator seeds the mask."""
         if not self.training:
             return input
         share = dropped_share(self.p)
@@ -72,7 +82,7 @@ class LeanDropout(nn.Dropout):
 
 
 def exchange_dropout(submodel: nn.Module) -> None:
-    """Replace every ``nn.Dropout`` of ``submodel`` by a :class:`LeanDropout`."""
+    """Replace every ``nn.Dropout`` in ``submodel`` by a ``LeanDropout``, in place."""
     for module in list(submodel.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:

@@ -3,10 +3,10 @@
     with gelu_in_one_pass(model.decoder):
         model.generate(...)
 
-torch takes several passes for bfloat16 (docs/performance.md has the figures); its GELU by erf is fast already. Values
-are torch's up to rounding.
+torch needs several passes for bfloat16 (docs/performance.md has the figures); its exact GELU is fast already. Results
+equal torch's up to rounding.
 
-Shapes: R rows, V vocabulary.
+Shapes: R sequences, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def log_probabilities(logits_RV: Tensor) -> Tensor:
 
 @contextmanager
 def gelu_in_one_pass(decoder: PreTrainedModel) -> Iterator[None]:
-    """Inside, every GELU by tanh of ``decoder`` is the kernel's, if it is built and no gradient is needed."""
+    """Use the kernel, if it is built, for every tanh GELU of ``decoder`` within the context; not for gradients."""
     kernels = cpu_kernels()
     if decoder.device.type != "cpu" or kernels is None:
         yield
@@ -46,7 +46,7 @@ def _exchange(decoder: PreTrainedModel, kernels: CpuKernels) -> Callable[[], Non
     changed: list[nn.Module] = []
     for module in decoder.modules():
         if type(module) is nn.GELU and module.approximate == "tanh" and "forward" not in vars(module):
-            setattr(module, "forward", _one_pass(module.forward, kernels))  # noqa: B010 - the type knows it as a method
+            setattr(module, "forward", _one_pass(module.forward, kernels))  # noqa: B010 - nn.Module declares it as a method
             changed.append(module)
 
     def undo() -> None:

@@ -1,11 +1,10 @@
-"""An indexed KV cache: a token's keys and values stay where they were written, and no beam is ever copied.
+"""An indexed KV cache, which reorders beams without copying keys and values.
 
-A beam search reorders its rows at every step, and a cache that holds each row in one piece is copied for that. Here an
-index says for each row and position which row of memory wrote it, and reordering moves the index. The kernel of
-decode-step attention reads by the index (``cpu_kernels``). To everything else ``IndexedKV`` is an ordinary tensor: any
-operation on it gets a copy with the rows in order.
+Beam search reorders its sequences at every step. Here an index stores for each sequence and position the memory row
+with its key and value, and only the index is reordered. The kernel of decode-step attention reads through the index
+(``cpu_kernels``). Any other operation gets an ordinary tensor: a copy with the sequences in order.
 
-Shapes: P rows of memory, R rows of the batch, N heads of keys, T target length, D head size.
+Shapes: P memory rows, R sequences, N key heads, T target length, D head size.
 """
 
 from typing import Any
@@ -15,15 +14,15 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from warmstart.compat.torch import DISABLED_TORCH_FUNCTION, wrapper_tensor
-from warmstart.cpu.kernels import WIDTHS, are_plain, cpu_kernels
+from warmstart.cpu.kernels import HEAD_SIZES, are_plain, cpu_kernels
 
-ROOM = 64  # positions that memory grows by; a copy of all at every so many steps
+ROOM = 64  # positions that memory grows by; each time it grows, everything is copied
 
 
 class IndexedKV(Tensor):
-    """Keys or values (R, N, T, D): position t of row r is in row ``index_RT[r, t]`` of ``memory_PNTD``.
+    """Keys or values (R, N, T, D): those of sequence r at position t are in row ``index_RT[r, t]`` of ``memory_PNTD``.
 
-    The memory has room for more positions.
+    The memory may have room for more positions.
     """
 
     memory_PNTD: Tensor
@@ -31,10 +30,10 @@ class IndexedKV(Tensor):
 
     @staticmethod
     def __new__(cls, memory_PNTD: Tensor, index_RT: Tensor) -> "IndexedKV":
-        """Make the tensor (R, N, T, D) of positions ``index_RT`` in ``memory_PNTD``, without copying."""
-        rows, length = index_RT.shape
-        _, heads, _, width = memory_PNTD.shape
-        shape = (rows, heads, length, width)
+        """Make the tensor (R, N, T, D) without copying."""
+        sequences, length = index_RT.shape
+        _, heads, _, size = memory_PNTD.shape
+        shape = (sequences, heads, length, size)
         made: IndexedKV = wrapper_tensor(cls, shape, like=memory_PNTD)
         made.memory_PNTD, made.index_RT = memory_PNTD, index_RT
         return made
@@ -48,7 +47,7 @@ class IndexedKV(Tensor):
         return func(*_in_order(args), **_in_order(kwargs or {}))
 
     def in_order(self) -> Tensor:
-        """Return the rows as a plain tensor (R, N, T, D)."""
+        """Return a copy as a plain tensor (R, N, T, D)."""
         kernels = cpu_kernels()
         if kernels is not None:
             return kernels.in_order(self.memory_PNTD, self.index_RT)
@@ -57,7 +56,7 @@ class IndexedKV(Tensor):
 
 
 def _in_order(given: Any) -> Any:
-    """Return arguments of an operation with plain tensors, also inside lists and dicts."""
+    """Replace every ``IndexedKV`` in an operation's arguments by a plain tensor, also in lists and dicts."""
     if isinstance(given, IndexedKV):
         return given.in_order()
     if isinstance(given, dict):
@@ -69,24 +68,27 @@ def _in_order(given: Any) -> Any:
 
 
 class RowIndex:
-    """Which row of memory holds each row's positions, for all layers of a cache: they are all reordered alike."""
+    """The memory row of each sequence and position (R, T), shared by all layers of a cache."""
 
     def __init__(self, rows: int, length: int) -> None:
         self.index_RT = torch.arange(rows)[:, None].repeat(1, length)
         self._last: Tensor | None = None
 
     def fit(self, keys_RNTD: Tensor) -> bool:
-        """Return whether these are as many rows and positions."""
+        """Return whether keys have as many sequences and positions as this index."""
         return (keys_RNTD.shape[0], keys_RNTD.shape[2]) == self.index_RT.shape
 
     def reorder(self, beam_idx: Tensor) -> None:
-        """Replace the rows by those at ``beam_idx``, which may be fewer. All layers call this with the same tensor."""
+        """Select the sequences ``beam_idx``, which may be fewer than R.
+
+        All layers of a cache call this with the same tensor, and only the first call has an effect.
+        """
         if beam_idx is not self._last:
             self.index_RT = self.index_RT.index_select(0, beam_idx)
             self._last = beam_idx
 
     def up_to(self, length: int) -> Tensor:
-        """Return (R, length): each row writes further positions into its own row of memory."""
+        """Extend the index to ``length`` positions; a sequence writes new positions to the memory row of its number."""
         rows, known = self.index_RT.shape
         if known < length:
             own_R1 = torch.arange(rows)[:, None]
@@ -95,7 +97,7 @@ class RowIndex:
 
 
 class IndexedLayer(DynamicLayer):
-    """A layer of a cache whose memory has room for tokens to come."""
+    """A cache layer with memory for more positions, read through a ``RowIndex``."""
 
     def __init__(self, keys_RNTD: Tensor, values_RNTD: Tensor, index: RowIndex) -> None:
         super().__init__()
@@ -106,42 +108,51 @@ class IndexedLayer(DynamicLayer):
 
     @staticmethod
     def serves(keys: Tensor, values: Tensor) -> bool:
-        """Return whether the kernel reads such keys and values by an index."""
+        """Return whether the kernel can read these keys and values through an index."""
         return (
             cpu_kernels() is not None
             and are_plain(keys, values)
             and keys.shape == values.shape
             and keys.dtype == values.dtype
             and keys.dtype in (torch.float32, torch.bfloat16)
-            and keys.shape[-1] in WIDTHS
+            and keys.shape[-1] in HEAD_SIZES
         )
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Replace the rows by those at ``beam_idx`` when the next token comes."""
+        """Select the sequences ``beam_idx`` of the index."""
         self._index.reorder(beam_idx)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append (R, N, new, D) to the reordered rows."""
+        """Write keys and values (R, N, new, D) of new positions.
+
+        Returns:
+            All keys and values (R, N, T + new, D), as ``IndexedKV``.
+
+        Raises:
+            ValueError: The layer was reset, or the number of sequences differs from the cache's.
+        """
         held = self.keys
         if held is None:
-            raise ValueError("This layer of the cache was reset. Start the generation with a new cache.")
+            raise ValueError("This cache layer was reset. Start the generation with a new cache.")
         rows, _, new, _ = key_states.shape
         begun = held.shape[2]
         index_RT = self._index.up_to(begun + new)
         if index_RT.shape != (rows, begun + new):
-            raise ValueError(f"{rows} rows were given to a cache of {len(index_RT)} rows. Reorder the cache first.")
-        made = []
+            raise ValueError(
+                f"{rows} sequences were passed to a cache of {len(index_RT)} sequences. Reorder the cache first."
+            )
+        updated = []
         for which, states in enumerate((key_states, value_states)):
             if begun + new > self._memory[which].shape[2]:
                 self._memory[which] = _with_room(self._memory[which], begun + new)
             self._memory[which].narrow(0, 0, rows).narrow(2, begun, new).copy_(states)
-            made.append(IndexedKV(self._memory[which], index_RT))
-        self.keys, self.values = made
-        return made[0], made[1]
+            updated.append(IndexedKV(self._memory[which], index_RT))
+        self.keys, self.values = updated
+        return updated[0], updated[1]
 
 
 def _with_room(old_PNTD: Tensor, length: int) -> Tensor:
-    memory, heads, length_before, width = old_PNTD.shape
-    grown = old_PNTD.new_empty(memory, heads, length + ROOM, width)
+    memory, heads, length_before, size = old_PNTD.shape
+    grown = old_PNTD.new_empty(memory, heads, length + ROOM, size)
     grown[:, :, :length_before] = old_PNTD
     return grown

@@ -1,16 +1,15 @@
 """Kernels of a decoding step for a CPU with AVX-512, compiled by the machine's own GCC on request.
 
     warmstart.cpu.build()    # compiles them if they are not built yet
-    kernels = cpu_kernels()  # loads what is built; None: torch's operations serve
+    kernels = cpu_kernels()  # loads them; None: use torch's operations
 
-The tasks of ``run.py`` that generate on a CPU build them. The model's class only loads what is built: it starts no
-compiler and writes no file. A decoding step reads all weights and caches for a few rows, and torch's products reach
-half to two thirds of the memory's bandwidth at that. The compiled library lies in ``~/.cache/warmstart/kernels-<user
-id>`` (or below ``$WARMSTART_CACHE``), named by source and processor. ``WARMSTART_CPU=0`` switches the whole fast path
-off; ``WARMSTART_KERNELS=0`` disables only these kernels.
+The tasks of ``run.py`` that generate on a CPU build the kernels. The model class only loads built kernels: it starts no
+compiler and writes no file. A decoding step is limited by memory bandwidth, which torch's products do not reach for few
+rows. The library is stored in ``~/.cache/warmstart/kernels-<user id>`` (or under ``$WARMSTART_CACHE``), named by a hash
+of source and processor. ``WARMSTART_CPU=0`` switches the whole fast path off; ``WARMSTART_KERNELS=0`` only these
+kernels.
 
-Shapes: B batch, N heads, T queries, S keys, D head size; P rows of memory; K inner size and C columns
-of a product.
+Shapes: B batch, N heads, T queries, S keys, D head size; P memory rows; K inner size and C columns of a product.
 """
 
 import ctypes
@@ -32,7 +31,7 @@ from warmstart.cache import cache_root
 from warmstart.errors import UserError
 from warmstart.locks import locked
 
-WIDTHS = (32, 64, 96, 128, 256)  # of a head
+HEAD_SIZES = (32, 64, 96, 128, 256)
 _SOURCES = Path(__file__).with_name("csrc")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
 _LANES = 16
@@ -41,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class CpuKernels:
-    """The compiled functions. They read and write raw memory, so each method checks all that it passes to them."""
+    """The compiled functions. They access raw memory, so each method checks its arguments."""
 
     def __init__(self, library: Path) -> None:
         loaded = ctypes.CDLL(str(library))
@@ -64,10 +63,10 @@ class CpuKernels:
     def can_attend(
         query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, index_BS: Tensor | None = None
     ) -> bool:
-        """Return whether :meth:`attend` serves these tensors.
+        """Return whether ``attend`` supports these tensors.
 
-        They must be plain CPU tensors of one dtype with a head size in ``WIDTHS``, adjacent elements in a head, and one
-        head of keys for each head of queries.
+        They must be plain CPU tensors of one dtype with a head size in ``HEAD_SIZES``, adjacent elements in a head, and
+        one key head for each query head. The arguments are those of ``attend``.
         """
         tensors = (query, key, value)
         return (
@@ -79,7 +78,7 @@ class CpuKernels:
             and (key.shape[0] == query.shape[0] if index_BS is None else _is_index(index_BS, query.shape[0], key.shape))
             and query.dtype in _DTYPES
             and all(x.dtype == query.dtype and x.stride(-1) == 1 for x in tensors)
-            and query.shape[3] in WIDTHS
+            and query.shape[3] in HEAD_SIZES
             and key.shape[2] > 0
             and (mask is None or _is_mask(mask, query, key.shape[2] if index_BS is None else index_BS.shape[1]))
         )
@@ -93,65 +92,70 @@ class CpuKernels:
         scale: float,
         index_BS: Tensor | None = None,
     ) -> Tensor | None:
-        """Attend from (B, N, T, D) to (B, N, S, D), with scores in float32.
+        """Compute attention with scores in float32.
 
         Args:
             query: (B, N, T, D).
             key: (B, N, S, D), or with ``index_BS`` (P, N, S or more, D).
-            value: as ``key``.
-            mask: (B or 1, 1, T or 1, S), bool, True is read; None reads all keys.
-            scale: what scores are multiplied by.
-            index_BS: (B, S), the row of ``key`` and ``value`` that holds a row's position; None: each row's own.
+            value: As ``key``.
+            mask: (B or 1, 1, T or 1, S), bool, True is visible; None: all keys are visible.
+            scale: Factor of the scores.
+            index_BS: (B, S), the memory row with the key and value of each position; None: row b for example b.
 
         Returns:
-            (B, N, T, D), in memory as (B, T, N, D), which a decoder needs next. None: the kernel does not serve these.
+            (B, N, T, D), stored as (B, T, N, D), the layout that a decoder needs. None if the kernel does not support
+            these tensors.
 
         Raises:
-            ValueError: ``index_BS`` names a row that ``key`` does not have.
+            ValueError: ``index_BS`` contains a row that ``key`` does not have.
         """
         if not self.can_attend(query, key, value, mask, index_BS):
             return None
-        batch, heads, queries, width = query.shape
+        batch, heads, queries, head_size = query.shape
         keys = key.shape[2] if index_BS is None else index_BS.shape[1]
-        read = query.new_empty(batch, queries, heads, width).transpose(1, 2)
+        result = query.new_empty(batch, queries, heads, head_size).transpose(1, 2)
         mask = mask if mask is None else mask.expand(batch, 1, queries, -1)
         steps = [step for x in (query, key, value) for step in x.stride()[:3]]
         steps += [0, 0, 0] if mask is None else [mask.stride(0), 0, mask.stride(2)]
-        size = (ctypes.c_int64 * 6)(batch, heads, queries, keys, width, key.shape[0])
-        step = (ctypes.c_int64 * 15)(*steps, *read.stride()[:3])
+        size = (ctypes.c_int64 * 6)(batch, heads, queries, keys, head_size, key.shape[0])
+        step = (ctypes.c_int64 * 15)(*steps, *result.stride()[:3])
         index_BS = index_BS if index_BS is None else index_BS.contiguous()
         pointers = (x if x is None else x.data_ptr() for x in (query, key, value, index_BS, mask))
-        if self._attend(query.dtype == torch.bfloat16, *pointers, read.data_ptr(), size, step, scale):
-            raise ValueError(f"The index of a KV cache names a row outside its {key.shape[0]} rows.")
-        return read
+        if self._attend(query.dtype == torch.bfloat16, *pointers, result.data_ptr(), size, step, scale):
+            raise ValueError(f"The index of a KV cache contains a row outside its {key.shape[0]} memory rows.")
+        return result
 
     def in_order(self, memory: Tensor, index_BS: Tensor) -> Tensor:
-        """Copy the rows that an index describes.
+        """Copy keys or values of an indexed KV cache to a plain tensor.
 
         Args:
             memory: (P, N, S or more, D).
-            index_BS: (B, S), the row of ``memory`` that holds a row's position.
+            index_BS: (B, S), the memory row of each position.
 
         Returns:
             (B, N, S, D), contiguous.
 
         Raises:
-            ValueError: the index does not fit the memory, or the memory is no plain CPU tensor.
+            ValueError: The index does not fit the memory, or the memory is not a plain CPU tensor.
         """
         plain = memory.dim() == 4 and are_plain(memory) and memory.stride(-1) == 1
         if not plain or not _is_index(index_BS, len(index_BS), memory.shape):
-            raise ValueError(f"No rows can be copied from {_described(memory)} by {_described(index_BS)}.")
-        (rows, length), (held, heads, _, width) = index_BS.shape, memory.shape
-        index_BS, result = index_BS.contiguous(), memory.new_empty(rows, heads, length, width)
+            raise ValueError(f"{_described(memory)} cannot be copied by an index {_described(index_BS)}.")
+        (rows, length), (held, heads, _, head_size) = index_BS.shape, memory.shape
+        index_BS, result = index_BS.contiguous(), memory.new_empty(rows, heads, length, head_size)
         steps = (ctypes.c_int64 * 3)(*(step * memory.element_size() for step in memory.stride()[:3]))
         pointers = memory.data_ptr(), index_BS.data_ptr(), result.data_ptr()
-        if self._in_order(*pointers, rows, heads, length, width * memory.element_size(), held, steps):
-            raise ValueError(f"The index of a KV cache names a row outside its {held} rows.")
+        if self._in_order(*pointers, rows, heads, length, head_size * memory.element_size(), held, steps):
+            raise ValueError(f"The index of a KV cache contains a row outside its {held} memory rows.")
         return result
 
     @staticmethod
     def prepack(weight_CK: Tensor) -> Tensor:
-        """Return a float32 matrix (C, K) with columns in groups of 16: (groups, K, 16), zeros up to an even number."""
+        """Prepack a float32 matrix (C, K): columns in groups of 16, padded with zeros to an even number of groups.
+
+        Returns:
+            (groups, K, 16).
+        """
         columns, inner = weight_CK.shape
         prepacked = weight_CK.new_empty(_groups(columns), inner, _LANES)
         whole, rest = divmod(columns, _LANES)
@@ -162,19 +166,19 @@ class CpuKernels:
         return prepacked
 
     def product(self, rows: Tensor, prepacked: Tensor, bias: Tensor | None, columns: int) -> Tensor:
-        """Compute ``F.linear`` in float32 with a matrix from :meth:`prepack`.
+        """Compute ``F.linear`` in float32 with a matrix from ``prepack``.
 
         Args:
             rows: (..., K).
-            prepacked: the matrix of ``columns`` x K.
-            bias: (columns,), or None.
-            columns: C of the matrix before it was prepacked.
+            prepacked: The prepacked matrix (groups, K, 16).
+            bias: (C,), or None.
+            columns: C of the original matrix.
 
         Returns:
-            (..., columns).
+            (..., C).
 
         Raises:
-            ValueError: the sizes do not fit, or a tensor is no plain CPU tensor of float32.
+            ValueError: The sizes do not fit, or a tensor is not a plain float32 CPU tensor.
         """
         inner = rows.shape[-1]
         given = (rows, prepacked) if bias is None else (rows, prepacked, bias)
@@ -186,7 +190,7 @@ class CpuKernels:
             or inner == 0
             or (bias is not None and (bias.shape != (columns,) or not bias.is_contiguous()))
         ):
-            raise ValueError(f"No product of {columns} columns can be made of {', '.join(map(_described, given))}.")
+            raise ValueError(f"Cannot compute a product of {columns} columns from {', '.join(map(_described, given))}.")
         rows = rows.contiguous()
         result = rows.new_empty(*rows.shape[:-1], columns)
         pointers = rows.data_ptr(), prepacked.data_ptr(), None if bias is None else bias.data_ptr(), result.data_ptr()
@@ -197,10 +201,10 @@ class CpuKernels:
         """Compute GELU's tanh approximation.
 
         Args:
-            input: any shape, contiguous, float32 or bfloat16.
+            input: Any shape, contiguous, float32 or bfloat16.
 
         Raises:
-            ValueError: ``input`` is something else.
+            ValueError: ``input`` is a different kind of tensor.
         """
         if not are_plain(input) or input.dtype not in _DTYPES or not input.is_contiguous():
             raise ValueError(f"The GELU kernel takes contiguous CPU tensors, not {_described(input)}.")
@@ -215,20 +219,23 @@ class CpuKernels:
         Args:
             rows_RV: (R, V), float32 or bfloat16, with adjacent elements in a row.
 
+        Returns:
+            (R, V), float32.
+
         Raises:
-            ValueError: ``rows_RV`` is something else.
+            ValueError: ``rows_RV`` is a different kind of tensor.
         """
         if not are_plain(rows_RV) or rows_RV.dtype not in _DTYPES or rows_RV.dim() != 2 or rows_RV.stride(1) != 1:
-            raise ValueError(f"The log_softmax kernel takes rows of a CPU tensor, not {_described(rows_RV)}.")
-        rows, width = rows_RV.shape
-        result = rows_RV.new_empty(rows, width, dtype=torch.float32)
+            raise ValueError(f"The log_softmax kernel takes a 2-dimensional CPU tensor, not {_described(rows_RV)}.")
+        rows, vocabulary = rows_RV.shape
+        result = rows_RV.new_empty(rows, vocabulary, dtype=torch.float32)
         low = rows_RV.dtype == torch.bfloat16
-        self._log_softmax(low, rows_RV.data_ptr(), rows_RV.stride(0), result.data_ptr(), rows, width)
+        self._log_softmax(low, rows_RV.data_ptr(), rows_RV.stride(0), result.data_ptr(), rows, vocabulary)
         return result
 
 
 def _groups(columns: int) -> int:
-    """Return how many groups of columns a prepacked matrix has: an even number, since two are read at a time."""
+    """Return the number of column groups in a prepacked matrix: even, because the kernel reads two at a time."""
     return 2 * -(-columns // (2 * _LANES))
 
 
@@ -260,7 +267,7 @@ def _described(tensor: Tensor) -> str:
 
 
 def are_plain(*tensors: Tensor) -> bool:
-    """Return whether all have memory of their own on a CPU: no subclass (fake, sharded), no negative view."""
+    """Return whether all are ordinary CPU tensors: not a subclass (fake, sharded), sparse or a negative view."""
     return all(
         type(x) in (Tensor, torch.nn.Parameter)
         and x.device.type == "cpu"
@@ -271,7 +278,7 @@ def are_plain(*tensors: Tensor) -> bool:
 
 
 def build_cpu_kernels() -> bool:
-    """Compile the kernels if they are not built yet, and load them; see :func:`warmstart.cpu.build`."""
+    """Compile the kernels if they are not built yet, and load them; see ``warmstart.cpu.build``."""
     if not _enabled():
         return False
     try:
@@ -279,12 +286,12 @@ def build_cpu_kernels() -> bool:
         if not _is_built(library):
             compiler = shutil.which("g++")
             if compiler is None:
-                _log.info("There is no g++ to build the CPU kernels with: torch's operations serve (slower).")
+                _log.info("The CPU kernels were not built, because there is no g++; generation on the CPU is slower.")
                 return False
             _compile(library, compiler)
     except (OSError, UserError, subprocess.SubprocessError) as error:
         reason = getattr(error, "stderr", None) or error
-        _log.warning("The CPU kernels were not built, torch's operations serve (slower): %s", reason)
+        _log.warning("The CPU kernels were not built, so generation on the CPU is slower: %s", reason)
         return False
     cpu_kernels.cache_clear()
     return cpu_kernels() is not None
@@ -292,17 +299,14 @@ def build_cpu_kernels() -> bool:
 
 @functools.cache
 def cpu_kernels() -> CpuKernels | None:
-    """Load the kernels that :func:`build_cpu_kernels` built; None where there are none, or they are disabled.
-
-    Starts no compiler and writes nothing.
-    """
+    """Load the built kernels; None if they are not built or are disabled. Never compiles or writes a file."""
     if not _enabled():
         return None
     try:
         library = _library()
         return CpuKernels(library) if _is_built(library) else None
     except (OSError, AttributeError) as error:
-        _log.warning("The CPU kernels cannot be loaded, torch's operations serve (slower): %s", error)
+        _log.warning("The CPU kernels cannot be loaded, so generation on the CPU is slower: %s", error)
         return None
 
 
@@ -319,7 +323,7 @@ def _sources() -> list[Path]:
 
 
 def _library() -> Path:
-    """Where the compiled kernels of this source and processor are kept, whether or not they are built."""
+    """Return the path of the compiled library for this source and processor, whether or not it exists."""
     processor = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags")), "")
     about = (*(path.read_text() for path in _sources()), " ".join(_FLAGS), processor)
     name = hashlib.sha256("\n".join(about).encode()).hexdigest()[:16]
@@ -327,10 +331,10 @@ def _library() -> Path:
 
 
 def _is_built(library: Path) -> bool:
-    """Whether it is there.
+    """Return whether the library exists.
 
     Raises:
-        OSError: another user could have written it.
+        OSError: Another user can write to its folder.
     """
     if not library.parent.is_dir():
         return False
@@ -343,16 +347,16 @@ def _is_built(library: Path) -> bool:
 def _compile(library: Path, compiler: str) -> None:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     if "Free Software Foundation" not in version:
-        raise OSError(f"{compiler} is not GCC, whose OpenMP torch uses too.")
+        raise OSError(f"{compiler} is not GCC. Install GCC, because the kernels have to use torch's OpenMP library.")
     library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(library.with_name(f"{library.name}.lock")):
         if _is_built(library):  # another process has compiled it meanwhile
             return
-        _log.info("Compiling CPU kernels for decoding with %s (10 to 30 s, once): %s", compiler, library)
+        _log.info("Compiling CPU kernels for decoding with %s, once (up to a minute): %s", compiler, library)
         with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / library.name
+            compiled = Path(folder) / library.name
             files = [str(path) for path in _sources() if path.suffix == ".cpp"]
-            command = [compiler, *_FLAGS, *files, "-o", str(made)]
+            command = [compiler, *_FLAGS, *files, "-o", str(compiled)]
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
             with replacing(library, "wb") as file:
-                file.write(made.read_bytes())
+                file.write(compiled.read_bytes())

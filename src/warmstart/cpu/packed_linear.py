@@ -1,13 +1,12 @@
-"""Prepacked weights of a decoder's linear layers while it generates on a CPU.
+"""Prepack the weights of a decoder's linear layers while it generates on a CPU.
 
     with prepacked_weights(model.decoder):
         model.generate(...)
 
-For a product of a matrix with a few rows, torch spends more time on bringing the matrix into the library's own layout
-than on the product, at every step (docs/performance.md). Here that layout is kept: our kernel's for float32 and up to
-``FEW`` rows if it is built (``cpu_kernels``), else oneDNN's, which torch.compile's freezing uses. It is a second copy
-of the weights, so it lives no longer than the context and takes ``LARGEST`` bytes at most. Values are those of
-``F.linear`` up to the order of sums.
+In a product of a matrix with few rows, torch spends more time on packing the matrix than on the product, at every step
+(docs/performance.md). Here packed weights are kept: for our kernel, if it is built, with float32 and up to ``FEW`` rows
+(``cpu_kernels``); otherwise for oneDNN, as torch.compile's freezing does. They are a second copy of the weights, so
+they are freed after the context and take at most ``LARGEST`` bytes. Results equal ``F.linear`` up to the order of sums.
 """
 
 import threading
@@ -26,9 +25,9 @@ from warmstart.compat.torch import can_prepack, prepack, prepacked_linear, versi
 from warmstart.cpu.kernels import are_plain, cpu_kernels
 from warmstart.shared_change import shared_change
 
-FEWEST, MOST = 2, 512  # rows for which prepacked weights are worth their copy
-FEW = 32  # rows up to which our kernel is faster than oneDNN's
-LARGEST = 2 * 2**30
+FEWEST, MOST = 2, 512  # numbers of rows for which prepacking pays off
+FEW = 32  # up to this number of rows our kernel is faster than oneDNN's
+LARGEST = 2 * 2**30  # bytes
 _DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -39,7 +38,7 @@ class _PrepackedWeight:
     """One matrix, prepacked for a number of rows."""
 
     def __init__(self, weight: Tensor, weight_CK: Tensor, bias: Tensor | None, rows: int) -> None:
-        self.weight = weight  # held so that its id stays its own while this lives
+        self.weight = weight  # referenced, so that its id is not reused
         self.bytes = weight_CK.numel() * weight_CK.element_size()
         kernels = cpu_kernels()
         given = [weight_CK] if bias is None else [weight_CK, bias]
@@ -53,13 +52,13 @@ class _PrepackedWeight:
             self.product = lambda input: prepacked_linear(input, theirs, bias)
 
 
-# Calls of several threads share a matrix while one of them holds it. Rows are part of the key: the sums of a call must
-# not depend on which other call came first.
+# Concurrent calls of several threads share prepacked weights. The number of rows is part of the key, because results
+# must not depend on which call came first.
 _shared: "weakref.WeakValueDictionary[tuple[int, int, int, int], _PrepackedWeight]" = weakref.WeakValueDictionary()
 
 
 class PrepackedWeights(dict[str, _PrepackedWeight]):
-    """The prepacked weights of one call by the layer's name, and the bytes that they hold."""
+    """The prepacked weights of one call by layer name, and their size in bytes."""
 
     bytes = 0
 
@@ -68,11 +67,18 @@ class PrepackedWeights(dict[str, _PrepackedWeight]):
         self.plain_calls: Counter[str] = Counter()
 
     def has_room(self, weight: Tensor) -> bool:
-        """Return whether another copy of ``weight`` stays within ``LARGEST`` bytes."""
+        """Return whether the total with a copy of ``weight`` is at most ``LARGEST`` bytes."""
         return self.bytes + weight.numel() * weight.element_size() <= LARGEST
 
     def add(self, name: str, module: Any, weight_CK: Tensor, rows: int) -> None:
-        """Prepack the weight of ``module``, ``weight_CK`` as a product needs it, for about so many rows."""
+        """Prepack the weight of a linear layer.
+
+        Args:
+            name: Name of the layer.
+            module: The layer.
+            weight_CK: Its weight (C, K); transposed for a ``Conv1D``.
+            rows: Number of rows that the layout is made for.
+        """
         weight = module.weight
         key = id(module), id(weight), version_of(weight), rows
         found = _shared.get(key)
@@ -92,9 +98,10 @@ _running = _Running()
 
 @contextmanager
 def prepacked_weights(decoder: PreTrainedModel) -> Iterator[PrepackedWeights]:
-    """Inside, linear layers of ``decoder`` keep prepacked weights from their first single token or second call on.
+    """Use prepacked weights in the linear layers of ``decoder`` within the context.
 
-    Holds for calls from this thread; a nested call continues with the weights of the outer one.
+    A layer prepacks its weight at the first call with one token, or at the second call. Applies to calls from this
+    thread; a nested context uses the weights of the outer one.
 
     Yields:
         The prepacked weights by name, filled as layers are called.
@@ -145,7 +152,7 @@ def _prepacking(name: str, module: Any, decoder_id: int) -> Product:
         if name not in prepacked:
             prepacked.plain_calls[name] += 1
             weight = module.weight.t() if isinstance(module, Conv1D) else module.weight
-            # Keys and values of the source are computed once; prepacked weights pay off in steps of one token.
+            # Layers that compute the source's keys and values are called once, so prepacking would not pay off.
             once = prepacked.plain_calls[name] == 1 and not (input.dim() == 3 and input.shape[1] == 1)
             if once or not prepacked.has_room(weight):
                 return plain(input)

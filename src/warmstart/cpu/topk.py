@@ -1,21 +1,27 @@
-"""``topk`` of a few among very many scores, faster on a CPU.
+"""A faster ``topk`` on a CPU for a few of many scores.
 
-torch's ``topk`` copies and sorts all scores with their indices (docs/performance.md has the figures). The best few are
-in the few blocks whose maxima are the best.
+torch's ``topk`` copies all scores with their indices (docs/performance.md has the figures). Here the scores are split
+into blocks; the k best scores lie in the k blocks with the highest maxima.
 """
 
 import torch
 from torch import Tensor
 
 BLOCK = 128
-_FEW = 64 * BLOCK  # scores up to which torch's own is as fast
+_FEW = 64 * BLOCK  # up to this number of scores torch's topk is as fast
 
 
 def best_candidates(scores_BX: Tensor, count: int, *, ties_as_topk: bool = True) -> tuple[Tensor, Tensor]:
-    """Return the ``count`` best scores of each row and their indices, both (B, count), as ``topk`` does.
+    """Find the ``count`` highest scores of each row, as ``topk`` does.
 
-    With ``ties_as_topk``, rows with equal scores among the best go through ``topk``, so that ties are decided as
-    transformers decides them. Without it they are decided in any way: scores from bfloat16 have ties in most rows.
+    Args:
+        scores_BX: Scores (B, any).
+        count: Number of scores to find.
+        ties_as_topk: Use ``topk`` if there are equal scores among the best, so that ties are ordered as in
+            transformers. Otherwise any order is possible; bfloat16 logits have ties in most rows.
+
+    Returns:
+        The scores and their indices, both (B, count).
     """
     rows, width = scores_BX.shape
     blocks = width // BLOCK

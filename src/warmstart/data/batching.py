@@ -98,7 +98,7 @@ def evaluation_batches(
     Args:
         source: Source tokens of each example.
         target: Label tokens of each example.
-        max_tokens: Token budget of a batch, see :func:`pack`.
+        max_tokens: Token budget of a batch, see ``pack``.
         rank: This rank.
         world_size: Number of ranks.
     """
@@ -121,7 +121,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
     Args:
         source_lengths: Source tokens of each example (N,).
         target_lengths: Label tokens of each example (N,).
-        max_tokens: Token budget of a batch, see :func:`pack`.
+        max_tokens: Token budget of a batch, see ``pack``.
         size: Maximum batch size.
         bucket: Batches per chunk that is sorted by length.
         seed: Seed of the shuffles.
@@ -200,7 +200,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume at the :meth:`position_of` a state."""
+        """Resume at the position that ``position_of`` returns for a state."""
         self.epoch, self.position = self.position_of(state)
         if state["plan"] != self._plan_key() and state["batches"]:
             _log.warning(

@@ -69,7 +69,7 @@ def strip_new_marker(target: str) -> str:
 
 
 def mend_quotes(text: str) -> str:
-    """Repair typographic marks that a wrong decoding turned into ``"?`` or U+FFFD, where the context is unambiguous."""
+    """Repair quotes and dashes that a wrong decoding turned into ``"?`` or U+FFFD, if the context is unambiguous."""
     if '"?' not in text and "\ufffd" not in text:
         return text
     text = re.sub('"?\ufffd+\\??', '"', text)
@@ -84,7 +84,7 @@ def collapse_whitespace(text: str) -> str:
 
 
 def is_garbled(text: str) -> bool:
-    """Return whether a wrong decoding lost typographic marks."""
+    """Return whether quotes or dashes of a text were lost in a wrong decoding."""
     return _GARBLED.search(text) is not None
 
 

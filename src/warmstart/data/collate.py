@@ -37,8 +37,8 @@ class Collator:
 
         Returns:
             ``input_ids`` (B, S), ``attention_mask`` (B, S), ``labels`` (B, T) and ``index`` (B,). With
-            ``bucket_targets`` also ``parts``, the size and longest target of each bucket: plain numbers, as reading
-            them from a tensor would wait for the device.
+            ``bucket_targets`` also ``buckets``, the size and longest target of each target-length bucket: plain
+            numbers, as reading them from a tensor would wait for the device.
         """
         if self.bucket_targets:
             examples = sorted(examples, key=lambda example: len(example[2]))
@@ -52,7 +52,7 @@ class Collator:
             "index": torch.tensor([example[0] for example in examples]),
         }
         if self.bucket_targets:
-            batch["parts"] = target_buckets(input_ids.shape[1], [len(target) for target in targets])
+            batch["buckets"] = target_buckets(input_ids.shape[1], [len(target) for target in targets])
         if get_worker_info() is not None:
             _share(batch)
         return batch

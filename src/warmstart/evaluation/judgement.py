@@ -1,7 +1,7 @@
 """The judgement of a run: ROUGE with intervals, compared with the baselines and the controls.
 
-Every rival is scored on the same examples as the model, and conclusions use the interval of the paired difference: two
-overlapping intervals can hide a significant difference.
+Every rival (a baseline or a control) is scored on the same examples as the model. Conclusions use the interval of the
+paired difference, because a difference can be significant even if the two intervals overlap.
 """
 
 import re
@@ -61,7 +61,7 @@ def judge(
         seed: Seed of the resamples and shuffles.
         baselines: Names of the baselines, as in ``data.baselines``.
         training: The training examples, for the baselines that use them.
-        likelihoods: Nats per token of each reference, see :mod:`warmstart.evaluation.likelihood`.
+        likelihoods: Nats per token of each reference, see ``warmstart.evaluation.likelihood``.
         alone: The text that the decoder generates without a source.
 
     Raises:
@@ -113,7 +113,7 @@ def about_texts(predictions: Sequence[str], documents: Sequence[str]) -> dict[st
 
     Returns:
         ``words``: mean length. ``distinct_fraction``: distinct summaries among all. ``empty_fraction``: empty summaries
-        among all. ``novel_bigram_fraction``: see :func:`novel_bigram_fraction`.
+        among all. ``novel_bigram_fraction``: see ``novel_bigram_fraction``.
     """
     return {
         "words": _words(predictions),

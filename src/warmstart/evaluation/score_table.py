@@ -51,7 +51,7 @@ def known_interval(row: dict[str, Any], name: str) -> tuple[float, float] | None
 
 
 def verdict(judgement: Judgement) -> str:
-    """Return the :func:`statements` of a judgement, one per line."""
+    """Return the ``statements`` of a judgement, one per line."""
     return "\n".join(statements(judgement.metrics, judgement.baselines, judgement.controls))
 
 
@@ -61,7 +61,7 @@ def statements(metrics: dict[str, Any], baselines: dict[str, Any], controls: dic
     Other kinds of ROUGE are stated if they disagree. With fewer than ``FEWEST`` examples no conclusion is drawn.
 
     Args:
-        metrics: Scores of the model, as in :class:`Judgement`.
+        metrics: Scores of the model, as in ``Judgement``.
         baselines: Scores of the baselines.
         controls: Scores of the controls.
 

@@ -44,7 +44,7 @@ def summarize_batches(
 ) -> dict[int, str]:
     """Generate the summaries of all batches.
 
-    If the search samples, each batch is seeded from ``seed`` and its lowest index. So the summaries do not depend on
+    If tokens are sampled, each batch is seeded from ``seed`` and its lowest index. So the summaries do not depend on
     earlier batches or on the number of ranks.
 
     Args:

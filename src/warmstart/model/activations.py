@@ -1,22 +1,21 @@
-"""Activations in one operation where a checkpoint's config names a formula of eight.
+"""Replace activations that transformers computes in several operations by torch's fused GELU.
 
     fuse_activations(model.decoder)
 
-GPT-2's ``gelu_new`` and its kin are written out in transformers: eight operations, of which autograd keeps four results
-as wide as the feed-forward layer. torch has the same function as one operation that keeps its input alone
-(docs/performance.md has what that saves). Values are the same up to rounding; in bfloat16 they are nearer to the exact
-ones, since nothing is rounded half way. The config, and so the checkpoint, does not change.
+transformers computes GPT-2's ``gelu_new`` in eight operations, and autograd keeps four of their results. torch's fused
+operation keeps only its input (docs/performance.md). Results are equal up to rounding, and more exact in bfloat16. The
+config and the checkpoint do not change.
 """
 
 from torch import nn
 from transformers.activations import AccurateGELUActivation, FastGELUActivation, NewGELUActivation
 
-WRITTEN_OUT = (NewGELUActivation, FastGELUActivation, AccurateGELUActivation)
+UNFUSED = (NewGELUActivation, FastGELUActivation, AccurateGELUActivation)
 
 
-def fuse_activations(half: nn.Module) -> None:
-    """Exchange every activation of ``half`` that is the tanh approximation of GELU, written out, for torch's own."""
-    for module in list(half.modules()):
+def fuse_activations(submodel: nn.Module) -> None:
+    """Replace every unfused tanh approximation of GELU in ``submodel`` by ``nn.GELU``, in place."""
+    for module in list(submodel.modules()):
         for name, child in module.named_children():
-            if type(child) in WRITTEN_OUT:
+            if type(child) in UNFUSED:
                 setattr(module, name, nn.GELU(approximate="tanh"))

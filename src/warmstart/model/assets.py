@@ -1,4 +1,4 @@
-"""Where weights and tokenizers lie: hub ids, folders, GGUF files, and files inside installed packages."""
+"""Locate weights and tokenizers: hub ids, folders, GGUF files, and files in installed packages."""
 
 import importlib.metadata
 from pathlib import Path
@@ -10,17 +10,17 @@ PACKAGE_FILE = "package_file:"
 
 
 def resolve_path(path: str) -> str:
-    """Turn the path of an option into what transformers opens.
+    """Return the path or hub id that transformers can open.
 
     Args:
-        path: A hub id, a folder, a GGUF file, or ``package_file:DISTRIBUTION/PATH`` for a file or folder inside an
+        path: A hub id, a folder, a GGUF file, or ``package_file:DISTRIBUTION/PATH`` for a file or folder in an
             installed package.
 
     Returns:
-        The folder inside the package, the folder of a converted GGUF file, or any other path as it is.
+        The path in the package, the folder of the converted GGUF file, or ``path`` itself.
 
     Raises:
-        UserError: the package is not installed or does not hold the path.
+        UserError: The package is not installed, or the file does not exist.
     """
     if not path.startswith(PACKAGE_FILE):
         return str(converted(Path(path).expanduser())) if path.endswith(".gguf") else path

@@ -1,12 +1,12 @@
-"""What transformers' auto classes open once this model is imported: our checkpoints as our class, others as before.
+"""Register the joint model with transformers' auto classes, for warmstart's own checkpoints.
 
     from warmstart import EncoderDecoderModel                 # registers
     AutoModelForSeq2SeqLM.from_pretrained("runs/a/export")    # EncoderDecoderModel of warmstart
     AutoModelForSeq2SeqLM.from_pretrained("stock/bert2bert")  # EncoderDecoderModel of transformers
     warmstart.use_in_auto_classes("none")                     # transformers' class for both
 
-Both libraries write ``model_type: encoder-decoder``, which ``AutoConfig`` maps to one class for the whole process. Ours
-is known by the field ``graft``, which every config of ours has written since the first release, also where it is null.
+Both libraries write ``model_type: encoder-decoder``, and ``AutoConfig`` maps it to one class. A checkpoint of warmstart
+is recognized by the field ``graft``, which all of them have, even if it is null.
 """
 
 from typing import Any
@@ -17,11 +17,11 @@ from transformers import EncoderDecoderConfig as StockConfig
 from warmstart.model.configuration import EncoderDecoderConfig
 
 CHECKPOINTS = ("own", "all", "none")
-_OF_OURS = "graft"
+_OUR_FIELD = "graft"
 
 
 class _ConfigOfCheckpoint:
-    """Stands in ``AutoConfig``'s mapping where one class is expected, and makes the config that a checkpoint needs."""
+    """Entry of ``AutoConfig``'s mapping that builds transformers' config or ours, depending on the checkpoint."""
 
     model_type = EncoderDecoderConfig.model_type
     opened_here = "own"
@@ -31,12 +31,12 @@ class _ConfigOfCheckpoint:
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        is_ours = cls.opened_here == "all" or (cls.opened_here == "own" and _OF_OURS in config_dict)
+        is_ours = cls.opened_here == "all" or (cls.opened_here == "own" and _OUR_FIELD in config_dict)
         return (EncoderDecoderConfig if is_ours else StockConfig).from_dict(config_dict, **kwargs)
 
 
 def register(model_class: Any) -> None:
-    """Let the auto classes know our config and ``model_class``; a stock config still makes transformers' class."""
+    """Register our config and ``model_class``; a config of transformers still selects transformers' class."""
     AutoConfig.register(_ConfigOfCheckpoint.model_type, _ConfigOfCheckpoint, exist_ok=True)
     AutoModelForSeq2SeqLM.register(EncoderDecoderConfig, model_class, exist_ok=True)
 
@@ -45,11 +45,12 @@ def use_in_auto_classes(checkpoints: str) -> None:
     """Choose which encoder-decoder checkpoints the auto classes of this process open as warmstart's class.
 
     Args:
-        checkpoints: ``own`` (the default): those that warmstart wrote; ``all``: transformers' as well; ``none``.
+        checkpoints: ``own`` (the initial value): those that warmstart wrote; ``all``: also those of transformers;
+            ``none``: no checkpoint.
 
     Raises:
-        ValueError: ``checkpoints`` is something else.
+        ValueError: ``checkpoints`` is another value.
     """
     if checkpoints not in CHECKPOINTS:
-        raise ValueError(f"use_in_auto_classes({checkpoints!r}): choose one of {', '.join(CHECKPOINTS)}.")
+        raise ValueError(f"checkpoints is {checkpoints!r}. Choose one of {', '.join(CHECKPOINTS)}.")
     _ConfigOfCheckpoint.opened_here = checkpoints

@@ -1,9 +1,8 @@
-"""From what a researcher chose (conf/encoder, conf/decoder, conf/bridge) to a joint model.
+"""Build a joint model from the settings in conf/encoder, conf/decoder and conf/bridge.
 
     build_model(encoder, decoder, bridge, special_ids=..., encoder_vocab_size=..., decoder_vocab_size=...)
 
-The weights of a submodel come from a hub id, a local folder or a folder inside an installed package; or they are
-random, in the same architecture or in one of two layers.
+A submodel is loaded from a hub id, a folder or an installed package, or has random weights, also in a tiny size.
 """
 
 import logging
@@ -19,10 +18,10 @@ from warmstart.config.model import (
     Attention,
     BridgeSettings,
     CrossAttentionInit,
-    HalfSettings,
-    Halves,
     Share,
+    SubmodelSettings,
     Weights,
+    WhichSubmodels,
     fault_of_sharing,
 )
 from warmstart.errors import UserError, says_nothing_of_the_file
@@ -39,8 +38,8 @@ _log = logging.getLogger(__name__)
 
 
 def build_model(
-    encoder: HalfSettings,
-    decoder: HalfSettings,
+    encoder: SubmodelSettings,
+    decoder: SubmodelSettings,
     bridge: BridgeSettings,
     *,
     special_ids: dict[str, int],
@@ -48,23 +47,23 @@ def build_model(
     decoder_vocab_size: int,
     encoder_pad_id: int | None = None,
 ) -> EncoderDecoderModel:
-    """Join encoder and decoder as the bridge chooses, in float32 whatever the checkpoints are in.
+    """Build the joint model in float32, whatever the dtype of the checkpoints.
 
     Args:
-        encoder: conf/encoder.
-        decoder: conf/decoder.
-        bridge: conf/bridge.
+        encoder: Settings of conf/encoder.
+        decoder: Settings of conf/decoder.
+        bridge: Settings of conf/bridge.
         special_ids: The decoder's start, end and pad ids.
-        encoder_vocab_size: Number of tokens of the encoder's tokenizer. Random weights take it over; a pretrained
-            submodel has to have an embedding for each.
-        decoder_vocab_size: Number of tokens of the decoder's tokenizer.
-        encoder_pad_id: The encoder's pad id, which random weights take over.
+        encoder_vocab_size: Number of tokens in the encoder's tokenizer: the vocabulary size of a random encoder, and
+            the minimum for a pretrained one.
+        decoder_vocab_size: Number of tokens in the decoder's tokenizer, used likewise.
+        encoder_pad_id: Pad id of the encoder's tokenizer, used by a random encoder.
 
     Returns:
-        The joint model, with frozen parameters and adapters as the bridge chooses.
+        The joint model, with frozen parameters and adapters according to ``bridge``.
 
     Raises:
-        UserError: encoder, decoder and bridge contradict each other.
+        UserError: The settings contradict each other, or a checkpoint cannot be read.
     """
     if fault := fault_of_sharing(encoder, decoder, bridge):
         raise UserError(fault)
@@ -76,12 +75,12 @@ def build_model(
     for role, needed in (("encoder", encoder_vocab_size), ("decoder", decoder_vocab_size)):
         if needed > configs[role].vocab_size:
             raise UserError(
-                f"{role}: its tokenizer has {needed} tokens, but the model has {configs[role].vocab_size} embeddings. "
-                f"They are not from one checkpoint; set {role}.tokenizer to the right one."
+                f"The {role}'s tokenizer has {needed} tokens, but the model has {configs[role].vocab_size} embeddings. "
+                f"Set {role}.tokenizer to the tokenizer of this model."
             )
         if not set_dropout(configs[role], bridge.dropout) and bridge.dropout:
             _log.warning(
-                "bridge.dropout=%g changes nothing inside %s=%s: a %s has no dropout.",
+                "bridge.dropout=%g has no effect in %s=%s: a %s has no dropout.",
                 bridge.dropout,
                 role,
                 chosen[role].name,
@@ -97,8 +96,8 @@ def build_model(
             "dropout": bridge.dropout or 0.0,
             "bias": bridge.bias,
         }
-    # Not the dtype of the checkpoint: in bfloat16 most updates of a warm start round to nothing. trainer.precision
-    # casts the loaded weights where that is wanted (bf16-true).
+    # Not the checkpoint's dtype: in bfloat16 most updates at a small learning rate are rounded away.
+    # trainer.precision=bf16-true casts the weights later.
     kwargs: dict[str, Any] = {"dtype": torch.float32}
     paths: dict[str, str] = {}
     for role, settings in chosen.items():
@@ -126,7 +125,7 @@ def build_model(
         raise UserError(
             f"encoder={encoder.name} decoder={decoder.name} bridge.share={bridge.share.value}: {error}"
         ) from None
-    # A weights file that is damaged, has other shapes, or holds code in addition to data.
+    # A weights file that is corrupt, has other shapes, or contains code.
     except (OSError, RuntimeError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         given = [one.path for one in (encoder, decoder) if one.weights is Weights.pretrained]
         if not given or says_nothing_of_the_file(error):
@@ -138,24 +137,24 @@ def build_model(
 
 
 def freeze(model: EncoderDecoderModel, bridge: BridgeSettings) -> None:
-    """Freeze the submodels that the bridge freezes, and those that train adapters instead.
+    """Freeze the submodels that ``bridge.freeze`` names, and those with adapters (``bridge.lora``), in place.
 
     Raises:
-        UserError: encoder and decoder share all their weights.
+        UserError: ``bridge.freeze`` is set, but encoder and decoder share all weights.
     """
-    if bridge.freeze is not Halves.none and bridge.share is Share.weights:
+    if bridge.freeze is not WhichSubmodels.none and bridge.share is Share.weights:
         raise UserError(
-            "bridge.freeze cannot be combined with bridge.share=weights, which makes encoder and decoder one. "
+            "bridge.freeze cannot be combined with bridge.share=weights, in which both submodels are one. "
             "Choose one of the two."
         )
-    if {bridge.freeze, bridge.lora} & {Halves.encoder, Halves.both}:
+    if {bridge.freeze, bridge.lora} & {WhichSubmodels.encoder, WhichSubmodels.both}:
         model.freeze_encoder()
-    if {bridge.freeze, bridge.lora} & {Halves.decoder, Halves.both}:
+    if {bridge.freeze, bridge.lora} & {WhichSubmodels.decoder, WhichSubmodels.both}:
         model.freeze_decoder()
 
 
 def lora_settings(bridge: BridgeSettings) -> dict[str, Any] | None:
-    """Return ``EncoderDecoderConfig.lora`` for the bridge; None where it has no adapters."""
-    if bridge.lora is Halves.none:
+    """Return the value of ``EncoderDecoderConfig.lora`` for these settings; None without adapters."""
+    if bridge.lora is WhichSubmodels.none:
         return None
     return {"halves": bridge.lora.value, "rank": bridge.lora_rank, "alpha": bridge.lora_alpha}

@@ -1,4 +1,4 @@
-"""What transformers calls a cache: up to 5.23 ``past_key_values`` (Mamba ``cache_params``), since then ``cache``."""
+"""Names of the KV cache in transformers: ``past_key_values`` or ``cache_params`` (Mamba) up to 5.23, then ``cache``."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -9,26 +9,26 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 CACHE_NAMES = (
     ("cache",) if "cache" in {field.name for field in fields(Seq2SeqLMOutput)} else ("past_key_values", "cache_params")
 )
-"""Names in this transformers' arguments and outputs; the first is the one that ``generate`` passes on."""
+"""Names in the arguments and outputs of the installed transformers; ``generate`` uses the first."""
 
 
 def cache_name(taken: Mapping[str, Any]) -> str | None:
-    """The name under which arguments, outputs or parameters hold a cache; None where they hold none."""
+    """Return the name of the cache in arguments, outputs or parameters; None if there is none."""
     return next((name for name in CACHE_NAMES if name in taken), None)
 
 
 def cache_of(given: Mapping[str, Any]) -> Any:
-    """The cache among ``given``, whatever its name; None where there is none."""
+    """Return the cache in arguments or outputs; None if there is none."""
     name = cache_name(given)
     return None if name is None else given[name]
 
 
 def one_cache(cache: Any, past_key_values: Any) -> Any:
-    """The one of the two that was given.
+    """Return the cache that a caller passed under either name of the argument.
 
     Raises:
-        ValueError: both were, and they differ.
+        ValueError: Both were passed, and they differ.
     """
     if cache is not None and past_key_values is not None and cache is not past_key_values:
-        raise ValueError("cache and past_key_values are two names of one argument, and both were given. Leave one out.")
+        raise ValueError("cache and past_key_values are two names of one argument, and both were given. Pass only one.")
     return past_key_values if cache is None else cache

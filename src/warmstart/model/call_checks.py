@@ -1,4 +1,4 @@
-"""What a call of ``forward`` asks for beyond logits, and warnings where it will not get what it means."""
+"""Requested outputs of a ``forward`` call, and warnings about arguments that do not do what they seem to."""
 
 import logging
 from typing import Any
@@ -14,13 +14,18 @@ _WITHOUT_WEIGHTS = ("sdpa", "flash_attention", "flex_attention")
 
 _log = logging.getLogger(__name__)
 _warned: set[str] = set()
-_compared: "WeakSet[Any]" = WeakSet()  # models on a device, whose first labels were compared
+_compared: "WeakSet[Any]" = WeakSet()  # models on an accelerator whose labels were compared once
 
 
 def requested_outputs(model: Any, attentions: bool | None, hidden_states: bool | None) -> dict[str, bool]:
-    """Make the arguments for both submodels: the call's own, else what the joint config switches on.
+    """Return the output arguments for both submodels: from the call, else from the joint config.
 
-    A submodel's own config decides where neither does. Logs one warning where attentions will be missing.
+    Without either, a submodel's own config applies. Logs a warning if attention weights will be missing.
+
+    Args:
+        model: The joint model.
+        attentions: ``output_attentions`` of the call.
+        hidden_states: ``output_hidden_states`` of the call.
     """
     chosen = {"output_attentions": attentions, "output_hidden_states": hidden_states}
     for name, value in chosen.items():
@@ -31,23 +36,29 @@ def requested_outputs(model: Any, attentions: bool | None, hidden_states: bool |
             kind = str(attention_of(getattr(model, role).config))
             if kind.startswith(_WITHOUT_WEIGHTS):
                 _warn(
-                    f"output_attentions=True gives no attentions of the {role} under {kind} attention. Load with "
-                    'attn_implementation="eager", or call model.set_attn_implementation("eager").'
+                    f"output_attentions=True returns no attention weights of the {role} with {kind} attention. Load "
+                    'with attn_implementation="eager", or call model.set_attn_implementation("eager").'
                 )
         if model.config.graft is not None:
-            _warn("output_attentions=True gives no cross_attentions of a grafted decoder: they are not kept.")
+            _warn("output_attentions=True returns no cross_attentions of a grafted decoder: they are not stored.")
     return {name: value for name, value in chosen.items() if value is not None}
 
 
 def warn_of_copied_labels(model: Any, decoder_input_ids: Tensor | None, labels: Tensor | None) -> None:
-    """Log one warning where each label is the decoder's input at its own position, so that copying is all to learn."""
+    """Log a warning, once, if the decoder's inputs equal the labels, so that the model would learn to copy.
+
+    Args:
+        model: The joint model.
+        decoder_input_ids: (B, T), or None.
+        labels: (B, T), or None.
+    """
     if decoder_input_ids is None or labels is None or decoder_input_ids.shape != labels.shape or _COPIED in _warned:
         return
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or labels.device.type == "meta":
         return
     if labels.device.type != "cpu":
         if model in _compared:
-            return  # reading the result waits for the device: once, and not at every step
+            return  # the comparison waits for the device, so it runs only once
         _compared.add(model)
     is_label = labels != IGNORED
     copies = ((decoder_input_ids == labels) | ~is_label).all()
@@ -58,7 +69,7 @@ def warn_of_copied_labels(model: Any, decoder_input_ids: Tensor | None, labels: 
 
 _COPIED = (
     "decoder_input_ids equal the labels, so the model learns to copy its input instead of predicting the next token. "
-    "Leave decoder_input_ids out: they are made of the labels, shifted right."
+    "Leave decoder_input_ids out: the labels, shifted right, are then used."
 )
 
 

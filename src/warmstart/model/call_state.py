@@ -1,8 +1,10 @@
-"""What a model knows only while a call of it runs, apart for every thread.
+"""State of one call of a model, separate for each thread.
 
-One model may serve several threads (a service, a notebook's executor, ``asyncio.to_thread``), and a callback of one
-call may start another. A thread-local is enough for both, since a call never waits for another task of its own thread;
-unlike a context variable, torch.compile reads it without breaking its graph.
+Several threads may use one model (a service, a notebook's executor, ``asyncio.to_thread``), and a callback of one call
+may start another. A thread-local handles both: a call never waits for another task in its own thread. torch.compile
+can read it without a graph break, unlike a context variable.
+
+Shapes: B sources, S source length, E encoder hidden size.
 """
 
 import threading
@@ -16,17 +18,15 @@ from torch import Tensor
 
 @dataclass
 class EncodedSource:
-    """What the decoder reads: encoder states (B, S, E), their mask (B, S) or None, and keys and values once computed.
-
-    ``kept`` is None in training, where a layer's keys and values serve one forward pass only.
-    """
+    """Encoder states that grafted cross-attention reads."""
 
     states_BSE: Tensor
     mask_BS: Tensor | None
     kept: dict[int, tuple[Tensor, Tensor]] | None = None
+    """Keys and values by decoder layer, for later steps of ``generate``; None in training."""
 
     def drop(self, stays: Tensor) -> None:
-        """Keep only the sources at the indices ``stays``, in the middle of a ``generate``."""
+        """Keep only the sources at the indices ``stays``."""
         self.states_BSE = self.states_BSE[stays]
         self.mask_BS = None if self.mask_BS is None else self.mask_BS[stays]
         if self.kept is not None:
@@ -34,18 +34,18 @@ class EncodedSource:
 
 
 class CallState(threading.local):
-    """The state of the call that this thread runs; the class attributes are what holds outside of one."""
+    """State of the current thread's call. The class attributes are the values outside of any call."""
 
     source: EncodedSource | None = None
-    """What grafted cross-attention reads; None: the decoder is the bare language model."""
+    """The source of grafted cross-attention; None skips cross-attention."""
     shares_source: bool = True
-    """Whether the rows of one source share its states; a static cache takes a row for each beam."""
+    """Whether the beams of a source share its encoder states; a static cache stores them once per beam."""
     reads_source: bool = True
-    """False: a decoder with cross-attention of its own skips it."""
+    """False skips cross-attention in a decoder that has its own."""
 
     @contextmanager
     def during(self, **values: Any) -> Iterator[None]:
-        """Set ``values`` inside, and what they were before outside again."""
+        """Set attributes to ``values`` within the context, and restore them after it."""
         before = {name: getattr(self, name) for name in values}
         for name, value in values.items():
             setattr(self, name, value)
@@ -56,5 +56,5 @@ class CallState(threading.local):
                 setattr(self, name, value)
 
     def __reduce__(self) -> Any:
-        """A copy of a model begins outside of any call; thread-locals cannot be pickled."""
+        """Pickle and copy as a new state outside of any call; thread-locals cannot be pickled."""
         return type(self), ()

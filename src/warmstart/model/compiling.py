@@ -1,10 +1,10 @@
-"""torch.compile, layer by layer: one graph for all layers of a kind, and for batches of every length.
+"""Apply torch.compile to each layer, with dynamic batch sizes and lengths.
 
     compile_layers(model)          # training and likelihoods are compiled; generation is not
-    torch.compile(model)           # would compile anew for each length, and stop at the hooks of the source
+    torch.compile(model)           # would recompile for each length, and break the graph at the source's hooks
 
-Layers of one class share their code, so a model of 24 layers compiles two or three of them; lengths and rows are
-dynamic, so no buckets are needed. What lies between layers (embeddings, the loss) runs as it did.
+Layers of one class share a graph, so a model of 24 layers compiles two or three. Embeddings and the loss are not
+compiled.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,10 +19,16 @@ from warmstart.shared_change import shared_change
 
 
 def compile_layers(model: Any) -> list[nn.Module]:
-    """Compile the layers of both halves in place, at their first call; the names of parameters stay what they are.
+    """Compile the layers of encoder and decoder at their first call, in place; parameter names do not change.
+
+    Args:
+        model: The joint model.
+
+    Returns:
+        The layers.
 
     Raises:
-        ValueError: the decoder has no list of layers.
+        ValueError: The decoder has no list of layers.
     """
     layers = [layer for found in outermost_lists(model.encoder) for layer in found] + decoder_layers(model.decoder)
     for layer in layers:
@@ -31,13 +37,13 @@ def compile_layers(model: Any) -> list[nn.Module]:
 
 
 def compiled_layers(model: Any) -> list[nn.Module]:
-    """What :func:`compile_layers` has compiled; nothing inside :func:`uncompiled`."""
+    """Return the layers that ``compile_layers`` has compiled; none within ``uncompiled``."""
     return [module for module in model.modules() if compiled_call(module) is not None]
 
 
 @contextmanager
 def uncompiled(model: Any) -> Iterator[None]:
-    """Inside, compiled layers run as they were written: a cache that grows at each step would compile at each step."""
+    """Run compiled layers without their graphs within the context: a growing KV cache would recompile at each step."""
     with shared_change(model, "uncompiled", lambda: _exchange(model)):
         yield
 

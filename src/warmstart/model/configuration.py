@@ -1,10 +1,10 @@
-"""The configuration of a warm-started pair: one encoder's, one decoder's, and the ids and sharing that join them.
+"""Configuration of an encoder-decoder model: both submodels' configs, special ids, sharing and adapters.
 
     config = EncoderDecoderConfig(encoder=BertConfig(), decoder=BertConfig())
 
-Same names and file format as ``transformers.EncoderDecoderConfig`` (``model_type: encoder-decoder``), so a
-``config.json`` moves both ways. Unlike it, the constructor itself makes the decoder half a decoder: a causal mask and
-cross-attention are switched on whichever way the config is built, on copies, so the caller's configs stay as they were.
+Names and file format are those of ``transformers.EncoderDecoderConfig`` (``model_type: encoder-decoder``), and either
+class reads the other's ``config.json``. Unlike that class, the constructor always switches on the decoder's causal mask
+and cross-attention. It works on copies and does not change the caller's configs.
 """
 
 import copy
@@ -23,18 +23,25 @@ SPECIAL_IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
 
 @strict
 class EncoderDecoderConfig(PreTrainedConfig):
-    """Configuration of :class:`EncoderDecoderModel`.
+    """Configuration of ``EncoderDecoderModel``.
 
     Args:
-        encoder, decoder: configs of the halves, or dicts with a ``model_type``; BERT's where left out.
-        decoder_start_token_id, eos_token_id, pad_token_id: decoder-side ids. They steer training *and* generation.
-        tie_encoder_decoder: share encoder and decoder weights layer by layer (BERTSHARE, Rothe et al. 2020).
-        tie_embeddings: share the token embeddings of encoder and decoder alone.
-        graft: how cross-attention is grafted onto a decoder that has none (``every_n_layers``, ``gate``, ``dropout``,
-            ``bias``; see :mod:`warmstart.model.bridge.grafting`); None where the decoder's own is used.
-        lora: low-rank adapters (``halves``, ``rank``, ``alpha``; see :mod:`warmstart.model.bridge.lora`); None where
-            there are none, as in every export.
-        tied_parameters: further shared parameters, ``{name: name it equals}``; written by ``save_pretrained``.
+        encoder: Config of the encoder, or a dict with a ``model_type``. Default: BERT's.
+        decoder: Config of the decoder, or a dict with a ``model_type``. Default: BERT's.
+        pad_token_id: The decoder's pad id, for training and generation.
+        eos_token_id: The decoder's end id, or a list of them.
+        decoder_start_token_id: The decoder's start id.
+        tie_encoder_decoder: Share encoder and decoder weights layer by layer (BERTSHARE, Rothe et al. 2020).
+        tie_embeddings: Share only the token embeddings of encoder and decoder.
+        tied_parameters: More shared parameters, ``{name: name of the parameter that it equals}``; written by
+            ``save_pretrained``.
+        graft: Settings of grafted cross-attention (``every_n_layers``, ``gate``, ``dropout``, ``bias``; see
+            ``warmstart.model.bridge.grafting``); None if the decoder has cross-attention of its own.
+        lora: Settings of low-rank adapters (``halves``, ``rank``, ``alpha``; see ``warmstart.model.bridge.lora``); None
+            if there are none, as in every export.
+
+    Raises:
+        ValueError: ``graft`` has an invalid setting, or a config names an attention implementation on the hub.
     """
 
     model_type = "encoder-decoder"
@@ -56,11 +63,10 @@ class EncoderDecoderConfig(PreTrainedConfig):
     tied_parameters: dict[str, str] | None = None
     graft: dict[str, Any] | None = None
     lora: dict[str, Any] | None = None
-    initializer_range = 0.02  # of what is new, whichever decoder it is new for; no field: no config.json has it
+    initializer_range = 0.02  # of new parameters; not annotated, so it is not a field and not saved
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # Copies: making the decoder a decoder must not change the config of a model that the caller still uses, and
-        # one object given for both halves must become two.
+        # Copies, because the caller may still use these configs, and one object may be given for both submodels.
         self.encoder, self.decoder = copy.deepcopy(self.encoder), copy.deepcopy(self.decoder)
         super().__post_init__(**kwargs)
         refuse_kernels(self, self.encoder, self.decoder)
@@ -75,47 +81,53 @@ class EncoderDecoderConfig(PreTrainedConfig):
     def from_encoder_decoder_configs(
         cls, encoder_config: PreTrainedConfig, decoder_config: PreTrainedConfig, **kwargs: Any
     ) -> "EncoderDecoderConfig":
-        """Join two configs; further keyword arguments set fields of the joint config."""
+        """Join two configs.
+
+        Args:
+            encoder_config: Config of the encoder.
+            decoder_config: Config of the decoder.
+            **kwargs: Fields of the joint config.
+        """
         return cls(encoder=encoder_config, decoder=decoder_config, **kwargs)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
-        """Return the encoder's config for ``encoder=True``, else the decoder's, which generation and caches read."""
+        """Return the encoder's config for ``encoder=True``, else the decoder's, which generation uses."""
         config: PreTrainedConfig = self.encoder if encoder and not decoder else self.decoder
         return config
 
 
 def refuse_kernels(*configs: Any) -> None:
-    """An attention that is named like a repository would be downloaded and run: a checkpoint cannot ask for that.
+    """Refuse an attention implementation on the hub: transformers would download and run its code.
 
     Raises:
-        ValueError: a config names one.
+        ValueError: A config names one.
     """
     for config in configs:
         attention = attention_of(config)
         if attention is not None and "/" in attention:
             raise ValueError(
-                f"The config of a {config.model_type} asks for the attention {attention!r}, which is "
-                "code from a hub and is not run. Take attn_implementation out of its config.json."
+                f"The {config.model_type} config sets attn_implementation={attention!r}, which is code from a hub "
+                "and is not run. Remove attn_implementation from its config.json."
             )
 
 
-def use_config(half: PreTrainedModel, config: PreTrainedConfig) -> None:
-    """Let ``config`` be the half's, so that a later change reaches the joint config, the half and its layers alike.
+def use_config(submodel: PreTrainedModel, config: PreTrainedConfig) -> None:
+    """Replace the config of a submodel and of its layers by ``config``, in place.
 
-    A half that was loaded brings a config of its own, which its layers hold, too: they would go on with that.
+    ``config`` is part of the joint config. A later change of the joint config then reaches every layer.
     """
-    own = half.config
-    modules: Any = half.modules()
+    own = submodel.config
+    modules: Any = submodel.modules()
     for module in modules:
         if getattr(module, "config", None) is own:
             module.config = config
 
 
 def sync_special_ids(config: Any, generation_config: Any) -> None:
-    """Copy the special ids that ``config`` has into ``generation_config``, in place.
+    """Copy the special ids that are set in ``config`` to ``generation_config``, in place.
 
-    transformers keeps the decoder's start, end and pad ids twice, in ``config`` (training shifts the labels by it) and
-    in ``generation_config`` (``generate`` starts with it), and lets the two drift apart. Here ``config`` wins.
+    transformers stores the decoder's start, end and pad ids twice: training reads ``config``, and ``generate`` reads
+    ``generation_config``. Here ``config`` takes precedence.
     """
     for name in SPECIAL_IDS:
         value = getattr(config, name, None)

@@ -1,7 +1,7 @@
-"""Which causal language models can be the decoder, and how: decided from the config, before a weight is loaded.
+"""Choose the decoder class for a config, and its kind of cross-attention, before any weight is loaded.
 
-A causal LM that takes ``encoder_hidden_states`` has cross-attention of its own; where that computes something wrong
-(transformers 5.23) the type is listed with what is wrong, and like every other type gets cross-attention grafted.
+A causal LM that takes ``encoder_hidden_states`` has cross-attention of its own. ``UNSOUND`` lists the types whose
+cross-attention is wrong in transformers 5.23; like all other types, they get grafted cross-attention.
 """
 
 import inspect
@@ -24,13 +24,13 @@ REFUSED = {
     ),
     "musicgen": "its language model generates codes of audio",
     "musicgen_melody": "its language model generates codes of audio",
-    "whisper": "it transcribes speech, whose states it expects in its own way",
-    "xlnet": "it sees all tokens but those that a permutation hides, and was trained to predict a place, not the next",
+    "whisper": "it transcribes speech",
+    "xlnet": "it is a permutation language model and does not predict the next token",
     "cpmant": "it reads all tokens before the last in both directions",
     "gemma4_assistant": "it drafts tokens for another model",
     "gemma4_unified_assistant": "it drafts tokens for another model",
-    "blt": "it reads bytes in patches that a second model cuts",
-    "git": "it describes images and reads every text as their caption",
+    "blt": "it reads bytes in patches, which need a second model",
+    "git": "it describes images and reads any text as a caption",
 }
 NO_GRADIENT_CHECKPOINTING = {"roformer": "its checkpointed layers lose the encoder's states"}
 
@@ -38,10 +38,10 @@ _CROSS_ATTENTION_NAMES = ("crossattention", "cross_attention", "cross_attn", "en
 
 
 def decoder_class(config: PreTrainedConfig) -> Any:
-    """The causal LM class for ``config``.
+    """Return the causal LM class for ``config``.
 
     Raises:
-        ValueError: there is none, or it cannot be a decoder, with the reason.
+        ValueError: There is no such class, or it cannot be a decoder; the message has the reason.
     """
     kind = config.model_type
     if kind in REFUSED:
@@ -52,54 +52,59 @@ def decoder_class(config: PreTrainedConfig) -> Any:
     if type(text) is not type(config) and found.config_class is not type(text):
         raise ValueError(
             f"{kind!r} cannot be a decoder: {found.__name__} is a multimodal model around a language model of type "
-            f"{text.model_type!r}. Name a checkpoint of that type."
+            f"{text.model_type!r}. Use a checkpoint of that type."
         )
     return found
 
 
 def text_part(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The language model's config inside a multimodal one, where the causal LM of the type is that language model."""
+    """Return the language model's config in a multimodal one if the causal LM class takes it; else ``config``."""
     text = config.get_text_config(decoder=True)
-    if type(text) is type(config) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:  # BART's is a changed copy
+    if type(text) is type(config) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:  # for BART, a modified copy
         return config
     return text if _causal_lm(config).config_class is type(text) else config
 
 
 def has_own_cross_attention(config: PreTrainedConfig) -> bool:
-    """Whether the type's causal LM brings sound cross-attention; any other has it grafted."""
+    """Return whether the type's causal LM has correct cross-attention; other types get it grafted."""
     if _causal_lm(config) is None or config.model_type in UNSOUND:
         return False
     return "encoder_hidden_states" in inspect.signature(_causal_lm(config).forward).parameters
 
 
 def make_decoder(config: PreTrainedConfig, *, grafted: bool) -> None:
-    """Set the flags that make the config's model causal, in place; cross-attention of its own only if not grafted."""
+    """Set the flags that make a config a decoder's, in place.
+
+    Args:
+        config: The decoder's config.
+        grafted: Cross-attention is grafted, so the decoder must not build its own.
+    """
     config.is_decoder = True
     config.add_cross_attention = not grafted
-    if hasattr(config, "causal"):  # XLM's and FlauBERT's name for it
+    if hasattr(config, "causal"):  # the flag of XLM and FlauBERT
         config.causal = True
-    if grafted:  # ProphetNet's is one checkpoint of both; its own generate must not look for the other half
+    if grafted:  # the config may be of an encoder-decoder checkpoint; the decoder's own generate must not expect one
         config.is_encoder_decoder = False
 
 
 def check_cross_attention(decoder: PreTrainedModel) -> None:
-    """Refuse a decoder object that was built without cross-attention: it would never see the source.
+    """Check that a decoder object has cross-attention, without which it would ignore the source.
 
     Raises:
-        ValueError: no layer holds a cross-attention module.
+        ValueError: No layer has a cross-attention module.
     """
     if not cross_attention_modules(decoder):
         raise ValueError(
             f"The decoder object ({type(decoder).__name__}) was built without cross-attention, so the encoder would "
-            "have no effect. Build it from a config with is_decoder=True and add_cross_attention=True, or name its "
-            "checkpoint and let from_encoder_decoder_pretrained build it."
+            "have no effect. Build it from a config with is_decoder=True and add_cross_attention=True, or pass its "
+            "checkpoint to from_encoder_decoder_pretrained."
         )
 
 
 def drop_own_cross_attention(decoder: PreTrainedModel) -> None:
-    """Remove the cross-attention of a decoder that gets it grafted, in place: it would be saved and never train.
+    """Remove a decoder's own cross-attention, in place; it would be saved but not used.
 
-    A language model inside a multimodal one, which reads images through cross-attention (Mllama), keeps that.
+    Cross-attention to images (Mllama) stays.
     """
     if "encoder_hidden_states" not in inspect.signature(decoder.forward).parameters:
         return
@@ -108,23 +113,23 @@ def drop_own_cross_attention(decoder: PreTrainedModel) -> None:
             delattr(module, name)
 
 
-def check_widths(config: Any) -> None:
-    """Refuse a joint config whose decoder expects another width of encoder states.
+def check_hidden_sizes(config: Any) -> None:
+    """Check that ``cross_attention_hidden_size`` of the decoder, if set, equals the encoder's hidden size.
 
     Raises:
-        ValueError: ``cross_attention_hidden_size`` is not the width of the encoder's states.
+        ValueError: They differ.
     """
     expected = getattr(config.decoder, "cross_attention_hidden_size", None)
-    width = states_width(config.encoder)
-    if expected is not None and expected != width:
+    hidden_size = states_width(config.encoder)
+    if expected is not None and expected != hidden_size:
         raise ValueError(
-            f"The decoder's cross_attention_hidden_size is {expected} but the encoder's states are {width} wide; "
-            "they have to be equal."
+            f"The decoder's cross_attention_hidden_size is {expected}, but the encoder's hidden size is {hidden_size}. "
+            "Set cross_attention_hidden_size to the encoder's hidden size, or to None for a projection."
         )
 
 
 def cross_attention_modules(decoder: nn.Module) -> dict[str, nn.Module]:
-    """Outermost cross-attention module of each layer, by name."""
+    """Return the cross-attention module of each decoder layer, by name."""
     return {
         name: module for name, module in decoder.named_modules() if name.rsplit(".", 1)[-1] in _CROSS_ATTENTION_NAMES
     }
@@ -134,8 +139,8 @@ def _causal_lm(config: PreTrainedConfig) -> Any:
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         return found[0] if isinstance(found, tuple) else found
-    # The language model inside a multimodal one (Emu3, Mllama) is listed under the whole alone.
+    # transformers maps only the multimodal config (Emu3, Mllama) to the class of the language model in it.
     modules = {key.__module__.rpartition(".")[0]: key for key in MODEL_FOR_CAUSAL_LM_MAPPING}
-    whole = modules.get(type(config).__module__.rpartition(".")[0])
-    found = None if whole is None else MODEL_FOR_CAUSAL_LM_MAPPING[whole]
+    multimodal = modules.get(type(config).__module__.rpartition(".")[0])
+    found = None if multimodal is None else MODEL_FOR_CAUSAL_LM_MAPPING[multimodal]
     return found if getattr(found, "config_class", None) is type(config) else None

@@ -1,11 +1,10 @@
-"""A model's weights in another floating-point type, and what stays exact: the frequencies of rotary positions.
+"""Cast a model to another floating-point dtype, except for the frequencies of rotary positions.
 
     with computing_in(model, torch.bfloat16):
         model.generate(...)
 
-``model.to(torch.bfloat16)`` rounds them with the weights: by up to 0.4 %, so that at position 1,000 some channels of a
-head are turned by more than a radian too much. transformers keeps them in float32 where it loads in bfloat16, and so
-does this.
+``model.to(torch.bfloat16)`` would round these frequencies by up to 0.4 %, and at position 1,000 some channels of a head
+would be rotated by a radian too much. transformers keeps them in float32 when it loads a model in bfloat16.
 """
 
 from collections.abc import Iterator
@@ -15,18 +14,18 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-_FREQUENCIES = "inv_freq"  # in the name of every such buffer of transformers
+_FREQUENCIES = "inv_freq"  # part of the name of these buffers in transformers
 
 
 def to_dtype(module: nn.Module, dtype: torch.dtype) -> None:
-    """Cast the floating-point weights and buffers of ``module`` in place, all but rotary frequencies."""
+    """Cast the floating-point parameters and buffers of ``module``, in place, except for rotary frequencies."""
     for tensor in _cast(module):
         tensor.data = tensor.data.to(dtype)
 
 
 @contextmanager
 def computing_in(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Inside, ``model`` is in ``dtype``; behind, it has its own values back, which stay in memory meanwhile."""
+    """Cast ``model`` to ``dtype`` within the context; the original values are kept in memory and restored after it."""
     own = [(tensor, tensor.data) for tensor in _cast(model) if tensor.dtype != dtype]
     try:
         to_dtype(model, dtype)

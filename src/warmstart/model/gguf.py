@@ -1,8 +1,7 @@
-"""A GGUF file as a half: dequantised once into an ordinary checkpoint folder, cached by the file's hash.
+"""Convert a GGUF file to a checkpoint folder, cached by the file's hash.
 
-transformers takes half a minute to dequantise 135M parameters and cannot save what it loaded, so the values go into a
-model built from the config alone. The folder holds weights in the file's own precision of arithmetic (bfloat16 loses
-nothing that four bits kept) and the tokenizer.
+transformers dequantizes slowly and cannot save the model that it loaded, so the values are copied to a model built from
+the config. The folder contains the tokenizer, and the weights in the dtype that transformers dequantizes to.
 """
 
 import hashlib
@@ -22,19 +21,21 @@ _log = logging.getLogger(__name__)
 
 
 def converted(file: Path) -> Path:
-    """The folder of ``file``'s checkpoint, made where it is not there yet; two processes may ask at once.
+    """Return the checkpoint folder of a GGUF file, and convert the file first if needed.
+
+    Several processes may call this at the same time; one of them converts.
 
     Raises:
-        UserError: the file is missing or damaged, or the packages that read GGUF are not installed.
+        UserError: The file is missing or corrupt, or the packages that read GGUF are not installed.
     """
     if not file.is_file():
-        raise UserError(f"{file} was asked for, but it does not exist.")
+        raise UserError(f"{file} does not exist. Correct the path.")
     folder = cache_root() / "gguf" / f"{file.stem}-{_hash(file)}"
     if has_listed_files(folder):
         return folder
     with locked(folder.with_name(f"{folder.name}.lock")):
-        if not has_listed_files(folder):  # another process may have been first
-            _log.warning("Converting %s once (about half a minute) into %s", file.name, folder)
+        if not has_listed_files(folder):  # another process may have converted it meanwhile
+            _log.warning("Converting %s to %s, once; this may take a minute.", file.name, folder)
             with replacing_folder(folder) as partial:
                 _convert(file, partial)
                 list_files(partial)
@@ -44,9 +45,9 @@ def converted(file: Path) -> Path:
 def _convert(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    _check_parts(file)
+    _check_bounds(file)
     try:
-        # An adapter that lies in the folder is not the file's.
+        # An adapter in the same folder does not belong to this file.
         loaded = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, trust_remote_code=False, adapter_kwargs=dict(NO_ADAPTER)
         )
@@ -55,7 +56,7 @@ def _convert(file: Path, folder: Path) -> None:
         raise UserError(f"{file}: reading GGUF needs two more packages: pip install gguf accelerate") from error
     except MemoryError:
         raise
-    except Exception as error:  # what transformers raises for metadata that it cannot use has no common type
+    except Exception as error:  # transformers raises many types of errors for invalid metadata
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise _unreadable(file, error) from error
@@ -68,16 +69,20 @@ def _convert(file: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _check_parts(file: Path) -> None:
-    """Raise a :class:`UserError` where a header is damaged, or a tensor reaches beyond the end of the file."""
+def _check_bounds(file: Path) -> None:
+    """Check the header, and that no tensor reaches beyond the end of the file.
+
+    Raises:
+        UserError: The file is corrupt.
+    """
     try:
         from gguf import GGUFReader
     except ImportError as error:
         raise UserError(f"{file}: reading GGUF needs two more packages: pip install gguf accelerate") from error
 
     class Bounded(GGUFReader):
-        # The reader's own method: beyond the end of the file it gives empty arrays, and a damaged length of 2**60 has
-        # it append those until the memory is full.
+        # GGUFReader returns empty arrays beyond the end of the file, and for a corrupt length of 2**60 it would append
+        # them until memory is full.
         def _get(self, offset: Any, dtype: Any, count: Any = 1, *args: Any, **kwargs: Any) -> Any:
             if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self.data):
                 raise ValueError(f"a part at byte {int(offset):,} reaches beyond its end")
@@ -85,13 +90,13 @@ def _check_parts(file: Path) -> None:
 
     try:
         Bounded(file)
-    except Exception as error:  # numpy's are of many types; nothing is allocated here, so that MemoryError is one
+    except Exception as error:  # numpy raises many types; a MemoryError comes from a corrupt size
         raise _unreadable(file, error) from error
 
 
 def _unreadable(file: Path, error: Exception) -> UserError:
     reason = (str(error) or type(error).__name__).splitlines()[0]
-    return UserError(f"{file} cannot be read as GGUF, it may be damaged or cut short ({reason}). Download it again.")
+    return UserError(f"{file} cannot be read as GGUF: {reason}. It may be corrupt or truncated; download it again.")
 
 
 def _hash(file: Path) -> str:

@@ -1,6 +1,6 @@
-"""Load encoder and decoder from two checkpoints: which keyword goes to which, and what each checkpoint did not hold.
+"""Load an encoder and a decoder from two checkpoints, and record the parameters that these did not contain.
 
-Both configs are read and checked before the first weight is loaded.
+Both configs are read and checked before any weight is loaded.
 """
 
 from dataclasses import dataclass, fields
@@ -15,14 +15,14 @@ from warmstart.model.encoders import encoder_class, load_encoder
 from warmstart.model.keywords import unknown_keyword
 from warmstart.model.pretrained import check_trainable, load_pretrained
 
-# A sequence-to-sequence checkpoint (BART, Pegasus, Marian) names its embeddings once, for encoder and decoder.
+# A sequence-to-sequence checkpoint (BART, Pegasus, Marian) stores one embedding matrix for encoder and decoder.
 SHARED_EMBEDDINGS = {r"^model\.shared\.": "model.decoder.embed_tokens.", r"^shared\.": "decoder.embed_tokens."}
 SHARED_ARGUMENTS = ("dtype", "torch_dtype", "attn_implementation", "revision", "cache_dir", "local_files_only", "token")
 
 
 @dataclass
 class Submodels:
-    """A loaded encoder and a loaded decoder, with the names of the parameters that their checkpoints did not hold."""
+    """A loaded encoder and decoder, with the names of the parameters that their checkpoints did not contain."""
 
     encoder: PreTrainedModel
     decoder: PreTrainedModel
@@ -30,7 +30,11 @@ class Submodels:
     decoder_missing: set[str]
 
     def mark_untrained(self, role: str) -> None:
-        """Record that no checkpoint held a value of the submodel ``role``: it was built from its config."""
+        """Record every parameter of a submodel as missing, because it was built from its config.
+
+        Args:
+            role: ``encoder`` or ``decoder``.
+        """
         submodel: PreTrainedModel = getattr(self, role)
         setattr(self, f"{role}_missing", {name for name, _ in submodel.named_parameters(remove_duplicate=False)})
 
@@ -41,17 +45,17 @@ def load_submodels(
     """Load encoder and decoder.
 
     Args:
-        encoder_path: Hub id or folder of the encoder; None where ``kwargs`` has ``encoder_model``.
-        decoder_path: Hub id or folder of the decoder; None where ``kwargs`` has ``decoder_model``.
-        kwargs: See :meth:`EncoderDecoderModel.from_encoder_decoder_pretrained`.
-        model_args: Passed on to the encoder's ``from_pretrained``.
+        encoder_path: Hub id or folder of the encoder; None if ``kwargs`` contains ``encoder_model``.
+        decoder_path: Hub id or folder of the decoder; None if ``kwargs`` contains ``decoder_model``.
+        kwargs: See ``EncoderDecoderModel.from_encoder_decoder_pretrained``.
+        model_args: Passed to the encoder's ``from_pretrained``.
 
     Returns:
-        Both submodels, and the fields left over for the joint config.
+        Both submodels, and the fields of the joint config.
 
     Raises:
-        ValueError: a submodel is neither named nor given, or cannot serve.
-        TypeError: a keyword that neither submodel nor the joint config knows.
+        ValueError: A submodel is missing or unsupported.
+        TypeError: An argument is unknown to both submodels and to the joint config.
     """
     joint = dict(kwargs)
     both = {name: joint.pop(name) for name in SHARED_ARGUMENTS if name in joint}
@@ -59,15 +63,13 @@ def load_submodels(
     encoder_kwargs = both | _take(joint, "encoder_")
     decoder_kwargs = both | _take(joint, "decoder_")
     if not joint.get("trust_remote_code"):
-        joint.pop("trust_remote_code", None)  # it is never run
+        joint.pop("trust_remote_code", None)  # remote code is never run
     _refuse_unknown_fields(joint)
 
     encoder, decoder = encoder_kwargs.pop("model", None), decoder_kwargs.pop("model", None)
     for role, model, path in (("encoder", encoder, encoder_path), ("decoder", decoder, decoder_path)):
         if model is None and path is None:
-            raise ValueError(
-                f"If `{role}_model` is not defined as an argument, a `{role}_pretrained_model_name_or_path` has to be."
-            )
+            raise ValueError(f"There is no {role}. Set {role}_pretrained_model_name_or_path or {role}_model.")
     encoder_missing: set[str] = set()
     decoder_missing: set[str] = set()
     if encoder is None:
@@ -95,11 +97,15 @@ def _refuse_unknown_fields(joint: dict[str, Any]) -> None:
     known = {field.name for field in fields(EncoderDecoderConfig)} | {"output_attentions"}
     for name in sorted(joint.keys() - known):
         message = unknown_keyword(name, "the config of the joint model", known | set(SHARED_ARGUMENTS))
-        raise TypeError(f"{message} Write encoder_{name} or decoder_{name} to reach one of the two checkpoints.")
+        raise TypeError(f"{message} Use encoder_{name} or decoder_{name} for an argument of a submodel.")
 
 
 def _without_tied_output(decoder: PreTrainedModel, missing: set[str]) -> set[str]:
-    """Tie an LM head that shares the embeddings' weights; BigBird-Pegasus' causal class leaves it at random."""
+    """Tie an LM head that should share the embeddings' weights but does not (BigBird-Pegasus), in place.
+
+    Returns:
+        ``missing`` without the tied LM head.
+    """
     embeddings: Any = getattr(decoder.get_input_embeddings(), "weight", None)
     output: Any = getattr(decoder.get_output_embeddings(), "weight", None)
     if not getattr(decoder.config, "tie_word_embeddings", False) or embeddings is None or output is None:
@@ -121,13 +127,13 @@ def _take(kwargs: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _config_of(path: str | None, kwargs: dict[str, Any]) -> tuple[PreTrainedConfig, dict[str, Any]]:
-    """Return the given config, or the checkpoint's with every argument that it knows; and the arguments left over."""
+    """Return ``kwargs["config"]``, or the checkpoint's config changed by ``kwargs``; and the arguments left over."""
     check_adapter(path, hub_arguments(kwargs))
     config = kwargs.pop("config", None)
     if config is not None:
         check_trainable(config)
         return config, kwargs
-    # These are not fields of a config, or have to reach from_pretrained as well.
+    # These are not config fields, or from_pretrained needs them as well.
     kept = {name: value for name, value in kwargs.items() if name in SHARED_ARGUMENTS or name == "trust_remote_code"}
     hub = {name: value for name, value in kept.items() if name not in ("dtype", "torch_dtype", "attn_implementation")}
     rest = {name: value for name, value in kwargs.items() if name not in kept}

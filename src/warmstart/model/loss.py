@@ -1,9 +1,9 @@
-"""Next-token loss in float32 or wider: over logits, or straight from hidden states without building the full logits.
+"""Next-token loss in float32 or wider, computed from logits or from hidden states.
 
-Shapes: B batch, T target length, N label positions (labels != -100), H decoder width, V vocabulary.
+``forward(labels=...)`` returns logits (B, T, V), and their gradient is as large. Training needs only the loss, so it
+computes logits at label positions only, a chunk at a time.
 
-The documented ``forward(labels=...)`` returns logits of B x T x V. Training does not need them: of 16 summaries padded
-to 128 tokens over BERT's vocabulary they are 250 MB in fp32, and as much again for their gradient.
+Shapes: B batch, T target length, N label positions (labels != -100), H decoder hidden size, V vocabulary.
 """
 
 import threading
@@ -18,27 +18,36 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100
-CHUNK = 4096  # label positions whose logits exist at one time: 4096 x 50257 x 4 bytes = 0.8 GB
+CHUNK = 4096  # label positions per chunk: 4096 x 50257 x 4 bytes = 0.8 GB of logits
 
 
 class TrainingLoss(NamedTuple):
-    """What ``EncoderDecoderModel.training_loss`` returns: float32 scalars, and a count."""
+    """The result of ``EncoderDecoderModel.training_loss``: three scalars."""
 
     summed: Tensor
-    """The loss summed over label positions, with gradient."""
+    """Loss summed over label positions, float32, with gradient."""
     nll: Tensor
-    """The negative log-likelihood summed over label positions, without smoothing, detached."""
+    """Negative log-likelihood in nats summed over label positions, without label smoothing, float32, detached."""
     tokens: Tensor
-    """The number of label positions."""
+    """Number of label positions."""
 
     @property
     def mean(self) -> Tensor:
-        """The loss of an optimizer step of one batch. A step of several divides ``summed`` by all their ``tokens``."""
+        """Loss per label position, for an optimizer step of one batch.
+
+        For a step of several batches, divide each ``summed`` by the ``tokens`` of all of them.
+        """
         return self.summed / self.tokens.clamp(min=1)
 
 
 def cross_entropy(logits_BTV: Tensor, labels_BT: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-    """Mean over label positions, or sum over ``num_items_in_batch`` where the caller spans several batches."""
+    """Compute the mean cross-entropy over label positions.
+
+    Args:
+        logits_BTV: Logits (B, T, V).
+        labels_BT: Labels (B, T), -100 at positions without a label.
+        num_items_in_batch: Divide the sum by this number instead, if an optimizer step spans several batches.
+    """
     logits_NV = logits_BTV.reshape(-1, logits_BTV.shape[-1])
     labels_N = labels_BT.reshape(-1)
     is_label_N = labels_N != IGNORED
@@ -48,36 +57,45 @@ def cross_entropy(logits_BTV: Tensor, labels_BT: Tensor, num_items_in_batch: Ten
 
 
 class Head(StrEnum):
-    """How a decoder comes from the hidden states that enter its output matrix to its logits."""
+    """How a decoder computes logits from the hidden states that enter its LM head."""
 
     plain = "plain"
-    """By the output matrix alone: chunks of label positions go through it one after the other."""
+    """Only by the LM head: label positions go through it in chunks."""
     scaled = "scaled"
-    """Scaled or capped behind the matrix (Gemma 2, Cohere, Granite): the label positions go through the decoder's own
-    code, all at once."""
+    """Logits are scaled or capped after the LM head (Gemma 2, Cohere, Granite): all label positions go through the
+    decoder's own code at once."""
     hidden = "hidden"
-    """Not through a module that can be watched: the full logits are built."""
+    """The LM head is not a module that a hook can observe: the full logits are built."""
 
 
-def judge_head(decode: Callable[[], Any], output: nn.Module | None) -> Head:
-    """Try it: what ``decode()`` returns against what the output matrix makes of the hidden states that enter it."""
+@torch.no_grad()
+def judge_head(decoder: nn.Module, ids_BT: Tensor, output: nn.Module | None) -> Head:
+    """Find out how ``decoder`` computes logits, by one call.
+
+    Args:
+        decoder: A causal language model.
+        ids_BT: Token ids (B, T) for the call.
+        output: The decoder's LM head; None if it has no such module.
+    """
     if output is None:
         return Head.hidden
-    with _entering(output, lambda hidden: hidden) as entered:
-        logits = decode().logits
-    if len(entered) != 1 or entered[0].shape[:-1] != logits.shape[:-1]:
-        return Head.hidden
-    return Head.plain if torch.equal(output(entered[0]), logits) else Head.scaled
+    devices = [ids_BT.device] if ids_BT.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):  # a resumed run repeats this call and must draw the same dropout afterwards
+        with _observed(output, lambda hidden: hidden) as observed:
+            logits = decoder(input_ids=ids_BT, use_cache=False, return_dict=True).logits
+        if len(observed) != 1 or observed[0].shape[:-1] != logits.shape[:-1]:
+            return Head.hidden
+        return Head.plain if torch.equal(output(observed[0]), logits) else Head.scaled
 
 
 @contextmanager
-def _entering(output: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[list[Tensor]]:
-    """Inside, ``output`` is given changed hidden states, and what it would have been given (B, T, H) is caught.
+def _observed(output: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[list[Tensor]]:
+    """Apply ``change`` to the input of ``output`` within the context, and collect the original inputs (B, T, H).
 
-    Any head's own transform before the matrix (BERT's, RoBERTa's) still runs as the decoder defines it.
+    A transform in front of the LM head (BERT, RoBERTa) runs as the decoder defines it.
     """
     caught: list[Tensor] = []
-    thread = threading.get_ident()  # another one may use the same model
+    thread = threading.get_ident()  # another thread may use the same model
 
     def catch(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if threading.get_ident() != thread:
@@ -93,28 +111,36 @@ def _entering(output: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator
 
 
 def summed_loss(
-    parts: Sequence[tuple[Callable[[], Any], Tensor]], output: nn.Module, head: Head, label_smoothing: float
+    buckets: Sequence[tuple[Callable[[], Any], Tensor]], output: nn.Module, head: Head, label_smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    """The summed smoothed loss (with gradient) and each label's negative log-likelihood (N, detached), in float32.
+    """Compute the loss of a batch that is split into target-length buckets.
 
-    ``parts`` are some rows each: ``decode()`` runs the decoder on them, and their labels (B, T). ``output`` is the
-    decoder's output matrix. Behind a plain head the positions of all parts are taken ``CHUNK`` at a time; with more
-    than one chunk the logits are recomputed in the backward pass instead of kept.
+    With a plain LM head, the label positions of all buckets are processed ``CHUNK`` at a time. If there is more than
+    one chunk, logits are recomputed in the backward pass instead of stored.
+
+    Args:
+        buckets: For each bucket a function that runs the decoder, and the labels (B, T).
+        output: The decoder's LM head.
+        head: How the decoder computes logits.
+        label_smoothing: Share of the probability that is spread evenly over the vocabulary.
+
+    Returns:
+        The summed smoothed loss with gradient, and each label's negative log-likelihood (N,), detached; both float32.
     """
-    # As indices and before the first decoder runs: a device is waited for to know how many there are.
-    found = [(decode, (labels != IGNORED).nonzero(as_tuple=True), labels) for decode, labels in parts]
+    # nonzero() waits for the device, so it runs before the decoder.
+    found = [(decode, (labels != IGNORED).nonzero(as_tuple=True), labels) for decode, labels in buckets]
     if head is Head.hidden:
         return _summed(_chunk_loss(decode().logits[at], labels[at], label_smoothing) for decode, at, labels in found)
     if head is Head.scaled:
         losses = []
         for decode, at, labels in found:
-            with _entering(output, lambda hidden, at=at: hidden[at][None]):  # type: ignore[misc]
+            with _observed(output, lambda hidden, at=at: hidden[at][None]):  # type: ignore[misc]
                 losses.append(_chunk_loss(decode().logits[0], labels[at], label_smoothing))
         return _summed(losses)
-    with _entering(output, lambda hidden: hidden[:, :0]) as entered:
+    with _observed(output, lambda hidden: hidden[:, :0]) as observed:
         for decode, _, _ in found:
             decode()
-    hidden_NH = torch.cat([hidden[at] for hidden, (_, at, _) in zip(entered, found, strict=True)])
+    hidden_NH = torch.cat([hidden[at] for hidden, (_, at, _) in zip(observed, found, strict=True)])
     labels_N = torch.cat([labels[at] for _, at, labels in found])
 
     def chunk_loss(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,10 +165,11 @@ def _chunk_loss(logits_NV: Tensor, labels_N: Tensor, label_smoothing: float) -> 
 
 
 class _SummedLoss(torch.autograd.Function):
-    """Cross-entropy whose gradient is made on the way: what autograd would do in a dozen passes over N x V is four.
+    """Summed cross-entropy that computes its gradient in the forward pass, with fewer passes over N x V than autograd.
 
-    softmax minus the labels is kept in the logits' own precision; but for float16, where the small ones would vanish
-    before the loss scale reaches them. Rows outside ``is_label_N`` (None: all are inside) add nothing to the loss.
+    The gradient (softmax minus labels) is stored in the dtype of the logits. float16 is an exception: small values
+    would become zero before the loss scale is applied, so float32 is kept. Positions outside ``is_label_N`` do not
+    count; None counts all.
     """
 
     @staticmethod

@@ -1,16 +1,14 @@
-"""One sequence-to-sequence model from any encoder and any decoder with cross-attention (Rothe et al. 2020).
+"""A sequence-to-sequence model made of any encoder and any decoder (Rothe et al. 2020).
 
     EncoderDecoderModel.from_encoder_decoder_pretrained("google-bert/bert-base-uncased", "openai-community/gpt2")
 
-Names, arguments, outputs and state-dict keys are those of ``transformers.EncoderDecoderModel``; where that class is
-right the numbers are equal, and checkpoints move both ways. docs/design/model.md says where it differs.
-Importing this module changes what transformers' auto classes open: :mod:`warmstart.model.auto_classes`.
+Names, arguments, outputs and state-dict keys are those of ``transformers.EncoderDecoderModel``. Results are equal where
+that class is correct, and either class loads the other's checkpoints. docs/design/model.md lists the differences.
+Importing this module registers the class with transformers' auto classes (``warmstart.model.auto_classes``).
 
 Shapes: B batch, S source length, T target length, H hidden size, V decoder vocabulary, N label positions.
 """
 
-import inspect
-import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -24,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from warmstart import cpu
 from warmstart.compat.transformers import attention_of, from_config, set_attention
 from warmstart.model.activations import fuse_activations
-from warmstart.model.adapters import NO_ADAPTER, find_adapter, hub_arguments, is_whole
+from warmstart.model.adapters import hub_arguments, skip_adapter
 from warmstart.model.auto_classes import register
 from warmstart.model.bridge.cross_attention import CrossAttention
 from warmstart.model.bridge.grafting import graft, initialize, kwargs_for_decoder
@@ -37,21 +35,20 @@ from warmstart.model.configuration import EncoderDecoderConfig, sync_special_ids
 from warmstart.model.decoders import (
     NO_GRADIENT_CHECKPOINTING,
     check_cross_attention,
-    check_widths,
+    check_hidden_sizes,
     cross_attention_modules,
     decoder_class,
     drop_own_cross_attention,
 )
-from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class, states_width
+from warmstart.model.encoders import build_encoder, complete_inputs, drop_pooler, encoder_class, states_width
 from warmstart.model.generation.mixin import PairGeneration
-from warmstart.model.generation.source_cache import FoldBeams, mask_of_sources, weights_by_row
+from warmstart.model.generation.source_cache import FoldBeams, mask_of_sources, unfold_weights
 from warmstart.model.keywords import split_kwargs
 from warmstart.model.loading import Submodels, load_submodels
 from warmstart.model.loss import IGNORED, Head, TrainingLoss, cross_entropy, judge_head, summed_loss
 from warmstart.model.padding import (
     decoder_positions,
     encode_right_padded,
-    global_first_token,
     infer_source_mask,
     mask_of_batch,
     mask_of_shifted,
@@ -60,23 +57,22 @@ from warmstart.model.padding import (
 from warmstart.model.weight_index import check_weight_index
 
 _BRIDGE = ("enc_to_dec_proj.", "cross_attention.")
-_log = logging.getLogger(__name__)
 
 
 class EncoderDecoderModel(PairGeneration):
     """An encoder and a decoder joined by the decoder's cross-attention.
 
     Build it from a ``config`` (untrained), from ``encoder`` and ``decoder`` objects, with
-    :meth:`from_encoder_decoder_pretrained` (two checkpoints) or ``from_pretrained`` (one checkpoint of the pair).
+    ``from_encoder_decoder_pretrained`` (two checkpoints), or with ``from_pretrained`` (a checkpoint of this model).
 
     Args:
-        config: The configuration of both submodels; where left out, it is made from ``encoder`` and ``decoder``.
-        encoder: The encoder, without a language-model head; where left out, it is built untrained from ``config``.
-        decoder: The decoder; where left out, it is built untrained from ``config``.
+        config: The joint configuration. Default: made from the configs of ``encoder`` and ``decoder``.
+        encoder: The encoder, without an LM head. Default: built from ``config``, untrained.
+        decoder: The decoder. Default: built from ``config``, untrained.
 
     Raises:
-        ValueError: the decoder cannot serve (no cross-attention, or a defective one), the encoder has a language-model
-            head, or ``cross_attention_hidden_size`` contradicts the encoder's hidden size.
+        ValueError: The decoder has no usable cross-attention, the encoder has an LM head, or
+            ``cross_attention_hidden_size`` differs from the encoder's hidden size.
     """
 
     config_class = EncoderDecoderConfig
@@ -88,7 +84,7 @@ class EncoderDecoderModel(PairGeneration):
     _supports_flex_attn = True
     _keys_to_ignore_on_load_unexpected = [r"^encoder\.pooler\."]  # noqa: RUF012 - the base class' protocol
     _new_parameters: set[str] | None = None
-    """Names of the parameters that no checkpoint gave; None where the model was not warm-started."""
+    """Names of the parameters that no checkpoint contained; None if the model was not warm-started."""
 
     def __init__(
         self,
@@ -98,19 +94,17 @@ class EncoderDecoderModel(PairGeneration):
     ):
         if config is None:
             if encoder is None or decoder is None:
-                raise ValueError("Either a configuration or an encoder and a decoder has to be provided.")
+                raise ValueError("EncoderDecoderModel needs a config, or both an encoder and a decoder.")
             config = EncoderDecoderConfig.from_encoder_decoder_configs(encoder.config, decoder.config)
         elif not isinstance(config, self.config_class):
-            raise ValueError(f"Config: {config} has to be of type {self.config_class}")
+            raise ValueError(f"config is a {type(config).__name__}. Use {self.config_class.__name__}.")
         decoder_class(config.decoder)
         encoder_class(config.encoder)
-        check_widths(config)
+        check_hidden_sizes(config)
         if decoder is not None and config.graft is None:
             check_cross_attention(decoder)
         if encoder is not None and encoder.get_output_embeddings() is not None:
-            raise ValueError(
-                f"The encoder {type(encoder).__name__} has a language-model head. Use a model without one."
-            )
+            raise ValueError(f"The encoder {type(encoder).__name__} has an LM head. Use a model without one.")
         super().__init__(config)
 
         encoder = build_encoder(config.encoder) if encoder is None else drop_pooler(encoder)
@@ -122,7 +116,7 @@ class EncoderDecoderModel(PairGeneration):
             use_config(submodel, its_config)
             fuse_activations(submodel)
 
-        # Two precisions would meet in one matrix product: both submodels go to the wider one.
+        # Cross-attention multiplies states of both submodels, so both use the wider of the two dtypes.
         dtype = torch.promote_types(encoder.dtype, decoder.dtype)
         for submodel in (encoder, decoder):
             if submodel.dtype != dtype:
@@ -135,7 +129,7 @@ class EncoderDecoderModel(PairGeneration):
         if config.graft is not None:
             drop_own_cross_attention(decoder)
             drop_pooler(decoder.base_model)  # BigBird's causal language model has one
-            # The joint model's own child: the pretrained decoder's keys stay what they were.
+            # A child of the joint model, so that the decoder's state-dict keys do not change.
             self.cross_attention = graft(decoder, config.graft, config.decoder.hidden_size, self._call)
             self.cross_attention.to(dtype)
         else:
@@ -145,11 +139,9 @@ class EncoderDecoderModel(PairGeneration):
             add_lora(self, config.lora)  # after initialization: adapters start without effect
 
     def initialize_weights(self) -> None:
-        """Initialize what no checkpoint holds, buffers included.
-
-        transformers counts this class as custom code and skips each module of it that has no parameters of its own,
-        also a FalconH1Model, which fills the buffers of its layers. Submodels are therefore initialized as themselves.
-        """
+        """Initialize the parameters and buffers that no checkpoint contained."""
+        # transformers treats this class as custom code and skips modules without direct parameters, such as
+        # FalconH1Model, which fills the buffers of its layers. Called on the submodels, it skips none.
         self.encoder.initialize_weights()
         self.decoder.initialize_weights()
         super().initialize_weights()
@@ -167,23 +159,23 @@ class EncoderDecoderModel(PairGeneration):
         *model_args: Any,
         **kwargs: Any,
     ) -> "EncoderDecoderModel":
-        """Warm-start from two checkpoints (hub ids or folders).
+        """Warm-start from two checkpoints.
 
         Args:
-            encoder_pretrained_model_name_or_path: Where the encoder comes from.
-            decoder_pretrained_model_name_or_path: Where the decoder comes from.
-            model_args: Passed on to the encoder's ``from_pretrained``, as transformers does.
-            kwargs: Names that begin with ``encoder_`` or ``decoder_`` go to that submodel: to its config if the config
-                has such a field, else to its ``from_pretrained``. ``encoder_model``, ``decoder_model``,
-                ``encoder_config`` and ``decoder_config`` take objects. ``dtype``, ``revision`` and
-                ``attn_implementation`` without a prefix go to both submodels, all others to the joint config.
+            encoder_pretrained_model_name_or_path: Hub id or folder of the encoder.
+            decoder_pretrained_model_name_or_path: Hub id or folder of the decoder.
+            model_args: Passed to the encoder's ``from_pretrained``, as transformers does.
+            kwargs: Arguments with the prefix ``encoder_`` or ``decoder_`` go to that submodel: to its config if the
+                config has this field, else to its ``from_pretrained``. ``encoder_model``, ``decoder_model``,
+                ``encoder_config`` and ``decoder_config`` take objects. Without a prefix, ``dtype``, ``revision`` and
+                ``attn_implementation`` go to both submodels; all other arguments set fields of the joint config.
 
         Returns:
             The joint model in evaluation mode.
 
         Raises:
-            ValueError: a submodel is missing or cannot serve. A decoder is refused before any weight is loaded.
-            TypeError: a keyword that neither submodel nor the joint config knows.
+            ValueError: A submodel is missing or unsupported. Configs are checked before any weight is loaded.
+            TypeError: An argument is unknown to both submodels and to the joint config.
         """
         submodels, joint = load_submodels(
             encoder_pretrained_model_name_or_path, decoder_pretrained_model_name_or_path, kwargs, model_args
@@ -195,15 +187,15 @@ class EncoderDecoderModel(PairGeneration):
         """Join a loaded encoder and a loaded decoder.
 
         Args:
-            submodels: Both submodels, and the names of the parameters that their checkpoints did not hold. A parameter
-                that both share takes its value from the checkpoint that holds it.
+            submodels: Both submodels, and the names of the parameters that their checkpoints did not contain. A shared
+                parameter takes its value from the checkpoint that contains it.
             joint: Fields of the joint config.
 
         Returns:
             The joint model in evaluation mode.
 
         Raises:
-            ValueError: encoder and decoder do not fit each other.
+            ValueError: The encoder and the decoder do not fit together.
         """
         encoder, decoder = submodels.encoder, submodels.decoder
         config = EncoderDecoderConfig.from_encoder_decoder_configs(encoder.config, decoder.config, **joint)
@@ -218,25 +210,18 @@ class EncoderDecoderModel(PairGeneration):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load the checkpoint of a joint model, by transformers' ``from_pretrained`` and its arguments.
+        """Load a checkpoint of a joint model; the arguments are those of transformers' ``from_pretrained``.
 
-        An adapter that lies next to a whole checkpoint is reported and not loaded.
+        An adapter in the folder of a complete checkpoint is not loaded, and a warning is logged.
         """
-        hub = hub_arguments(kwargs)
-        check_weight_index(pretrained_model_name_or_path, hub)
-        if find_adapter(pretrained_model_name_or_path, hub) and is_whole(pretrained_model_name_or_path, hub):
-            _log.warning(
-                "%s holds an adapter_config.json next to the checkpoint. The adapter is not loaded; if you want it, "
-                "call load_adapter on the model.",
-                pretrained_model_name_or_path,
-            )
-            kwargs["adapter_kwargs"] = dict(NO_ADAPTER)
+        check_weight_index(pretrained_model_name_or_path, hub_arguments(kwargs))
+        kwargs |= skip_adapter(pretrained_model_name_or_path, hub_arguments(kwargs))
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     # --- encoder and decoder ---------------------------------------------------------------------------------------
 
     def get_encoder(self, *args: Any, **kwargs: Any) -> PreTrainedModel:
-        """Return the encoder; the arguments are transformers' and change nothing."""
+        """Return the encoder; arguments, which transformers passes, are ignored."""
         return self.encoder
 
     def get_decoder(self) -> PreTrainedModel:
@@ -261,11 +246,11 @@ class EncoderDecoderModel(PairGeneration):
         self.decoder.set_output_embeddings(new_embeddings)
 
     def freeze_encoder(self) -> None:
-        """Stop training the encoder's pretrained parameters."""
+        """Freeze the encoder's pretrained parameters."""
         self._freeze("encoder.")
 
     def freeze_decoder(self) -> None:
-        """Stop training the decoder's pretrained parameters; new ones, as cross-attention, still train."""
+        """Freeze the decoder's pretrained parameters; new ones, such as cross-attention, still train."""
         self._freeze("decoder.")
 
     def _freeze(self, prefix: str) -> None:
@@ -275,11 +260,11 @@ class EncoderDecoderModel(PairGeneration):
                 parameter.requires_grad_(False)
 
     def new_parameter_names(self) -> set[str]:
-        """Return the names of the parameters that no pretrained checkpoint gave.
+        """Return the names of the parameters that no pretrained checkpoint contained.
 
-        These are cross-attention, projection, adapters, and an LM head or a submodel that starts untrained. A parameter
-        that both submodels share is new if neither checkpoint held it. For a model that was not made by
-        :meth:`from_encoder_decoder_pretrained` they are the bridge and the adapters.
+        They belong to cross-attention, the projection, adapters, and to an untrained LM head or submodel. A parameter
+        that both submodels share is new if neither checkpoint contained it. For a model that was not warm-started, the
+        result is the parameters of cross-attention, projection and adapters.
         """
         trainable = dict(self.named_parameters())
         adapters = {name for name in trainable if is_lora(name)}
@@ -295,7 +280,7 @@ class EncoderDecoderModel(PairGeneration):
         return new | adapters
 
     def mark_new(self, prefix: str) -> None:
-        """Count every parameter under ``prefix`` as new: that of a submodel that was built untrained."""
+        """Mark every parameter whose name starts with ``prefix`` as new, for a submodel that was built untrained."""
         names = [name for name, _ in self.named_parameters(remove_duplicate=False) if name.startswith(prefix)]
         known = self.new_parameter_names() if self._new_parameters is None else self._new_parameters
         self._new_parameters = known | {name_without_lora(name) for name in names}
@@ -305,44 +290,44 @@ class EncoderDecoderModel(PairGeneration):
         new_num_tokens: int | None = None,
         pad_to_multiple_of: int | None = None,
         mean_resizing: bool = True,
-        half: str | None = None,
+        submodel: str | None = None,
     ) -> nn.Module:
-        """Resize the token embeddings of one submodel, or of both where they have one vocabulary.
+        """Resize the token embeddings of one submodel, or of both if their vocabularies have the same size.
 
-        The decoder's LM head is resized with its embeddings; parameters that were shared are shared again.
+        The decoder's LM head is resized with its embeddings. Shared parameters stay shared.
 
         Args:
-            new_num_tokens: The new size of the vocabulary; None leaves it.
-            pad_to_multiple_of: Round the size up to a multiple of this.
+            new_num_tokens: New vocabulary size; None keeps the current size.
+            pad_to_multiple_of: Round the size up to a multiple of this number.
             mean_resizing: Draw new embeddings from the distribution of the old ones.
-            half: ``encoder``, ``decoder``, or None for both.
+            submodel: ``encoder``, ``decoder``, or None for both.
 
         Returns:
-            The resized embeddings (the decoder's where both were resized).
+            The resized embeddings; the decoder's if both were resized.
 
         Raises:
-            ValueError: ``half`` is something else, or is None although the vocabularies differ.
+            ValueError: ``submodel`` is another value, or is None although the vocabulary sizes differ.
         """
-        if half not in (None, "encoder", "decoder"):
-            raise ValueError(f"half must be 'encoder' or 'decoder', not {half!r}.")
+        if submodel not in (None, "encoder", "decoder"):
+            raise ValueError(f"submodel must be 'encoder' or 'decoder', not {submodel!r}.")
         submodels = {"encoder": self.encoder, "decoder": self.decoder}
         sizes = {name: one.get_input_embeddings().num_embeddings for name, one in submodels.items()}
-        if half is None and new_num_tokens is not None and sizes["encoder"] != sizes["decoder"]:
+        if submodel is None and new_num_tokens is not None and sizes["encoder"] != sizes["decoder"]:
             raise ValueError(
                 f"Encoder and decoder have different vocabularies ({sizes['encoder']} and {sizes['decoder']} tokens): "
-                "name one with half='encoder' or half='decoder'."
+                "choose one with submodel='encoder' or submodel='decoder'."
             )
-        for one in submodels.values() if half is None else (submodels[half],):
+        for one in submodels.values() if submodel is None else (submodels[submodel],):
             embeddings: nn.Module = one.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         if self.config.tie_encoder_decoder or self.config.tie_embeddings:
             self.tie_weights()
         return embeddings
 
     def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
-        """Recompute activations in the backward pass instead of keeping them.
+        """Recompute activations in the backward pass instead of storing them.
 
         Raises:
-            ValueError: the decoder's own code cannot be recomputed.
+            ValueError: The decoder's implementation does not support it.
         """
         reason = NO_GRADIENT_CHECKPOINTING.get(self.config.decoder.model_type)
         if reason:
@@ -373,28 +358,28 @@ class EncoderDecoderModel(PairGeneration):
         """Encode the source, decode the target, and with ``labels`` compute the loss.
 
         Args:
-            input_ids: (B, S) source ids, or ``inputs_embeds`` (B, S, H), or ``encoder_outputs``.
-            attention_mask: (B, S), 0 at padding on either side; left out, it is inferred from the encoder's pad id.
-            decoder_input_ids: (B, T), or ``decoder_inputs_embeds``; left out, they are the labels shifted right.
-            decoder_attention_mask: (B, T), 0 at padding; left out, it follows from ``labels``.
-            encoder_outputs: What the encoder returned for this source; it then is not run again.
-            past_key_values: The older name of ``cache``.
-            inputs_embeds: (B, S, H) in place of ``input_ids``.
-            decoder_inputs_embeds: (B, T, H) in place of ``decoder_input_ids``.
-            labels: (B, T), -100 where there is none. The loss is the mean over label positions in float32.
-            num_items_in_batch: label positions of the whole optimizer step; the loss is then the sum divided by it.
-            use_cache: Return a cache for the next position.
+            input_ids: (B, S) source ids. Alternatives: ``inputs_embeds``, ``encoder_outputs``.
+            attention_mask: (B, S), 0 at padding on either side. Default: inferred from the encoder's pad id.
+            decoder_input_ids: (B, T) target ids. Default: the labels, shifted right.
+            decoder_attention_mask: (B, T), 0 at padding. Default: derived from ``labels``.
+            encoder_outputs: The encoder's output for this source; the encoder is then not run.
+            past_key_values: Older name of ``cache``.
+            inputs_embeds: (B, S, H), used instead of ``input_ids``.
+            decoder_inputs_embeds: (B, T, H), used instead of ``decoder_input_ids``.
+            labels: (B, T), -100 at positions without a label. The loss is the mean over label positions, in float32.
+            num_items_in_batch: Number of label positions in the optimizer step; the loss is the sum divided by it.
+            use_cache: Return a KV cache for the next step.
             output_attentions: Return the attention weights of all layers.
             output_hidden_states: Return the hidden states of all layers.
             return_dict: False returns a tuple; None follows the config.
-            cache: Keys and values of earlier positions.
-            **kwargs: ``decoder_*`` go to the decoder without the prefix, all others to the encoder.
-
-        Raises:
-            TypeError: a keyword that the submodel it goes to does not know.
+            cache: KV cache of the previous positions.
+            **kwargs: ``decoder_*`` go to the decoder, without the prefix; all others go to the encoder.
 
         Returns:
-            ``Seq2SeqLMOutput`` with logits (B, T, V), or a tuple where ``return_dict`` is False.
+            ``Seq2SeqLMOutput`` with logits (B, T, V); a tuple if ``return_dict`` is False.
+
+        Raises:
+            TypeError: An argument is unknown to the submodel that it goes to.
         """
         outputs = requested_outputs(self, output_attentions, output_hidden_states)
         warn_of_copied_labels(self, decoder_input_ids, labels)
@@ -429,13 +414,14 @@ class EncoderDecoderModel(PairGeneration):
             **decoder_kwargs,
             **outputs,
         )
-        crosses = decoded.get("cross_attentions")  # transformers may record them before FoldBeams unfolds them
+        # transformers may record these before FoldBeams unfolds them.
+        crosses = decoded.get("cross_attentions")
         result = Seq2SeqLMOutput(
             loss=None if labels is None else cross_entropy(decoded.logits, labels, num_items_in_batch),
             logits=decoded.logits,
             decoder_hidden_states=decoded.get("hidden_states"),
             decoder_attentions=decoded.get("attentions"),
-            cross_attentions=crosses and tuple(weights_by_row(weights, decoded.logits.shape[0]) for weights in crosses),
+            cross_attentions=crosses and tuple(unfold_weights(weights, decoded.logits.shape[0]) for weights in crosses),
             encoder_last_hidden_state=encoder_outputs[0],
             encoder_hidden_states=encoder_outputs.get("hidden_states"),
             encoder_attentions=encoder_outputs.get("attentions"),
@@ -465,12 +451,7 @@ class EncoderDecoderModel(PairGeneration):
     ) -> Any:
         kwargs = self._accepted_by_encoder(kwargs)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds, **kwargs}
-        inputs = {name: value for name, value in inputs.items() if value is not None}
-        if "use_cache" in inspect.signature(self.encoder.forward).parameters:
-            inputs["use_cache"] = False  # nothing is generated here, and Switch Transformers' encoder refuses a cache
-        if self.config.encoder.model_type in ("longformer", "led") and "global_attention_mask" not in inputs:
-            inputs["global_attention_mask"] = global_first_token(inputs)
-        return encode_right_padded(self.encoder, inputs, attention_mask)
+        return encode_right_padded(self.encoder, complete_inputs(self.encoder, inputs), attention_mask)
 
     @property
     def _needs_projection(self) -> bool:
@@ -481,14 +462,14 @@ class EncoderDecoderModel(PairGeneration):
         )
 
     def _project(self, hidden_BSH: Tensor) -> Tensor:
-        # Longformer hands out a slice; GPT-2 views it.
+        # Longformer returns a slice, and GPT-2 calls view() on it.
         return self.enc_to_dec_proj(hidden_BSH) if self._needs_projection else hidden_BSH.contiguous()
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """Shift ``labels`` (B, T) right, after the start token.
+        """Shift ``labels`` (B, T) to the right and insert the start token.
 
         Raises:
-            ValueError: the start or pad id is set neither in ``config`` nor in ``generation_config``.
+            ValueError: The start or pad id is set neither in ``config`` nor in ``generation_config``.
         """
         ids = {name: self._special_id(name) for name in ("pad_token_id", "decoder_start_token_id")}
         return shift_right(labels, **ids)
@@ -498,7 +479,7 @@ class EncoderDecoderModel(PairGeneration):
         if value is None:
             value = getattr(self.generation_config, name)
         if value is None:
-            raise ValueError(f"Make sure to set the {name} attribute of the model's configuration.")
+            raise ValueError(f"{name} is not set. Set model.config.{name}.")
         return int(value[0]) if isinstance(value, list) else int(value)
 
     # --- loss without the full logits ------------------------------------------------------------------------------
@@ -510,51 +491,50 @@ class EncoderDecoderModel(PairGeneration):
         labels: Tensor,
         *,
         label_smoothing: float = 0.0,
-        parts: Sequence[Sequence[int]] | None = None,
+        buckets: Sequence[Sequence[int]] | None = None,
     ) -> TrainingLoss:
         """Compute the loss of a training step, faster and in less memory than ``forward(labels=...)``.
 
-        Only the label positions go through the LM head, so the full logits never exist. In training mode on a CPU the
-        first call applies :func:`warmstart.cpu.accelerate`: dropout and attention keep no masks and no attention
-        weights, and dropout draws other numbers than transformers' class from the same seed.
+        Only label positions go through the LM head, so the full logits are never built. In training mode on a CPU, the
+        first call applies ``warmstart.cpu.accelerate``. Dropout masks then differ from those that transformers' class
+        draws from the same seed.
 
         Args:
             input_ids: (B, S) source ids.
             attention_mask: (B, S), 0 at padding.
             labels: (B, T), -100 after the end of each target.
-            label_smoothing: Share of the target distribution that is spread evenly over the vocabulary.
-            parts: Number of examples and longest target of each target-length bucket, in the order of the batch. Each
-                bucket is decoded separately, without the padding that another one needs; left out, all examples are
-                decoded at once.
+            label_smoothing: Share of the probability that is spread evenly over the vocabulary.
+            buckets: (number of examples, longest target) of each target-length bucket, in batch order. Buckets are
+                decoded one after the other, each with its own padding. Default: one bucket.
 
         Returns:
-            ``summed``, ``nll`` and ``tokens`` as a tuple, with ``mean`` as the loss of a step of one batch.
+            ``summed``, ``nll`` and ``tokens``; the property ``mean`` is the loss per label position.
         """
         if self.training and self.device.type == "cpu" and not self._drops_lean:
-            self._drops_lean = True  # once: an attention that is chosen later stays
+            self._drops_lean = True  # only once, so that an attention chosen later is kept
             cpu.accelerate(self)
-        loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing, parts=parts)
+        loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing, buckets=buckets)
         return TrainingLoss(loss, nll_N.sum(), (labels != IGNORED).sum())
 
     @torch.no_grad()
     def likelihood(
         self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, read_source: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """Compute how likely the model finds each target.
+        """Compute the likelihood of each target.
 
         Args:
             input_ids: (B, S) source ids.
             attention_mask: (B, S), 0 at padding.
             labels: (B, T), -100 after the end of each target.
-            read_source: False skips cross-attention: the likelihoods are those of the decoder without a source.
+            read_source: False skips cross-attention and gives the likelihoods of the decoder as a language model.
 
         Returns:
             Each example's summed negative log-likelihood in nats (B,), and its number of label positions (B,).
         """
         _, nll_N = self._label_losses(input_ids, attention_mask, labels, 0.0, read_source=read_source)
         is_label_BT = labels != IGNORED
-        row_N = is_label_BT.nonzero()[:, 0]
-        return nll_N.new_zeros(len(labels)).index_add(0, row_N, nll_N), is_label_BT.sum(dim=1)
+        example_N = is_label_BT.nonzero()[:, 0]
+        return nll_N.new_zeros(len(labels)).index_add(0, example_N, nll_N), is_label_BT.sum(dim=1)
 
     def _label_losses(
         self,
@@ -564,15 +544,15 @@ class EncoderDecoderModel(PairGeneration):
         label_smoothing: float,
         *,
         read_source: bool = True,
-        parts: Sequence[Sequence[int]] | None = None,
+        buckets: Sequence[Sequence[int]] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        rows, lengths = zip(*(parts or [labels.shape]), strict=True)
-        sources: Any = [(None, None)] * len(rows)
+        sizes, lengths = zip(*(buckets or [labels.shape]), strict=True)
+        sources: Any = [(None, None)] * len(sizes)
         if read_source:
             states_BSH = self._project(self._encode(input_ids, attention_mask)[0])
-            sources = zip(states_BSH.split(rows), attention_mask.split(rows), strict=True)
+            sources = zip(states_BSH.split(sizes), attention_mask.split(sizes), strict=True)
         decoded = []
-        for source, labels_BT, length in zip(sources, labels.split(rows), lengths, strict=True):
+        for source, labels_BT, length in zip(sources, labels.split(sizes), lengths, strict=True):
             labels_BT = labels_BT[:, :length]
             ids_BT, mask_BT = self.prepare_decoder_input_ids_from_labels(labels_BT), mask_of_shifted(labels_BT)
             decode = partial(
@@ -585,25 +565,14 @@ class EncoderDecoderModel(PairGeneration):
             )
             decoded.append((decode, labels_BT))
         if self._head is None:
-            self._head = self._judge_head(self.prepare_decoder_input_ids_from_labels(labels[:1, :1]))
+            one_token = self.prepare_decoder_input_ids_from_labels(labels[:1, :1])
+            self._head = judge_head(self.decoder, one_token, self.get_output_embeddings())
         return summed_loss(decoded, self.get_output_embeddings(), self._head, label_smoothing)
-
-    @torch.no_grad()
-    def _judge_head(self, ids_BT: Tensor) -> Head:
-        """Find out how this decoder makes logits from hidden states, by a trial on one token."""
-        devices = [ids_BT.device] if ids_BT.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):  # a resumed run repeats the trial and must draw the same dropout
-            return judge_head(
-                partial(self.decoder, input_ids=ids_BT, use_cache=False, return_dict=True), self.get_output_embeddings()
-            )
 
     # --- sharing and saving ----------------------------------------------------------------------------------------
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        """Return which parameters equal another one, by the names of the joint model.
-
-        They are the ties within each submodel and those between encoder and decoder.
-        """
+        """Return the shared parameters of the joint model, ``{name: name of the parameter that it equals}``."""
         if all_submodels:
             return super().get_expanded_tied_weights_keys(all_submodels=True)
         across = sharing_map(self.config, self.encoder, self.decoder)
@@ -614,8 +583,8 @@ class EncoderDecoderModel(PairGeneration):
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """Write weights, config and generation config; ``push_to_hub=True`` uploads them.
 
-        Parameters that encoder and decoder share are recorded in the config and written under both names, so that
-        transformers' own class, which knows no sharing, still loads the right values.
+        Parameters that encoder and decoder share are recorded in the config and written under both names, because
+        transformers' own class does not share parameters between the submodels.
         """
         sync_special_ids(self.config, self.generation_config)
         shared = shared_across_halves(self)

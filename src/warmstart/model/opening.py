@@ -1,18 +1,21 @@
-"""Whether transformers' own class opens a pair and computes what ours does: what a model card has to say."""
+"""Find out whether transformers' own class can load a model, for its model card."""
 
 from typing import Any
 
 import torch
 import transformers
 
-# transformers' class leaves their global attention to the caller, without which they compute something else.
+# transformers' class leaves global attention to the caller, and computes something else without it.
 _GLOBAL_ATTENTION = ("longformer", "led")
 
 
 def opens_in_transformers(model: Any) -> bool:
-    """Whether ``transformers.EncoderDecoderModel`` has a place for every weight of ``model``, adapters merged.
+    """Return whether ``transformers.EncoderDecoderModel`` has exactly the parameters of ``model``.
 
-    No weight is copied: its class is built without storage, from the config that ``save_pretrained`` writes.
+    transformers' class is built on the meta device, from the config that ``save_pretrained`` writes.
+
+    Args:
+        model: A joint model with merged adapters.
     """
     if model.config.graft is not None or model.config.encoder.model_type in _GLOBAL_ATTENTION:
         return False
@@ -20,9 +23,9 @@ def opens_in_transformers(model: Any) -> bool:
         with torch.device("meta"):
             config = transformers.EncoderDecoderConfig.from_dict(model.config.to_dict())
             theirs = transformers.EncoderDecoderModel(config).state_dict()
-    except Exception:  # noqa: BLE001 - whatever it raises, it does not open
+    except Exception:  # noqa: BLE001 - any error means that it cannot load the model
         return False
     ours = {name: value.shape for name, value in model.state_dict().items()}
-    # A pooler that is not in the checkpoint is built anew there, and nothing reads it.
+    # transformers initializes a pooler that the checkpoint does not contain, and nothing uses it.
     needed = {name: value.shape for name, value in theirs.items() if not name.startswith("encoder.pooler.")}
     return ours == needed

@@ -1,9 +1,9 @@
-"""Padding of the source and of the target, by position and never by guess.
+"""Padding, masks and positions of source and target.
+
+BERT, ELECTRA, DistilBERT, ALBERT, MPNet and GPT-2 number positions from the first column, so left-padded sources would
+get wrong positions. Left-padded sources are therefore rotated until their padding is on the right.
 
 Shapes: B batch, S source length, T target length.
-
-BERT, ELECTRA, DistilBERT, ALBERT, MPNet and GPT-2 number positions from the first column, so a left-padded source gets
-wrong positions. Rotating each row until its padding is on the right makes every encoder right, whatever its positions.
 """
 
 import logging
@@ -18,25 +18,24 @@ _log = logging.getLogger(__name__)
 
 
 def shift_right(labels_BT: Tensor, pad_token_id: int, decoder_start_token_id: int) -> Tensor:
-    """Decoder inputs for ``labels``: the start token, then each label but the last; -100 becomes pad."""
+    """Make decoder inputs (B, T): the start token, then all labels except the last; -100 becomes the pad id."""
     shifted = labels_BT.new_full(labels_BT.shape, decoder_start_token_id)
     shifted[:, 1:] = labels_BT[:, :-1]
     return shifted.masked_fill(shifted == -100, pad_token_id)
 
 
 def mask_of_shifted(labels_BT: Tensor) -> Tensor:
-    """Attention mask of :func:`shift_right`'s result, from the labels' length.
+    """Make the attention mask (B, T) of ``shift_right``'s result from the labels' length.
 
-    The start token is always visible (also where start = pad), an end token inside the target too (also where end =
-    pad): ids are never compared.
+    Ids are not compared, so start and end tokens are visible even if they equal the pad token.
     """
     mask = torch.ones_like(labels_BT)
     mask[:, 1:] = (labels_BT[:, :-1] != -100).to(mask.dtype)
     return mask
 
 
-# These number positions behind the pad id and count the ids that differ from it. Table rows up to it are never used.
-POSITIONS_BEHIND_PAD = {
+# Types whose first position is the pad id + 1, and that count only the ids that differ from the pad id.
+POSITIONS_AFTER_PAD = {
     *("roberta", "xlm-roberta", "camembert", "longformer", "mpnet", "data2vec-text"),
     *("xlm-roberta-xl", "roberta-prelayernorm", "xmod"),
 }
@@ -45,11 +44,18 @@ POSITIONS_BEHIND_PAD = {
 def decoder_positions(
     config: Any, ids_BT: Tensor, mask_BT: Tensor | None = None, past: Any = None
 ) -> dict[str, Tensor]:
-    """Positions from the mask for a decoder that would read them off the ids (RoBERTa) although start or end is pad.
+    """Compute ``position_ids`` (B, T) from the mask for a decoder that would ignore its start or end token.
 
-    Such a token is then one like any other, in training as in generation with a cache. Nothing for other decoders.
+    This is a decoder of ``POSITIONS_AFTER_PAD`` whose start or end id is also its pad id. The result is empty for other
+    decoders.
+
+    Args:
+        config: The joint config.
+        ids_BT: Decoder input ids (B, T).
+        mask_BT: Attention mask (B, T); None: no padding.
+        past: KV cache of the previous positions.
     """
-    if config.decoder.model_type not in POSITIONS_BEHIND_PAD:
+    if config.decoder.model_type not in POSITIONS_AFTER_PAD:
         return {}
     pad, ends = config.decoder.pad_token_id, config.eos_token_id
     tokens = {config.decoder_start_token_id, *(ends if isinstance(ends, list) else [ends])}
@@ -61,21 +67,21 @@ def decoder_positions(
 
 
 def infer_source_mask(input_ids_BS: Tensor, encoder_config: Any) -> Tensor | None:
-    """The mask that the ids show, or None where nothing is padded or the pad id also means something else."""
+    """Infer the mask (B, S) from pad ids; None without padding, or if the pad id is also another special id."""
     pad = getattr(encoder_config, "pad_token_id", None)
     others = {getattr(encoder_config, name, None) for name in ("bos_token_id", "eos_token_id", "sep_token_id")}
     if not isinstance(pad, int) or pad in others:
         return None
     mask = (input_ids_BS != pad).long()
-    return None if _can_read() and bool(mask.all()) else mask
+    return None if _can_branch() and bool(mask.all()) else mask
 
 
-def _can_read() -> bool:
-    """Whether a value may decide what is computed: a graph that is being recorded has to hold for any values."""
+def _can_branch() -> bool:
+    """Return whether code may depend on tensor values: not while a graph is being recorded."""
     return not (torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
-# Their states depend on what stands under the padding, or on how much of it there is (transformers 5.23 and 5.24).
+# Types whose states depend on the padding, in spite of the mask (transformers 5.23 and 5.24).
 READS_PADDING = {
     "fnet": "its Fourier transform mixes all positions",
     "nystromformer": "its landmarks are means over all positions",
@@ -89,26 +95,32 @@ READS_PADDING = {
 @cache
 def _warn_of_padding(kind: str) -> None:
     _log.warning(
-        "A batch is padded, and the states of a %s encoder change with the padding: %s. Give it sources of one length, "
-        "or one source at a time (data.batch.size=1).",
+        "A batch is padded, and the states of a %s encoder depend on the padding: %s. Use sources of equal length, or "
+        "one source at a time (data.batch.size=1).",
         kind,
         READS_PADDING[kind],
     )
 
 
 def left_padding(attention_mask: Tensor | None) -> Tensor | None:
-    """Leading masked columns of each row (B,), or None where no row has any. Reads one value back from the device."""
+    """Count the leading masked positions of each source (B,); None if there are none. Waits for the device."""
     if attention_mask is None or attention_mask.dim() != 2:
         return None
-    if _can_read() and not bool((attention_mask[:, 0] == 0).any()):
+    if _can_branch() and not bool((attention_mask[:, 0] == 0).any()):
         return None
     return (attention_mask != 0).to(torch.int8).argmax(dim=1)
 
 
 def encode_right_padded(encoder: Any, inputs: dict[str, Any], attention_mask: Tensor | None) -> Any:
-    """Run ``encoder`` on ``inputs``; left-padded rows are rotated to the right of their padding, their results back."""
+    """Run the encoder with right-padded sources: left-padded ones are rotated, and their results rotated back.
+
+    Args:
+        encoder: The encoder.
+        inputs: Its keyword arguments.
+        attention_mask: Mask (B, S), 0 at padding; None: no padding.
+    """
     kind = encoder.config.model_type
-    if kind in READS_PADDING and attention_mask is not None and _can_read() and not bool(attention_mask.all()):
+    if kind in READS_PADDING and attention_mask is not None and _can_branch() and not bool(attention_mask.all()):
         _warn_of_padding(kind)
     offset_B = None if "position_ids" in inputs else left_padding(attention_mask)
     if offset_B is None or attention_mask is None:
@@ -132,16 +144,8 @@ def encode_right_padded(encoder: Any, inputs: dict[str, Any], attention_mask: Te
     )
 
 
-def global_first_token(inputs: dict[str, Any]) -> Tensor:
-    """Global attention (B, S) of Longformer and LED on each row's first token: without any, none of it ever trains."""
-    source = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
-    mask = inputs.get("attention_mask")
-    seen = torch.ones(source.shape[:2], dtype=torch.long, device=source.device) if mask is None else (mask != 0).long()
-    return torch.zeros_like(seen).scatter_(1, seen.argmax(dim=1, keepdim=True), 1)
-
-
 def rotate(tensor: Tensor, offset_B: Tensor, dim: int = 1) -> Tensor:
-    """Move each row ``offset`` steps to the left along ``dim``, wrapping around; negative offsets undo it."""
+    """Rotate each example by its offset (B,) to the left along ``dim``; negative offsets undo it."""
     size = tensor.shape[dim]
     index = (torch.arange(size, device=tensor.device) + offset_B[:, None]) % size
     shape = [1] * tensor.dim()
@@ -150,7 +154,12 @@ def rotate(tensor: Tensor, offset_B: Tensor, dim: int = 1) -> Tensor:
 
 
 def mask_of_batch(mask: Tensor | None, *given: Tensor | None) -> Tensor | None:
-    """A source mask of one row is for all sources; how many they are say ids, embeddings or states, what there is."""
+    """Expand a source mask (1, S) to all sources (B, S).
+
+    Args:
+        mask: The mask; (B, S) or None is returned unchanged.
+        *given: Source ids, embeddings or states; the first that is not None has the batch size B.
+    """
     source = next((one for one in given if one is not None), None)
     if mask is None or source is None or mask.shape[0] != 1 or mask.dim() != 2:
         return mask

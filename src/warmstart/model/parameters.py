@@ -1,4 +1,4 @@
-"""How many parameters a model has, by where they come from."""
+"""Count the parameters of a model."""
 
 from torch import nn
 
@@ -6,10 +6,10 @@ from warmstart.model.modeling import EncoderDecoderModel
 
 
 def parameter_counts(model: nn.Module) -> dict[str, int]:
-    """Count parameters as ``result.json`` reports them; a shared one counts once.
+    """Count parameters as ``result.json`` reports them; shared ones count once.
 
     Returns:
-        ``total``, ``trainable``, ``pretrained`` (a checkpoint held them) and ``new`` (no checkpoint did).
+        ``total``, ``trainable``, ``pretrained`` (from a checkpoint) and ``new`` (in no checkpoint).
     """
     new = model.new_parameter_names() if isinstance(model, EncoderDecoderModel) else set()
     named = dict(model.named_parameters())

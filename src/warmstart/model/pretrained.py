@@ -1,4 +1,4 @@
-"""The checkpoint of one submodel: what is refused from its config, and how its weights are loaded."""
+"""Check and load the checkpoint of one submodel."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from transformers.activations import ACT2FN
 from warmstart.model.adapters import NO_ADAPTER, find_adapter, hub_arguments, merge_adapter
 from warmstart.model.weight_index import check_weight_index
 
-# T5 and its kin make this field of another, so the class has no default for it.
+# T5-like configs derive this field from another one, so the class has no default for it.
 _DERIVED_ACTIVATIONS = {"dense_act_fn": "relu"}
 
 
 def check_trainable(config: PreTrainedConfig) -> None:
-    """Refuse a config whose weights cannot train here, or whose activation transformers does not have.
+    """Check that a model of this config can be trained.
 
     Raises:
-        ValueError: the weights are quantized, or an activation is unknown, with its name.
+        ValueError: The weights are quantized, or transformers does not have an activation that the config names.
     """
     for part in _parts(config):
         quantized = getattr(part, "quantization_config", None) or getattr(part, "compression_config", None)
@@ -26,29 +26,38 @@ def check_trainable(config: PreTrainedConfig) -> None:
             usual = _DERIVED_ACTIVATIONS.get(name, getattr(type(part), name, None))
             if "act" not in name or not isinstance(value, str) or not isinstance(usual, str):
                 continue
-            # Types have activations of their own, too; where the default is transformers', the value has to be.
+            # Some types define their own activations. If the default is one of transformers', the value must be too.
             if usual in ACT2FN and value not in ACT2FN:
                 raise ValueError(
-                    f"{name}={value!r} of this {part.model_type} is not an activation of the installed transformers. "
-                    f"Its default is {usual!r}; correct config.json, or upgrade transformers."
+                    f"{name}={value!r} in this {part.model_type} config is not an activation of the installed "
+                    f"transformers. The default is {usual!r}; correct config.json, or upgrade transformers."
                 )
 
 
 def load_pretrained(
     model_class: Any, path: str, *model_args: Any, **kwargs: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Load a checkpoint, with its adapter merged; also transformers' report on missing and unexpected keys.
+    """Load a checkpoint and merge its adapter.
+
+    Args:
+        model_class: The class to load.
+        path: Hub id or folder.
+        *model_args: Passed to the model's constructor.
+        **kwargs: Arguments of ``from_pretrained``.
+
+    Returns:
+        The model, and transformers' loading report (``missing_keys``, ``unexpected_keys``).
 
     Raises:
-        ValueError: the weights are quantized, or the adapter does not fit them.
-        UserError: an index names weights outside of the checkpoint's folder.
+        ValueError: The weights are quantized, or the adapter does not fit the model.
+        UserError: The weight index names files outside the checkpoint's folder.
     """
     hub = hub_arguments(kwargs) | (kwargs.pop("adapter_kwargs", None) or {})
     check_weight_index(path, hub)
     model, info = model_class.from_pretrained(
         path, *model_args, output_loading_info=True, adapter_kwargs=dict(NO_ADAPTER), **kwargs
     )
-    # GPTQ and AWQ once had a file of their own for the settings; without them the matrices would be random.
+    # Older GPTQ and AWQ checkpoints have no quantization settings in config.json; the matrices would be random.
     if any(name.endswith(".qweight") for name in info["unexpected_keys"]):
         raise ValueError(_refusal_of_quantized("GPTQ or AWQ"))
     if find_adapter(path, hub):
@@ -58,8 +67,8 @@ def load_pretrained(
 
 def _refusal_of_quantized(method: str) -> str:
     return (
-        f"its weights are quantized ({method}), which can be neither trained nor joined here. Name the checkpoint that "
-        "they were made from, or save a dequantized copy and name that."
+        f"its weights are quantized ({method}), and quantized weights cannot be trained here. Use the checkpoint that "
+        "they were made from, or a dequantized copy."
     )
 
 

@@ -1,17 +1,17 @@
-"""The config of an encoder or a decoder, from what a researcher chose in conf/encoder or conf/decoder."""
+"""Make the transformers config of an encoder or a decoder from the settings in conf/encoder or conf/decoder."""
 
 from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from warmstart.config.model import Attention, HalfSettings, Scale, Weights
+from warmstart.config.model import Attention, Scale, SubmodelSettings, Weights
 from warmstart.errors import UserError, says_nothing_of_the_file
 from warmstart.model.adapters import check_adapter
 from warmstart.model.assets import resolve_path
 from warmstart.model.configuration import refuse_kernels
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import encoder_class
-from warmstart.model.padding import POSITIONS_BEHIND_PAD
+from warmstart.model.padding import POSITIONS_AFTER_PAD
 from warmstart.model.pretrained import check_trainable
 
 Role = Literal["encoder", "decoder"]
@@ -31,7 +31,7 @@ _TINY: dict[str, Any] = {
     "attention_window": [16, 16],
     "attention_types": [[["global", "local"], 1]],
 }
-# Types whose ids may not be None.
+# Types whose special ids must not be None.
 _IDS_ARE_NUMBERS = {"modernbert-decoder"}
 _DROPOUT_NAMES = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "dropout_rate"),
@@ -39,41 +39,41 @@ _DROPOUT_NAMES = (
     *("hidden_dropout", "resid_dropout", "residual_dropout", "embed_dropout", "activation_dropout"),
     *("lsh_attention_probs_dropout_prob", "local_attention_probs_dropout_prob"),
 )
-# Read by the model although the config class does not declare them.
+# Fields that the model reads although its config class does not declare them.
 _UNDECLARED = {"deberta-v2": {"position_buckets", "norm_rel_ebd", "share_att_key"}}
-# Their positions are relative: any length works, whatever max_position_embeddings is.
+# Types with relative positions, for which max_position_embeddings is no limit.
 _UNBOUNDED = {"t5", "mt5", "umt5", "deberta-v2", "deberta", "longt5"}
 
 
 def submodel_config(
-    settings: HalfSettings, role: Role, vocab_size: int | None = None, pad_id: int | None = None
+    settings: SubmodelSettings, role: Role, vocab_size: int | None = None, pad_id: int | None = None
 ) -> PreTrainedConfig:
     """Read the config of a submodel from its checkpoint, or build one for random weights.
 
     Args:
-        settings: Which checkpoint, or which model type and ``architecture``.
+        settings: The checkpoint, or the model type and ``architecture``.
         role: ``encoder`` or ``decoder``.
-        vocab_size: For random weights, the number of tokens of the tokenizer; None keeps the type's own.
-        pad_id: For random weights, the pad id of the tokenizer; None keeps the type's own.
+        vocab_size: For random weights: number of tokens in the tokenizer; None keeps the type's default.
+        pad_id: For random weights: pad id of the tokenizer; None keeps the type's default.
 
     Returns:
-        A config that is ready for its role: a decoder's has a causal mask, an encoder's has no cross-attention.
+        A config with the flags of its role set, such as the causal mask of a decoder.
 
     Raises:
-        UserError: the type is unknown, cannot serve in this role, or has no such ``architecture`` key.
+        UserError: The type is unknown or unsupported in this role, or ``architecture`` has an unknown key.
     """
     config: PreTrainedConfig
     if settings.weights is Weights.pretrained:
-        path = resolve_path(settings.path)  # which may have to write: a full disk is not an error of the file
+        path = resolve_path(settings.path)  # may convert a GGUF file; a full disk is not the file's error
         try:
             check_adapter(path, {"revision": settings.revision})
             config = AutoConfig.from_pretrained(path, revision=settings.revision, trust_remote_code=False)
             refuse_kernels(config)
-        except Exception as error:  # a damaged config.json raises whatever its first reader raises
+        except Exception as error:  # a corrupt config.json raises many types of errors
             if says_nothing_of_the_file(error) and not isinstance(error, ImportError):
                 raise
             raise UserError(
-                f"{role}={settings.name}: no model can be read from {settings.path}: {first_line(error)}"
+                f"{role}={settings.name}: no model config can be read from {settings.path}: {first_line(error)}"
             ) from error
     else:
         config = _config_of_type(settings, role, vocab_size, pad_id)
@@ -86,22 +86,28 @@ def submodel_config(
         if settings.attention is Attention.bidirectional:
             config.is_causal = False
     if role == "decoder" and settings.attention is not Attention.own:
-        raise UserError(f"decoder.attention={settings.attention.value}: a decoder must not see later tokens.")
+        raise UserError(
+            f"decoder.attention={settings.attention.value}: a decoder must be causal. Set decoder.attention=own."
+        )
     return config
 
 
 def maximum_positions(config: PreTrainedConfig) -> int | None:
-    """Return the longest sequence of a submodel in tokens; None where positions are relative and any length works."""
+    """Return the maximum length of a submodel's input in tokens; None if there is no limit."""
     positions = getattr(config, "max_position_embeddings", None)
     if config.model_type in _UNBOUNDED or not isinstance(positions, int) or positions <= 0:
         return None
-    if config.model_type in POSITIONS_BEHIND_PAD:
+    if config.model_type in POSITIONS_AFTER_PAD:
         positions -= (config.pad_token_id or 0) + 1
     return positions
 
 
 def set_dropout(config: PreTrainedConfig, dropout: float | None) -> bool:
-    """Set every dropout of the config and of configs inside it (T5Gemma's encoder); return whether there is one."""
+    """Set every dropout probability of a config and of the configs in it (T5Gemma), in place.
+
+    Returns:
+        Whether there is one to set; False if ``dropout`` is None.
+    """
     if dropout is None:
         return False
     parts = [config, *(part for part in vars(config).values() if isinstance(part, PreTrainedConfig))]
@@ -117,43 +123,49 @@ def set_dropout(config: PreTrainedConfig, dropout: float | None) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its class where it has none."""
+    """Return the first line of an error's message, or its class name if there is no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _config_of_type(settings: HalfSettings, role: Role, vocab_size: int | None, pad_id: int | None) -> PreTrainedConfig:
+def _config_of_type(
+    settings: SubmodelSettings, role: Role, vocab_size: int | None, pad_id: int | None
+) -> PreTrainedConfig:
     try:
         config = AutoConfig.for_model(settings.model_type)
     except ValueError:
         raise UserError(
-            f"{role}.model_type={settings.model_type} is not a model type of the installed transformers."
+            f"{role}.model_type={settings.model_type} is not a model type of the installed transformers. Correct "
+            "it, or upgrade transformers."
         ) from None
     _check_role(config, settings, role)
     values = dict(settings.architecture)
     undeclared = _UNDECLARED.get(settings.model_type, set())
     unknown = [name for name in values if not hasattr(config, name) and name not in undeclared]
     if unknown:
-        raise UserError(f"{role}.architecture: {settings.model_type} has no {', '.join(unknown)}.")
+        raise UserError(
+            f"{role}.architecture: a {settings.model_type} config has no {', '.join(unknown[:10])}. "
+            "Correct or remove it."
+        )
     if settings.scale is Scale.tiny:
         values |= {name: value for name, value in _TINY.items() if hasattr(config, name)}
     if vocab_size is not None:
         values["vocab_size"] = vocab_size
         names = ("bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id")
         ids = {name: values.get(name, getattr(config, name, None)) for name in names}
-        # Ids of the real vocabulary may lie outside a small one; the pair of tokenizers sets those in use.
+        # Default ids may lie outside a smaller vocabulary; the tokenizers set those that are used.
         absent = 0 if settings.model_type in _IDS_ARE_NUMBERS else None
         values |= {name: absent for name, value in ids.items() if isinstance(value, int) and value >= vocab_size}
-        if isinstance(ids["pad_token_id"], int):  # the embedding of this id does not train
+        if isinstance(ids["pad_token_id"], int):  # the embedding of this id gets no gradient
             if pad_id is not None:
                 values["pad_token_id"] = pad_id
             elif ids["pad_token_id"] >= vocab_size:
                 values["pad_token_id"] = 0
-    # attribute_map translates the common names (hidden_size) to the type's own (n_embd).
+    # attribute_map maps common names (hidden_size) to those of the type (n_embd).
     mapped = {type(config).attribute_map.get(name, name): value for name, value in values.items()}
     return AutoConfig.for_model(settings.model_type, **mapped)
 
 
-def _check_role(config: PreTrainedConfig, settings: HalfSettings, role: Role) -> None:
+def _check_role(config: PreTrainedConfig, settings: SubmodelSettings, role: Role) -> None:
     try:
         (encoder_class if role == "encoder" else decoder_class)(config)
         check_trainable(config)

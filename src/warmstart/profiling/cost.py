@@ -2,8 +2,9 @@
 
     cost = predict(settings, pair_without_values(settings))
 
-Parameters are counted on a model without values. FLOPs follow :mod:`warmstart.profiling.flops`, for the lengths of a
-sample of the training texts; tokens are estimated from words. :mod:`warmstart.profiling.devices` predicts hours.
+Parameters are counted on a model whose tensors have shapes but no data. FLOPs are computed as in
+``warmstart.profiling.flops``, for the lengths of a sample of the training texts. The number of tokens is estimated from
+the number of words. ``warmstart.profiling.devices`` predicts the time.
 """
 
 import math
@@ -29,7 +30,7 @@ SAMPLED_TEXTS = 2000
 
 @dataclass(frozen=True)
 class Cost:
-    """The result of :func:`predict`; memory is in bytes for each device, lengths are mean tokens."""
+    """The result of ``predict``: memory in bytes on each device, and mean lengths in tokens."""
 
     parameters: dict[str, int]
     memory: dict[str, float]
@@ -57,7 +58,7 @@ def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
         model: the model of these settings, on any device (``meta`` needs no memory).
 
     Returns:
-        The cost; memory is that of the first device of :func:`devices_of`.
+        The cost, with the memory on the first device of ``devices_of``.
 
     Raises:
         UserError: the user's own data cannot be read.

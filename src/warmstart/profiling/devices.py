@@ -1,7 +1,7 @@
 """Predict the time of training and of gradient exchange on a device, which need not be in this machine.
 
-A GPU's peak comes from its data sheet, this CPU's peak is measured. Both are multiplied by the share of the peak that
-training reached elsewhere. No prediction for a GPU was compared with a run on one.
+The peak speed of a GPU comes from its data sheet; the peak of this CPU is measured. The predicted speed is a fixed
+share of the peak. Predictions for GPUs have not been compared with real runs.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from warmstart.config.schema import Config, Device
 from warmstart.profiling.matrix_peak import matrix_peak
 
 GPU_SHARE = 0.4  # of the dense peak: Llama 3 reached 38 to 43 % on H100s (arXiv 2407.21783, section 3.3)
-CPU_SHARE = 0.4  # of the speed of a large matrix product: what the demo's fit reached (docs/performance.md)
+CPU_SHARE = 0.4  # of the measured peak: benchmarks/profiles.py printed 0.26 to 0.67 on two CPUs
 INFINIBAND = 50e9  # bytes a second each way: one 400 Gb/s port (NDR) for each GPU, as in NVIDIA's DGX H100
 
 
@@ -41,7 +41,7 @@ CHIPS = {
 
 
 def devices_of(settings: Config) -> list[Device]:
-    """Return the configured device; for ``auto`` those that the fit may run on: an H100, this CPU, or both."""
+    """Return the configured device. For ``auto``, return the devices of a possible fit: an H100, this CPU, or both."""
     if settings.device is not Device.auto:
         return [settings.device]
     accelerator = settings.trainer.accelerator
@@ -49,7 +49,7 @@ def devices_of(settings: Config) -> list[Device]:
 
 
 def precision_on(device: Device, settings: Config) -> str:
-    """Return the fit's precision on the device: ``auto`` is bf16-mixed on every GPU of :data:`CHIPS`."""
+    """Return the fit's precision on the device; ``auto`` is bf16-mixed on every GPU of ``CHIPS``."""
     precision = settings.trainer.precision
     if precision == "auto" and device in CHIPS:
         return "bf16-mixed"
@@ -86,7 +86,7 @@ def all_reduce_bytes(gradients: float, ranks: int) -> float:
 def all_reduce_seconds(device: Device, gradients: float, devices: int, nodes: int) -> tuple[str, float] | None:
     """Predict the time of one all-reduce.
 
-    Between machines, NCCL's rings share the ports of all GPUs of a machine.
+    Between machines, NCCL uses the network ports of all GPUs of a machine at once.
 
     Args:
         device: kind of device.

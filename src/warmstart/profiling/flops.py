@@ -4,14 +4,14 @@
     count.of(source_lengths, target_lengths)    # forward and backward, one number for each example
     count.total(lengths_seen(batch, count.window))    # summed over a batch, from five sums that stay on the device
 
-Each weight of a matrix counts 2 FLOPs for each token in the forward pass, 2 for the gradient of the weight and 2 for
-the gradient of the token. This is the 6 N D of Kaplan et al. 2020 (arXiv 2001.08361), less what freezing saves.
+For each token, each weight of a matrix counts 2 FLOPs in the forward pass, 2 for the gradient of the weight and 2 for
+the gradient of the input. This is the 6 N D of Kaplan et al. 2020 (arXiv 2001.08361), minus what freezing saves.
 Attention adds 4 x queries x keys x size of all heads in each layer, and twice that in the backward pass.
 
 As in PaLM's MFU (arXiv 2204.02311, appendix B), padding and recomputation (gradient checkpointing, attention scores in
-the backward pass) do not count, and causal and local masks save nothing; Longformer's windows do. Norms, activations,
-embedding lookups, dropout and the optimizer are left out. Idle experts count as active, and DeBERTa's attention counts
-like BERT's.
+the backward pass) do not count. Causal and local masks do not reduce the count, but Longformer's windows do. Norms,
+activations, embedding lookups, dropout and the optimizer are left out. Idle experts count as active, and DeBERTa's
+attention counts like BERT's.
 """
 
 from dataclasses import dataclass
@@ -66,17 +66,17 @@ class TrainingFlops:
         )
 
     def total(self, seen: Tensor) -> float:
-        """Return the FLOPs of all examples in ``seen``, a sum of :func:`lengths_seen`; synchronises with the device."""
+        """Return the FLOPs of the examples in ``seen``, a sum of ``lengths_seen``; synchronizes with the device."""
         factors = (self.source, self.target, self.source_pairs, self.target_pairs, self.cross_pairs)
         return float(sum(factor * count for factor, count in zip(factors, seen.tolist(), strict=True)))
 
 
 def lengths_seen(batch: dict[str, Tensor], window: int) -> Tensor:
-    """Sum the terms of the polynomial over a batch, without synchronising with the device.
+    """Sum the terms of the polynomial over a batch, without synchronizing with the device.
 
     Args:
         batch: ``attention_mask`` (examples, source positions) and ``labels`` (examples, target positions).
-        window: that of :class:`TrainingFlops`.
+        window: ``TrainingFlops.window``.
 
     Returns:
         Sums of S, T, S x min(S, window), T x T and S x T: int64 (5,) on the batch's device.
@@ -86,12 +86,12 @@ def lengths_seen(batch: dict[str, Tensor], window: int) -> Tensor:
 
 
 def training_flops(model: Any, source: Any, target: Any) -> Any:
-    """Return the forward and backward FLOPs of examples; see :meth:`TrainingFlops.of`."""
+    """Return the forward and backward FLOPs of examples; see ``TrainingFlops.of``."""
     return count_flops(model).of(source, target)
 
 
 def count_flops(model: Any) -> TrainingFlops:
-    """Count the FLOPs of an ``EncoderDecoderModel`` in its current state: frozen parameters save some."""
+    """Count the FLOPs of an ``EncoderDecoderModel`` with its current frozen parameters, which need fewer FLOPs."""
     readers = (*(f"decoder.{name}." for name in cross_attention_modules(model.decoder)), "cross_attention.")
     matrices = {"source": 0.0, "target": 0.0}
     trains = {"source": False, "target": False}  # whether the next module has to pass gradients to its input
@@ -125,12 +125,12 @@ def count_flops(model: Any) -> TrainingFlops:
 
 
 def layers_of(config: Any) -> int:
-    """Return the number of layers of an encoder's or decoder's config; 0 if it does not say."""
+    """Return the number of layers of an encoder's or decoder's config; 0 if the config has no such field."""
     return getattr(config, "num_hidden_layers", None) or 0
 
 
 def attention_width(config: Any) -> int:
-    """Return the summed size of all query heads of a layer; 0 if it has no attention (Mamba)."""
+    """Return the total size of all query heads of a layer; 0 if it has no attention (Mamba)."""
     heads = getattr(config, "num_attention_heads", None)
     hidden: int = config.hidden_size
     if not isinstance(heads, int):
@@ -139,7 +139,7 @@ def attention_width(config: Any) -> int:
 
 
 def cross_attention_widths(model: Any) -> list[int]:
-    """Return the summed size of all heads of each layer with cross-attention."""
+    """Return the total size of all heads of each layer with cross-attention."""
     grafted = getattr(model, "cross_attention", {})
     if len(grafted):
         return [layer.shape.heads * layer.shape.head_width for layer in grafted.values()]
@@ -147,7 +147,7 @@ def cross_attention_widths(model: Any) -> list[int]:
 
 
 def _as_they_run(model: Any) -> list[tuple[str, nn.Module]]:
-    """Return the names and modules of a forward pass in the order of execution; grafted layers follow their layer."""
+    """Return the names and modules in the order in which a forward pass runs them; grafted layers follow theirs."""
     found = [*model.encoder.named_modules(None, "encoder", remove_duplicate=False)]
     if hasattr(model, "enc_to_dec_proj"):
         found.append(("enc_to_dec_proj", model.enc_to_dec_proj))

@@ -1,7 +1,7 @@
-"""Measure how fast this device multiplies matrices: the peak that the model FLOPs utilisation (MFU) refers to.
+"""Measure the peak speed of matrix products on this device, for the model FLOPs utilization (MFU).
 
-It is measured because data sheet numbers are never reached, and most processors have none. It is measured once in a
-process, in the precision of training; other load on the machine lowers it.
+Data sheets are not used, because their numbers are never reached and most CPUs have none. The peak is measured once per
+process, in the precision of training. Other load on the machine lowers it.
 """
 
 import functools
@@ -14,8 +14,8 @@ from torch import Tensor
 from warmstart.config.precision import training_dtype
 
 _SIZES = (512, 1024, 2048, 4096, 8192)  # rows and columns; the largest saturates any GPU
-_LONGEST = 0.1  # seconds; a size whose product would take longer is not tried
-_SECONDS = 0.35  # for all products
+_LONGEST = 0.1  # seconds; a larger size is not tried if its product would take longer
+_SECONDS = 0.35  # total time for all products
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _measured(device: torch.device, dtype: torch.dtype, threads: int) -> MatrixP
                 best = MatrixPeak(flops_per_second, size, dtype)
     del factors, a, product
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)  # memory/peak_bytes is to cover only the training
+        torch.cuda.reset_peak_memory_stats(device)  # memory/peak_bytes should cover only the training
     return best
 
 

@@ -1,12 +1,12 @@
-"""Predict the bytes of a fit and of generation by kind, from shapes only.
+"""Predict the memory of a fit and of generation in bytes, by kind, from shapes only.
 
     fit_memory(model, batch_size=8, source=512, target=128, precision="bf16-mixed")
     generation_memory(model, batch_size=28, beams=4, source=512, new=142, itemsize=4)
 
 Activations are what autograd saves: inputs of matrices, of norms and of activation functions; queries, keys, values and
 attention outputs; dropout masks (Korthikanti et al. 2022, arXiv 2205.05198). Attention scores are not saved.
-``benchmarks/scale.py`` compares the prediction with what autograd saves in a real step. Frozen matrices save less than
-predicted. Experts, and layers that mix tokens without attention, are treated as ordinary layers.
+``benchmarks/scale.py`` compares the prediction with what autograd saves in a real step. For frozen matrices autograd
+saves less than predicted. Experts, and layers that mix tokens without attention, are treated as ordinary layers.
 """
 
 from dataclasses import dataclass
@@ -25,18 +25,18 @@ _FUSED = ("c_attn", "Wqkv", "qkv_proj", "qkv", "query_key_value", "att_proj")  #
 
 @dataclass(frozen=True)
 class ItemSizes:
-    """Bytes of a number."""
+    """Bytes of one number in each part of the computation."""
 
     matrix: int
-    """In matrix products and attention."""
+    """Bytes in matrix products and attention."""
     residual: int
-    """In the residual stream."""
+    """Bytes in the residual stream."""
     parameter: int
-    """In parameters."""
+    """Bytes in parameters, gradients and optimizer state."""
 
     @classmethod
     def of(cls, precision: str) -> "ItemSizes":
-        """Return those of a Lightning precision; ``mixed`` keeps parameters and residuals in float32."""
+        """Return the sizes in a Lightning precision; ``mixed`` keeps parameters and residuals in float32."""
         bits = {"16": 2, "bf16": 2, "64": 8}.get(precision.split("-")[0], 4)
         wide = 4 if precision.endswith("mixed") else bits
         return cls(bits, wide, wide)
@@ -58,7 +58,7 @@ def fit_memory(
     ranks: int = 1,
     shards: int = 1,
 ) -> dict[str, float]:
-    """Predict the bytes of a training step on each device.
+    """Predict the memory of a training step on each device.
 
     Args:
         model: an ``EncoderDecoderModel``, on any device.
@@ -66,7 +66,7 @@ def fit_memory(
         source: source tokens of an example, including padding.
         target: target tokens of an example, including padding.
         precision: a Lightning precision.
-        mask_bytes: bytes of a dropout mask's element: 1 on a GPU, 0 on a CPU (cpu/dropout.py) or without dropout.
+        mask_bytes: bytes of an element of a dropout mask: 1 on a GPU, 0 on a CPU (cpu/dropout.py) or without dropout.
         ranks: number of devices.
         shards: number of devices that weights, gradients and optimizer state are sharded over (fsdp).
 
@@ -78,7 +78,7 @@ def fit_memory(
     parameters = dict(model.named_parameters())
     trained = sum(p.numel() for p in parameters.values() if p.requires_grad)
     trains = any(p.requires_grad for p in model.encoder.parameters())
-    matrices = {  # the backward pass needs their 16-bit copies
+    matrices = {  # those of which the backward pass needs 16-bit copies
         id(weight): weight.numel()
         for name, module in model.named_modules()
         if not isinstance(module, nn.Embedding) and (trains or not name.startswith("encoder."))
@@ -109,7 +109,7 @@ def activation_bytes(model: Any, source: float, target: float, sizes: ItemSizes,
         source: source tokens.
         target: target tokens.
         sizes: bytes of a number.
-        mask_bytes: bytes of a dropout mask's element.
+        mask_bytes: bytes of an element of a dropout mask.
     """
     encoder, decoder = encoder_part(model.config.encoder), model.config.decoder
     trains = any(p.requires_grad for p in model.encoder.parameters())
@@ -125,14 +125,14 @@ def activation_bytes(model: Any, source: float, target: float, sizes: ItemSizes,
 
 
 def _layers(submodel: nn.Module, config: Any, sizes: ItemSizes, mask_bytes: int) -> float:
-    """Return the bytes for each token of all layers without cross-attention, the embeddings and the last norm."""
+    """Return the bytes per token that all layers, the embeddings and the last norm save, without cross-attention."""
     hidden, heads = int(config.hidden_size), attention_width(config)
     inner: int = next(
         (size for name in ("intermediate_size", "n_inner", "ffn_dim", "d_ff") if (size := getattr(config, name, None))),
         4 * hidden,
     )
     gated = _has(submodel, _GATES)
-    # Autocast copies the input of each matrix; without it, matrices with the same input share it.
+    # Autocast copies the input of each matrix. Without autocast, matrices with the same input share it.
     reads_input = ((1 if _has(submodel, _FUSED) else 3) + (2 if gated else 1)) if sizes.mixed else 2
     matrices = reads_input * hidden + 2 * heads + 2 * key_width(config) + (4 if gated else 2) * inner
     composed_norms = 2 if any("RMSNorm" in type(module).__name__ for module in submodel.modules()) else 1
@@ -148,7 +148,7 @@ def _has(module: nn.Module, names: tuple[str, ...]) -> bool:
 def generation_memory(
     model: Any, batch_size: float, beams: int, source: float, new: float, itemsize: int
 ) -> dict[str, float]:
-    """Predict the bytes of generation at its end, when the caches are largest.
+    """Predict the memory at the end of generation, when the caches are largest.
 
     Args:
         model: an ``EncoderDecoderModel``, on any device.
@@ -156,8 +156,8 @@ def generation_memory(
         beams: beams of each source.
         source: tokens of a source.
         new: generated tokens of a beam.
-        itemsize: bytes of a number of ``generation.dtype``. If that is not float32, the test after a fit computes on
-            rounded copies of its float32 weights, which stay in memory (``computing_in``).
+        itemsize: bytes of a number in ``generation.dtype``. If that is not float32, the test after a fit uses copies of
+            the weights in that dtype, and the float32 weights stay in memory (``computing_in``).
 
     Returns:
         Bytes by kind.
@@ -173,7 +173,7 @@ def generation_memory(
 
 
 def cross_attention_sizes(model: Any) -> list[tuple[int, int]]:
-    """Return the summed sizes of all query heads and of all key heads of each layer with cross-attention."""
+    """Return the total size of all query heads and of all key heads, for each layer with cross-attention."""
     grafted = getattr(model, "cross_attention", {})
     if len(grafted):
         shapes = [layer.shape for layer in grafted.values()]
@@ -183,7 +183,7 @@ def cross_attention_sizes(model: Any) -> list[tuple[int, int]]:
 
 
 def key_width(config: Any) -> int:
-    """Return the summed size of a layer's key heads; smaller than that of the queries under grouped-query attention."""
+    """Return the total size of a layer's key heads; with grouped-query attention it is smaller than the queries'."""
     heads, keys = getattr(config, "num_attention_heads", None), getattr(config, "num_key_value_heads", None)
     width = attention_width(config)
     return width * keys // heads if isinstance(heads, int) and isinstance(keys, int) else width

@@ -74,7 +74,7 @@ class Row:
     def validation(self, metric: str) -> float | None:
         """Return the mean over seeds of a validation score; None if a seed has none.
 
-        The score of an evaluation is that of the fit with the same seed.
+        ``task=evaluate`` has no validation score, so it gets that of the fit with the same seed.
         """
         found = []
         for run in self.runs:
@@ -108,7 +108,7 @@ class Row:
         return any(value is None for value in (*means, *values))
 
     def texts(self, i: str) -> tuple[str | None, str | None]:
-        """Return document and reference of an example, as its id may be another example's in another test set."""
+        """Return document and reference of an example; one id can mean different examples in two test sets."""
         return _texts(self.runs[0], i)
 
 
@@ -122,11 +122,11 @@ class Difference:
     scores: dict[str, tuple[float, float | None, float | None]]
     """By score, the mean and both ends of its 95 % interval; None as ends for a single example."""
     left_out: str | None = None
-    """Why the likelihoods are not compared, to be shown; None if they are, or if one row has none."""
+    """Why the page does not compare likelihoods; None if it does, or if one row has none."""
 
 
 def rows_of(runs: list[Run]) -> list[Row]:
-    """Group the complete runs into rows, best first by :func:`ranked_by`.
+    """Group the complete runs into rows, best first by ``ranked_by``.
 
     Among runs with the same seed or the same checkpoint, the one that finished last counts; runs with a test score take
     precedence.

@@ -184,7 +184,7 @@ def _samples(rows: list[Row]) -> dict[str, Any]:
 
 
 def _packed(data: bytes) -> str:
-    # Compressed to a third of the size; the browser decompresses it.
+    # The browser decompresses it.
     return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
 
 

@@ -1,1 +1,1 @@
-"""What a run leaves on disk, and how it is read again: checkpoints, results, settings, locks."""
+"""The files of a run: checkpoints, results, settings and locks, and how they are written and read."""

@@ -1,8 +1,8 @@
-"""Checkpoint files that are whole or not there, known as such by their checksum, and that hold data alone.
+"""Write checkpoints atomically with a checksum, and read them without executing code.
 
-Lightning's own writer first copies the checkpoint into memory, and its temporary file may lie on another disk, from
-where it is copied into place: a kill in the middle leaves half of ``last.ckpt``. Here it is written beside its
-target, synced and renamed. ``SHA256SUMS`` beside it is what ``sha256sum -c`` reads.
+Lightning's own writer copies the checkpoint into memory first. Its temporary file may be on another disk, so a kill
+while it is copied leaves an incomplete ``last.ckpt``. This one writes next to the target, syncs and renames. The
+checksums are in ``SHA256SUMS`` in the same folder, for ``sha256sum -c``.
 """
 
 import contextlib
@@ -24,20 +24,22 @@ from warmstart.errors import UserError, says_nothing_of_the_file
 from warmstart.runs.run_dir import CheckpointDir
 
 _log = logging.getLogger(__name__)
-Sums = dict[str, list[str]]  # digests by file name; two of one name only while that file is being replaced
+Sums = dict[str, list[str]]  # digests by file name; a file has two only while it is being replaced
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes by renaming; reads with ``weights_only=True`` whatever is asked.
+    """Writes atomically, and always reads with ``weights_only=True``.
 
-    Keeps the ``keep`` newest of ``last.ckpt``: older ones are ``last-1.ckpt``, ``last-2.ckpt`` and so on.
+    Args:
+        keep: number of last checkpoints to keep: ``last.ckpt``, and older ones as ``last-1.ckpt``, ``last-2.ckpt`` and
+            so on.
     """
 
     def __init__(self, keep: int = 1) -> None:
         self.keep = keep
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write the checkpoint whole or not at all, with its checksum next to it."""
+        """Write a checkpoint completely or not at all, and its checksum."""
         target = Path(path)
         with replacing(target, "wb") as file:
             hashing: Any = _Hashing(file)
@@ -51,21 +53,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             after[target.name] = [hashing.digest.hexdigest()]
             file.flush()
             os.fsync(file.fileno())
-            # A kill after any of the next lines leaves files of which each still has its digest here.
+            # After a kill at any of the next lines, each file still has its digest in SHA256SUMS.
             _write_sums(target.parent, {name: before.get(name, []) + after.get(name, []) for name in before | after})
-            _move_on(files)
+            _rotate(files)
         _write_sums(target.parent, after)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None, *, mmap: bool = False
     ) -> dict[str, Any]:
-        """Read a checkpoint; with ``mmap``, tensors only when they are used.
+        """Read a checkpoint; with ``mmap``, tensors are only read when they are used.
 
         Raises:
-            UserError: there is none, it is damaged, or it holds more than data.
+            UserError: there is no such file, it is damaged, or it holds code.
         """
         if not Path(path).is_file():
-            raise UserError(f"ckpt={path} was asked for, but there is no such file. Name a .ckpt file.")
+            raise UserError(f"ckpt={path} was requested, but there is no such file. Name a .ckpt file.")
         try:
             found: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
         except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
@@ -79,34 +81,34 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def newest_sound(folder: Path) -> Path | None:
-    """The newest of ``last.ckpt``, ``last-1.ckpt`` ... that is undamaged; None where there is none of them.
+    """Return the newest intact checkpoint of ``last.ckpt``, ``last-1.ckpt`` and so on; None if there are none.
 
     Raises:
-        UserError: there are some, and all are damaged.
+        UserError: all of them are damaged.
     """
     damaged: list[Path] = []
     for path in CheckpointDir(folder).newest_first():
         if is_sound(path):
             if damaged:
-                _log.warning("Damaged: %s. Resuming from %s.", ", ".join(map(str, damaged)), path)
+                _log.warning("Damaged checkpoints: %s. Resuming from %s.", ", ".join(map(str, damaged)), path)
             return path
         damaged.append(path)
     if damaged:
         raise UserError(
-            f"Damaged: {', '.join(map(str, damaged))}, and there is no older one. Set ckpt=new to begin anew."
+            f"Damaged checkpoints: {', '.join(map(str, damaged))}. None is left. Set ckpt=new to start over."
         )
     return None
 
 
 def is_sound(path: Path) -> bool:
-    """Whether a checkpoint is what was written: by its checksum, or by its parts' where it has none."""
+    """Return whether a checkpoint is intact, by its checksum, or by those of the ZIP archive if it has none."""
     digests = read_sums(path.parent).get(path.name)
     if digests is not None:
         return digest_of(path) in digests
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    # zipfile raises all of these for one byte of its directory that changed.
+    # zipfile raises all of these types if a byte of the archive's directory is wrong.
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError, OverflowError) as error:
         if says_nothing_of_the_file(error):
             raise
@@ -114,7 +116,7 @@ def is_sound(path: Path) -> bool:
 
 
 def digest_of(*paths: Path) -> str:
-    """SHA-256 of a file, or of several one after the other."""
+    """Return the SHA-256 of a file, or of several files in sequence, as hexadecimal digits."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -123,7 +125,7 @@ def digest_of(*paths: Path) -> str:
 
 
 def read_sums(folder: Path) -> Sums:
-    """``SHA256SUMS`` of a folder; a damaged line counts as none."""
+    """Read ``SHA256SUMS`` of a folder; damaged lines are skipped."""
     sums: Sums = {}
     with contextlib.suppress(FileNotFoundError):
         for line in CheckpointDir(folder).sums.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -134,7 +136,7 @@ def read_sums(folder: Path) -> Sums:
 
 
 class _Hashing:
-    """What ``torch.save`` writes to: the file, and its digest on the way."""
+    """A file for ``torch.save`` that also computes the digest of what is written."""
 
     def __init__(self, file: Any) -> None:
         self.file, self.digest = file, hashlib.sha256()
@@ -152,8 +154,11 @@ def _write_sums(folder: Path, sums: Sums) -> None:
     write_text(CheckpointDir(folder).sums, "".join(lines))
 
 
-def _move_on(files: list[Path]) -> None:
-    """Each file to the next one's name, the last one's place; the first stays where it is, under both names."""
+def _rotate(files: list[Path]) -> None:
+    """Rename each file to the name of the next, and drop the last.
+
+    The first file keeps its name too, as a hard link, so that ``last.ckpt`` always exists.
+    """
     for newer, older in reversed(list(pairwise(files))):
         if not newer.exists():
             continue
@@ -164,7 +169,7 @@ def _move_on(files: list[Path]) -> None:
         link.unlink(missing_ok=True)
         try:
             os.link(newer, link)
-        except OSError:  # a file system without links
+        except OSError:  # a file system without hard links
             newer.replace(older)
         else:
             link.replace(older)

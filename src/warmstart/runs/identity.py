@@ -1,4 +1,4 @@
-"""What a result is a result of: its config's hash, the command, the seed, the versions and the commit."""
+"""Identify a run: config hash, command, seed, package versions and git commit."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from warmstart.damaged_files import DamagedFile, read_yaml
 from warmstart.errors import UserError
 from warmstart.runs.run_dir import RunDir, SweepDir
 
-LONGEST_NAME = 128  # characters that W&B takes
+LONGEST_NAME = 128  # characters; the limit of W&B
 # The options that version 1 of the config hash covers, by group. A later option is never added here.
 _OF_VERSION_1 = {
     "": "seed ckpt_weights",
@@ -41,12 +41,12 @@ VERSIONS = ("torch", "lightning", "transformers", "hydra-core", "warmstart")
 
 
 def identity(settings: Config, run_dir: RunDir) -> dict[str, Any]:
-    """The fields of ``result.json`` in ``run_dir`` that say which run it is."""
+    """Return the fields of ``result.json`` that identify the run."""
     return {
         "config_hash": config_hash_in(run_dir, settings),
-        # A later task in the same folder leaves its own in .hydra, and that of an evaluation is not its run's.
+        # Not from .hydra, where a later task in the same folder writes its own config.
         "config": plain(settings),
-        # The job's own: of a sweep, sys.argv has the words of all jobs.
+        # Not from sys.argv, which has the overrides of the whole sweep instead of those of this job.
         "overrides": list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
         "choices": {"encoder": settings.encoder.name, "decoder": settings.decoder.name, "data": settings.data.name},
         "seed": settings.seed,
@@ -56,32 +56,33 @@ def identity(settings: Config, run_dir: RunDir) -> dict[str, Any]:
 
 
 def run_name(settings: Config, run_dir: Path) -> str:
-    """What W&B calls the run: its folder's name, or what a job of a sweep has chosen, as in ``bert-gpt2-seed1``.
+    """Return the display name of a run in W&B.
 
-    Encoder, decoder and seed stand in every job's name; in between, whatever else the jobs of its sweep differ in.
+    Outside of sweeps it is the name of the run's folder. A job of a sweep gets a name such as ``bert-gpt2-seed1``:
+    encoder, decoder, further options in which the jobs differ, and seed.
     """
     of_agent = "WANDB_SWEEP_ID" in os.environ
     if not HydraConfig.initialized() or not (HydraConfig.get().mode is RunMode.MULTIRUN or of_agent):
         return run_dir.name
-    shared = _words_of_sweep(run_dir.parent)
-    words = [word.lstrip("+") for word in HydraConfig.get().overrides.task if word not in shared]
-    own = [(key, value) for key, _, value in (word.partition("=") for word in words) if _tells(key)]
-    said = [f"{key}={_short(value)}" if "." in key else value for key, value in own]
-    return "-".join([settings.encoder.name, settings.decoder.name, *said, f"seed{settings.seed}"])[:LONGEST_NAME]
+    shared = _overrides_of_sweep(run_dir.parent)
+    overrides = [word.lstrip("+") for word in HydraConfig.get().overrides.task if word not in shared]
+    own = [(key, value) for key, _, value in (word.partition("=") for word in overrides) if _belongs_in_name(key)]
+    options = [f"{key}={_short(value)}" if "." in key else value for key, value in own]
+    return "-".join([settings.encoder.name, settings.decoder.name, *options, f"seed{settings.seed}"])[:LONGEST_NAME]
 
 
-def _words_of_sweep(folder: Path) -> list[str]:
-    """The words of a sweep's command line, which its sweeper keeps; a job has those that do not vary as they stand."""
+def _overrides_of_sweep(folder: Path) -> list[str]:
+    """Return the overrides of a sweep's command. Those that do not vary are unchanged in its jobs."""
     try:
         hydra = read_yaml(SweepDir(folder).multirun)["hydra"]
         params = hydra["sweeper"].get("params") or {}
         return [*hydra["overrides"]["task"], *(f"{key}={value}" for key, value in params.items())]
-    except (FileNotFoundError, DamagedFile, LookupError, TypeError, AttributeError):  # it decides a name only
+    except (FileNotFoundError, DamagedFile, LookupError, TypeError, AttributeError):  # only the name depends on it
         return []
 
 
-def _tells(key: str) -> bool:
-    """Whether a choice belongs in a name between encoder, decoder and seed."""
+def _belongs_in_name(key: str) -> bool:
+    """Return whether an option belongs in the name of a job, in addition to encoder, decoder and seed."""
     others = ("experiment", "sweep", "debug", "evaluation.test")
     return key not in ("encoder", "decoder", "seed", *others, *CHANGES_NO_NUMBER) and not key.startswith("logger.")
 
@@ -94,18 +95,18 @@ def _short(value: str) -> str:
 
 
 def config_hash(settings: Config) -> str:
-    """Return the same text for two runs exactly when every option that can change their numbers is the same.
+    """Return the hash of all options that can change a result, such as ``v2-0123456789abc``.
 
-    This is version 2 of the hash. It covers the options that change a result, each only where it is not at its first
-    default, so a release with a new option leaves the hash of every earlier run as it is.
+    An option only counts if its value differs from its first default, the default of the release that introduced it.
+    So new options in later releases do not change the hashes of earlier runs. This is version 2 of the hash.
     """
     return f"v2-{_digest(_away_from_first_defaults(settings))[:13]}"
 
 
 def config_hash_1(settings: Config) -> str | None:
-    """Return version 1 of the hash, by which runs of earlier releases are known; None where a newer option is set.
+    """Return version 1 of the hash, which earlier releases wrote; None if a newer option is set.
 
-    It covers the value of every option that changes a result, of those that there were.
+    It covers the values of all options that could change a result in those releases.
     """
     known = {f"{group}.{name}" if group else name for group, names in _OF_VERSION_1.items() for name in names.split()}
     if not _away_from_first_defaults(settings).keys() <= known:
@@ -121,10 +122,9 @@ def config_hash_1(settings: Config) -> str | None:
 
 
 def config_hash_in(run_dir: RunDir, settings: Config) -> str:
-    """Return the hash by which ``run_dir`` knows these settings: version 1 where it was begun with that.
+    """Return the config hash in the version that a run's folder uses: 1 if a release with version 1 created it.
 
-    A folder keeps the version that it was begun with, because its name, its marks, its checkpoints and its result are
-    compared with each other.
+    A folder keeps its version, because its name, ``unfinished``, checkpoints and result are compared with each other.
     """
     earlier = config_hash_1(settings)
     if earlier is None:
@@ -133,7 +133,7 @@ def config_hash_in(run_dir: RunDir, settings: Config) -> str:
     for mark in (run_dir.checkpoints.unfinished, run_dir.checkpoints.finished):
         if mark.exists():
             held += mark.read_text().split()[:1]
-    with suppress(UserError):  # there is no result, or it is damaged
+    with suppress(UserError):  # no result, or a damaged one
         held.append(str(run_dir.read_result().get("config_hash")))
     return earlier if earlier in held else config_hash(settings)
 
@@ -156,14 +156,21 @@ def _digest(values: dict[str, Any]) -> str:
 
 
 def write_failure(settings: Config, run_dir: RunDir, error: BaseException, status: str = "failed") -> None:
-    """Leave a ``result.json`` that says how the run ended instead; a full disk must not hide the error itself.
+    """Write a ``result.json`` with the error that ended the run.
 
-    Of several ranks the first to fail has said it: where a result lies already, it stands.
+    An existing result is kept, which is that of the rank that failed first. If the file cannot be written, for example
+    because the disk is full, nothing is raised, so that the error itself is shown.
+
+    Args:
+        settings: the config.
+        run_dir: the run directory.
+        error: the error.
+        status: ``failed`` or ``interrupted``.
     """
     if run_dir.result.exists():
         return
     lines = (str(error).strip() or type(error).__name__).splitlines()
-    # Ours is written for a person to the last line; of another's the first one has to do.
+    # Our own messages may need all their lines. Those of other libraries can be long, so only the first line is kept.
     reason = " ".join(line.strip() for line in lines) if isinstance(error, UserError) else lines[0]
     failure = {"status": status, "error": f"{type(error).__name__}: {reason}"}
     try:
@@ -173,9 +180,9 @@ def write_failure(settings: Config, run_dir: RunDir, error: BaseException, statu
 
 
 def _commit() -> str | None:
-    """The checkout's commit, with "+changes" where files differ from it; None in an installed wheel."""
+    """Return the git commit of the checkout, with "+changes" if files were changed; None if not in a checkout."""
     checkout = Path(__file__).parents[3]
-    if not (checkout / ".git").exists():  # a wheel may lie inside somebody else's repository
+    if not (checkout / ".git").exists():  # an installed package may lie in another project's repository
         return None
     describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
     try:

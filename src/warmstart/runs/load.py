@@ -1,4 +1,4 @@
-"""A trained model and its tokenizers from what a user names: a run directory, a checkpoint file or an export."""
+"""Load a trained model and its tokenizers from a run directory, a checkpoint file or an export."""
 
 from typing import Any
 
@@ -9,11 +9,14 @@ from warmstart.runs.saved_model import SavedModel, Trained
 
 
 def load_writer(settings: Config, saved: SavedModel | None = None) -> tuple[Any, Any]:
-    """Load the model of ``ckpt`` to its device, in the dtype that ``generation`` names, and its tokenizers.
+    """Load the model that ``ckpt`` names for generation: on its device, in ``generation.dtype``.
 
     Args:
         settings: the config of the task.
-        saved: what ``ckpt`` names, where it is open already.
+        saved: the model that ``ckpt`` names, if the caller has opened it.
+
+    Returns:
+        The model and its ``TokenizerPair``.
 
     Raises:
         UserError: there is no ``ckpt``, it cannot be loaded, or its weights are not finite.
@@ -40,7 +43,11 @@ def load_writer(settings: Config, saved: SavedModel | None = None) -> tuple[Any,
 
 
 def check_search(settings: Config, model: Any) -> None:
-    """Raise a :class:`UserError` where the decoder that was loaded cannot do the search that is asked for."""
+    """Check that the loaded decoder supports the configured search.
+
+    Raises:
+        UserError: it has too few positions or tokens.
+    """
     from warmstart.model.submodel_config import maximum_positions
 
     decoder = model.config.decoder
@@ -50,22 +57,34 @@ def check_search(settings: Config, model: Any) -> None:
 
 
 def refuse_nonfinite(given: str, model: Any) -> None:
-    """Raise a :class:`UserError` if a weight is NaN or infinite: texts and exports would look valid.
+    """Check that all weights are finite; otherwise texts and exports would still look valid.
 
-    ``given`` is the word of the command line that names the model.
+    Args:
+        given: how the command line names the model, for the message: "ckpt=runs/demo".
+        model: the model.
+
+    Raises:
+        UserError: a weight is NaN or infinite.
     """
     bad = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
     if bad:
         raise UserError(
-            f"{given}: {len(bad)} of its tensors hold NaN or infinity, such as {bad[0]}: the training diverged. "
-            "Nothing is written. Name an earlier checkpoint, or train again with lower rates (optim.*)."
+            f"{given}: {len(bad)} of its tensors contain NaN or infinity, such as {bad[0]}: training diverged. Nothing "
+            "was written. Name an earlier checkpoint, or train again with lower learning rates (optim.*)."
         )
 
 
 def load_trained(path: str) -> Trained:
-    """Load the model that a path names, for those who need nothing else of it.
+    """Load a trained model and its tokenizers.
+
+    Args:
+        path: a run directory, a checkpoint file or an exported folder.
+
+    Returns:
+        The model in evaluation mode, its ``TokenizerPair``, and the folder of the run or export.
 
     Raises:
-        UserError: nothing is there, it is damaged or not ours, or its tokenizers are missing.
+        UserError: the path does not exist, the model is damaged or was not written by warmstart, or its tokenizers are
+            missing.
     """
     return SavedModel(path).load()

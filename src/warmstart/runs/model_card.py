@@ -1,4 +1,4 @@
-"""The README.md of an exported model: what it is made of, how it scored beside what, and by which command."""
+"""Write the model card (README.md) of an exported model: usage, composition, scores and command."""
 
 import html
 import re
@@ -36,41 +36,43 @@ ids = model.generate(source.input_ids, attention_mask=source.attention_mask)
 print(decoder_tokenizer.decode(ids[0], skip_special_tokens=True).strip())
 ```
 
-`generate` searches as `generation_config.json` says. {cleaned}From the command line:
+`generate` uses the search settings in `generation_config.json`. {cleaned}From the command line:
 `warmstart task=summarize ckpt=FOLDER input=article.txt`.
 """
 
 LICENCE = """## Licence
 
-No licence is granted here: those of both pretrained checkpoints and of the training texts apply to this model.
-Read them before you share or use it.
+This card grants no licence. The licences of both pretrained checkpoints and of the training texts apply.
+Read them before you share or use this model.
 """
 
 
 @dataclass
 class Use:
-    """How an exported model is opened and given a text."""
+    """How to open an exported model and summarise a text with it."""
 
     transformers_opens: bool
-    """Whether transformers' own class opens it; else warmstart's has to."""
+    """Whether transformers' own class opens it; otherwise only warmstart's class does."""
     max_source_length: int
     """Longest source in tokens."""
     dtype: str = "float32"
-    """What its summaries are computed in."""
+    """Dtype of generation."""
     clean: tuple[str, ...] = ()
-    """The steps of ``data.clean`` that documents went through."""
+    """The cleaning steps of the documents (``data.clean``)."""
 
     def opens(self) -> str:
-        """Which library opens it, in one sentence or two."""
+        """Return one or two sentences on which library opens the model."""
         if self.transformers_opens:
-            return "transformers' own classes open it; `warmstart.EncoderDecoderModel` does too, and is faster."
+            return (
+                "transformers' own classes open this model. `warmstart.EncoderDecoderModel` also does, and is faster."
+            )
         return (
-            "transformers' own class cannot open it, or computes something else: install warmstart, and open it with "
-            "`warmstart.EncoderDecoderModel`."
+            "transformers' own class cannot open this model, or would compute something else. Install warmstart, and "
+            "open it with `warmstart.EncoderDecoderModel`."
         )
 
     def markdown(self) -> str:
-        """The card's section with code that runs in the exported folder."""
+        """Return the section "Use", with code that runs in the exported folder."""
         imports, model_class = "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer", "AutoModelForSeq2SeqLM"
         if not self.transformers_opens:
             imports = "from transformers import AutoTokenizer\n\nfrom warmstart import EncoderDecoderModel"
@@ -87,7 +89,12 @@ class Use:
 
 
 def model_card(result: dict[str, Any], use: Use) -> str:
-    """Markdown from what result.json holds; of a model that was never evaluated it says so."""
+    """Return the model card as Markdown.
+
+    Args:
+        result: the contents of ``result.json``; empty if the model was never evaluated, which the card then states.
+        use: how to open the model.
+    """
     library = "transformers" if use.transformers_opens else "warmstart"
     parts = [FRONT_MATTER.format(library=library), "# Warm-started summarizer\n"]
     if not result:
@@ -98,12 +105,12 @@ def model_card(result: dict[str, Any], use: Use) -> str:
 
 
 def plain(text: Any) -> str:
-    """``text`` as Markdown that shows it and does nothing else: no HTML, link, emphasis, table cell or new line."""
+    """Escape ``text`` for Markdown, so that it cannot add HTML, links, emphasis, table cells or lines."""
     return re.sub(r"([\\`*_{}\[\]<>#|!~])", r"\\\1", html.escape(" ".join(str(text).split()), quote=False))
 
 
 def code(text: Any) -> str:
-    """``text`` as code within a table's cell."""
+    """Format ``text`` as inline code that also works in a table cell."""
     line = " ".join(str(text).split()).replace("|", "\\|")
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     pad = " " if "`" in line else ""
@@ -134,8 +141,8 @@ def _scores(result: dict[str, Any]) -> str:
     lines += ["| | " + " | ".join(SAID[kind] for kind in KINDS) + " |", "|---|" + "---|" * len(KINDS)]
     for name, row in rows.items():
         lines.append(f"| {plain(name)} | " + " | ".join(_cell(row, kind) for kind in KINDS) + " |")
-    lines += ["", "`leadN` copies the first N sentences. `another document` scores this model's summary of some other"]
-    lines += ["document: what it gets without reading the right one.", *_about_baselines(baselines), ""]
+    lines += ["", "`leadN` copies the first N sentences. `another document` is this model's summary of a different"]
+    lines += ["document: the score without reading the right one.", *_about_baselines(baselines), ""]
     lines += [f"- {plain(sentence)}" for sentence in statements(metrics, baselines, controls)]
     return "\n".join([*lines, ""])
 
@@ -176,4 +183,4 @@ def _command(result: dict[str, Any]) -> str:
     about = [f"Seed {result['seed']}"] if "seed" in result else []
     about += [f"commit {result['git_commit']}"] if result.get("git_commit") else []
     about += [versions] if versions else []
-    return "\n".join(["## Made by\n", fence, command, fence, "", f"{plain('; '.join(about))}.", ""])
+    return "\n".join(["## Command\n", fence, command, fence, "", f"{plain('; '.join(about))}.", ""])

@@ -1,9 +1,9 @@
-"""The settings of an earlier run, for the tasks that take its checkpoint: decode and cut texts as it was trained to.
+"""Read the settings of an earlier run from its checkpoint, so that other tasks treat texts in the same way.
 
     python run.py task=summarize ckpt=runs/demo input=article.txt generation=beam
 
-What this command line names wins; all else is what the run's checkpoint (or export) recorded. Not what Hydra left in
-``.hydra``: a later task in the same directory has written its own there.
+The command line overrides recorded settings. They come from the checkpoint or export, not from ``.hydra``, which a
+later task in the same directory overwrites.
 """
 
 from pathlib import Path
@@ -19,18 +19,22 @@ from warmstart.runs.saved_model import SavedModel
 _ROLES = ("encoder", "decoder")
 _OF_THIS_MACHINE = ("cache_dir", "processes")
 _OF_THE_WEIGHTS = ("encoder", "decoder", "bridge")
-_WHOLE = ("experiment", "debug")  # these choices may touch any group, so they stand for the whole config
+_WHOLE = ("experiment", "debug")  # these can change any group, so nothing is taken from the run
 
 
 def with_recorded(cfg: DictConfig, overrides: list[str], saved: SavedModel | None = None) -> DictConfig:
-    """``cfg`` with the groups and seed of the run that ``cfg.ckpt`` is part of, but for what ``overrides`` name.
+    """Return ``cfg`` with the settings and seed of the run that ``cfg.ckpt`` names.
 
-    ``saved`` is what ``cfg.ckpt`` names, where the caller needs it, too.
-    A group that is named (``generation=beam``) is taken whole from ``cfg``, a key (``generation.num_beams=4``) alone.
+    Overridden values stay: a whole group for ``generation=beam``, one key for ``generation.num_beams=4``.
+
+    Args:
+        cfg: the composed config of this task.
+        overrides: the overrides of the command line.
+        saved: the model that ``cfg.ckpt`` names, if the caller has opened it.
 
     Raises:
-        UserError: nothing is at ``cfg.ckpt``, its record is damaged, or of a version with other keys; or an override
-            names another encoder, decoder or bridge.
+        UserError: ``cfg.ckpt`` does not exist, its settings are damaged or of a version with other keys, or an override
+            changes the encoder, the decoder or the bridge.
     """
     keys = [override.lstrip("+").partition("=")[0].partition("@")[0] for override in overrides]
     if cfg.ckpt is None or any(key in _WHOLE for key in keys):
@@ -39,12 +43,12 @@ def with_recorded(cfg: DictConfig, overrides: list[str], saved: SavedModel | Non
     recorded, file = _record(saved), saved.config_file
     if key := _interpolation(recorded):
         raise UserError(
-            f"{file}: {key} is an interpolation, which a run never records: it could read this machine's environment. "
-            "The file was changed; do not use it."
+            f"{file}: {key} is an interpolation, which could read this machine's environment. warmstart never writes "
+            "one, so somebody has changed the file. Do not use it."
         )
     here: Any = OmegaConf.to_container(cfg, enum_to_str=True)
     try:
-        # By key and no deeper: a half's architecture is whole or nothing. An export records parts of two groups.
+        # A shallow merge, so that a submodel's architecture is replaced as a whole. An export records only some keys.
         taken = {name: here[name] | recorded[name] for name in GROUPS if name in recorded}
         if "data" in taken:
             taken["data"] |= {name: here["data"][name] for name in _OF_THIS_MACHINE}
@@ -52,18 +56,18 @@ def with_recorded(cfg: DictConfig, overrides: list[str], saved: SavedModel | Non
         merged: Any = OmegaConf.merge(OmegaConf.structured(Config), here | taken)
     except (OmegaConfBaseException, TypeError, ValueError, KeyError, AttributeError) as error:
         raise UserError(
-            f"{file}: the run's settings cannot be read ({str(error).splitlines()[0]}). "
-            "Name them yourself with experiment= or debug=, as on the run's own command line."
+            f"{file}: the run's settings cannot be read ({str(error).splitlines()[0]}). Set experiment= or debug= as "
+            "on the command line of the run; its recorded settings are then not read."
         ) from error
     for key in keys:
         group = key.split(".")[0]
-        if group in _OF_THE_WEIGHTS and group in recorded and file.exists():  # an export alone has no record
-            asked_at = f"{key}.name" if key == group else key
-            asked, found = OmegaConf.select(cfg, asked_at), OmegaConf.select(merged, asked_at)
-            if asked != found:
+        if group in _OF_THE_WEIGHTS and group in recorded and file.exists():  # some exports have no recorded settings
+            option = f"{key}.name" if key == group else key
+            requested, found = OmegaConf.select(cfg, option), OmegaConf.select(merged, option)
+            if requested != found:
                 raise UserError(
-                    f"{asked_at}={asked} was asked for, but ckpt={cfg.ckpt} is of a run with {asked_at}={found}, which "
-                    f"its weights cannot change. Leave {key}= out."
+                    f"{option}={requested} was requested, but ckpt={cfg.ckpt} was trained with {option}={found}. Leave "
+                    f"{key}= out."
                 )
         elif key == "seed" or group in GROUPS:
             OmegaConf.update(merged, key, OmegaConf.select(cfg, key), merge=False)
@@ -72,7 +76,7 @@ def with_recorded(cfg: DictConfig, overrides: list[str], saved: SavedModel | Non
 
 
 def _interpolation(value: Any, key: str = "") -> str | None:
-    """The first key whose value OmegaConf would replace when it is read; None where there is none."""
+    """Return the first key whose value is an OmegaConf interpolation (``${...}``), or None."""
     if isinstance(value, str):
         return (key or "it") if "${" in value else None
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
@@ -83,6 +87,6 @@ def _interpolation(value: Any, key: str = "") -> str | None:
 def _record(saved: SavedModel) -> dict[str, Any]:
     if not saved.is_export:
         return saved.config
-    # Without a record it is not the choices of this command line that are in there.
+    # An export without recorded settings must not appear to hold the encoder and decoder of this command line.
     unknown = {role: {"name": f"{role} of {Path(saved.given).name}", "path": saved.given} for role in _ROLES}
     return unknown | saved.config

@@ -1,4 +1,4 @@
-"""The format of ``result.json`` and ``predictions.jsonl``, which is checked whenever they are read."""
+"""Check the format of ``result.json`` and ``predictions.jsonl`` when they are read."""
 
 import math
 from pathlib import Path
@@ -22,10 +22,17 @@ _PARTS: dict[str, tuple[type, ...]] = {
 
 
 def check_result(path: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """Return what ``result.json`` at ``path`` holds, without the groups that are null.
+    """Check the contents of ``result.json``.
+
+    Args:
+        path: the file, for the message.
+        result: its contents.
+
+    Returns:
+        The contents without groups that are null.
 
     Raises:
-        DamagedFile: a part of it is not of the type that a run writes.
+        DamagedFile: a value has the wrong type.
     """
     for part, kinds in _PARTS.items():
         *groups, name = part.split(".")
@@ -34,26 +41,33 @@ def check_result(path: Path, result: dict[str, Any]) -> dict[str, Any]:
             raise DamagedFile(path, f"{part} is a {type(within.get(name)).__name__}")
     for part in ("baselines", "controls"):
         if not all(isinstance(row, dict) for row in (result.get(part) or {}).values()):
-            raise DamagedFile(path, f"{part} holds more than scores by name")
+            raise DamagedFile(path, f"{part} is not a mapping of scores")
     return {name: value for name, value in result.items() if value is not None or name not in _GROUPS}
 
 
 def check_predictions(path: Path, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the rows of ``predictions.jsonl`` at ``path`` by id.
+    """Check the rows of ``predictions.jsonl``.
+
+    Args:
+        path: the file, for the message.
+        rows: its rows.
+
+    Returns:
+        The rows by id.
 
     Raises:
-        DamagedFile: a line is not a row that a run writes.
+        DamagedFile: a row lacks its id or a text, or a score is not a number.
     """
     for number, row in enumerate(rows, 1):
         texts = all(isinstance(row.get(name), str) for name in ("document", "reference", "prediction"))
         scores = [row[name] for name in row if name in _SCORES or "/" in name]
         if not texts or "id" not in row or not all(isinstance(score, _NUMBER) for score in scores):
-            raise DamagedFile(path, f"line {number}: not a row of id, texts and scores")
+            raise DamagedFile(path, f"line {number}: not an object with id, texts and scores")
     return {str(row["id"]): row for row in rows}
 
 
 def finite(value: Any) -> Any:
-    """Replace NaN and infinity by None: Python writes them into JSON, and other readers refuse them."""
+    """Replace NaN and infinity by None. Python would write them to JSON, which other readers reject."""
     if isinstance(value, dict):
         return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

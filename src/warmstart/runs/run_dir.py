@@ -1,10 +1,10 @@
-"""The folder of a run and the folder of a sweep: the name of every file in them, and how each is read and written.
+"""The folders of runs and sweeps: the names of all files in them, and how to read and write them.
 
     run = RunDir(Path("runs/demo"))
     run.read_result()["metrics"]["test/rouge1"]
     run.checkpoints.best
 
-No other module spells these names.
+No other module contains these file names.
 """
 
 import json
@@ -33,22 +33,22 @@ class CheckpointDir:
 
     @property
     def run(self) -> "RunDir":
-        """The run that the folder is of."""
+        """The run of these checkpoints."""
         return RunDir((self.path if self.path.name else self.path.absolute()).parent)
 
     @property
     def last(self) -> Path:
-        """The newest checkpoint, which a fit resumes from."""
+        """The newest checkpoint, from which a fit resumes."""
         return self.path / "last.ckpt"
 
     @property
     def best(self) -> Path:
-        """The checkpoint with the best validation score, which a fit is judged by."""
+        """The checkpoint with the best validation score, which a fit evaluates and exports."""
         return self.path / "best.ckpt"
 
     @property
     def nonfinite(self) -> Path:
-        """The state that a fit ended with because too many of its steps were not finite."""
+        """The last state of a fit that ended because it skipped too many non-finite steps."""
         return self.path / "nonfinite.ckpt"
 
     @property
@@ -58,46 +58,46 @@ class CheckpointDir:
 
     @property
     def tokenizers(self) -> Path:
-        """The pair of tokenizers that the checkpoints were trained with."""
+        """The folder of both tokenizers."""
         return self.path / "tokenizers"
 
     @property
     def unfinished(self) -> Path:
-        """The mark of the fit that writes here, until its result is written."""
+        """Names the fit that writes these checkpoints, until its result is written."""
         return self.path / "unfinished"
 
     @property
     def finished(self) -> Path:
-        """The mark of the fit that these checkpoints are of, once it is complete."""
+        """Names the fit of these checkpoints once it is complete."""
         return self.path / "finished"
 
     def older(self, age: int) -> Path:
-        """The checkpoint that was ``last`` ``age`` checkpoints ago, where ``trainer.keep_last`` keeps that many."""
+        """Return the path of an older last checkpoint (``trainer.keep_last``); ``age`` 1 is the newest of them."""
         return self.path / f"last-{age}.ckpt"
 
     def newest_first(self) -> list[Path]:
-        """The last checkpoint and the older ones that are there, the newest first."""
+        """Return the existing last checkpoint and older ones, the newest first."""
         ages = sorted(int(found[1]) for path in self.path.glob("last-*.ckpt") if (found := _OLDER.fullmatch(path.name)))
         return [path for path in (self.last, *map(self.older, ages)) if path.exists()]
 
     def own_files(self) -> list[Path]:
-        """The checkpoints and checksums that a fit has written here; all other files are a person's."""
+        """Return the checkpoints and checksums that a fit writes; any other file belongs to the user."""
         return [path for path in sorted(self.path.glob("*")) if _CHECKPOINT_FILE.fullmatch(path.name)]
 
     def partial_files(self) -> list[Path]:
-        """What a process that was killed while it wrote a checkpoint has left here."""
+        """Return the incomplete files of a process that was killed while writing a checkpoint."""
         return [path for path in self.path.glob(".*.tmp") if _PARTIAL_FILE.fullmatch(path.name)]
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """The folder of one run. Making the object reads and writes nothing."""
+    """The folder of one run. Creating the object reads and writes nothing."""
 
     path: Path
 
     @classmethod
     def of(cls, path: Path) -> "RunDir":
-        """Return the run that ``path`` belongs to: its folder, a checkpoint file in it, or its export."""
+        """Return the run of a path: the run's folder, a checkpoint file in it, or its export."""
         if path.suffix == ".ckpt":
             return CheckpointDir(path.parent).run
         return cls(path.parent if path.name == cls(path).export.name else path)
@@ -121,7 +121,7 @@ class RunDir:
 
     @property
     def result(self) -> Path:
-        """What the run found: config, scores, costs. It is written last."""
+        """The config, scores and costs of the run. This file is written last."""
         return self.path / "result.json"
 
     @property
@@ -131,17 +131,17 @@ class RunDir:
 
     @property
     def predictions(self) -> Path:
-        """One JSON object a line for each test example: texts and scores."""
+        """Texts and scores of each test example, one JSON object per line."""
         return self.path / "predictions.jsonl"
 
     @property
     def metrics(self) -> Path:
-        """Every logged metric, one row for each time that something was logged."""
+        """All logged metrics, one row for each call of the logger."""
         return self.path / "metrics.csv"
 
     @property
     def samples(self) -> Path:
-        """Predictions for some validation examples, after each validation."""
+        """Predictions for some examples of each validation."""
         return self.path / "validation_samples.jsonl"
 
     @property
@@ -151,7 +151,7 @@ class RunDir:
 
     @property
     def wandb_id(self) -> Path:
-        """The id of the run in Weights & Biases, so that a resumed run is the same one there."""
+        """The run's id in Weights & Biases, so that a resumed run continues it."""
         return self.path / "wandb_id.txt"
 
     @property
@@ -171,16 +171,16 @@ class RunDir:
 
     @property
     def set_aside_note(self) -> Path:
-        """Marks a folder of set-aside checkpoints as ours: only a folder with this file is ever deleted from."""
+        """Marks a folder of set-aside checkpoints. Files are only ever deleted from folders that contain it."""
         return self.path / "set-aside.txt"
 
     @property
     def is_job_of_sweep(self) -> bool:
-        """Whether a fit of a sweep has left its result here: such a folder is named by the fit's config hash."""
+        """Whether the folder holds the result of a fit of a sweep, whose config hash is the folder's name."""
         return self.result.exists() and self.read_result().get("config_hash") == self.path.name
 
     def next_previous(self) -> "RunDir":
-        """Return the first free ``previous-N/``, where the checkpoints of an earlier fit are set aside."""
+        """Return the first unused ``previous-N/``, to which the checkpoints of an earlier fit are moved."""
         return next(RunDir(path) for i in count(1) if not (path := self.path / f"previous-{i}").exists())
 
     def previous(self) -> "list[RunDir]":
@@ -188,9 +188,10 @@ class RunDir:
         return [RunDir(note.parent) for note in self.path.glob(f"previous-*/{self.set_aside_note.name}")]
 
     def files_of_fit(self) -> list[Path]:
-        """Return what a fit writes while it trains, as far as it is there.
+        """Return the existing files that a fit writes during training.
 
-        The marks come first: once they are moved or deleted, no part of the rest counts as a fit's.
+        ``unfinished`` and ``finished`` come first. If they are moved first, an interruption cannot leave files that
+        look like a fit to resume.
         """
         folder = self.checkpoints
         found = [folder.unfinished, folder.finished, *folder.own_files(), folder.tokenizers]
@@ -198,7 +199,7 @@ class RunDir:
         return [path for path in found if path.exists()]
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Write ``result.json`` whole or not at all; NaN and infinity become null."""
+        """Write ``result.json`` completely or not at all; NaN and infinity become null."""
         with replacing(self.result) as file:
             file.write(json.dumps(finite(result), indent=2, sort_keys=True) + "\n")
 
@@ -206,39 +207,43 @@ class RunDir:
         """Read ``result.json``.
 
         Raises:
-            UserError: there is none.
-            DamagedFile: it is not a JSON object, or a part of it is not of the type that a run writes.
+            UserError: there is no such file.
+            DamagedFile: it is not a JSON object, or a value has the wrong type.
         """
         try:
             return check_result(self.result, read_json(self.result))
         except FileNotFoundError:
-            raise UserError(f"{self.path} holds no {self.result.name}: the run did not finish. Run it again.") from None
+            raise UserError(f"{self.path} has no {self.result.name}: the run did not finish. Run it again.") from None
 
     @property
     def is_complete(self) -> bool:
-        """Whether a result is there, undamaged, and not that of a failure."""
+        """Whether there is an intact result of a complete run."""
         try:
             return bool(self.read_result().get("status") == "complete")
-        except UserError:  # none is there, or a damaged one
+        except UserError:  # missing or damaged
             return False
 
     def set_result_aside(self) -> None:
-        """Remove the result of an earlier run, which could be taken for that of a new one; keep a complete one."""
+        """Remove an earlier result, so that it cannot pass for the new run's; a complete one is renamed."""
         if self.is_complete:
             self.result.replace(self.previous_result)
         else:
             self.result.unlink(missing_ok=True)
 
     def write_predictions(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Write ``predictions.jsonl``: rows of id, document, reference, prediction and ROUGE scores."""
+        """Write ``predictions.jsonl``.
+
+        Args:
+            rows: id, document, reference, prediction and ROUGE scores of each test example.
+        """
         with replacing(self.predictions) as file:
             file.writelines(json.dumps(finite(row), ensure_ascii=False) + "\n" for row in rows)
 
     def read_predictions(self) -> dict[str, dict[str, Any]]:
-        """Read the rows of ``predictions.jsonl`` by id; a run without one has none.
+        """Read the rows of ``predictions.jsonl`` by id; an empty dict if there is no such file.
 
         Raises:
-            DamagedFile: a line is not a row that a run writes.
+            DamagedFile: a line is not an object with id, texts and scores.
         """
         try:
             return check_predictions(self.predictions, read_json_lines(self.predictions))
@@ -246,10 +251,10 @@ class RunDir:
             return {}
 
     def read_metrics(self) -> list[dict[str, str]]:
-        """Read the rows of ``metrics.csv``; a run without one has none.
+        """Read the rows of ``metrics.csv``; an empty list if there is no such file.
 
         Raises:
-            DamagedFile: it cannot be read at all.
+            DamagedFile: it is not a CSV file.
         """
         try:
             return read_csv(self.metrics)
@@ -266,25 +271,25 @@ class RunDir:
         _append(self.skipped_steps, [{"step": step, "epoch": epoch, "examples": examples}])
 
     def read_skipped_steps(self, examples: int) -> list[dict[str, Any]]:
-        """Read ``nonfinite.jsonl``; a line that a kill left unfinished does not count.
+        """Read ``nonfinite.jsonl``; an incomplete last line is skipped.
 
         Args:
             examples: number of examples in the training split.
 
         Raises:
             FileNotFoundError: there is no such file.
-            DamagedFile: a line is not a skipped step of a split of that size.
+            DamagedFile: a line is not a skipped step, or names an example that does not exist.
         """
         *lines, _ = read_text(self.skipped_steps).split("\n")
         steps = []
         for number, line in enumerate(lines, 1):
             try:
                 step = json.loads(line)
-                sound = all(type(i) is int and 0 <= i < examples for i in step["examples"]) and "step" in step
+                is_valid = all(type(i) is int and 0 <= i < examples for i in step["examples"]) and "step" in step
             except (ValueError, RecursionError, LookupError, TypeError):
-                sound = False
-            if not sound:
-                raise DamagedFile(self.skipped_steps, f"line {number}: not a skipped step of these data")
+                is_valid = False
+            if not is_valid:
+                raise DamagedFile(self.skipped_steps, f"line {number}: not a skipped step of this training data")
             steps.append(step)
         return steps
 
@@ -292,17 +297,17 @@ class RunDir:
         """Read the config that Hydra composed.
 
         Raises:
-            FileNotFoundError: Hydra has written none.
+            FileNotFoundError: there is no such file.
             DamagedFile: it is not a mapping.
         """
         found: dict[str, Any] = read_yaml(self.hydra_config)
         return found
 
     def read_hydra_overrides(self) -> list[str]:
-        """Read the overrides as they were typed; a kill before Hydra wrote them leaves none.
+        """Read the overrides as they were typed; an empty list if Hydra has not written them.
 
         Raises:
-            DamagedFile: they are not a list.
+            DamagedFile: the file is not a list.
         """
         try:
             return [str(word) for word in read_yaml(self.hydra_overrides, list)]
@@ -312,18 +317,18 @@ class RunDir:
 
 @dataclass(frozen=True)
 class SweepDir:
-    """The folder of a sweep, which holds the folder of each of its jobs."""
+    """The folder of a sweep, which contains a folder for each job."""
 
     path: Path
 
     @property
     def multirun(self) -> Path:
-        """The config of the sweep's own command."""
+        """The config of the command that started the sweep."""
         return self.path / "multirun.yaml"
 
     @property
     def lock(self) -> Path:
-        """The lock of the process that searches here."""
+        """The lock of the process that runs the search."""
         return self.path / ".search.lock"
 
     @property
@@ -333,11 +338,11 @@ class SweepDir:
 
     @property
     def best(self) -> Path:
-        """The best point of a search, its value and its run."""
+        """The best point of a search, with its value and its run."""
         return self.path / "search.yaml"
 
     def jobs(self) -> Iterator[RunDir]:
-        """Yield the folders of the jobs that have begun, sorted by path."""
+        """Yield the folders of all started jobs, sorted by path."""
         for config in sorted(self.path.glob("*/.hydra/config.yaml")):
             yield RunDir(config.parents[1])
 

@@ -1,9 +1,9 @@
-"""A trained model on disk, as ``ckpt=`` names it: a checkpoint of a run, or an export.
+"""A trained model on disk, as named by ``ckpt``: a checkpoint of a run, or an export.
 
     saved = SavedModel("runs/demo")
     model, tokenizers, _ = saved.load()
 
-Whatever is asked of the object, its file is read once and hashed once: both take minutes where it is large.
+Each object reads and hashes its file at most once, because both take minutes for a large checkpoint.
 """
 
 from functools import cached_property
@@ -18,7 +18,7 @@ OF_EXPORT = "run_config.yaml"
 
 
 class Trained(NamedTuple):
-    """A model that was loaded, in evaluation mode."""
+    """A loaded model, in evaluation mode."""
 
     model: Any
     tokenizers: Any
@@ -28,10 +28,10 @@ class Trained(NamedTuple):
 
 
 class SavedModel:
-    """What a path names. Nothing is read before it is needed.
+    """A model on disk; each file is only read when it is needed.
 
     Args:
-        given: a run directory (its best checkpoint), a checkpoint file or an exported folder.
+        given: path of a run directory (its best checkpoint), a checkpoint file or an exported folder.
     """
 
     def __init__(self, given: str) -> None:
@@ -40,21 +40,21 @@ class SavedModel:
 
     @cached_property
     def is_export(self) -> bool:
-        """Whether ``task=export`` or ``save_pretrained`` wrote the folder."""
+        """Whether the path is an exported folder, from ``task=export`` or ``save_pretrained``."""
         return (Path(self.given) / "config.json").exists()
 
     @cached_property
     def file(self) -> Path:
-        """The checkpoint file; of a run directory the best one, else the last one.
+        """The checkpoint file; for a run directory the best checkpoint, or the last one if there is no best.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no such file.
         """
         path = Path(self.given)
         if not path.exists():
             raise UserError(
-                f"ckpt={self.given} was asked for, but nothing is there. Name a run directory, a .ckpt or an export; "
-                "ckpt=last is the last checkpoint of the run that name= says."
+                f"ckpt={self.given} was requested, but there is no such file or folder. Name a run directory, a .ckpt "
+                "file or an export; ckpt=last is the last checkpoint of the run called name=."
             )
         if not path.is_dir():
             return path
@@ -63,12 +63,13 @@ class SavedModel:
             if file.exists():
                 return file
         raise UserError(
-            f"ckpt={self.given}: {path} holds neither an export (config.json) nor checkpoints/{folder.best.name}."
+            f"ckpt={self.given}: {path} contains neither an export (config.json) nor checkpoints/{folder.best.name}. "
+            "Name the folder of a run or of an export."
         )
 
     @property
     def checkpoints(self) -> CheckpointDir:
-        """The folder of the checkpoint file, where its tokenizers are, too."""
+        """The folder of the checkpoint file and of its tokenizers."""
         return CheckpointDir(self.file.parent)
 
     @property
@@ -88,7 +89,7 @@ class SavedModel:
         try:
             checkpoint: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True, mmap=True)
             if not isinstance(checkpoint["hyper_parameters"], dict):
-                raise TypeError("its hyper_parameters are no dict")
+                raise TypeError("its hyper_parameters are not a dict")
         except Exception as error:
             if says_nothing_of_the_file(error) or self._is_as_written():
                 raise
@@ -97,42 +98,42 @@ class SavedModel:
 
     @cached_property
     def hyper_parameters(self) -> dict[str, Any]:
-        """What the fit recorded next to the weights: model config, settings, parameter counts."""
+        """What the fit saved in the checkpoint in addition to weights: model config, settings, parameter counts."""
         found: dict[str, Any] = self.checkpoint["hyper_parameters"]
         return found
 
     def release(self) -> None:
-        """Let go of the tensors, so that the disk space of a replaced checkpoint is freed; the rest stays known."""
+        """Drop the tensors, so that the disk space of a replaced checkpoint is freed; ``hyper_parameters`` stay."""
         if "checkpoint" in self.__dict__:
             _ = self.hyper_parameters
             del self.__dict__["checkpoint"]
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the checkpoint, or of an export's weights."""
+        """SHA-256 of the checkpoint file, or of the weights of an export."""
         from warmstart.runs.checkpoint_io import digest_of
 
         return digest_of(*(sorted(Path(self.given).glob("*.safetensors")) if self.is_export else [self.file]))
 
     @property
     def identity(self) -> dict[str, str]:
-        """Name and digest of the weights: what a result says it is a result of."""
+        """File name and SHA-256 of the weights, as ``result.json`` records them."""
         return {"name": RunDir(Path()).export.name if self.is_export else self.file.name, "sha256": self.digest}
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The settings that the run recorded, of an export those that it keeps; empty where there are none."""
+        """The settings of the run; an export has only some of them. Empty if none are recorded."""
         found: dict[str, Any] = self._record if self.is_export else self.hyper_parameters.get("config", {})
         return found
 
     @property
     def config_file(self) -> Path:
-        """The file that holds these settings; an export need not have it."""
+        """The file with these settings; it may be missing in an export."""
         return Path(self.given) / OF_EXPORT if self.is_export else self.file
 
     @property
     def parameters(self) -> dict[str, int] | None:
-        """The parameters that the fit counted; None in a checkpoint of an earlier version and in other exports."""
+        """Parameter counts of the fit; None if they are not recorded, as in checkpoints of earlier versions."""
         found: dict[str, int] | None = (self._record if self.is_export else self.hyper_parameters).get("parameters")
         return found
 
@@ -153,14 +154,14 @@ class SavedModel:
         if not folder.is_dir():
             raise UserError(
                 f"{self.file} was requested, but the tokenizers that it was trained with are missing: there is no "
-                f"{folder}. Copy that folder of its run there."
+                f"{folder}. Copy that folder from the run."
             )
         pair = TokenizerPair.load(folder)
-        # Checkpoints of earlier versions do not name their vocabularies.
+        # Checkpoints of earlier versions do not record their vocabularies.
         if self.hyper_parameters.get("vocabularies", pair.vocabularies()) != pair.vocabularies():
             raise UserError(
-                f"{self.file} was trained with other vocabularies than those of the tokenizers in {folder}. Copy the "
-                "folder of its run there."
+                f"{self.file} was trained with other vocabularies than those of the tokenizers in {folder}. Copy that "
+                "folder from the run."
             )
         return pair
 
@@ -168,7 +169,8 @@ class SavedModel:
         """Load the model and its tokenizers.
 
         Raises:
-            UserError: nothing is there, it is damaged or not ours, or its tokenizers are missing.
+            UserError: the path does not exist, the model is damaged or was not written by warmstart, or its tokenizers
+                are missing.
         """
         model = self._model_of_export() if self.is_export else self._model_of_checkpoint()
         tokenizers = self.tokenizers()
@@ -176,8 +178,8 @@ class SavedModel:
             size = getattr(model.config, role).vocab_size
             if len(tokenizer) > size:
                 raise UserError(
-                    f"ckpt={self.given}: its {role} knows {size} tokens, but its {role}'s tokenizer has "
-                    f"{len(tokenizer)}. They are not of one model; restore the folder of tokenizers."
+                    f"ckpt={self.given}: its {role} has embeddings for {size} tokens, but the {role}'s tokenizer has "
+                    f"{len(tokenizer)} tokens. Restore the tokenizers that the model was trained with."
                 )
         return Trained(model.eval(), tokenizers, self.folder)
 
@@ -188,13 +190,12 @@ class SavedModel:
         checkpoint = self.checkpoint
         if not self._is_sound():
             raise UserError(
-                f"ckpt={self.given}: {self.file} is damaged: its checksum is another. Name another checkpoint of the "
-                "run."
+                f"ckpt={self.given}: checksum mismatch, {self.file} is damaged. Choose another checkpoint of the run."
             )
         try:
             model = EncoderDecoderModel(EncoderDecoderConfig(**checkpoint["hyper_parameters"]["model_config"]))
             model.load_state_dict({name.removeprefix("model."): v for name, v in checkpoint["state_dict"].items()})
-        except Exception as error:  # a checkpoint that somebody changed raises dozens of unrelated types
+        except Exception as error:  # a modified checkpoint raises dozens of unrelated types
             if says_nothing_of_the_file(error) or self._is_as_written():
                 raise
             raise self._damaged(self.file, error) from error
@@ -209,41 +210,42 @@ class SavedModel:
             loaded: Any = EncoderDecoderModel.from_pretrained(
                 self.given, use_safetensors=True, output_loading_info=True
             )
-        except Exception as error:  # there is no checksum, and a damaged file raises dozens of unrelated types
+        except Exception as error:  # without a checksum; a damaged file raises dozens of unrelated types
             if says_nothing_of_the_file(error):
                 raise
             raise self._damaged(folder, error) from error
         model, info = loaded
         if missing := sorted(info["missing_keys"]):
-            raise self._damaged(folder, KeyError(f"{len(missing)} weights are not there, such as {missing[0]}"))
+            raise self._damaged(folder, KeyError(f"{len(missing)} weights are missing, such as {missing[0]}"))
         return model
 
     @cached_property
     def _record(self) -> dict[str, Any]:
-        """What an export keeps of the run's settings."""
+        """The run's settings that an export records."""
         try:
             found: dict[str, Any] = read_yaml(Path(self.given) / OF_EXPORT)
-        except FileNotFoundError:  # of save_pretrained alone
+        except FileNotFoundError:  # save_pretrained does not write it
             return {}
         except DamagedFile as error:
             raise UserError(f"{error} Export the model again.") from error
         return found
 
     def _is_sound(self) -> bool:
-        """Whether the file is what was written: by its checksum, or by its parts' where it has none."""
+        """Return whether the file is intact, by its checksum, or by those within the file if it has none."""
         from warmstart.runs.checkpoint_io import is_sound, read_sums
 
         sums = read_sums(self.file.parent).get(self.file.name)
         return is_sound(self.file) if sums is None else self.digest in sums
 
     def _is_as_written(self) -> bool:
-        """Whether the checksum is there and agrees: whatever fails then is no fault of the file."""
+        """Return whether a checksum exists and matches; an error while loading is then not the file's fault."""
         from warmstart.runs.checkpoint_io import read_sums
 
         return self.file.name in read_sums(self.file.parent) and self._is_sound()
 
-    def _damaged(self, place: Path, error: Exception) -> UserError:
+    def _damaged(self, path: Path, error: Exception) -> UserError:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return UserError(
-            f"ckpt={self.given}: {place} is damaged or not ours ({reason}). debug=true shows the traceback."
+            f"ckpt={self.given}: {path} is damaged or was not written by warmstart ({reason}). Choose another "
+            "one; debug=true shows the traceback."
         )

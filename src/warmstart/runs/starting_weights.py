@@ -1,9 +1,10 @@
-"""What a fit may take over from another run: its whole state by ``ckpt=``, weights of equal parts by ``ckpt_weights=``.
+"""Start a fit from another run: ``ckpt`` resumes its whole state, ``ckpt_weights`` copies weights only.
 
-    python run.py encoder=bert decoder=gpt2 ckpt=runs/a data=news                        # resumes: optimizer, schedule
-    python run.py encoder=bert decoder=gpt2 ckpt_weights=runs/a bridge.lora=decoder      # a second stage: weights only
+    python run.py encoder=bert decoder=gpt2 ckpt=runs/a data=news                        # with optimizer and schedule
+    python run.py encoder=bert decoder=gpt2 ckpt_weights=runs/a bridge.lora=decoder      # a second stage
 
-Shapes are no proof: bert-base and e5-base have the same, and so have two tokenizers of one size.
+``ckpt_weights`` copies the encoder, the decoder and the cross-attention, each only if it is the same in both runs.
+Settings and vocabularies are compared, because equal shapes prove nothing: bert-base and e5-base have the same shapes.
 """
 
 import logging
@@ -17,7 +18,7 @@ from warmstart.runs.saved_model import SavedModel
 _log = logging.getLogger(__name__)
 _SHOWN = 10
 _ROLES = {"encoder": "source", "decoder": "target"}  # the sides of a TokenizerPair
-# Keys that do not say which weights a part has. A tokenizer is compared by what it does, not by where it lies.
+# Keys that may differ. Tokenizers are compared by their vocabularies, not by their paths.
 _FREE = {
     **dict.fromkeys(("encoder", "decoder"), ("name", "tokenizer")),
     "bridge": ("init", "warmup_steps", "dropout"),
@@ -25,13 +26,13 @@ _FREE = {
 
 
 def fault_of_start(settings: Config) -> str | None:
-    """What is wrong with ``ckpt_weights``; None where nothing is."""
+    """Return what is wrong with ``ckpt_weights``, or None."""
     if settings.ckpt_weights is None:
         return None
     if settings.ckpt not in (None, "last", "new"):
         return (
-            f"ckpt={settings.ckpt} resumes a run and ckpt_weights={settings.ckpt_weights} starts a new one from "
-            "another's weights. Set one of them."
+            f"ckpt={settings.ckpt} resumes a run, but ckpt_weights={settings.ckpt_weights} starts a new one. Set only "
+            "one of them."
         )
     if not Path(settings.ckpt_weights).exists():
         return f"ckpt_weights={settings.ckpt_weights} does not exist. Name a run directory, a .ckpt file or an export."
@@ -39,7 +40,7 @@ def fault_of_start(settings: Config) -> str | None:
 
 
 def check_same_pair(settings: Config, resume: SavedModel) -> None:
-    """Compare encoder, decoder and bridge with those that the checkpoint records.
+    """Check that encoder, decoder and bridge are those of the checkpoint to resume.
 
     Raises:
         UserError: they differ.
@@ -50,14 +51,17 @@ def check_same_pair(settings: Config, resume: SavedModel) -> None:
         pair = " x ".join(str(recorded.get(role, {}).get("name")) for role in ("encoder", "decoder"))
         weights = resume.folder if settings.ckpt == "last" else settings.ckpt
         raise UserError(
-            f"ckpt={settings.ckpt} is of {pair}, and this fit is of {settings.encoder.name} x {settings.decoder.name}: "
-            f"{_listed(found)}. ckpt= resumes the same encoder, decoder and bridge; set ckpt_weights={weights} instead "
-            "to start a new fit from the weights of the parts that are equal."
+            f"ckpt={settings.ckpt} ({pair}) cannot be resumed by this fit ({settings.encoder.name} x "
+            f"{settings.decoder.name}): they differ in {_listed(found)}. To start a new fit from the weights that both "
+            f"have in common, set ckpt_weights={weights} instead."
         )
 
 
 def unchanged_tokenizers(settings: Config, resume: SavedModel) -> dict[str, Any]:
-    """The checkpoint's own tokenizers by role, for each role whose tokenizer the config still names as it did then.
+    """Load the checkpoint's tokenizers whose settings have not changed since.
+
+    Returns:
+        Tokenizers by role: ``encoder``, ``decoder``, both or none.
 
     Raises:
         UserError: they are missing, damaged, or not those of the checkpoint.
@@ -72,10 +76,10 @@ def unchanged_tokenizers(settings: Config, resume: SavedModel) -> dict[str, Any]
 
 
 def check_same_tokenizers(settings: Config, resume: SavedModel, tokenizers: Any) -> None:
-    """Compare the fit's tokenizers with those that lie next to the checkpoint.
+    """Check that the fit's tokenizers are those of the checkpoint to resume.
 
     Raises:
-        UserError: they turn the same text into other ids.
+        UserError: they encode the same text to different ids.
     """
     from warmstart.data.tokenization.pair import TokenizerPair
 
@@ -86,15 +90,17 @@ def check_same_tokenizers(settings: Config, resume: SavedModel, tokenizers: Any)
     roles = {"encoder": (saved.source, tokenizers.source), "decoder": (saved.target, tokenizers.target)}
     other = [role for role, (before, now) in roles.items() if not _same_ids(before, now)] or list(roles)
     sizes = ", ".join(f"{role}: {len(roles[role][0])} tokens, here {len(roles[role][1])}" for role in other)
-    places = " ".join(f"{role}.tokenizer={folder / f'{role}_tokenizer'}" for role in other)
+    options = " ".join(f"{role}.tokenizer={folder / f'{role}_tokenizer'}" for role in other)
     raise UserError(
-        f"ckpt={settings.ckpt} was trained with another tokenizer ({sizes}), so its embeddings do not fit this fit's "
-        f"token ids. Set {places}."
+        f"ckpt={settings.ckpt} was trained with another tokenizer ({sizes}), so its embeddings do not match the token "
+        f"ids of this fit. Set {options}."
     )
 
 
 def check_same_weights(settings: Config, checkpoint: dict[str, Any], model: Any) -> None:
-    """Compare names and shapes with the model's: a folder of pretrained weights may have changed meanwhile.
+    """Check that the weights of the checkpoint to resume have the names and shapes of the model's.
+
+    They differ if the folder of a pretrained model has changed since.
 
     Raises:
         UserError: they differ.
@@ -102,20 +108,25 @@ def check_same_weights(settings: Config, checkpoint: dict[str, Any], model: Any)
     found = _mismatches({name.removeprefix("model."): v for name, v in checkpoint["state_dict"].items()}, model)
     if found:
         raise UserError(
-            f"ckpt={settings.ckpt} does not fit the model that encoder={settings.encoder.name}, "
-            f"decoder={settings.decoder.name} and bridge build now: {_listed(found)}. Restore what encoder.path and "
-            "decoder.path held when it was trained."
+            f"ckpt={settings.ckpt} does not fit the model that is now built from encoder={settings.encoder.name}, "
+            f"decoder={settings.decoder.name} and bridge: {_listed(found)}. Restore the contents of encoder.path and "
+            "decoder.path with which the checkpoint was trained."
         )
 
 
 def start_from(settings: Config, model: Any, tokenizers: Any) -> None:
-    """Copy into ``model`` the weights of ``ckpt_weights`` for each part that is equal, and log what is not taken.
+    """Copy the weights of ``ckpt_weights`` into the model, and log what was copied and what was not.
 
-    The parts are encoder, decoder and cross-attention; the last belongs to the pair, so it is taken only with both.
-    Adapters of the other run are merged first; new ones start at zero, so they change nothing at the first step.
+    Encoder, decoder and cross-attention are each copied if they are the same in both runs. Cross-attention is only
+    copied together with both submodels. LoRA adapters of the other run are merged first; new adapters start at zero.
+
+    Args:
+        settings: the config of the fit.
+        model: the new model; it is changed.
+        tokenizers: its ``TokenizerPair``.
 
     Raises:
-        UserError: nothing can be taken, a weight is not finite, or the parts share weights in another way.
+        UserError: no weight can be copied, a weight is not finite, or ``bridge.share`` differs.
     """
     import torch
 
@@ -131,15 +142,15 @@ def start_from(settings: Config, model: Any, tokenizers: Any) -> None:
     share = recorded.get("bridge", {}).get("share", settings.bridge.share.value)
     if settings.bridge.share.value not in ("none", share):
         raise UserError(
-            f"ckpt_weights={given} was trained with bridge.share={share}, and this fit has "
-            f"bridge.share={settings.bridge.share.value}: shared weights cannot hold two values. "
+            f"ckpt_weights={given} was trained with bridge.share={share}, but this fit has "
+            f"bridge.share={settings.bridge.share.value}: weights with different values cannot become shared. "
             f"Set bridge.share={share}."
         )
     left = {role: _differences(settings, recorded, role) for role in ("encoder", "decoder")}
     for role, before, now in (("encoder", pair.source, tokenizers.source), ("decoder", pair.target, tokenizers.target)):
         if not left[role] and not _same_ids(before, now):
             left[role] = [f"the {role}'s tokenizer"]
-    left["cross-attention"] = [f"the {role} is another" for role in ("encoder", "decoder") if left[role]]
+    left["cross-attention"] = [f"the {role}" for role in ("encoder", "decoder") if left[role]]
     graft = [{**(one.config.graft or {}), "dropout": None} for one in (other, model)]
     if not left["cross-attention"] and graft[0] != graft[1]:
         changed = sorted(name for name in graft[0] | graft[1] if graft[0].get(name) != graft[1].get(name))
@@ -155,39 +166,39 @@ def start_from(settings: Config, model: Any, tokenizers: Any) -> None:
                 continue
             if source is None or source.shape != value.shape:
                 kept.append(
-                    f"{name} ({'not there' if source is None else f'{list(source.shape)}, here {list(value.shape)}'})"
+                    f"{name} ({'missing' if source is None else f'{list(source.shape)}, here {list(value.shape)}'})"
                 )
                 continue
             value.copy_(source)
             taken[part(name)] += 1
     if not any(taken.values()):
         raise UserError(
-            f"ckpt_weights={given}: no part of it is equal to this fit's. "
+            f"ckpt_weights={given} has neither the encoder nor the decoder of this fit. Differences: "
             + " ".join(f"{name}: {_listed(why)}." for name, why in left.items() if why)
         )
-    said = ", ".join(f"{name} ({count} tensors)" for name, count in taken.items() if count)
-    _log.info("Weights from %s: %s. Optimizer and schedule are new.", given, said)
+    copied = ", ".join(f"{name} ({count} tensors)" for name, count in taken.items() if count)
+    _log.info("Weights copied from %s: %s. Optimizer and schedule start over.", given, copied)
     for name, why in left.items():
         if why:
-            _log.warning("Not taken from %s: %s, which differs in %s.", given, name, _listed(why))
+            _log.warning("Not copied from %s: %s, because these differ: %s.", given, name, _listed(why))
     if kept:
-        _log.warning("Not taken from %s: %s.", given, _listed(kept))
+        _log.warning("Not copied from %s, because of other shapes: %s.", given, _listed(kept))
 
 
 def _differences(settings: Config, recorded: dict[str, Any], group: str) -> list[str]:
-    """One entry for each key that says which weights a part has and whose value is another; both values in it."""
+    """Describe each key of a config group whose different value means different weights."""
     now, before = plain(settings)[group], recorded.get(group, {})
     keys = [key for key in now if key in before and key not in _FREE[group]]
     if group == "bridge" and now["lora"] == before.get("lora") == "none":
         keys = [key for key in keys if not key.startswith("lora_")]
     other = [key for key in keys if not _same(before[key], now[key])]
-    if "path" in other:  # which says all that these say
+    if "path" in other:  # the path implies these two
         other = [key for key in other if key not in ("model_type", "architecture")]
     return [f"{group}.{key} ({before[key]}, here {now[key]})" for key in other]
 
 
 def _same(before: Any, now: Any) -> bool:
-    # An export records the last part of a local path.
+    # An export records only the last component of a local path.
     return before == now or (isinstance(now, str) and Path(now).exists() and Path(now).name == before)
 
 
@@ -197,8 +208,8 @@ def _same_ids(before: Any, now: Any) -> bool:
 
 def _mismatches(weights: dict[str, Any], model: Any) -> list[str]:
     own = model.state_dict()
-    found = [f"{name} is new" for name in own if name not in weights]
-    found += [f"{name} is gone" for name in weights if name not in own]
+    found = [f"{name} is not in the checkpoint" for name in own if name not in weights]
+    found += [f"{name} is not in the model" for name in weights if name not in own]
     both = ((name, list(weights[name].shape), list(own[name].shape)) for name in own if name in weights)
     return found + [f"{name} has shape {before}, here {now}" for name, before, now in both if before != now]
 
@@ -209,8 +220,8 @@ def _parts(model: Any) -> Any:
     across = tuple(f"decoder.{name}." for name in cross_attention_modules(model.decoder))
 
     def part(name: str) -> str:
-        half = name.partition(".")[0]
-        return half if half in ("encoder", "decoder") and not name.startswith(across) else "cross-attention"
+        role = name.partition(".")[0]
+        return role if role in ("encoder", "decoder") and not name.startswith(across) else "cross-attention"
 
     return part
 

@@ -34,7 +34,7 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) ->
     """Run all jobs; one that fails or dies does not stop the others.
 
     Args:
-        launcher: a :class:`hydra_plugins.warmstart_joblib.ProcessLauncher`.
+        launcher: a ``hydra_plugins.warmstart_joblib.ProcessLauncher``.
         job_overrides: command-line overrides of each job.
         first: number of the first job.
 
@@ -80,7 +80,7 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) ->
 
 
 def _start(*arguments: Any) -> tuple[Any, Connection]:
-    """Start the process of a job, and return it with the pipe that its outcome arrives in.
+    """Start the process of a job, and return it with the pipe for its outcome.
 
     It is spawned, not forked, because threads of this process may hold locks.
     """
@@ -99,7 +99,7 @@ def _work(pipe: Connection, arguments: Sequence[Any]) -> None:
     outcome: Any
     try:
         outcome = run_one(*arguments)
-    except Exception as error:  # noqa: BLE001 - of any kind: the parent raises it again
+    except Exception as error:  # noqa: BLE001 - the parent raises any error again
         outcome = error
     with suppress(OSError):  # raised if the parent is gone
         pipe.send(_portable(outcome))

@@ -41,7 +41,7 @@ def launch(launcher: Any, job_overrides: Sequence[Sequence[str]], first: int) ->
     """Run all jobs; one that fails or dies does not stop the others.
 
     Args:
-        launcher: a :class:`hydra_plugins.warmstart_ray.RayLauncher`.
+        launcher: a ``hydra_plugins.warmstart_ray.RayLauncher``.
         job_overrides: command-line overrides of each job.
         first: number of the first job.
 
@@ -192,7 +192,7 @@ def _gpus(ray: Any, configured: float | None, config: DictConfig) -> float:
 
 
 def _check_resources(ray: Any, address: str | None, resources: dict[str, float]) -> None:
-    """Raise a UserError if this machine is too small for a job: Ray would wait forever, for a cluster may grow."""
+    """Raise a UserError if this machine is too small for a job: Ray would wait forever for another machine."""
     available = ray.cluster_resources()
     for key, name in (("cpus", "CPU"), ("gpus", "GPU")):
         if address is None and resources[f"num_{key}"] > available.get(name, 0):

@@ -51,7 +51,7 @@ def search(sweeper: Any, arguments: list[str]) -> float:
     """Run or resume a search.
 
     Args:
-        sweeper: a :class:`hydra_plugins.warmstart_search.SearchSweeper`.
+        sweeper: a ``hydra_plugins.warmstart_search.SearchSweeper``.
         arguments: overrides of the command line.
 
     Returns:
@@ -69,8 +69,8 @@ def search(sweeper: Any, arguments: list[str]) -> float:
     write_text(SweepDir(folder).multirun, OmegaConf.to_yaml(sweeper.config))
     lock = Lock(SweepDir(folder).lock)
     if not lock.acquire(wait=False):
-        who = lock.holder() or "process"
-        raise UserError(f"Another {who} searches in {folder}. Wait until it ends, or set another name=.")
+        holder = lock.holder() or "process"
+        raise UserError(f"Another {holder} searches in {folder}. Wait until it ends, or set another name=.")
     try:
         study = _study(sweeper, folder, space, has_flock=lock.has_flock)
         failures: list[Any] = []
@@ -140,7 +140,7 @@ def _study(sweeper: Any, folder: Path, space: Space, *, has_flock: bool) -> optu
         )
     except Exception as error:  # SQLAlchemy, its drivers and Python have no common base class
         if "database or disk is full" in str(error) or "disk I/O error" in str(error):
-            raise  # explain() has a better message: another name= does not help
+            raise  # explain() has a better message; another name= would not help
         raise UserError(_storage_message(sweeper.storage, folder, error)) from error
     searched = {key: str(distribution) for key, distribution in sorted(space.items())}
     searched["trainer.monitor"] = str(sweeper.config.trainer.monitor)
@@ -162,7 +162,7 @@ def _study(sweeper: Any, folder: Path, space: Space, *, has_flock: bool) -> optu
 def _beside_jobs(file: Path, has_flock: bool) -> RDBStorage:
     """Return an SQLite storage for a path with any characters.
 
-    A plain URL does not do: ``?``, ``%`` and ``{`` have meanings in it that differ between releases. On a file system
+    A plain URL does not work: ``?``, ``%`` and ``{`` have meanings in it that differ between releases. On a file system
     without flock, SQLite's own locks fail too; they are turned off, because the search's lock already ensures that only
     this process opens the file.
     """
@@ -290,8 +290,8 @@ def _write_best(sweeper: Any, study: optuna.Study, fixed: list[str]) -> float:
         return math.nan
     best = study.best_trial
     run = _folder(sweeper, _words(fixed, best.params))
-    said = {"value": best.value, "params": best.params, "monitor": study.user_attrs["searched"]["trainer.monitor"]}
-    write_text(SweepDir(run.parent).best, OmegaConf.to_yaml(OmegaConf.create(said | {"run": run.name})))
+    record = {"value": best.value, "params": best.params, "monitor": study.user_attrs["searched"]["trainer.monitor"]}
+    write_text(SweepDir(run.parent).best, OmegaConf.to_yaml(OmegaConf.create(record | {"run": run.name})))
     say(f"Best of {len(_known(study))} points: {best.value:.4f} at {' '.join(_words([], best.params))}")
     return study.best_value
 

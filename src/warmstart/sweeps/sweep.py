@@ -33,7 +33,7 @@ from warmstart.runs.lock import held
 from warmstart.runs.run_dir import RunDir, SweepDir
 
 _log = logging.getLogger(__name__)
-# Lightning sets these for the ranks of one job. If they stayed set, the next job would think that it is such a rank.
+# Lightning sets these for the ranks of one job. If they stayed set, the next job would start as such a rank.
 _RANK_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
 RANK_OF_JOB = "WARMSTART_RANK_OF_JOB"  # set for the other ranks of a job, whose command has its overrides and no -m
@@ -52,12 +52,11 @@ def sweep_folder(words: list[str]) -> str:
 def job_folder(root: DictConfig) -> str:
     """Return the folder name of a job: for a fit the hash of its config, for other tasks the task and the job's number.
 
-    Other tasks have no hash, because ``ckpt`` does not change it.
+    Other tasks have no hash, because ``ckpt`` does not change it. A job that an earlier release started keeps its
+    folder, whose name is version 1 of the hash.
 
     Args:
         root: whole config of the job.
-
-    A job that an earlier release began keeps its folder, which version 1 of the hash names.
 
     Raises:
         UserError: ``ckpt`` is set, but the jobs of a sweep resume from their own checkpoints.
@@ -89,14 +88,14 @@ class JobFailed(Exception):
 
 
 class Sweep(Callback):
-    """A Hydra callback that records the folder of this process's sweep, and replaces joblib's launcher by ours."""
+    """A Hydra callback that records the folder of this process's sweep, and replaces joblib's launcher with ours."""
 
     folder: Path | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Record the folder and replace the launcher."""
         Sweep.folder = Path(str(config.hydra.sweep.dir))
-        # A launcher of the same name would not do: which of the two Hydra finds depends on the order of sys.path.
+        # A launcher of the same name would not work: which of the two Hydra finds depends on the order of sys.path.
         if config.hydra.launcher._target_ == _JOBLIB:
             with flag_override(config.hydra, "readonly", False):
                 config.hydra.launcher._target_ = "hydra_plugins.warmstart_joblib.ProcessLauncher"
@@ -133,7 +132,7 @@ def run_job(settings: Config, run_dir: Path) -> float:
                 )
                 _log.error("%s", another)
                 raise JobFailed(another)
-            _log.info("Complete already, not run again: %s", run_dir)
+            _log.info("Already complete, not run again: %s", run_dir)
             best = earlier["validation"].get("best")
             return math.nan if best is None else float(best)
         _name_wandb_run(run_dir)
@@ -173,7 +172,7 @@ def summary(folder: Path) -> tuple[list[str], int]:
 
 
 def _scores(result: dict[str, Any]) -> str:
-    """Return the best validation score and the test score, as far as there are any, as text."""
+    """Format the best validation score and the test score, if there are any."""
     validation, rouge = result.get("validation") or {}, result.get("metrics", {}).get("test/rouge1")
     best = [] if validation.get("best") is None else [f"{validation.get('monitor')} {validation['best']:.4f}"]
     return ", ".join([*best, *([] if rouge is None else [f"test ROUGE-1 {rouge:.2f}"])])

@@ -1,9 +1,9 @@
-"""Every fault of a config at once, and what its fit would cost, before anything is downloaded or trained.
+"""Check a config and predict the cost of its fit, without downloading or training anything.
 
     python run.py task=check encoder=bert decoder=gpt2
 
-``validate`` is what ``fit`` runs first. A hub's half is taken for what its type and ``architecture`` say, with all of
-its parameters in the checkpoint.
+All invalid settings are reported at once. ``task=fit`` starts with the same check (``validate``). The shapes of a
+submodel on the hub come from its model type and ``architecture``; all of its parameters count as pretrained.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 
 from warmstart.config.bounds import faults_of_ids, faults_of_numbers, faults_of_search
 from warmstart.config.data import DataKind
-from warmstart.config.model import HalfSettings, Halves, Scale, Share, Weights, fault_of_sharing
+from warmstart.config.model import Scale, Share, SubmodelSettings, Weights, WhichSubmodels, fault_of_sharing
 from warmstart.config.schema import Config
 from warmstart.config.training import ACCELERATORS, PRECISIONS
 from warmstart.errors import UserError
@@ -21,7 +21,7 @@ from warmstart.runs.starting_weights import fault_of_start
 
 
 def faults(settings: Config) -> list[str]:
-    """One sentence for each fault: what was asked, what is wrong, what to do."""
+    """Return one message for each invalid setting of a fit; an empty list if the config is valid."""
     from warmstart.data.cleaning import steps_named
     from warmstart.model.decoders import NO_GRADIENT_CHECKPOINTING
     from warmstart.model.submodel_config import maximum_positions
@@ -32,7 +32,7 @@ def faults(settings: Config) -> list[str]:
     batch = settings.data.batch
     if batch.max_tokens is None and batch.size is None:
         found.append("data.batch: set max_tokens (a token budget) or size (examples in a batch).")
-    if settings.trainer.extra:  # else Lightning need not be imported, which takes longer than all the rest
+    if settings.trainer.extra:  # only then: importing Lightning takes longer than all other checks
         from warmstart.training.trainer import check_extra
 
         try:
@@ -40,13 +40,13 @@ def faults(settings: Config) -> list[str]:
         except UserError as error:
             found.append(str(error))
     if settings.trainer.precision == "16-mixed" and settings.trainer.accelerator == "cpu":
-        found.append("trainer.precision=16-mixed: on a CPU Lightning takes bf16-mixed instead. Set that, or 32-true.")
+        found.append("trainer.precision=16-mixed: on a CPU Lightning uses bf16-mixed instead. Set that, or 32-true.")
     if settings.trainer.precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
-        found.append(f"trainer.precision={settings.trainer.precision}: Lightning has no such one. Set one of: {known}.")
+        found.append(f"trainer.precision={settings.trainer.precision}: not a precision of Lightning. Choose: {known}.")
     if settings.trainer.accelerator not in ACCELERATORS:
         known = ", ".join(ACCELERATORS)
-        found.append(f"trainer.accelerator={settings.trainer.accelerator}: there is none. Set one of: {known}.")
+        found.append(f"trainer.accelerator={settings.trainer.accelerator}: unknown accelerator. Choose: {known}.")
     found += _faults_of_shards(settings)
     contradictions = _faults_of_bridge(settings)
     found += contradictions
@@ -62,38 +62,38 @@ def faults(settings: Config) -> list[str]:
     else:
         own = {name: getattr(settings.data, name) for name in ("train_path", "validation_path", "test_path")}
         found += [
-            f"data.{name}={path} is read with data=files alone. Add data=files." for name, path in own.items() if path
+            f"data.{name}={path} is only read with data=files. Add data=files." for name, path in own.items() if path
         ]
     if settings.data.raw_targets and settings.data.kind is not DataKind.short_descriptions:
         found.append("data.raw_targets=true is an option of data=short_descriptions only. Remove it.")
     lengths = {"encoder": settings.data.max_source_length, "decoder": settings.data.max_target_length}
-    sound = not contradictions and not any(fault.startswith("bridge.") for fault in found)
-    for role, half in (("encoder", settings.encoder), ("decoder", settings.decoder)):
+    is_buildable = not contradictions and not any(fault.startswith("bridge.") for fault in found)
+    for role, submodel in (("encoder", settings.encoder), ("decoder", settings.decoder)):
         try:
-            if half.scale is Scale.tiny and half.weights is Weights.pretrained:
+            if submodel.scale is Scale.tiny and submodel.weights is Weights.pretrained:
                 raise UserError(f"{role}.scale=tiny needs {role}.weights=random: no checkpoint has that size.")
-            config = architecture(half, role)
+            config = architecture(submodel, role)
             positions = maximum_positions(config)
         except UserError as error:
             found.append(str(error))
-            sound = False
+            is_buildable = False
             continue
         reason = NO_GRADIENT_CHECKPOINTING.get(config.model_type) if role == "decoder" else None
         if reason and settings.trainer.checkpoint_activations:
-            found.append(f"trainer.checkpoint_activations=true: not with decoder={half.name}, {reason}.")
+            found.append(f"trainer.checkpoint_activations=true: not with decoder={submodel.name}, {reason}.")
         length = lengths[role]
         option = "data.max_source_length" if role == "encoder" else "data.max_target_length"
         if positions is not None and length > positions:
             found.append(
-                f"{option}={length}, but {role}={half.name} has {positions} positions. Set at most {positions}."
+                f"{option}={length}, but {role}={submodel.name} has {positions} positions. Set at most {positions}."
             )
         vocabulary = getattr(config, "vocab_size", None) or math.inf
-        if ids := faults_of_ids(role, half, vocabulary):
+        if ids := faults_of_ids(role, submodel, vocabulary):
             found += ids
-            sound = False
+            is_buildable = False
         if role == "decoder":
-            found += faults_of_search(settings.generation, half.name, positions, vocabulary)
-    if sound:
+            found += faults_of_search(settings.generation, submodel.name, positions, vocabulary)
+    if is_buildable:
         try:
             pair_without_values(settings)
         except UserError as error:
@@ -102,12 +102,20 @@ def faults(settings: Config) -> list[str]:
 
 
 def validate(settings: Config) -> None:
-    """Raise one :class:`UserError` that lists every fault."""
+    """Check the settings of a fit.
+
+    Raises:
+        UserError: some are invalid; the message lists all of them.
+    """
     _refuse(faults(settings))
 
 
 def validate_numbers(settings: Config) -> None:
-    """What a task on a trained run asks before it loads the model: :func:`validate` without what a fit alone needs."""
+    """Check the numbers of a config. ``validate`` also checks what only a fit needs.
+
+    Raises:
+        UserError: some are invalid; the message lists all of them.
+    """
     _refuse(faults_of_numbers(settings))
 
 
@@ -115,21 +123,25 @@ def _refuse(found: list[str]) -> None:
     if len(found) == 1:
         raise UserError(found[0])
     if found:
-        raise UserError(f"{len(found)} faults in this config:\n" + "\n".join(f"  - {fault}" for fault in found))
+        raise UserError(f"{len(found)} errors in this config:\n" + "\n".join(f"  - {fault}" for fault in found))
 
 
 def run(settings: Config, run_dir: Path) -> None:
-    """Print every fault, or what the fit would cost."""
+    """Print the predicted cost of the fit.
+
+    Raises:
+        UserError: settings are invalid; the message lists all of them.
+    """
     from warmstart.profiling.cost import predict
 
     validate(settings)
     cost = predict(settings, pair_without_values(settings))
     chosen = f"encoder={settings.encoder.name} decoder={settings.decoder.name} data={settings.data.name}"
-    say(f"{chosen}: no faults found.", *prediction(settings, cost))
+    say(f"{chosen}: the config is valid.", *prediction(settings, cost))
 
 
 def prediction(settings: Config, cost: Any) -> list[str]:
-    """What a ``Cost`` says, for a person."""
+    """Format a ``Cost`` for the terminal, as a list of lines."""
     from warmstart.profiling.devices import CHIPS, all_reduce_bytes, all_reduce_seconds, devices_of, flops_per_second_on
 
     counts = {name: f"{count / 1e6:.1f}M" for name, count in cost.parameters.items()}
@@ -137,10 +149,10 @@ def prediction(settings: Config, cost: Any) -> list[str]:
     ranks = trainer.devices * trainer.nodes
     lines = [
         f"  parameters  {counts['total']}: {counts['pretrained']} pretrained, {counts['new']} new, "
-        f"{counts['shared']} shared by the halves; {counts['trainable']} train",
+        f"{counts['shared']} shared by encoder and decoder; {counts['trainable']} trainable",
         f"  memory      {_gib(cost.memory)} = {needed / 2**30:.1f} GiB on each device ({cost.precision})",
         f"  generation  {_gib(cost.generation_memory)} = {sum(cost.generation_memory.values()) / 2**30:.1f} GiB for "
-        f"{cost.generated_examples} sources of {settings.generation.num_beams} beams, "
+        f"{cost.generated_examples} sources with {settings.generation.num_beams} beams, "
         f"{settings.generation.max_new_tokens} new tokens",
         f"  step        {cost.examples_per_step} examples of about {cost.source_tokens:.0f} + "
         f"{cost.target_tokens:.0f} tokens: {cost.flops_per_step:.2g} FLOPs on {ranks} device(s)",
@@ -150,14 +162,15 @@ def prediction(settings: Config, cost: Any) -> list[str]:
         if ranks > 1:
             exchanged, name, passes = cost.memory["gradients"], "ddp", "the backward pass"
             if trainer.strategy == "fsdp":
-                # To gather all weights, or to scatter all gradients, is half of an all-reduce. Every batch of a step
-                # gathers twice, frozen weights too, and scatters once. What is in no layer stays gathered in between.
+                # An all-gather of the weights and a reduce-scatter of the gradients each send half of what an
+                # all-reduce sends. Each batch of a step gathers twice, including frozen weights, and scatters once.
+                # "At most", because weights outside of layers stay gathered between the two passes.
                 weights, gradients = cost.memory["weights"] * ranks, cost.memory["gradients"] * ranks
                 exchanged, name = trainer.accumulate * (weights + gradients / 2), "fsdp, at most"
                 passes = "both passes"
             sent = f"{all_reduce_bytes(exchanged, ranks) / 1e6:.0f} MB sent by each of {ranks} ranks a step ({name})"
             link = all_reduce_seconds(device, exchanged, trainer.devices, trainer.nodes)
-            way = "" if link is None else f": {1000 * link[1]:.1f} ms over {link[0]}, beside {passes}"
+            way = "" if link is None else f": {1000 * link[1]:.1f} ms over {link[0]}, during {passes}"
             lines.append(f"  gradients   {sent}{way}")
         if (rate := flops_per_second_on(device, settings)) is not None:
             hours = cost.flops / ranks / rate[1] / 3600
@@ -167,31 +180,44 @@ def prediction(settings: Config, cost: Any) -> list[str]:
                 f"              more than its {CHIPS[device].memory / 2**30:.0f} GiB: lower data.batch.max_tokens"
             )
     if trainer.max_minutes is not None:
-        lines.append(f"              no more than trainer.max_minutes={trainer.max_minutes:g}")
+        lines.append(f"              at most trainer.max_minutes={trainer.max_minutes:g}")
     return [
         *lines,
-        "  On top come the process itself, validation, test summaries and the reading of data. No GPU was asked.",
+        "  Not included: the process itself, validation, test summaries, reading the data. No GPU was used.",
     ]
 
 
-def architecture(half: HalfSettings, role: Any) -> Any:
-    """The half's config: its own where that is on this machine, else what its type and ``architecture`` say."""
+def architecture(submodel: SubmodelSettings, role: Any) -> Any:
+    """Return a submodel's transformers config without using the network.
+
+    Args:
+        submodel: settings of the encoder or decoder.
+        role: ``encoder`` or ``decoder``.
+
+    Returns:
+        The config at ``path`` if that is on this machine, else one from ``model_type`` and ``architecture``.
+
+    Raises:
+        UserError: the config cannot be read or built.
+    """
     from dataclasses import replace
 
     from warmstart.data.tokenization.train import TINY_VOCABULARY
     from warmstart.model.assets import PACKAGE_FILE
     from warmstart.model.submodel_config import submodel_config
 
-    here = half.path.startswith(PACKAGE_FILE) or Path(half.path).exists()
-    known = half if here else replace(half, weights=Weights.random)
-    return submodel_config(known, role, TINY_VOCABULARY if half.scale is Scale.tiny else None)
+    is_local = submodel.path.startswith(PACKAGE_FILE) or Path(submodel.path).exists()
+    known = submodel if is_local else replace(submodel, weights=Weights.random)
+    return submodel_config(known, role, TINY_VOCABULARY if submodel.scale is Scale.tiny else None)
 
 
 def pair_without_values(settings: Config) -> Any:
-    """The joined model on the meta device: every shape and no value, with what is new marked and what is frozen frozen.
+    """Build the encoder-decoder model on the meta device: shapes without values.
+
+    New parameters are marked as new, and frozen ones are frozen.
 
     Raises:
-        UserError: the halves or the bridge contradict each other.
+        UserError: encoder, decoder and bridge do not fit together.
     """
     import torch
 
@@ -200,8 +226,8 @@ def pair_without_values(settings: Config) -> Any:
     from warmstart.model.decoders import has_own_cross_attention
     from warmstart.model.modeling import EncoderDecoderModel
 
-    bridge, halves = settings.bridge, {"encoder": settings.encoder, "decoder": settings.decoder}
-    configs = {role: architecture(half, role) for role, half in halves.items()}
+    bridge, submodels = settings.bridge, {"encoder": settings.encoder, "decoder": settings.decoder}
+    configs = {role: architecture(submodel, role) for role, submodel in submodels.items()}
     graft = {"every_n_layers": bridge.every_n_layers, "gate": bridge.gate.value, "bias": bridge.bias}
     try:
         with torch.device("meta"):
@@ -216,8 +242,8 @@ def pair_without_values(settings: Config) -> Any:
     except ValueError as error:
         names = f"encoder={settings.encoder.name} decoder={settings.decoder.name}"
         raise UserError(f"{names} bridge.share={bridge.share.value}: {error}") from None
-    for role, half in halves.items():
-        if half.weights is Weights.random:
+    for role, submodel in submodels.items():
+        if submodel.weights is Weights.random:
             model.mark_new(f"{role}.")
     freeze(model, bridge)
     return model
@@ -227,18 +253,22 @@ def _faults_of_bridge(settings: Config) -> list[str]:
     bridge, found = settings.bridge, []
     if fault := fault_of_sharing(settings.encoder, settings.decoder, bridge):
         found.append(fault)
-    for option, halves in (("freeze", bridge.freeze), ("lora", bridge.lora)):
-        if halves is Halves.none:
+    for option, chosen in (("freeze", bridge.freeze), ("lora", bridge.lora)):
+        if chosen is WhichSubmodels.none:
             continue
         if bridge.share is Share.weights:
-            found.append(f"bridge.{option} and bridge.share=weights contradict: the halves are one. Choose one.")
+            found.append(
+                f"bridge.{option}={chosen.value} contradicts bridge.share=weights: encoder and decoder have the same "
+                "weights. Set only one of the two options."
+            )
             continue
-        for role, half in (("encoder", settings.encoder), ("decoder", settings.decoder)):
-            # debug=tiny makes every half random, to try any choice out, frozen halves too.
-            if halves.value in (role, "both") and half.weights is Weights.random and half.scale is not Scale.tiny:
+        for role, submodel in (("encoder", settings.encoder), ("decoder", settings.decoder)):
+            # debug=tiny makes both submodels random, and must accept every bridge option.
+            is_random = submodel.weights is Weights.random and submodel.scale is not Scale.tiny
+            if chosen.value in (role, "both") and is_random:
                 found.append(
-                    f"bridge.{option}={halves.value} with {role}.weights=random freezes nothing of the {role}: all of "
-                    f"its parameters are new, and what is new trains. Set {role}.weights=pretrained, or another "
+                    f"bridge.{option}={chosen.value} cannot freeze the {role}: with {role}.weights=random all of its "
+                    f"parameters are new, and new parameters always train. Set {role}.weights=pretrained, or another "
                     f"bridge.{option}."
                 )
     return found
@@ -257,8 +287,8 @@ def _faults_of_shards(settings: Config) -> list[str]:
     if resolve_precision(trainer.precision, trainer.accelerator) in SHARDED_PRECISIONS:
         return []
     return [
-        f"trainer.precision={trainer.precision} cannot be had with trainer.strategy=fsdp: one rank alone sees an "
-        f"overflow. Set one of {', '.join(SHARDED_PRECISIONS)}, or trainer.strategy=ddp."
+        f"trainer.precision={trainer.precision} does not work with trainer.strategy=fsdp: an overflow on one rank "
+        f"is not seen by the others. Set one of {', '.join(SHARDED_PRECISIONS)}, or trainer.strategy=ddp."
     ]
 
 

@@ -1,10 +1,10 @@
-"""A page to paste a text into and read its summary by a trained run or an export.
+"""Serve a web page that summarises a pasted text with a trained run or an export.
 
     python run.py task=demo ckpt=runs/demo
     python run.py task=demo ckpt=my-model port=8000
 
-It listens on this machine alone unless ``host=`` says otherwise, keeps nothing, and asks no other machine for anything.
-Texts are limited, one summary is made at a time, and a few may wait for it.
+The server accepts connections from this machine only, unless ``host`` is set. It stores nothing and makes no requests
+itself. The size of a text is limited. One summary is generated at a time, and a few requests may wait.
 """
 
 import logging
@@ -30,13 +30,13 @@ from warmstart.runs.load import load_writer
 from warmstart.runs.saved_model import SavedModel
 from warmstart.tasks.check import validate_numbers
 
-LARGEST = 2**20  # bytes of a request: a text of 100,000 words and its escapes
-HEARD = 8 * LARGEST  # bytes of a longer one that are read before it is refused
-WAITING = 4  # summaries in the making or waited for; one more is turned away
+LARGEST = 2**20  # bytes of a request: 100,000 words in URL encoding
+MAX_DISCARDED = 8 * LARGEST  # bytes of a longer request that are read before it is rejected
+WAITING = 4  # requests that are summarised or wait; a further one is rejected
 CONNECTIONS = 32
-SECONDS = 10.0  # for a whole request to arrive, and for its answer to be taken
+SECONDS = 10.0  # to receive a whole request, and to send a response
 LOOPBACK = ("127.0.0.1", "localhost")
-HTTP_PORT = 80  # browsers leave it out of the name
+HTTP_PORT = 80  # browsers leave it out of the Host header
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -50,11 +50,20 @@ Summarize = Callable[[str], tuple[str, str, str]]
 
 
 def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> None:
-    """Serve until Ctrl-C."""
+    """Serve the page until Ctrl-C.
+
+    Args:
+        settings: the config of the task.
+        run_dir: not used.
+        saved: the model that ``ckpt`` names, if the caller has opened it.
+
+    Raises:
+        UserError: a setting is invalid, the model cannot be loaded, or the port cannot be opened.
+    """
     from warmstart.evaluation.summarize import generation_kwargs
 
     validate_numbers(settings)
-    steps_named(settings.data.clean)  # an unknown one is refused before the model is loaded
+    steps_named(settings.data.clean)  # reports unknown steps before the model is loaded
     model, tokenizers = load_writer(settings, saved)
     kwargs = generation_kwargs(settings.generation)
     search = ", ".join(f"{name}={value}" for name, value in kwargs.items() if value is not None)
@@ -64,20 +73,24 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
         )
     except (OSError, OverflowError) as error:
         raise UserError(
-            f"host={settings.host} port={settings.port} cannot be listened on ({error}). Set another port=, or port=0 "
-            "for any that is free."
+            f"host={settings.host} port={settings.port} cannot be opened ({error}). Set another port=, or port=0 for "
+            "any free port."
         ) from error
     if settings.host not in LOOPBACK:
         _log.warning(
-            "host=%s: every machine that reaches this one can use the page; it asks for no password.", server.host
+            "host=%s: every machine that can reach this one can use the page; there is no password.", server.host
         )
-    print(f"http://{server.host}:{server.server_port}/ (Ctrl-C ends it)", flush=True)
+    print(f"http://{server.host}:{server.server_port}/ (stop with Ctrl-C)", flush=True)
     with server:
         server.serve_forever()
 
 
 def summarizer(model: Any, tokenizers: Any, settings: Config) -> Summarize:
-    """What makes of a text its summary, a line on how much of it was read, and the text cleaned as the run's were."""
+    """Return a function that summarises a text.
+
+    The function takes a document. It returns the summary, a line on how many tokens were read, and the document after
+    ``data.clean``.
+    """
     import torch
 
     from warmstart.evaluation.summarize import generation_kwargs
@@ -88,19 +101,23 @@ def summarizer(model: Any, tokenizers: Any, settings: Config) -> Summarize:
 
     def summarize(document: str) -> tuple[str, str, str]:
         document = clean_document(document, steps)
-        (row,) = tokenizers.encode_sources([document], length)
-        ids = torch.tensor([row], device=model.device)
+        (source,) = tokenizers.encode_sources([document], length)
+        ids = torch.tensor([source], device=model.device)
         with torch.inference_mode():
-            found = model.generate(ids, attention_mask=torch.ones_like(ids), **kwargs)
-        (summary,) = tokenizers.decode(found[:, 1:])
-        cut = " (the longest that it takes: what follows was not read)" if len(row) >= length else ""
-        return summary, f"The model read {len(row)} tokens{cut}.", document
+            generated = model.generate(ids, attention_mask=torch.ones_like(ids), **kwargs)
+        (summary,) = tokenizers.decode(generated[:, 1:])
+        truncated = " (its limit; the rest of the text was not read)" if len(source) >= length else ""
+        return summary, f"The model read {len(source)} tokens{truncated}.", document
 
     return summarize
 
 
 class DemoServer(ThreadingTCPServer):
-    """The page's server; ``summarize`` runs once at a time. No HTTPServer, which asks the network for its own name."""
+    """The server of the page.
+
+    ``summarize`` runs in one thread at a time. The base class is not ``HTTPServer``, which looks up its own name in the
+    network.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
@@ -118,52 +135,55 @@ class DemoServer(ThreadingTCPServer):
         super().__init__(address, Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Start a thread for the request, or close it if too many are open."""
+        """Start a thread for the request, or close the connection if too many are open."""
         if not self.connections.acquire(blocking=False):
             self.shutdown_request(request)
             return
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve the request, and free its place."""
+        """Serve the request, then allow another connection."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self.connections.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log an error of ours; a client that closes its connection is not one."""
+        """Log errors, except those of the connection, such as a client that closes it."""
         if not isinstance(sys.exception(), OSError):
             _log.exception("A request failed.")
 
     @property
     def server_port(self) -> int:
-        """The port that it has, also where any was asked for."""
+        """The port that is open, also if port 0 was requested."""
         return int(self.server_address[1])
 
     def hosts(self) -> set[str] | None:
-        """Names that a browser may call this server by; any, where it was told to serve other machines."""
+        """Return the allowed values of the Host header; None allows any, if the server is open to other machines."""
         if self.host not in LOOPBACK:
             return None
-        named = {f"{name}:{self.server_port}" for name in LOOPBACK}
-        return named | set(LOOPBACK) if self.server_port == HTTP_PORT else named
+        names = {f"{name}:{self.server_port}" for name in LOOPBACK}
+        return names | set(LOOPBACK) if self.server_port == HTTP_PORT else names
 
 
 class UntilDeadline(RawIOBase):
-    """Read a connection until a moment. A time-out of the socket alone starts again with each byte of a slow sender."""
+    """Reads a connection until a deadline.
+
+    A timeout of the socket would not limit a slow sender: it restarts with each byte.
+    """
 
     def __init__(self, connection: socket, deadline: float) -> None:
         self.connection, self.deadline = connection, deadline
 
     def readable(self) -> bool:
-        """It is there to be read."""
+        """Return True, as ``io`` requires of a readable stream."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Wait for some bytes.
+        """Wait for some bytes, and read them.
 
         Raises:
-            TimeoutError: the moment has come.
+            TimeoutError: the deadline has passed.
         """
         left = self.deadline - time.monotonic()
         if left <= 0:
@@ -173,41 +193,42 @@ class UntilDeadline(RawIOBase):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The page (GET), and a summary in it (POST)."""
+    """Answers GET with the empty page, and POST with a summary."""
 
     server: DemoServer
     timeout = SECONDS
     server_version, sys_version = "warmstart", ""
 
     def setup(self) -> None:
-        """Read by a deadline."""
+        """Set the deadline of the request."""
         super().setup()
         self.rfile.close()
         self.rfile = BufferedReader(UntilDeadline(self.connection, time.monotonic() + SECONDS))
 
     def do_GET(self) -> None:
-        """The empty page."""
+        """Send the empty page."""
         if self._trusted():
-            self._page(200 if self.path == "/" else 404, error=None if self.path == "/" else "There is one page: /")
+            found = self.path == "/"
+            self._page(200 if found else 404, error=None if found else "Not found. The only page is /")
 
     def do_POST(self) -> None:
-        """The page with the summary of the text in the form."""
+        """Summarise the text of the form, and send the page with the summary."""
         if not self._trusted():
             return
         size = self.headers.get("Content-Length", "")
         if not (size.isascii() and size.isdigit()):
-            return self._page(411, error="The request does not say its length.")
+            return self._page(411, error="The request has no Content-Length.")
         if len(size) > 9 or int(size) > LARGEST:
-            # A browser that is not heard out shows a broken connection instead of the page.
+            # If the request is not read, a browser reports a broken connection instead of showing the page.
             if len(size) <= 9:
-                self.rfile.read(min(int(size), HEARD))
-            return self._page(413, error=f"The text is too long: at most {LARGEST:,} bytes are taken.")
+                self.rfile.read(min(int(size), MAX_DISCARDED))
+            return self._page(413, error=f"The text is too long. The limit is {LARGEST:,} bytes.")
         if self.headers.get_content_type() != "application/x-www-form-urlencoded":
-            return self._page(415, error="Only the form's own way of sending a text is taken.")
+            return self._page(415, error="The content type has to be that of an HTML form.")
         try:
             body = self.rfile.read(int(size))
             if len(body) < int(size):
-                return self._page(400, error="The request ended before its text did.")
+                return self._page(400, error="The request is shorter than its Content-Length.")
             form = parse_qs(body.decode("ascii"), errors="surrogateescape", max_num_fields=4)
             document = text_of(form.get("document", [""])[0].replace("\r\n", "\n"), "text")
             reference = form.get("reference", [""])[0].replace("\r\n", "\n")
@@ -215,35 +236,37 @@ class Handler(BaseHTTPRequestHandler):
         except TimeoutError:
             return self._page(408, error=f"The text did not arrive within {SECONDS:.0f} seconds.")
         except (UnicodeDecodeError, ValueError):
-            return self._page(400, error="The request is none that the form sends.")
+            return self._page(400, error="The request cannot be read. Use the form on this page.")
         except BadText as error:
             return self._page(400, error=f"The form {error}.")
         if not self.server.waiting.acquire(blocking=False):
-            return self._page(
-                503, document, reference, error="Others wait for a summary already. Try again in a moment."
-            )
+            return self._page(503, document, reference, error="Too many requests are waiting. Try again in a moment.")
         try:
             with self.server.one:
                 summary, read, cleaned = self.server.summarize(document)
                 rows = compared(cleaned, summary, reference)
-                if unread := no_score(reference):
-                    read = f"{read} {unread}"
-        except Exception:  # noqa: BLE001 - the page serves further requests
+                if reason := no_score(reference):
+                    read = f"{read} {reason}"
+        except Exception:  # noqa: BLE001 - one failed request must not end the server
             _log.exception("A summary failed.")
-            return self._page(500, document, reference, error="The summary failed; the reason is in the demo's log.")
+            return self._page(500, document, reference, error="The summary failed. The log of the demo has the reason.")
         finally:
             self.server.waiting.release()
         self._page(200, document, reference, rows=rows, read=read)
 
     def _trusted(self) -> bool:
-        """Whether our own page asks; a foreign name is another site's that points here, a foreign origin its form's."""
+        """Return whether the request comes from this page; otherwise send an error.
+
+        The Host header is another site's if that site's name resolves to this machine. The Origin header is another
+        site's if its form posts here.
+        """
         host, allowed = self.headers.get("Host", ""), self.server.hosts()
         origin = self.headers.get("Origin")
         foreign = (origin is not None and origin != f"http://{host}") or self.headers.get(
             "Sec-Fetch-Site", "same-origin"
         ) not in ("same-origin", "none")
         if (allowed is not None and host not in allowed) or (self.command == "POST" and foreign):
-            self._page(403, error="This page answers no other site.")
+            self._page(403, error="Requests from other sites are not answered.")
             return False
         return True
 
@@ -278,13 +301,19 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are nobody's business."""
+        """Log nothing: requests are private."""
 
 
 def compared(document: str, summary: str, reference: str) -> list[dict[str, str]]:
-    """The summary next to the document's first sentence and first three, each with ROUGE where there is a reference.
+    """Compare a summary with the first sentence and the first three sentences of its document.
 
-    A reference that ROUGE cannot read gives no score; :func:`no_score` says why.
+    Args:
+        document: the cleaned document.
+        summary: its summary.
+        reference: the text to score against; empty if there is none.
+
+    Returns:
+        ``name``, ``text`` and ``rouge`` of each text. ``rouge`` is empty without a reference that ROUGE can read.
     """
     from warmstart.evaluation.baselines import lead
     from warmstart.evaluation.rouge import rouge_scores
@@ -304,10 +333,10 @@ def compared(document: str, summary: str, reference: str) -> list[dict[str, str]
 
 
 def no_score(reference: str) -> str:
-    """Why there is no ROUGE against this reference; empty where there is one, or no reference."""
+    """Return why ROUGE cannot score against a reference; empty if it can, or if there is no reference."""
     from warmstart.evaluation.rouge import MOST_LOST, lost_letters
 
     share = lost_letters([reference])
     if share <= MOST_LOST:
         return ""
-    return f"No ROUGE: it reads only the letters a to z, and would drop {share:.0%} of the reference's letters."
+    return f"No ROUGE: it reads only the letters a to z, and would ignore {share:.0%} of the reference's letters."

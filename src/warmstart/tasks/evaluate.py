@@ -1,11 +1,12 @@
-"""Score a trained model on the test split: summaries, ROUGE beside baselines and control, result.json, the table.
+"""Evaluate a trained model on the test split: generate summaries, score them, and write result.json.
 
 python run.py task=evaluate ckpt=runs/demo
 python run.py task=evaluate ckpt=runs/demo trainer=ddp trainer.devices=8
-python run.py task=evaluate ckpt=runs/demo logger=wandb     # into the W&B run of that fit
+python run.py task=evaluate ckpt=runs/demo logger=wandb     # logs to the W&B run of that fit
 
-Several ranks share out the batches of the split, which are the same for any number of them, and rank 0 judges.
-Interrupted, the same command goes on where it was: the summaries made so far are kept in the cache.
+Summaries are scored with ROUGE and compared with baselines and controls. Several ranks share the batches, which are the
+same for any number of ranks; rank 0 scores. After an interruption the same command resumes: finished summaries are
+kept in the cache.
 """
 
 import logging
@@ -33,42 +34,42 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is scored, on which data, and where the result goes."""
+    """The inputs of one evaluation."""
 
     settings: Config
     run_dir: RunDir
     saved: SavedModel
-    """The weights that are scored."""
+    """The checkpoint or export to evaluate."""
     data: Any
     """A ``SummarizationDataModule``."""
     began: float
-    """When the task began, in seconds of ``time.perf_counter``."""
+    """Start time, in seconds of ``time.perf_counter``."""
     facts: dict[str, Any]
-    """What else ``result.json`` says, such as a fit's throughput."""
+    """Further fields of ``result.json``, such as a fit's throughput."""
     loggers: list[Any] = field(default_factory=list)
     trained: Trained | None = None
-    """The model of ``saved``, where it is loaded already."""
+    """The model of ``saved``, if it is already loaded."""
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """A model that is about to summarise, and the summaries that an interrupted evaluation has left."""
+    """A model on its device, and the summaries of an interrupted evaluation."""
 
     trained: Trained
     kept: Any
     """This rank's ``KeptSummaries``."""
     done: dict[int, str]
-    """Of all ranks, by the index of the example."""
+    """Summaries of all ranks, by example index."""
 
 
 @dataclass(frozen=True)
 class _Generated:
-    """What all ranks have generated."""
+    """The output of all ranks."""
 
     predictions: list[str]
     likelihoods: Any
     alone: str | None
-    """What the decoder writes without a document."""
+    """The text that the decoder generates without a document; None without controls."""
     counts: dict[str, int]
     peak_memory_bytes: int
 
@@ -79,10 +80,13 @@ def run(settings: Config, folder: Path, saved: SavedModel | None = None) -> floa
     Args:
         settings: the config of the task.
         folder: the run directory.
-        saved: what ``ckpt`` names, where it is open already.
+        saved: the model that ``ckpt`` names, if the caller has opened it.
 
     Returns:
         The test ROUGE-1; NaN on every rank but rank 0.
+
+    Raises:
+        UserError: ``ckpt`` cannot be loaded, or it cannot be evaluated with these settings.
     """
     import transformers
 
@@ -104,7 +108,7 @@ def run(settings: Config, folder: Path, saved: SavedModel | None = None) -> floa
         trained = saved.load()
         check_search(settings, trained.model)
         data = SummarizationDataModule(settings.data, trained.tokenizers, seed=settings.seed)
-        check_scripts(data.source, ["test"], "task=summarize writes the summaries; judge them by other means.")
+        check_scripts(data.source, ["test"], "Use task=summarize, and score the summaries with another tool.")
         data.prepare_data()
         data.setup("test")
         facts = {"rows": data.row_counts()}
@@ -115,15 +119,16 @@ def run(settings: Config, folder: Path, saved: SavedModel | None = None) -> floa
 
 
 def _named() -> set[str]:
-    """The keys that this command line names; all others may be the run's own."""
+    """Return the keys that the command line sets; other values may come from the run."""
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return {word.lstrip("+").partition("=")[0] for word in words}
 
 
 def _log_to_wandb(settings: Config, run_dir: RunDir, saved: SavedModel) -> None:
-    """Log the evaluation to its fit's W&B run, where it scores what that is judged by: the same settings, best.ckpt.
+    """Log the evaluation to W&B.
 
-    Scores of other data or of another search would stand there as the fit's own: they get a run of their own.
+    It goes to the fit's run if it evaluates best.ckpt with the fit's settings. Otherwise its scores would pass for the
+    fit's own, so it gets a new run.
     """
     from warmstart.collectives import rank_and_world_size
     from warmstart.runs.identity import config_hash, config_hash_1
@@ -140,31 +145,39 @@ def _log_to_wandb(settings: Config, run_dir: RunDir, saved: SavedModel) -> None:
     log_evaluation(logger, run_dir.path, fit, run_dir.read_result())
 
 
-def check_scripts(source: Any, splits: Sequence[str], way_on: str) -> None:
-    """Refuse, before anything is trained or summarised, texts whose summaries ROUGE cannot score.
+def check_scripts(source: Any, splits: Sequence[str], remedy: str) -> None:
+    """Check that ROUGE can score the references of some splits.
+
+    Args:
+        source: the data.
+        splits: names of the splits.
+        remedy: the end of the error message: what to do instead.
 
     Raises:
-        UserError: ROUGE cannot read the references of one of ``splits``; the message ends with ``way_on``.
+        UserError: ROUGE would ignore most letters of a split's references.
     """
     from warmstart.evaluation.rouge import check_references
 
     for split in splits:
-        check_references([example.summary for example in source.split(split)], split, way_on)
+        check_references([example.summary for example in source.split(split)], split, remedy)
 
 
 def _refuse_job_of_sweep(run_dir: RunDir) -> None:
-    """A sweep goes by the results of its fits, each in a folder that its config's hash names."""
+    """Raise an error if ``run_dir`` holds a fit of a sweep: the sweep reads that fit's result."""
     if run_dir.is_job_of_sweep:
         raise UserError(
-            f"{run_dir.path} is a job of a sweep, which goes by the result that its fit has left there. Give the "
-            "evaluation another name=."
+            f"{run_dir.path} is a job of a sweep, and the evaluation would replace the result of its fit, which the "
+            "sweep needs. Set another name= for the evaluation."
         )
 
 
 def test(evaluation: Evaluation) -> float:
-    """Summarise the test split, judge, and leave predictions, export and result; returns the test ROUGE-1.
+    """Summarise the test split, score it, and write predictions, export and result.
 
-    Every rank has to call this and does its share; all but rank 0 then return NaN.
+    Every rank has to call this.
+
+    Returns:
+        The test ROUGE-1; NaN on every rank but rank 0.
     """
     from warmstart import cpu
 
@@ -174,7 +187,7 @@ def test(evaluation: Evaluation) -> float:
     tested = time.perf_counter()
     generated = _generate(evaluation, ready)
     if generated is None:
-        ready.kept.close(complete=False)  # rank 0 clears all away, once its result is written
+        ready.kept.close(complete=False)  # rank 0 deletes all ranks' files once its result is written
         return math.nan
     judgement = _judge(evaluation, generated)
     _write(evaluation, ready.trained, generated, judgement, time.perf_counter() - tested)
@@ -184,7 +197,7 @@ def test(evaluation: Evaluation) -> float:
 
 
 def _load(evaluation: Evaluation) -> _Ready:
-    """Load the model to its device, and the summaries that are made already."""
+    """Load the model to its device, and the summaries that are already done."""
     import torch
 
     from warmstart import cpu
@@ -208,12 +221,12 @@ def _load(evaluation: Evaluation) -> _Ready:
     for of_rank in of_all_ranks(kept.done):
         done |= of_rank
     if done:
-        _log.info("Going on with %d summaries of an interrupted evaluation.", len(done))
+        _log.info("Resuming an interrupted evaluation: %d summaries are done.", len(done))
     return _Ready(trained, kept, done)
 
 
 def _generate(evaluation: Evaluation, ready: _Ready) -> _Generated | None:
-    """Summarise this rank's share and measure likelihoods; returns what all ranks made, on rank 0 only."""
+    """Summarise this rank's share and measure likelihoods; rank 0 returns the output of all ranks, others None."""
     import torch
     from rich.console import Console
     from rich.progress import Progress
@@ -253,7 +266,7 @@ def _generate(evaluation: Evaluation, ready: _Ready) -> _Generated | None:
     likely, alone = None, None
     if settings.evaluation.control_samples != 0:
         likely = in_order(of_rank for _, of_rank, _ in shares)
-        torch.manual_seed(seed_of(settings.seed, count))  # where the search samples: as one more example
+        torch.manual_seed(seed_of(settings.seed, count))  # as for one more example, if the search samples
         with computing_in(model, dtype), torch.inference_mode():
             (alone,) = tokenizers.decode(model.generate_alone(**generation_kwargs(settings.generation))[:, 1:])
     return _Generated(
@@ -286,7 +299,7 @@ def _judge(evaluation: Evaluation, generated: _Generated) -> Any:
 def _write(
     evaluation: Evaluation, trained: Trained, generated: _Generated, judgement: Any, test_seconds: float
 ) -> None:
-    """Leave export, predictions and result, in this order: a result stands next to predictions of its own only."""
+    """Write export, predictions and result, in this order, so that a result never describes older predictions."""
     from warmstart.tasks.export import export_model
     from warmstart.training.loggers.wandb import log_result
 
@@ -303,7 +316,7 @@ def _write(
         "seconds": {**facts.get("seconds", {}), "test": test_seconds, "total": total},
     }
     export_model(trained.model, trained.tokenizers, run_dir.export, result, settings)
-    run_dir.set_result_aside()  # an earlier one would stand next to predictions that are not its own
+    run_dir.set_result_aside()  # it describes the predictions that are now replaced
     run_dir.write_predictions(
         {
             "id": example.id,
@@ -322,7 +335,7 @@ def _write(
 
 
 def _print(evaluation: Evaluation, judgement: Any) -> None:
-    """Print the table of scores, what it says in words, and where the run is."""
+    """Print the table of scores, a summary of it in words, and the run's folder."""
     from rich.console import Console
 
     from warmstart.evaluation.score_table import score_table, verdict
@@ -334,9 +347,9 @@ def _print(evaluation: Evaluation, judgement: Any) -> None:
 
 
 def leave_untested(evaluation: Evaluation) -> None:
-    """Leave export and result of a fit whose test split is neither read nor scored.
+    """Write export and result of a fit without reading or scoring the test split.
 
-    Every rank has to call this; rank 0 writes.
+    Every rank has to call this; only rank 0 writes.
     """
     import torch
 
@@ -361,17 +374,18 @@ def leave_untested(evaluation: Evaluation) -> None:
     }
     export_model(model, tokenizers, run_dir.export, result, settings)
     run_dir.set_result_aside()
-    run_dir.predictions.unlink(missing_ok=True)  # of an earlier run in this folder
+    run_dir.predictions.unlink(missing_ok=True)  # they belong to an earlier run in this folder
     log_result(evaluation.loggers, result)
     run_dir.write_result(result)
     best = "{monitor} {best:.4f}".format(**facts["validation"])
-    say(f"{settings.encoder.name} x {settings.decoder.name}: best {best}. The test split was not scored")
-    say(f"(evaluation.test=false): task=evaluate ckpt={run_dir.path} scores it.")
+    say(f"{settings.encoder.name} x {settings.decoder.name}: best {best}.")
+    say("The test split was not scored (evaluation.test=false).")
+    say(f"To score it: python run.py task=evaluate ckpt={run_dir.path}")
     say(f"Run: {run_dir.path}")
 
 
 def _about(evaluation: Evaluation, model: Any) -> dict[str, Any]:
-    """What ``result.json`` says of a complete run, scored or not."""
+    """Return the fields of ``result.json`` that every complete run has."""
     from warmstart.model.parameters import parameter_counts
     from warmstart.runs.identity import identity
 

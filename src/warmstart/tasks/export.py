@@ -1,9 +1,9 @@
-"""A folder that others can open: safetensors, both tokenizers, generation config and a model card.
+"""Export a trained model to a folder: safetensors, both tokenizers, generation config and a model card.
 
     python run.py task=export ckpt=runs/demo output=my-model
 
-``EncoderDecoderModel.from_pretrained`` opens it, and so does transformers' own class where it computes the same;
-``generate`` searches as the run did. ``AutoTokenizer.from_pretrained`` opens the decoder's tokenizer.
+``EncoderDecoderModel.from_pretrained`` opens the folder. transformers' own class opens it too, if it computes the
+same. ``generate`` uses the run's search. ``AutoTokenizer.from_pretrained`` opens the decoder's tokenizer.
 """
 
 from pathlib import Path
@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
 
 def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> None:
-    """Export ``ckpt``, which ``saved`` may hold open, to ``output`` or to ``export`` in the run directory."""
+    """Export ``ckpt`` to ``output``, or to ``export/`` in the run directory.
+
+    Args:
+        settings: the config of the task.
+        run_dir: the run directory.
+        saved: the model that ``ckpt`` names, if the caller has opened it.
+
+    Raises:
+        UserError: there is no ``ckpt``, it cannot be loaded, its weights are not finite, or the folder is not empty.
+    """
     if settings.ckpt is None:
         raise UserError("task=export needs ckpt=: a run directory or a .ckpt file.")
     validate_numbers(settings)
@@ -35,7 +44,7 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
     scored_run = RunDir(home)
     result = scored_run.read_result() if scored_run.result.exists() else {}
     scored = result.get("checkpoint")
-    if scored is not None and scored != saved.identity:  # of another checkpoint of the run
+    if scored is not None and scored != saved.identity:  # the scores are of another checkpoint
         result = {}
     if parameters := saved.parameters:
         result = {"parameters": parameters} | result
@@ -50,18 +59,29 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
             f"output={folder} was requested, but another process wrote there in the meantime. Name a new folder."
         ) from error
     say(folder)
-    say(f"{use.opens()} {folder / 'README.md'} has the code.")
+    say(f"{use.opens()} {folder / 'README.md'} shows how.")
 
 
 def export_model(
     model: Any, tokenizers: Any, folder: Path, result: dict[str, Any], settings: Config, *, replace: bool = True
 ) -> "Use":
-    """Write the folder whole, replacing an earlier export, and return how it is used.
+    """Write a model, its tokenizers and its card to a folder, completely or not at all.
 
-    ``model`` becomes what is written: its adapters are merged, its generation config holds ``settings``' search.
+    Changes ``model``: its LoRA adapters are merged, and its generation config is set from ``settings``.
+
+    Args:
+        model: the model.
+        tokenizers: its ``TokenizerPair``.
+        folder: the folder to write.
+        result: the contents of ``result.json``, for the card; empty if the model was not evaluated.
+        settings: the config of the run.
+        replace: whether to replace an existing folder.
+
+    Returns:
+        How to open the exported model.
 
     Raises:
-        FileExistsError: with ``replace`` false, another process has written there.
+        FileExistsError: ``replace`` is false and the folder is not empty.
     """
     from warmstart.evaluation.summarize import generation_kwargs
     from warmstart.model.bridge.lora import merge_lora
@@ -78,12 +98,13 @@ def export_model(
         clean=tuple(settings.data.clean),
     )
     config = plain(settings)
-    # What it is and what summarizes as the run did; no local paths, which are a machine's own.
+    # The settings that describe the model and its summaries. Of local paths, only the last component: the rest would
+    # reveal this machine's folders.
     record = {name: config[name] for name in ("seed", "bridge", "generation")}
     record["data"] = {name: config["data"][name] for name in ("max_source_length", "max_target_length", "clean")}
     for role in ("encoder", "decoder"):
-        places = {name: config[role][name] for name in ("path", "tokenizer") if config[role][name]}
-        local = {name: Path(place).name for name, place in places.items() if Path(place).exists()}
+        paths = {name: config[role][name] for name in ("path", "tokenizer") if config[role][name]}
+        local = {name: Path(path).name for name, path in paths.items() if Path(path).exists()}
         record[role] = config[role] | local
     if "parameters" in result:
         record["parameters"] = result["parameters"]

@@ -1,7 +1,9 @@
-"""Train, test the best checkpoint (or not: ``evaluation.test=false``), export, and write what the run leaves.
+"""Train a model, evaluate its best checkpoint on the test split, export it, and write the result.
 
 python run.py encoder=bert decoder=gpt2
-python run.py encoder=bert decoder=gpt2 name=mine     # the same again resumes runs/mine, or leaves it if it is finished
+python run.py encoder=bert decoder=gpt2 name=mine     # resumes runs/mine if it was interrupted
+
+``evaluation.test=false`` skips the test split. A complete run is not repeated.
 """
 
 import math
@@ -31,10 +33,21 @@ from warmstart.tasks.check import validate
 
 
 def run(settings: Config, folder: Path) -> float:
-    """Fit and test; returns the best validation score, which a search optimises: the test split must choose nothing.
+    """Run the whole fit, or nothing if the run directory already holds its complete result.
 
-    A run that this command has finished is left as it is. A failure leaves its own ``result.json``; one before anything
-    is begun, of a mistyped word, not in the place of a complete run's.
+    A failed fit writes a ``result.json`` with the error. If the config is invalid or the checkpoint does not fit, a
+    complete result of an earlier fit stays.
+
+    Args:
+        settings: the config.
+        folder: the run directory.
+
+    Returns:
+        The best validation score, which a search optimises; NaN if the fit never validated.
+
+    Raises:
+        UserError: the config is invalid, the checkpoint cannot be resumed, or training diverged.
+        Interrupted: a signal ended the fit.
     """
     from lightning.pytorch.utilities import rank_zero_only
 
@@ -42,7 +55,7 @@ def run(settings: Config, folder: Path) -> float:
     from warmstart.training.distributed.rank_watch import rank_timeout, watched_ranks
 
     run_dir = RunDir(folder)
-    set_aside = rank_zero_only(run_dir.set_result_aside)  # a rank that starts late would remove another's result
+    set_aside = rank_zero_only(run_dir.set_result_aside)  # a late rank would remove the failure that another wrote
     digest = config_hash_in(run_dir, settings)
     if (result := finished_result(settings, run_dir, digest)) is not None:
         best = result.get("validation", {}).get("best")
@@ -62,8 +75,8 @@ def run(settings: Config, folder: Path) -> float:
     try:
         with watched_ranks(rank_timeout(settings.trainer)):
             return _logged_fit(Fit(settings, run_dir, digest, resume))
-    except Interrupted as left:
-        write_failure(settings, run_dir, left, "interrupted")
+    except Interrupted as interrupted:
+        write_failure(settings, run_dir, interrupted, "interrupted")
         raise
     except Exception as error:
         write_failure(settings, run_dir, error)
@@ -72,26 +85,26 @@ def run(settings: Config, folder: Path) -> float:
 
 @dataclass(frozen=True)
 class Fit:
-    """What one fit is."""
+    """The inputs of one fit."""
 
     settings: Config
     run_dir: RunDir
     digest: str
-    """The hash of the config, in the version that the folder was begun with."""
+    """The config hash, in the version that the run directory uses."""
     resume: SavedModel | None
-    """The checkpoint that it resumes."""
+    """The checkpoint to resume from, if any."""
     loggers: list[Any] = field(default_factory=list)
     began: float = 0.0
-    """When its work began, in seconds of ``time.perf_counter``."""
+    """Start time, in seconds of ``time.perf_counter``."""
 
     @property
     def ranks(self) -> int:
-        """The number of processes that train."""
+        """Number of training processes."""
         return self.settings.trainer.devices * self.settings.trainer.nodes
 
 
 def _logged_fit(fit: Fit) -> float:
-    """The fit within its W&B run, which is there before anything that takes long or may fail is begun."""
+    """Run the fit within a W&B run, which starts before anything slow and so also shows early failures."""
     from warmstart.training.loggers.wandb import build_loggers, close_loggers
 
     settings, folder = fit.settings, fit.run_dir.path
@@ -110,7 +123,7 @@ def _logged_fit(fit: Fit) -> float:
 
 
 def _fit_and_test(fit: Fit) -> float:
-    """The whole recipe."""
+    """Build data and model, train, evaluate the best checkpoint, and write the result."""
     import lightning as L
     import transformers
 
@@ -131,7 +144,7 @@ def _fit_and_test(fit: Fit) -> float:
     model = _model(fit, data.tokenizers)
     module = _module(fit, data, model, _checked_steps(fit, data, model))
     log_parameters(fit.loggers, parameter_counts(model))
-    trainer = _trained(fit, data, module)
+    trainer = _train(fit, data, module)
     validation = best_validation(trainer)
     facts: dict[str, Any] = {
         "throughput": module.throughput(),
@@ -154,7 +167,7 @@ def _fit_and_test(fit: Fit) -> float:
 
 
 def _data(fit: Fit) -> Any:
-    """The data module, with the splits of a fit set up."""
+    """Build the data module, with its training and validation splits set up."""
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.tasks.evaluate import check_scripts
     from warmstart.training.trainer import check_validations
@@ -174,7 +187,7 @@ def _data(fit: Fit) -> Any:
 
 
 def _model(fit: Fit, tokenizers: Any) -> Any:
-    """The model as the config describes it; of a new fit with the weights of ``ckpt_weights``."""
+    """Build the model of the config; a new fit also takes the weights of ``ckpt_weights``."""
     from warmstart.model.build import build_model
     from warmstart.model.compiling import compile_layers
 
@@ -198,11 +211,11 @@ def _model(fit: Fit, tokenizers: Any) -> Any:
 
 
 def _checked_steps(fit: Fit, data: Any, model: Any) -> int:
-    """Optimizer steps of the whole fit.
+    """Return the number of optimizer steps of the whole fit.
 
     Raises:
-        UserError: nothing would be trained, or a warm-up takes longer than the fit; or the weights of the checkpoint
-            are not of this model.
+        UserError: the checkpoint's weights do not fit the model, no step is left to train, or a warm-up is longer than
+            the fit.
     """
     settings, resume = fit.settings, fit.resume
     taken, epoch, batch = 0, 0, 0
@@ -210,17 +223,17 @@ def _checked_steps(fit: Fit, data: Any, model: Any) -> int:
         check_same_weights(settings, resume.checkpoint, model)
         taken = resume.checkpoint["global_step"]
         epoch, batch = data.place_of(resume.checkpoint, fit.ranks)
-        resume.release()  # Lightning reads the whole of it again, and the fit replaces the file
+        resume.release()  # Lightning reads the file again, and the fit replaces it
     total_steps = _total_steps(settings.trainer, data.batches_in_epoch(fit.ranks), taken, epoch, batch)
     if resume is not None and taken >= total_steps and not is_of_run(resume.file, fit.run_dir):
         raise UserError(
-            f"ckpt={settings.ckpt} has taken {taken} steps in {epoch} epochs, and this fit ends there: nothing would "
-            "be trained. Set trainer.max_epochs or trainer.max_steps higher; both count from the checkpoint's first."
+            f"ckpt={settings.ckpt} has already taken {taken} steps in {epoch} epochs, and this fit ends there: "
+            "nothing would be trained. Raise trainer.max_epochs or trainer.max_steps; both include those steps."
         )
     if settings.bridge.warmup_steps >= total_steps:
         raise UserError(
-            f"bridge.warmup_steps={settings.bridge.warmup_steps}, but the fit takes {total_steps} optimizer steps: the "
-            "halves would never train. Set fewer, or bridge.freeze=both to mean that."
+            f"bridge.warmup_steps={settings.bridge.warmup_steps}, but the fit takes {total_steps} optimizer steps: "
+            "pretrained parameters would never train. Set fewer, or set bridge.freeze=both if that is intended."
         )
     if fault := fault_of_warm_up(settings, total_steps):
         raise UserError(fault)
@@ -228,7 +241,7 @@ def _checked_steps(fit: Fit, data: Any, model: Any) -> int:
 
 
 def _module(fit: Fit, data: Any, model: Any, total_steps: int) -> Any:
-    """The LightningModule of the fit."""
+    """Build the LightningModule."""
     from warmstart.evaluation.rouge import rouge_scores
     from warmstart.evaluation.summarize import generation_kwargs
     from warmstart.model.parameters import parameter_counts
@@ -249,7 +262,7 @@ def _module(fit: Fit, data: Any, model: Any, total_steps: int) -> Any:
             "config": plain(settings),
             "config_hash": fit.digest,
             "vocabularies": data.tokenizers.vocabularies(),
-            "parameters": parameter_counts(model),  # a loaded model no longer knows which of its values are new
+            "parameters": parameter_counts(model),  # a loaded model does not know which parameters were new
         },
         validation_samples=settings.trainer.validation_samples,
         score=score,
@@ -260,8 +273,8 @@ def _module(fit: Fit, data: Any, model: Any, total_steps: int) -> Any:
     )
 
 
-def _trained(fit: Fit, data: Any, module: Any) -> Any:
-    """Train to the end, and leave at least ``best.ckpt``; returns the trainer."""
+def _train(fit: Fit, data: Any, module: Any) -> Any:
+    """Train, write ``best.ckpt`` if no validation did, and return the trainer."""
     from warmstart.training.callbacks.checkpoints import SampleTable
     from warmstart.training.callbacks.interrupt import received_signal
     from warmstart.training.distributed.same_config import SameOnAllRanks
@@ -279,24 +292,24 @@ def _trained(fit: Fit, data: Any, module: Any) -> Any:
     if trainer.is_global_zero:
         begin(run_dir, mark_of(settings, run_dir, fit.digest), resume)
         tokenizers.keep(run_dir.checkpoints.tokenizers)
-    module.model.train()  # Lightning keeps the mode it finds, and loading leaves evaluation mode: no dropout
+    module.model.train()  # loading sets evaluation mode, which Lightning would keep: no dropout
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume)
-    except SystemExit as end:  # what Lightning makes of the second Ctrl-C
-        raise KeyboardInterrupt from end
+    except SystemExit as exit_error:  # Lightning raises it after a second Ctrl-C
+        raise KeyboardInterrupt from exit_error
     except Exception as error:
         if (received := received_signal(trainer)) is not None:
             raise Interrupted(received, None) from error
         raise
     best = run_dir.checkpoints.best
-    # Stopped before the first validation: the last weights are all there is. Every rank takes part in saving.
+    # Without a validation there is no best checkpoint, so save the last weights. Saving needs every rank.
     if trainer.strategy.broadcast(not best.exists()):
         trainer.save_checkpoint(best)
     return trainer
 
 
 def _scored_splits(settings: Config) -> list[str]:
-    """The splits whose references ROUGE is measured against."""
+    """Return the splits that the fit scores with ROUGE."""
     from warmstart.training.callbacks.checkpoints import validates
 
     sampled = settings.trainer.validation_samples > 0 and validates(settings.trainer)
@@ -304,16 +317,19 @@ def _scored_splits(settings: Config) -> list[str]:
 
 
 def _total_steps(trainer: TrainerSettings, batches: int, taken: int, epoch: int, batch: int) -> int:
-    """Optimizer steps of the whole fit. Those that are taken may have been of other batches, or of other ranks."""
+    """Return the optimizer steps of the whole fit: ``taken`` ones, and those left in the current batches and ranks."""
     steps = taken + math.ceil(batches / trainer.accumulate) * (trainer.max_epochs - epoch) - batch // trainer.accumulate
     return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps
 
 
 def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple[Any, Any]:
-    """Texts and tokenizers; one message names all that is missing where the hub cannot be reached.
+    """Load the texts and the tokenizers.
 
-    A fit that resumes takes the tokenizers of its checkpoint: those that the config names may be others by now, such as
-    one that is trained on texts which have changed since.
+    A resumed fit uses the tokenizers of its checkpoint. A tokenizer built from the config could differ by now, for
+    example if it is trained on texts that have changed.
+
+    Raises:
+        Unreachable: the hub cannot be reached; the message names everything that is missing.
     """
     from warmstart.data.hub_access import Unreachable
     from warmstart.data.sources.base import SPLITS
@@ -329,14 +345,14 @@ def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple
     except Unreachable as error:
         missing += error.what
     tokenizers = []
-    for half, role in ((settings.encoder, "encoder"), (settings.decoder, "decoder")):
+    for submodel, role in ((settings.encoder, "encoder"), (settings.decoder, "decoder")):
         if role in kept:
             tokenizers.append(kept[role])
             continue
-        if source is None and half.weights is Weights.random:
-            continue  # its tokenizer may have to be trained on the texts
+        if source is None and submodel.weights is Weights.random:
+            continue  # its tokenizer may need the texts for training
         try:
-            tokenizers.append(load_tokenizer(half, role, lambda: _texts(source)))
+            tokenizers.append(load_tokenizer(submodel, role, lambda: _texts(source)))
         except Unreachable as error:
             missing += error.what
     if missing:

@@ -1,4 +1,4 @@
-"""The batches that a fit skipped, once more: which module's output is the first that is not finite.
+"""Run the batches that a fit skipped again, and find the first module whose output is not finite.
 
 python run.py task=replay ckpt=runs/mine
 """
@@ -14,10 +14,17 @@ from warmstart.runs.saved_model import SavedModel
 
 
 def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> None:
-    """Replay every noted batch with the weights that the fit ended with, in its precision and in fp32.
+    """Replay every skipped step of the run, in its precision and in fp32.
+
+    The weights are those of ``nonfinite.ckpt`` if the fit diverged, else those of ``ckpt``.
+
+    Args:
+        settings: the config of the task.
+        run_dir: not used.
+        saved: the model that ``ckpt`` names, if the caller has opened it.
 
     Raises:
-        UserError: the run has noted none.
+        UserError: the run has skipped no step.
     """
     import torch
 
@@ -28,15 +35,18 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
     replayed = RunDir(Path(settings.ckpt or ""))
     if not replayed.skipped_steps.is_file():
         missing = replayed.skipped_steps
-        raise UserError(f"task=replay needs ckpt=RUN, a run that skipped batches: {missing} is not there.")
+        raise UserError(
+            f"task=replay needs ckpt=RUN, a run that skipped batches, but there is no {missing}. Name the folder of "
+            "another run."
+        )
     kept = replayed.checkpoints.nonfinite
     model, tokenizers, _ = (SavedModel(str(kept)) if kept.exists() else saved or SavedModel(str(replayed.path))).load()
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
-    rows, collate = data.tokenized("train"), Collator(tokenizers.source_pad_id)
+    examples, collate = data.tokenized("train"), Collator(tokenizers.source_pad_id)
     trained_in = resolve_precision(settings.trainer.precision, settings.trainer.accelerator)
-    for note in replayed.read_skipped_steps(len(rows)):
-        batch = collate([rows[i] for i in note["examples"]])
-        say(f"step {note['step']}, {len(note['examples'])} examples: {note['examples']}")
+    for step in replayed.read_skipped_steps(len(examples)):
+        batch = collate([examples[i] for i in step["examples"]])
+        say(f"step {step['step']}, {len(step['examples'])} examples: {step['examples']}")
         for name, low in ((trained_in, "bf16" in trained_in or "16-" in trained_in), ("fp32", False)):
             dtype = torch.bfloat16 if "bf16" in trained_in else torch.float16
             with torch.autocast(model.device.type, dtype=dtype, enabled=low):
@@ -44,7 +54,7 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
 
 
 def _replayed(model: Any, batch: dict[str, Any]) -> str:
-    """What one forward and backward pass shows."""
+    """Run one forward and backward pass, and describe where it is not finite."""
     import torch
 
     found: list[str] = []
@@ -71,8 +81,8 @@ def _replayed(model: Any, batch: dict[str, Any]) -> str:
         for hook in hooks:
             hook.remove()
     if found:
-        return f"the output of {found[0]} is the first that is not finite"
+        return f"first non-finite output: {found[0]}"
     bad = [name for name, p in model.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
     if bad:
-        return f"the forward pass is finite (loss {float(loss / tokens):.3f}), the gradient of {bad[0]} is not"
-    return f"finite: loss {float(loss / tokens):.3f}, largest output {largest:.3g}"
+        return f"the loss is finite ({float(loss / tokens):.3f}), but the gradient of {bad[0]} is not"
+    return f"finite: loss {float(loss / tokens):.3f}, largest output value {largest:.3g}"

@@ -1,6 +1,6 @@
-"""One HTML page that compares runs.
+"""Write one HTML page that compares runs.
 
-python run.py task=report sweep=runs/matrix           # or, whole, runs/multirun/matrix
+python run.py task=report sweep=runs/matrix           # short for runs/multirun/matrix
 python run.py task=report 'runs=[runs/demo,runs/other]' output=compared.html
 """
 
@@ -13,7 +13,11 @@ from warmstart.printing import say
 
 
 def run(settings: Config, run_dir: Path) -> None:
-    """Write the page, and say where it is."""
+    """Write the page and print its path.
+
+    Raises:
+        UserError: no runs are named, or a named folder contains none.
+    """
     from warmstart.report.collect import collect
     from warmstart.report.page import render
 
@@ -25,11 +29,11 @@ def run(settings: Config, run_dir: Path) -> None:
     page = render(runs, title=", ".join(folder.name for folder in folders), texts=settings.texts)
     write_text(output, page)
     counts = {status: sum(run.status == status for run in runs) for status in {run.status: 0 for run in runs}}
-    said = ", ".join(f"{count} {status}" for status, count in counts.items())
-    say(f"{output}: {len(runs)} runs ({said}), {len(page) / 1e6:.1f} MB")
+    by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
+    say(f"{output}: {len(runs)} runs ({by_status}), {len(page) / 1e6:.1f} MB")
 
 
 def _sweep_or_run(folder: Path) -> Path:
-    """The folder, or that of the sweep of this name: a sweep lies in ``multirun`` beside the runs."""
+    """Return the folder, or ``multirun/NAME`` next to it if only that exists: the folder of the sweep NAME."""
     sweep = folder.parent / "multirun" / folder.name
     return sweep if sweep.is_dir() and not folder.is_dir() else folder

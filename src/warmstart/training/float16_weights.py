@@ -1,6 +1,6 @@
 """Lightning's precisions bf16-true and 16-true, with the frequencies of rotary positions kept in float32.
 
-Lightning would cast them with the weights; :mod:`warmstart.model.dtypes` explains what that breaks.
+Lightning would cast these too; ``warmstart.model.dtypes`` explains what that breaks.
 """
 
 from typing import Any

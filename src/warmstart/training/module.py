@@ -160,13 +160,13 @@ class SummarizationModule(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the scaled sum of the batch's loss over its label tokens, a scalar."""
-        parts = batch.get("parts") if self._use_buckets else None
+        buckets = batch.get("buckets") if self._use_buckets else None
         ids = batch["input_ids"], batch["attention_mask"], batch["labels"]
         loss: Tensor
-        loss, nll, tokens = self.model.training_loss(*ids, label_smoothing=self.optim.label_smoothing, parts=parts)
+        loss, nll, tokens = self.model.training_loss(*ids, label_smoothing=self.optim.label_smoothing, buckets=buckets)
         sums = torch.stack([nll.detach().float(), tokens.float()])
         self._step_sums = sums if self._step_sums is None else self._step_sums + sums
-        self._meter.count(batch, self._flops_now(), parts)
+        self._meter.count(batch, self._flops_now(), buckets)
         self._losses.add_batch(batch)
         # Lightning divides by the number of accumulated batches, which is undone here; configure_gradient_clipping
         # normalises the gradients.
@@ -308,7 +308,7 @@ class SummarizationModule(L.LightningModule):
         """Return the mean throughput over the whole fit and all ranks, as ``result.json`` reports it.
 
         Returns:
-            The values of :meth:`ThroughputMeter.total`, and the measured peak in FLOP/s that ``mfu`` refers to.
+            The values of ``ThroughputMeter.total``, and the measured peak in FLOP/s that ``mfu`` refers to.
         """
         peak = {} if self._peak is None else {"matrix_peak_flops_per_second": self._peak.flops_per_second}
         return self._meter.total(self.trainer.world_size, self._peak) | peak

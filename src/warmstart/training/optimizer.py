@@ -15,9 +15,9 @@ GATE = "new_gate"
 def parameter_groups(model: Any, optim: OptimSettings) -> list[dict[str, Any]]:
     """Group the trainable parameters for AdamW.
 
-    A group has one learning rate: that of ``encoder``, ``decoder``, ``new`` (parameters that no checkpoint contains) or
-    ``new_gate``. Vectors (biases, norms, gates) have no weight decay and so groups of their own. A parameter that
-    encoder and decoder share belongs to the first submodel that has it.
+    There are up to four learning rates: for ``encoder``, ``decoder``, ``new`` (parameters that no checkpoint has) and
+    ``new_gate``. Vectors (biases, norms, gates) are in separate groups, because they have no weight decay. A parameter
+    that encoder and decoder share belongs to the encoder.
 
     Args:
         model: an ``EncoderDecoderModel``.
@@ -61,12 +61,12 @@ def parameter_groups(model: Any, optim: OptimSettings) -> list[dict[str, Any]]:
 
 
 def build_optimizer(model: Any, optim: OptimSettings, *, fused: bool | None = None) -> torch.optim.AdamW:
-    """Build AdamW over :func:`parameter_groups`.
+    """Build AdamW for the groups of ``parameter_groups``.
 
     Args:
         model: an ``EncoderDecoderModel``.
         optim: learning rates, weight decay and betas.
-        fused: whether one kernel updates all parameters; None is where the device supports it. Pass False if gradients
+        fused: whether one kernel updates all parameters; None means if the device supports it. Pass False if gradients
             have a loss scale: a fused step unscales them itself, which is too late for clipping.
 
     Raises:

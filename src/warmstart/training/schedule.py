@@ -1,7 +1,7 @@
-"""The learning rate over optimizer steps: linear warm-up, then linear, cosine, inverse-sqrt or constant.
+"""The learning-rate schedule: linear warm-up, then linear, cosine or inverse-sqrt decay, or a constant learning rate.
 
-The caller counts batches and passes ``total_steps``, because Lightning's own estimate makes a resumed fit
-repeat data.
+The caller counts the batches and passes ``total_steps``. Lightning's own estimate of it would make a resumed fit repeat
+data.
 """
 
 import math
@@ -63,7 +63,7 @@ def build_schedule(
     """Build the schedule of all parameter groups.
 
     Args:
-        optimizer: groups named as :func:`warmstart.training.optimizer.parameter_groups` does.
+        optimizer: its groups are named as by ``warmstart.training.optimizer.parameter_groups``.
         optim: warm-up and decay.
         total_steps: optimizer steps of the fit.
         unfreeze_after: steps for which pretrained groups have a learning rate of zero. They then have a warm-up of

@@ -1,7 +1,7 @@
 """Measure training throughput in tokens without padding and in the model's FLOPs, and the peak memory.
 
 Time spent in validation does not count. The counts stay on the device until they are read, so that counting does not
-synchronise with it.
+synchronize with it.
 """
 
 import sys
@@ -27,9 +27,9 @@ class _Reading(NamedTuple):
 
 
 class ThroughputMeter:
-    """Count tokens, examples and FLOPs a second, the model FLOPs utilisation (MFU) and the share of padding.
+    """Count tokens, examples and FLOPs per second, the model FLOPs utilization (MFU) and the fraction of padding.
 
-    It reports them since the last reading and over the whole fit.
+    It reports them since the last reading and for the whole fit.
     """
 
     def __init__(self) -> None:
@@ -39,14 +39,16 @@ class ThroughputMeter:
         self._model_flops: TrainingFlops | None = None
         self._seen: Tensor | None = None  # sums over the batches since the last reading
 
-    def count(self, batch: dict[str, Any], flops: TrainingFlops, parts: Sequence[Sequence[int]] | None = None) -> None:
+    def count(
+        self, batch: dict[str, Any], flops: TrainingFlops, buckets: Sequence[Sequence[int]] | None = None
+    ) -> None:
         """Add a batch; the first one starts the clock.
 
         Args:
             batch: ``input_ids``, ``attention_mask`` and ``labels``, each (examples, positions).
-            flops: cost of the model in its current state. A change, when parameters unfreeze, synchronises with the
-                device once.
-            parts: examples and target positions of each target-length bucket; None if the decoder runs once.
+            flops: cost of the model with its current frozen parameters. When it changes, because parameters unfreeze,
+                the meter synchronizes with the device once.
+            buckets: examples and target positions of each target-length bucket; None if the decoder runs once.
         """
         if self._since is None:
             self._since = time.perf_counter()
@@ -55,7 +57,7 @@ class ThroughputMeter:
             self._model_flops = flops
         seen = lengths_seen(batch, flops.window)
         self._seen = seen if self._seen is None else self._seen + seen
-        decoded = sum(examples * longest for examples, longest in parts or [batch["labels"].shape])
+        decoded = sum(examples * longest for examples, longest in buckets or [batch["labels"].shape])
         self._now = self._now._replace(
             examples=self._now.examples + len(batch["input_ids"]),
             positions=self._now.positions + batch["input_ids"].numel() + decoded,
@@ -64,7 +66,7 @@ class ThroughputMeter:
     def pause(self) -> None:
         """Stop the clock."""
         if self._since is not None:
-            self._read_seen()  # synchronises first: the device's pending work belongs to the time before the pause
+            self._read_seen()  # synchronizes first: the device's pending work belongs to the time before the pause
             self._now = self._now._replace(seconds=self._now.seconds + time.perf_counter() - self._since)
             self._since = None
 
@@ -90,7 +92,7 @@ class ThroughputMeter:
         )
 
     def total(self, world_size: int = 1, peak: MatrixPeak | None = None) -> dict[str, float]:
-        """Return the same as :meth:`since_last_read`, since the first batch."""
+        """Return the same values as ``since_last_read``, since the first batch."""
         return _per_second(self._reading(), world_size, peak)
 
     def _reading(self) -> _Reading:

@@ -101,7 +101,7 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
         settings: the ``trainer`` config.
         run_dir: folder of checkpoints and samples.
         loggers: Lightning loggers.
-        callbacks: further callbacks; a :class:`SampleTable` is added if they have none.
+        callbacks: further callbacks; a ``SampleTable`` is added if they have none.
 
     Raises:
         UserError: ``trainer.extra`` is wrong, a number is too small, or this machine does not have the device.

@@ -101,8 +101,8 @@ def test_folder_of_texts(tmp_path):
 @given(st.lists(st.text(max_size=8), min_size=3, max_size=60, unique=True), st.randoms())
 def test_split_off_is_a_partition_independent_of_order_and_copies(documents, random):
     def taken(texts):
-        places = np.array([_hash64(f"test\0{text}") for text in texts], dtype=np.uint64)
-        mask = split_off(places, "test", DataSettings(name="x"))
+        hashes = np.array([_hash64(f"test\0{text}") for text in texts], dtype=np.uint64)
+        mask = split_off(hashes, "test", DataSettings(name="x"))
         return {text for text, chosen in zip(texts, mask, strict=True) if chosen}
 
     first = taken(documents)

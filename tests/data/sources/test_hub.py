@@ -69,7 +69,7 @@ def damaged(folder):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda folder: hub_folder(folder, readme=False), r"3 \.parquet files.*'default'.*data\.subset=default"),
         (saved, r"a data set that save_to_disk wrote.*load_from_disk.*data=files"),
@@ -79,9 +79,9 @@ def damaged(folder):
         (lambda folder: folder.write_bytes(b""), r"found a file.*data=files data\.path="),
     ],
 )
-def test_a_local_copy_that_cannot_be_read_is_described(make, said, tmp_path):
+def test_a_local_copy_that_cannot_be_read_is_described(make, message, tmp_path):
     make(tmp_path / "cnn")
-    with pytest.raises(UserError, match=said) as found:
+    with pytest.raises(UserError, match=message) as found:
         load(tmp_path / "cnn")
     for other in ("cannot be reached", "hub was reached", "1.4 GB"):
         assert other not in str(found.value)

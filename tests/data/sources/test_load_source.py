@@ -31,10 +31,10 @@ def test_synthetic_texts():
 
 def test_a_limit_takes_a_sample_that_is_the_same_in_every_run():
     source, every = synthetic(limit_train=5, limit_test=100), list(synthetic().split("train"))
-    places = [every.index(example) for example in source.split("train")]
-    assert places == sorted(places)  # the order of the file
-    assert places != list(range(5))
-    assert places == [6, 11, 13, 23, 28]  # must never change: results are comparable only on the same examples
+    indices = [every.index(example) for example in source.split("train")]
+    assert indices == sorted(indices)  # the order of the file
+    assert indices != list(range(5))
+    assert indices == [6, 11, 13, 23, 28]  # must never change: results are comparable only on the same examples
     assert set(source.split("train")) < set(synthetic(limit_train=9).split("train"))
     assert source.report == {
         **{"train_read": 32, "validation_read": 8, "test_read": 8},
@@ -106,11 +106,11 @@ def test_a_limit_samples_rows_on_disk_too(hub_like, monkeypatch):
     hub_like["train"] = datasets.Dataset.from_dict(columns)
     for clean in ([], ["drop_garbled"]):
         rows = cnn(monkeypatch, hub_like, clean=clean, limit_train=20).split("train")
-        places = [int(example.id.split()[1]) for example in rows]
-        assert places == sorted(places)
-        assert len(places) == 20
-        assert max(places) > 150
-    assert all(place % 2 for place in places)
+        indices = [int(example.id.split()[1]) for example in rows]
+        assert indices == sorted(indices)
+        assert len(indices) == 20
+        assert max(indices) > 150
+    assert all(index % 2 for index in indices)
 
 
 MANY = 60_000

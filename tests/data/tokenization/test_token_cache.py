@@ -171,9 +171,9 @@ assert {p.name for p in folder.iterdir()} == {"first", "second", "files.json"}
 def test_one_of_many_processes_builds(tmp_path):
     command = [sys.executable, "-c", BUILD_SLOWLY, str(tmp_path / "x")]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    said = [process.communicate(timeout=60)[0] for process in processes]
+    printed = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
-    assert said.count("built\n") == 1
+    assert printed.count("built\n") == 1
 
 
 def test_no_process_sees_an_incomplete_folder(tmp_path):

@@ -1,4 +1,4 @@
-"""Cross-attention that begins as a copy of self-attention: what is written, and what the copy computes."""
+"""Initialization of cross-attention from self-attention: the copied weights, and what the copy computes."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from test_build_model import SIZE as BERT
 from transformers import BartConfig, BertConfig
 
 from warmstart.compatibility.tiny_configs import tiny_config
-from warmstart.config.model import BridgeSettings, CrossAttentionInit, HalfSettings
+from warmstart.config.model import BridgeSettings, CrossAttentionInit, SubmodelSettings
 from warmstart.model.bridge.copy_init import copy_into_grafted
 from warmstart.model.bridge.grafting import decoder_layers, graft, graft_settings
 from warmstart.model.build import build_model
@@ -22,17 +22,17 @@ HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_positi
 @pytest.fixture
 def encoder(tmp_path):
     transformers.BertModel(BertConfig(**BERT)).save_pretrained(tmp_path / "encoder")
-    return HalfSettings("bert", str(tmp_path / "encoder"), "bert")
+    return SubmodelSettings("bert", str(tmp_path / "encoder"), "bert")
 
 
 def joined(encoder, folder, kind, init):
-    decoder = HalfSettings("decoder", str(folder), kind)
+    decoder = SubmodelSettings("decoder", str(folder), kind)
     sizes = {"encoder_vocab_size": 50, "decoder_vocab_size": 50}
     return build_model(encoder, decoder, BridgeSettings(init=init), special_ids=IDS, **sizes)
 
 
 @pytest.mark.parametrize("init", list(CrossAttentionInit))
-def test_cross_attention_of_a_checkpoint_is_left_alone(encoder, tmp_path, init):
+def test_pretrained_cross_attention_is_not_changed(encoder, tmp_path, init):
     bart = transformers.BartForConditionalGeneration(BartConfig(vocab_size=50, d_model=16, **LAYER, **HEADS))
     bart.save_pretrained(tmp_path / "bart")
     config = BertConfig(**BERT, is_decoder=True, add_cross_attention=True)
@@ -49,7 +49,7 @@ def test_cross_attention_of_a_checkpoint_is_left_alone(encoder, tmp_path, init):
         assert [key for key, value in layers.state_dict().items() if not torch.equal(found[key], value)] == []
 
 
-def test_what_a_checkpoint_of_cross_attention_lacks_is_copied(encoder, tmp_path):
+def test_missing_parameters_of_cross_attention_are_copied(encoder, tmp_path):
     whole = transformers.BertLMHeadModel(BertConfig(**BERT, is_decoder=True, add_cross_attention=True))
     lacks = "bert.encoder.layer.1.crossattention.self.query.weight"
     state = {name: value for name, value in whole.state_dict().items() if name != lacks}
@@ -60,7 +60,7 @@ def test_what_a_checkpoint_of_cross_attention_lacks_is_copied(encoder, tmp_path)
     assert all(torch.equal(found[name], value) for name, value in state.items())
 
 
-# All types whose query, key and value are one matrix; OPT's are three.
+# All types with one matrix for query, key and value; OPT has three matrices.
 FUSED = {
     "gpt_neox": {},
     "gpt_neox_japanese": {},
@@ -81,10 +81,10 @@ def layer_and_copy(kind, **values):
     config._attn_implementation = "eager"
     decoder = decoder_class(config)._from_config(config).eval()
     for parameter in decoder.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)  # so that a matrix in another's place moves the output far
+        torch.nn.init.normal_(parameter, std=0.3)  # so that exchanged matrices change the output clearly
     for name, parameter in decoder.named_parameters():
         if name.endswith("bias"):
-            torch.nn.init.zeros_(parameter)  # the copy has none
+            torch.nn.init.zeros_(parameter)  # the copy has no biases
     new = graft(decoder, graft_settings({"gate": "none"}), config.hidden_size, CallState())
     layer = decoder_layers(decoder)[0]
     copy_into_grafted(new["0"], layer)
@@ -92,8 +92,8 @@ def layer_and_copy(kind, **values):
 
 
 @pytest.mark.parametrize("kind", FUSED)
-def test_a_copy_attends_as_self_attention_does(kind):
-    """The last token sees all; at one position for all of them (none where bias falls with distance) both agree."""
+def test_copied_layer_computes_self_attention(kind):
+    """Compare the last token, which sees all; position ids are equal, because cross-attention has no positions."""
     decoder, layer, cross = layer_and_copy(kind, **FUSED[kind])
     fused = ("query_key_value", "qkv_proj", "q_proj")
     attention = next(module for module in layer.modules() if any(hasattr(module, name) for name in fused))
@@ -101,7 +101,7 @@ def test_a_copy_attends_as_self_attention_does(kind):
 
     def keep(module, args, kwargs, output):
         seen["read"] = args[0] if args else kwargs["hidden_states"]
-        seen["output"] = output[0] - args[1] if kind == "bloom" else output[0]  # its attention adds the residual
+        seen["output"] = output[0] - args[1] if kind == "bloom" else output[0]  # Bloom's attention adds the residual
 
     attention.register_forward_hook(keep, with_kwargs=True)
     ids = torch.full((1, 1), 7) if kind == "bloom" else torch.tensor([[7, 30, 55, 81]])
@@ -118,7 +118,7 @@ def test_a_copy_attends_as_self_attention_does(kind):
     torch.testing.assert_close(found, seen["output"][:, -1:], rtol=1e-3, atol=1e-3)
 
 
-def test_a_fused_matrix_of_unknown_order_is_not_taken_apart():
-    # Lightning attention, fused head by head behind an activation; as many key heads as heads, so that sizes agree.
+def test_fused_matrix_of_unknown_layout_is_refused():
+    # Lightning attention is fused per head, with an activation. With as many key heads as heads, the sizes would fit.
     with pytest.raises(ValueError, match=r"MiniMax.* no self-attention .*Set bridge\.init=random"):
         layer_and_copy("minimax", num_key_value_heads=4, layer_types=["linear_attention", "full_attention"])

@@ -1,11 +1,11 @@
-"""Grafted cross-attention: the bare language model at step 0, then a reader of its source, wherever generation goes."""
+"""Grafted cross-attention: the plain language model at first, then a model that uses its source."""
 
 import copy
 
 import pytest
 import torch
 import transformers
-from tiny import IDS, TARGET_VOCABULARY, decoder_half, gap, half, source, target
+from tiny import IDS, TARGET_VOCABULARY, gap, small_config, small_decoder_config, source, target
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.compatibility.tiny_configs import tiny_config
@@ -31,9 +31,9 @@ SOURCE_WIDTH = 48
 
 def build(kind="llama", gate="zero", opened=0.5, **graft):
     torch.manual_seed(0)
-    decoder = decoder_half(kind, **KINDS[kind])
+    decoder = small_decoder_config(kind, **KINDS[kind])
     config = EncoderDecoderConfig(
-        encoder=half("bert", SOURCE_WIDTH, **NO_DROPOUT), decoder=decoder, graft={"gate": gate, **graft}, **IDS
+        encoder=small_config("bert", SOURCE_WIDTH, **NO_DROPOUT), decoder=decoder, graft={"gate": gate, **graft}, **IDS
     )
     model = EncoderDecoderModel(config).eval()
     for name, parameter in model.named_parameters():
@@ -47,7 +47,7 @@ def model(request):
     return build(request.param)
 
 
-def test_a_closed_gate_is_the_bare_language_model(model):
+def test_model_with_closed_gates_is_the_language_model(model):
     ids = target().clamp(min=5)
     bare = model.decoder(ids).logits
     assert gap(model(**source(), decoder_input_ids=ids).logits, bare) > 1e-3
@@ -56,7 +56,7 @@ def test_a_closed_gate_is_the_bare_language_model(model):
     assert torch.equal(model(**source(), decoder_input_ids=ids).logits, bare)
 
 
-def test_the_decoder_alone_is_the_bare_language_model_whatever_the_gate(model):
+def test_decoder_without_a_source_is_the_language_model(model):
     labels = target().clamp(min=5)
     ids = model.prepare_decoder_input_ids_from_labels(labels)
     wanted = torch.nn.functional.cross_entropy(model.decoder(ids).logits.mT, labels, reduction="none").sum(dim=1)
@@ -67,23 +67,23 @@ def test_the_decoder_alone_is_the_bare_language_model_whatever_the_gate(model):
         assert torch.equal(model.generate_alone(max_new_tokens=4, num_beams=1), bare)
 
 
-def test_the_gate_begins_closed_and_is_a_choice():
+def test_gate_starts_at_zero_and_is_optional():
     assert [cross.gate.item() for cross in build(opened=0.0).cross_attention.values()] == [0.0, 0.0]
     assert all(cross.gate is None for cross in build(gate="none").cross_attention.values())
 
 
-def test_the_pretrained_decoder_keeps_its_keys(model):
+def test_state_dict_keys_of_the_decoder_do_not_change(model):
     bare = transformers.AutoModelForCausalLM.from_config(model.config.decoder)
     assert {name.removeprefix("decoder.") for name in model.state_dict() if name.startswith("decoder.")} == set(
         bare.state_dict()
     )
 
 
-def test_every_second_layer():
+def test_every_n_layers():
     assert list(build(every_n_layers=2).cross_attention) == ["1"]
     with pytest.raises(ValueError, match="every_n_layers=3, but LlamaForCausalLM has only 2 layers"):
         build(every_n_layers=3)
-    with pytest.raises(ValueError, match=r"graft has no every; it takes every_n_layers"):
+    with pytest.raises(ValueError, match=r"graft has no setting every. Choose from every_n_layers"):
         build(every=2)
 
 
@@ -93,19 +93,19 @@ def gradients(model):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def test_every_new_part_gets_a_gradient(model):
+def test_every_new_parameter_gets_a_gradient(model):
     found = gradients(model)
     assert {name for name in model.new_parameter_names() if name not in found or not found[name].abs().sum()} == set()
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_gradient_checkpointing_changes_no_gradient(model, reentrant):
+def test_gradient_checkpointing_does_not_change_gradients(model, reentrant):
     plain = gradients(model.train())
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
     torch.testing.assert_close(gradients(model), plain)
 
 
-def test_padding_of_the_source_changes_nothing(model):
+def test_padding_of_the_source_has_no_effect(model):
     ids = target()
     base = model(**source(), labels=ids).logits
     changed = source()
@@ -113,7 +113,7 @@ def test_padding_of_the_source_changes_nothing(model):
     torch.testing.assert_close(model(**changed, labels=ids).logits, base)
 
 
-def test_a_target_token_sees_nothing_later(model):
+def test_grafted_decoder_is_causal(model):
     ids = target().clamp(min=5)
     later = ids.clone()
     later[:, 4:] = 7
@@ -122,33 +122,33 @@ def test_a_target_token_sees_nothing_later(model):
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_generation_with_cache_without_and_row_by_row(model, beams):
+def test_generation_with_and_without_cache_and_one_by_one(model, beams):
     options = {"max_new_tokens": 7, "num_beams": beams, "do_sample": False}
     batch = source()
     cached = model.generate(**batch, **options)
     assert torch.equal(cached, model.generate(**batch, **options, use_cache=False))
     for row in range(3):
-        alone = model.generate(**{name: value[row : row + 1] for name, value in batch.items()}, **options)
-        size = min(alone.shape[1], cached.shape[1])
-        assert torch.equal(alone[0, :size], cached[row, :size])
+        single = model.generate(**{name: value[row : row + 1] for name, value in batch.items()}, **options)
+        size = min(single.shape[1], cached.shape[1])
+        assert torch.equal(single[0, :size], cached[row, :size])
 
 
-def test_generation_computes_what_training_computes(model):
+def test_generation_and_training_compute_equal_logits(model):
     ids = model.generate(**source(), max_new_tokens=6, min_new_tokens=6, do_sample=False)
     again = model(**source(), decoder_input_ids=ids).logits[:, :-1]
     again[..., IDS["eos_token_id"]] = -float("inf")
     assert torch.equal(again.argmax(-1), ids[:, 1:])
 
 
-def test_keys_and_values_exist_once_for_each_source():
+def test_keys_and_values_are_computed_once_per_source():
     model, rows = build(), []
     for cross in model.cross_attention.values():
         cross.k_proj.register_forward_hook(lambda module, args, output: rows.append(output.shape[0]))
     model.generate(**source(), num_beams=4, num_return_sequences=4, max_new_tokens=6, do_sample=False)
-    assert rows == [3, 3]  # two layers, three sources: neither beams nor steps
+    assert rows == [3, 3]  # two layers, three sources: independent of beams and steps
 
 
-def test_keys_and_values_that_are_kept_lie_in_one_piece():
+def test_stored_keys_and_values_are_contiguous():
     model = build()
     held = EncodedSource(torch.randn(3, 9, 32), None, kept={})
     with torch.no_grad(), model._call.during(source=held):
@@ -166,14 +166,14 @@ def test_saved_and_loaded(model, tmp_path):
     assert torch.equal(again.eval()(**source(), labels=target()).logits, before.logits)
 
 
-def test_the_loss_without_logits(model):
+def test_training_loss_of_a_grafted_model(model):
     whole = model(**source(), labels=target())
     loss, nll, count = model.training_loss(**source(), labels=target())
     torch.testing.assert_close(loss / count, whole.loss)
     torch.testing.assert_close(nll / count, whole.loss.detach())
 
 
-def test_logits_that_are_capped_behind_the_matrix_are_known_as_such():
+def test_scaled_lm_head_is_recognized():
     model = build("gemma2")
     model.training_loss(**source(), labels=target())
     assert model._head is Head.scaled
@@ -182,7 +182,7 @@ def test_logits_that_are_capped_behind_the_matrix_are_known_as_such():
     assert llama._head is Head.plain
 
 
-def test_a_copy_of_the_model_reads_for_itself():
+def test_copy_of_a_grafted_model_is_independent():
     model = build()
     other = copy.deepcopy(model)
     for cross in other.cross_attention.values():
@@ -192,9 +192,9 @@ def test_a_copy_of_the_model_reads_for_itself():
     assert gap(model(**source(), decoder_input_ids=ids).logits, model.decoder(ids).logits) > 1e-3
 
 
-def test_two_checkpoints_join(tmp_path):
-    transformers.AutoModel.from_config(half("bert", SOURCE_WIDTH)).save_pretrained(tmp_path / "encoder")
-    decoder = transformers.AutoModelForCausalLM.from_config(decoder_half("llama", **HEADS))
+def test_grafting_onto_a_pretrained_decoder(tmp_path):
+    transformers.AutoModel.from_config(small_config("bert", SOURCE_WIDTH)).save_pretrained(tmp_path / "encoder")
+    decoder = transformers.AutoModelForCausalLM.from_config(small_decoder_config("llama", **HEADS))
     decoder.save_pretrained(tmp_path / "decoder")
     model = EncoderDecoderModel.from_encoder_decoder_pretrained(
         tmp_path / "encoder", tmp_path / "decoder", graft={"every_n_layers": 2}, **IDS
@@ -206,7 +206,7 @@ def test_two_checkpoints_join(tmp_path):
     assert not any(name.startswith("cross_attention.0") for name in new)
 
 
-def test_a_decoders_own_sampling_does_not_steer_summaries():
+def test_generation_config_of_the_decoder_is_not_used():
     model = build()
     model.decoder.generation_config.do_sample = True
     model.decoder.generation_config.temperature = 9.0
@@ -214,8 +214,8 @@ def test_a_decoders_own_sampling_does_not_steer_summaries():
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2", "gpt_neox", "opt"])
-def test_copied_from_self_attention(kind):
-    """Fed with the layer's own input as source and query, a copy computes what position-free self-attention does."""
+def test_grafted_layers_are_copied_from_self_attention(kind):
+    """The weights equal those of the layer's self-attention, also from a fused matrix."""
     model = build(kind, opened=1.0)
     copy_cross_attention(model)
     cross = model.cross_attention["0"]
@@ -229,7 +229,7 @@ def test_copied_from_self_attention(kind):
             assert torch.equal(getattr(cross, name).weight, getattr(attention, name).weight)
 
 
-def test_gemmas_norm_is_copied_by_what_it_does():
+def test_effective_scale_of_gemmas_norm_is_copied():
     model = build("gemma2")
     norm = model.decoder.model.layers[0].input_layernorm
     torch.nn.init.normal_(norm.weight, std=0.3)
@@ -238,12 +238,12 @@ def test_gemmas_norm_is_copied_by_what_it_does():
     torch.testing.assert_close(model.cross_attention["0"].norm(states), norm(states), atol=1e-4, rtol=1e-4)
 
 
-def test_nothing_to_copy_is_said():
+def test_copying_without_self_attention_is_refused():
     with pytest.raises(ValueError, match=r"MambaBlock .* no self-attention"):
         copy_cross_attention(build("mamba"))
 
 
-def test_half_precision_and_compilation():
+def test_bfloat16_and_autocast():
     model = build().to(torch.bfloat16)
     assert model(**source(), labels=target()).loss.dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -254,7 +254,7 @@ def test_half_precision_and_compilation():
 
 
 @pytest.mark.slow
-def test_compiled():
+def test_compiled_model_gives_equal_logits():
     model = build()
     compiled = torch.compile(model)
     torch.testing.assert_close(
@@ -262,7 +262,7 @@ def test_compiled():
     )
 
 
-def test_a_prompt_goes_on_from_the_start_token_and_the_start_is_an_option():
+def test_prompt_and_start_token_of_generate():
     model, start = build(), IDS["decoder_start_token_id"]
     rows = len(source()["input_ids"])
     prompt = torch.tensor([[9, 8]]).repeat(rows, 1)
@@ -279,11 +279,11 @@ def test_a_prompt_goes_on_from_the_start_token_and_the_start_is_an_option():
     assert torch.equal(found, model.generate(**search, decoder_start_token_id=7))
     of_each = list(range(6, 6 + rows))
     assert model.generate(**search, decoder_start_token_id=of_each)[:, 0].tolist() == of_each
-    with pytest.raises(ValueError, match="one, or one for each"):
+    with pytest.raises(ValueError, match="one id, or one for each"):
         model.generate(**search, decoder_start_token_id=[*of_each, 5])
 
 
-def test_a_prompt_needs_no_start_token_where_none_is_known():
+def test_prompt_needs_no_start_token_if_none_is_set():
     model = build()
     model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = None
     prompt = torch.tensor([[9, 8]]).repeat(len(source()["input_ids"]), 1)
@@ -294,14 +294,14 @@ def test_a_prompt_needs_no_start_token_where_none_is_known():
 
 
 @pytest.mark.parametrize("kind", ["big_bird", "megatron-bert", "gpt_bigcode", "gpt2", "bart"])
-def test_a_decoder_object_loses_the_cross_attention_that_the_graft_replaces(kind, tmp_path):
+def test_grafting_removes_the_decoders_own_cross_attention(kind, tmp_path):
     config = tiny_config(kind)
     config.is_decoder = config.add_cross_attention = True
     config.multi_query = False  # GPTBigCode
     decoder = transformers.AutoModelForCausalLM.from_config(config)
     assert any("cross" in name or "encoder_attn" in name for name, _ in decoder.named_parameters())
-    joint = EncoderDecoderConfig(encoder=half("bert"), decoder=config, graft={"gate": "none"}, **IDS)
-    model = EncoderDecoderModel(joint, encoder=transformers.BertModel(half("bert")), decoder=decoder).eval()
+    joint = EncoderDecoderConfig(encoder=small_config("bert"), decoder=config, graft={"gate": "none"}, **IDS)
+    model = EncoderDecoderModel(joint, encoder=transformers.BertModel(small_config("bert")), decoder=decoder).eval()
     assert not any("cross" in name or "encoder_attn" in name for name, _ in model.decoder.named_parameters())
     loss = model(**source(), labels=target()).loss
     loss.backward()
@@ -313,10 +313,10 @@ def test_a_decoder_object_loses_the_cross_attention_that_the_graft_replaces(kind
     torch.testing.assert_close(again.eval()(**source(), labels=target()).loss, loss)
 
 
-def test_cross_attention_that_a_language_model_has_for_images_stays():
+def test_cross_attention_to_images_is_kept():
     config = tiny_config("mllama")
     decoder = decoder_class(config)(config)
     before = set(decoder.state_dict())
-    joint = EncoderDecoderConfig(encoder=half("bert"), decoder=decoder.config, **IDS)
-    model = EncoderDecoderModel(joint, encoder=transformers.BertModel(half("bert")), decoder=decoder)
+    joint = EncoderDecoderConfig(encoder=small_config("bert"), decoder=decoder.config, **IDS)
+    model = EncoderDecoderModel(joint, encoder=transformers.BertModel(small_config("bert")), decoder=decoder)
     assert set(model.decoder.state_dict()) == before

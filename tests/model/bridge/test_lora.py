@@ -1,8 +1,8 @@
-"""Adapters begin without effect, train alone in their half, are rebuilt from the config, and merge to plain weights."""
+"""Adapters start without effect, are trained, rebuilt from the config, and merged into plain weights."""
 
 import pytest
 import torch
-from tiny import IDS, TARGET_VOCABULARY, decoder_half, gap, half, source, target
+from tiny import IDS, TARGET_VOCABULARY, gap, small_config, small_decoder_config, source, target
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.errors import UserError
@@ -14,9 +14,9 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 def build(kind):
     torch.manual_seed(0)
-    halves = {"encoder": half("bert", **NO_DROPOUT), "decoder": decoder_half(kind, **KINDS[kind])}
+    configs = {"encoder": small_config("bert", **NO_DROPOUT), "decoder": small_decoder_config(kind, **KINDS[kind])}
     graft = {"gate": "none"} if kind == "llama" else None
-    return EncoderDecoderModel(EncoderDecoderConfig(**halves, graft=graft, **IDS)).eval()
+    return EncoderDecoderModel(EncoderDecoderConfig(**configs, graft=graft, **IDS)).eval()
 
 
 def logits(model):
@@ -24,7 +24,7 @@ def logits(model):
 
 
 def disturb(model):
-    """Adapters as training leaves them: their second matrix begins as zeros."""
+    """Change the adapters as training does; their second matrix is initialized to zero."""
     for name, parameter in model.named_parameters():
         if is_lora(name):
             torch.nn.init.normal_(parameter, std=0.3)
@@ -36,7 +36,7 @@ def kind(request):
 
 
 @pytest.mark.parametrize("halves", ["encoder", "decoder", "both"])
-def test_adapters_begin_without_effect_and_train_alone_in_their_half(kind, halves):
+def test_adapters_start_without_effect_and_are_trained(kind, halves):
     model = build(kind)
     before, named = logits(model), set(model.new_parameter_names())
     add_lora(model, {"halves": halves, "rank": 2, "alpha": 4})
@@ -57,7 +57,7 @@ def test_adapters_begin_without_effect_and_train_alone_in_their_half(kind, halve
     assert gap(logits(model), before) > 1e-3
 
 
-def test_a_checkpoint_with_adapters_is_rebuilt(kind, tmp_path):
+def test_checkpoint_with_adapters_is_rebuilt(kind, tmp_path):
     model = build(kind)
     add_lora(model, {"halves": "both", "rank": 2, "alpha": 4})
     disturb(model)
@@ -68,7 +68,7 @@ def test_a_checkpoint_with_adapters_is_rebuilt(kind, tmp_path):
     assert torch.equal(logits(EncoderDecoderModel.from_pretrained(tmp_path)), logits(model))
 
 
-def test_merged_they_are_plain_weights(kind, tmp_path):
+def test_merged_adapters_leave_plain_weights(kind, tmp_path):
     model, plain = build(kind), build(kind)
     add_lora(model, {"halves": "both", "rank": 2, "alpha": 4})
     disturb(model)
@@ -82,8 +82,8 @@ def test_merged_they_are_plain_weights(kind, tmp_path):
     assert torch.equal(logits(opened), logits(model))
 
 
-def test_shared_halves_have_no_adapters_of_one():
-    halves = {"encoder": half("bert", vocab_size=TARGET_VOCABULARY), "decoder": decoder_half("bert")}
-    config = EncoderDecoderConfig(**halves, tie_encoder_decoder=True, **IDS)
+def test_adapters_with_shared_weights_are_refused():
+    configs = {"encoder": small_config("bert", vocab_size=TARGET_VOCABULARY), "decoder": small_decoder_config("bert")}
+    config = EncoderDecoderConfig(**configs, tie_encoder_decoder=True, **IDS)
     with pytest.raises(UserError, match="share=weights"):
         add_lora(EncoderDecoderModel(config), {"halves": "encoder", "rank": 2, "alpha": 4})

@@ -1,4 +1,4 @@
-"""Weights shared by the halves: checkpoints of transformers 4, and what save and load keep."""
+"""Weights that encoder and decoder share: checkpoints of transformers 4, saving and loading."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import transformers
 from transformers import BertConfig, GPT2Config
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.config.model import BridgeSettings, HalfSettings, Halves, Share, Weights, fault_of_sharing
+from warmstart.config.model import BridgeSettings, Share, SubmodelSettings, Weights, WhichSubmodels, fault_of_sharing
 from warmstart.errors import UserError
 from warmstart.model.bridge.tying import shared_across_halves
 from warmstart.model.build import build_model
@@ -34,7 +34,7 @@ def logits_of(model, expected):
 
 
 @pytest.mark.parametrize("name", ["bert_share", "roberta_share"])
-def test_a_tied_checkpoint_of_transformers_4_loads_whole(name):
+def test_tied_checkpoint_of_transformers_4_loads_completely(name):
     model, info = EncoderDecoderModel.from_pretrained(FIXTURES / name, output_loading_info=True)
     expected = json.loads((FIXTURES / name / "expected.json").read_text())
     assert not info["missing_keys"]
@@ -44,14 +44,14 @@ def test_a_tied_checkpoint_of_transformers_4_loads_whole(name):
     assert encoder <= {id(p) for p in model.decoder.parameters()}
 
 
-def test_upstream_still_loads_it_wrong():
-    """The defect that the test above guards against; when this fails, transformers has mended it."""
+def test_upstream_still_loads_tied_checkpoints_wrong():
+    """If this fails, transformers has fixed the defect."""
     expected = json.loads((FIXTURES / "bert_share" / "expected.json").read_text())
     upstream = transformers.EncoderDecoderModel.from_pretrained(FIXTURES / "bert_share").eval()
     assert (logits_of(upstream, expected) - torch.tensor(expected["logits"])).abs().max() > 1e-2
 
 
-def test_embeddings_shared_by_hand_survive_save_and_load(tmp_path):
+def test_manually_shared_embeddings_are_saved_and_loaded(tmp_path):
     model = EncoderDecoderModel(EncoderDecoderConfig(encoder=BertConfig(**SIZE), decoder=BertConfig(**SIZE)))
     model.encoder.embeddings.word_embeddings = model.decoder.bert.embeddings.word_embeddings
     model.save_pretrained(tmp_path)
@@ -66,10 +66,10 @@ def test_tied_embeddings_are_one_parameter():
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
 
 
-def test_halves_that_cannot_share_are_refused():
+def test_sharing_between_different_architectures_is_refused():
     decoder = GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2)
     config = EncoderDecoderConfig(encoder=BertConfig(**SIZE), decoder=decoder, tie_encoder_decoder=True)
-    with pytest.raises(ValueError, match="one architecture"):
+    with pytest.raises(ValueError, match="same architecture"):
         EncoderDecoderModel(config)
 
 
@@ -81,12 +81,12 @@ def test_resizing_keeps_shared_embeddings_shared():
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
 
 
-def test_resizing_one_of_two_vocabularies_needs_its_name():
+def test_resizing_one_of_two_vocabularies_needs_a_choice():
     decoder = BertConfig(**(SIZE | {"vocab_size": 60}))
     model = EncoderDecoderModel(EncoderDecoderConfig(encoder=BertConfig(**SIZE), decoder=decoder))
-    with pytest.raises(ValueError, match="half="):
+    with pytest.raises(ValueError, match="submodel="):
         model.resize_token_embeddings(64)
-    model.resize_token_embeddings(64, half="decoder")
+    model.resize_token_embeddings(64, submodel="decoder")
     assert model.get_output_embeddings().weight.shape[0] == 64
     assert model.get_input_embeddings().weight.shape[0] == 40
 
@@ -99,7 +99,7 @@ EMBEDDINGS, QUERY = "embeddings.word_embeddings.weight", "encoder.layer.0.attent
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """A checkpoint of BERT with its head, and its values by the encoder's names."""
+    """A BERT checkpoint with LM head, and its values by the encoder's parameter names."""
     whole = transformers.BertForMaskedLM(BERT)
     for parameter in whole.parameters():
         torch.nn.init.normal_(parameter)
@@ -109,7 +109,7 @@ def checkpoint(tmp_path):
 
 def bert(path, weights="pretrained", **values):
     architecture = {name: value for name, value in SIZE.items() if name != "vocab_size"}
-    return HalfSettings("bert", str(path), "bert", weights=Weights(weights), architecture=architecture, **values)
+    return SubmodelSettings("bert", str(path), "bert", weights=Weights(weights), architecture=architecture, **values)
 
 
 def build(encoder, decoder, **bridge):
@@ -118,7 +118,7 @@ def build(encoder, decoder, **bridge):
 
 @pytest.mark.parametrize("share", [Share.weights, Share.embeddings])
 @pytest.mark.parametrize(("encoder", "decoder"), [("pretrained", "random"), ("random", "pretrained")])
-def test_what_a_pretrained_half_shares_with_an_untrained_one_is_pretrained(checkpoint, share, encoder, decoder):
+def test_parameters_shared_with_a_pretrained_submodel_are_pretrained(checkpoint, share, encoder, decoder):
     path, values = checkpoint
     model = build(bert(path, encoder), bert(path, decoder), share=share)
     shared, new = shared_across_halves(model), model.new_parameter_names()
@@ -134,13 +134,13 @@ def test_what_a_pretrained_half_shares_with_an_untrained_one_is_pretrained(check
     assert counts["pretrained"] + counts["new"] == counts["total"]
 
 
-def test_what_two_untrained_halves_share_is_new(tmp_path):
+def test_parameters_shared_by_untrained_submodels_are_new(tmp_path):
     for share in (Share.weights, Share.embeddings):
         model = build(bert("nowhere", "random"), bert("nowhere", "random"), share=share)
         assert parameter_counts(model)["pretrained"] == 0
 
 
-def test_marking_halves_in_either_order_counts_what_they_share_once():
+def test_shared_parameters_are_new_if_both_submodels_are_marked():
     for order in (("encoder.", "decoder."), ("decoder.", "encoder.")):
         model = EncoderDecoderModel(EncoderDecoderConfig(encoder=BERT, decoder=BERT, tie_encoder_decoder=True))
         model.mark_new(order[0])
@@ -150,7 +150,7 @@ def test_marking_halves_in_either_order_counts_what_they_share_once():
 
 
 @pytest.mark.parametrize("share", [Share.weights, Share.embeddings])
-def test_two_checkpoints_cannot_be_one(checkpoint, tmp_path, share):
+def test_sharing_between_two_checkpoints_is_refused(checkpoint, tmp_path, share):
     path, values = checkpoint
     transformers.BertForMaskedLM(BERT).save_pretrained(tmp_path / "other")
     same = build(bert(path), bert(path), share=share)
@@ -163,13 +163,18 @@ def test_two_checkpoints_cannot_be_one(checkpoint, tmp_path, share):
 
 
 @pytest.mark.parametrize("option", ["freeze", "lora"])
-def test_shared_embeddings_and_one_half_that_stands_still_contradict(checkpoint, option):
+def test_shared_embeddings_of_one_frozen_submodel_are_refused(checkpoint, option):
     path, _ = checkpoint
-    for half in (Halves.encoder, Halves.decoder):
-        with pytest.raises(UserError, match=rf"bridge\.share=embeddings .*bridge\.{option}={half.value}"):
-            build(bert(path), bert(path), share=Share.embeddings, **{option: half})
-    model = build(bert(path), bert(path), share=Share.embeddings, **{option: Halves.both})
+    for submodel in (WhichSubmodels.encoder, WhichSubmodels.decoder):
+        with pytest.raises(UserError, match=rf"bridge\.share=embeddings .*bridge\.{option}={submodel.value}"):
+            build(bert(path), bert(path), share=Share.embeddings, **{option: submodel})
+    model = build(bert(path), bert(path), share=Share.embeddings, **{option: WhichSubmodels.both})
     assert not model.get_input_embeddings().weight.requires_grad
     other = {"freeze": "lora", "lora": "freeze"}[option]
-    model = build(bert(path), bert(path), share=Share.embeddings, **{option: Halves.encoder, other: Halves.decoder})
+    model = build(
+        bert(path),
+        bert(path),
+        share=Share.embeddings,
+        **{option: WhichSubmodels.encoder, other: WhichSubmodels.decoder},
+    )
     assert not model.get_output_embeddings().weight.requires_grad

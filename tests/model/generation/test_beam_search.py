@@ -1,17 +1,17 @@
-"""Sources that are decided leave the batch, and nothing else changes: ids are those of transformers' own loop."""
+"""Decided sources leave the batch, and the generated ids equal those of transformers' own search."""
 
 import pytest
 import torch
 from test_grafting import build
-from tiny import OURS, UPSTREAM, decoder_half, half, source
+from tiny import OURS, UPSTREAM, small_config, small_decoder_config, source
 
 from warmstart.model.generation import beam_search
 
 
 def native(lib=OURS):
     torch.manual_seed(0)
-    model = lib.join(half("bert"), decoder_half("gpt2"), pad_token_id=3)
-    with torch.no_grad():  # an end that comes early for some sources and late for others
+    model = lib.join(small_config("bert"), small_decoder_config("gpt2"), pad_token_id=3)
+    with torch.no_grad():  # so that some sources end early and others late
         model.decoder.lm_head.weight = torch.nn.Parameter(model.decoder.lm_head.weight.clone())
         model.decoder.lm_head.weight[2] *= -3
     return model
@@ -21,18 +21,18 @@ def grafted():
     model = build("llama", every_n_layers=1, opened=2.0)
     with torch.no_grad():
         for name, parameter in model.cross_attention.named_parameters():
-            if name.endswith("proj.weight"):  # else sources hardly differ
+            if name.endswith("proj.weight"):  # otherwise the sources hardly make a difference
                 torch.nn.init.normal_(parameter, std=0.5)
         model.decoder.lm_head.weight[2] = 0.5 * torch.randn(32)
     return model
 
 
-def rows_of(model, **options):
-    """Ids, and how many rows each step of the decoder had."""
-    rows = []
-    handle = model.decoder.register_forward_hook(lambda module, args, output: rows.append(len(output.logits)))
+def ids_and_batch_sizes(model, **options):
+    """Return the generated ids, and the number of sequences at each step of the decoder."""
+    sizes = []
+    handle = model.decoder.register_forward_hook(lambda module, args, output: sizes.append(len(output.logits)))
     try:
-        return model.generate(**source(rows=6), max_new_tokens=14, **options), rows
+        return model.generate(**source(batch_size=6), max_new_tokens=14, **options), sizes
     finally:
         handle.remove()
 
@@ -51,33 +51,33 @@ SEARCHES = {
 
 @pytest.mark.parametrize("make", [native, grafted])
 @pytest.mark.parametrize("options", SEARCHES.values(), ids=SEARCHES)
-def test_ids_are_those_of_transformers_loop(make, options, monkeypatch):
+def test_ids_equal_transformers_search(make, options, monkeypatch):
     model = make()
-    found, rows = rows_of(model, **options)
+    found, sizes = ids_and_batch_sizes(model, **options)
     monkeypatch.setattr(beam_search, "can_drop", lambda *_: False)
-    wanted, rows_before = rows_of(model, **options)
+    wanted, sizes_before = ids_and_batch_sizes(model, **options)
     assert torch.equal(found, wanted)
-    assert set(rows_before) == {6 * options["num_beams"]}
-    assert sorted(rows, reverse=True) == rows
-    assert sum(rows) <= sum(rows_before)
+    assert set(sizes_before) == {6 * options["num_beams"]}
+    assert sorted(sizes, reverse=True) == sizes
+    assert sum(sizes) <= sum(sizes_before)
 
 
-def test_ids_are_those_of_transformers_class():
+def test_ids_equal_transformers_class():
     ours, theirs = native(), native(UPSTREAM)
     theirs.load_state_dict(ours.state_dict(), strict=False)
     for options in SEARCHES.values():
-        given = source(rows=6) | {"max_new_tokens": 14} | options
+        given = source(batch_size=6) | {"max_new_tokens": 14} | options
         assert torch.equal(ours.generate(**given), theirs.generate(**given))
 
 
 @pytest.mark.parametrize("make", [native, grafted])
-def test_decided_sources_cost_nothing_more(make):
-    _, rows = rows_of(make(), num_beams=3, early_stopping=True)
-    assert rows[0] == 18
-    assert rows[-1] < 18
+def test_decided_sources_leave_the_batch(make):
+    _, sizes = ids_and_batch_sizes(make(), num_beams=3, early_stopping=True)
+    assert sizes[0] == 18
+    assert sizes[-1] < 18
 
 
-def test_caches_and_sources_shrink_with_the_rows():
+def test_caches_and_sources_shrink_with_the_batch():
     model, seen = native(), []
 
     def watch(module, args, kwargs, output):
@@ -91,7 +91,7 @@ def test_caches_and_sources_shrink_with_the_rows():
         )
 
     model.decoder.register_forward_hook(watch, with_kwargs=True)
-    model.generate(**source(rows=6), max_new_tokens=14, num_beams=3, early_stopping=True)
+    model.generate(**source(batch_size=6), max_new_tokens=14, num_beams=3, early_stopping=True)
     assert all(len(set(counts)) == 1 for counts in seen)
     assert seen[-1][0] < seen[0][0] == 6
 
@@ -105,21 +105,21 @@ def test_caches_and_sources_shrink_with_the_rows():
         {"use_cache": False},
         {"cache_implementation": "static"},
     ],
-    ids=["draws", "knows-rows-by-place", "more-than-ids", "no-cache", "static-cache"],
+    ids=["sampling", "other-processor", "more-than-ids", "no-cache", "static-cache"],
 )
-def test_other_searches_keep_every_row(options):
-    _, rows = rows_of(native(), num_beams=3, early_stopping=True, **options)
-    assert set(rows) == {18}
+def test_other_searches_keep_every_source(options):
+    _, sizes = ids_and_batch_sizes(native(), num_beams=3, early_stopping=True, **options)
+    assert set(sizes) == {18}
 
 
-def test_a_search_of_another_kind_is_refused():
+def test_unsupported_search_is_refused():
     with pytest.raises(ValueError, match="contrastive"):
         grafted().generate(**source(), penalty_alpha=0.5, top_k=4, max_new_tokens=3, trust_remote_code=False)
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_scores_of_transitions_are_transformers(beams):
-    pairs = [lib.join(half("bert"), decoder_half("gpt2"), pad_token_id=3) for lib in (OURS, UPSTREAM)]
+def test_transition_scores_equal_transformers(beams):
+    pairs = [lib.join(small_config("bert"), small_decoder_config("gpt2"), pad_token_id=3) for lib in (OURS, UPSTREAM)]
     pairs[1].load_state_dict(pairs[0].state_dict(), strict=False)
     search = {"num_beams": beams, "max_new_tokens": 4, "return_dict_in_generate": True, "output_scores": True}
     scores = []

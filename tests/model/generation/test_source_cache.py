@@ -1,11 +1,11 @@
-"""Rows that share a source give what they give with a copy of it each, and nothing of the source is held twice."""
+"""Sequences that share a source give the results of repeated sources, and the source is stored once."""
 
 import logging
 
 import pytest
 import torch
 from test_probes import DECODERS
-from tiny import OURS, decoder_half, gap, half, source, target
+from tiny import OURS, gap, small_config, small_decoder_config, source, target
 
 from warmstart.model.generation.source_cache import SourceCache, mask_of_sources
 
@@ -15,17 +15,17 @@ BEAMS = 2
 @pytest.fixture(scope="module", params=DECODERS)
 def model(request):
     torch.manual_seed(0)
-    return OURS.join(half("bert"), decoder_half(request.param, **DECODERS[request.param]))
+    return OURS.join(small_config("bert"), small_decoder_config(request.param, **DECODERS[request.param]))
 
 
 def repeated():
-    """Target ids (R, T), two different rows for each source, and the source's mask (R, S)."""
+    """Return target ids (R, T), two different ones per source, and the source's mask (R, S)."""
     ids = target().clamp(min=5).repeat_interleave(BEAMS, dim=0)
     ids[1::BEAMS] = ids[1::BEAMS].flip(1)
     return ids, source()["attention_mask"].repeat_interleave(BEAMS, dim=0)
 
 
-def test_shared_states_give_the_logits_of_repeated_ones(model):
+def test_shared_states_give_the_logits_of_repeated_states(model):
     ids, mask = repeated()
     with torch.no_grad():
         states = model.encoder(**source())[0]
@@ -36,8 +36,8 @@ def test_shared_states_give_the_logits_of_repeated_ones(model):
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "bert", "roberta"])
-def test_cross_attentions_come_back_by_row(kind):
-    model = OURS.join(half("bert"), decoder_half(kind))
+def test_cross_attentions_are_returned_per_sequence(kind):
+    model = OURS.join(small_config("bert"), small_decoder_config(kind))
     model.set_attn_implementation("eager")
     ids, mask = repeated()
     states = model.encoder(**source())[0]
@@ -53,19 +53,19 @@ def test_cross_attentions_come_back_by_row(kind):
 
 
 @pytest.mark.parametrize("kind", ["roberta", "bert"])
-def test_flex_attention_has_a_row_for_each_beam(kind, caplog):
-    model = OURS.join(half("bert"), decoder_half(kind))
+def test_flex_attention_stores_the_source_per_beam(kind, caplog):
+    model = OURS.join(small_config("bert"), small_decoder_config(kind))
     search = {"num_beams": 3, "max_new_tokens": 4, "min_new_tokens": 4}
     wanted = model.generate(**source(), **search)
     model.decoder.set_attn_implementation("flex_attention")
     with caplog.at_level(logging.INFO):
         assert torch.equal(model.generate(**source(), **search), wanted)
-    assert "flex_attention takes a row for each beam" in caplog.text
+    assert "With flex_attention the source's keys and values are stored once per beam" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "bert"])
-def test_a_mask_of_one_row_is_for_all_sources(kind):
-    model = OURS.join(half("bert"), decoder_half(kind))
+def test_mask_with_batch_size_one_applies_to_all_sources(kind):
+    model = OURS.join(small_config("bert"), small_decoder_config(kind))
     given = source()
     rows = len(given["input_ids"])
     one = torch.ones_like(given["input_ids"][:1])
@@ -85,7 +85,7 @@ def test_a_mask_of_one_row_is_for_all_sources(kind):
     assert torch.equal(found, wanted)
 
 
-def test_the_cache_holds_a_row_for_each_source_and_beams_move_none(model):
+def test_cross_attention_cache_has_one_entry_per_source(model):
     options = {"num_beams": 3, "max_new_tokens": 4, "min_new_tokens": 4, "return_dict_in_generate": True}
     found = model.generate(**source(), **options).past_key_values
     assert [len(layer.keys) for layer in found.cross_attention_cache.layers] == [3, 3]
@@ -97,22 +97,22 @@ def test_the_cache_holds_a_row_for_each_source_and_beams_move_none(model):
     assert torch.equal(cache.layers[0].keys, keys)
 
 
-def test_a_static_cache_falls_back_to_a_row_for_each_beam():
-    model = OURS.join(half("bert"), decoder_half("gpt2"))
+def test_static_cache_stores_the_source_per_beam():
+    model = OURS.join(small_config("bert"), small_decoder_config("gpt2"))
     options = {"num_beams": 3, "max_new_tokens": 5, "min_new_tokens": 5}
     usual = model.generate(**source(), **options)
     assert torch.equal(model.generate(**source(), cache_implementation="static", **options), usual)
     assert torch.equal(model.generate(**source(), **options), usual)
 
 
-def test_rows_that_cannot_be_shared_evenly_are_said():
-    model = OURS.join(half("bert"), decoder_half("gpt2"))
+def test_uneven_sharing_of_sources_is_refused():
+    model = OURS.join(small_config("bert"), small_decoder_config("gpt2"))
     states = model.encoder(**source())[0]
-    with pytest.raises(ValueError, match="4 target rows cannot share 3 sources"):
+    with pytest.raises(ValueError, match="4 target sequences cannot share 3 sources"):
         model(encoder_outputs=(states,), decoder_input_ids=torch.full((4, 2), 7))
 
 
-def test_the_mask_of_each_source():
+def test_masks_of_the_sources_are_selected():
     mask = torch.tensor([[1, 0], [1, 1]])
     assert torch.equal(mask_of_sources(mask.repeat_interleave(3, 0), 2), mask)
     assert mask_of_sources(None, 2) is None

@@ -1,8 +1,8 @@
-"""Options that read the source's ids serve one vocabulary and refuse two; options on a config are refused, not lost."""
+"""Options that compare source and target ids need one vocabulary; generation options in model configs are refused."""
 
 import pytest
 import torch
-from tiny import OURS, SOURCE_VOCABULARY, UPSTREAM, decoder_half, half, source
+from tiny import OURS, SOURCE_VOCABULARY, UPSTREAM, small_config, small_decoder_config, source
 from transformers import AutoConfig, GenerationConfig
 
 from warmstart.model.generation.source_options import have_one_vocabulary
@@ -27,17 +27,21 @@ BEAMS = {"num_beams": 3, "max_new_tokens": 8}
 
 
 def pair(kind, **values):
-    """BERT x BERT (its own cross-attention) or BERT x Llama (grafted, its gates open)."""
+    """Build BERT with BERT (native cross-attention) or with Llama (grafted, with open gates)."""
     torch.manual_seed(0)
-    decoder = decoder_half("bert", **values) if kind == "native" else half(**{"kind": "llama"} | LLAMA | values)
-    model = OURS.join(half("bert"), decoder)
+    decoder = (
+        small_decoder_config("bert", **values)
+        if kind == "native"
+        else small_config(**{"kind": "llama"} | LLAMA | values)
+    )
+    model = OURS.join(small_config("bert"), decoder)
     for layer in getattr(model, "cross_attention", {}).values():
         torch.nn.init.constant_(layer.gate, 0.7)
     return model
 
 
 def of_one_vocabulary(kind):
-    """The same with the encoder's embeddings in the decoder, as two checkpoints of one family have them."""
+    """Build the model with similar embeddings in both submodels, as in two checkpoints of one family."""
     model = pair(kind, vocab_size=SOURCE_VOCABULARY)
     own, other = (one.get_input_embeddings().weight for one in (model.encoder, model.decoder))
     other.data.copy_(own.data + 0.02 * torch.randn(own.shape, generator=torch.Generator().manual_seed(3)))
@@ -47,15 +51,15 @@ def of_one_vocabulary(kind):
 @pytest.mark.parametrize("kind", ["native", "grafted"])
 @pytest.mark.parametrize("asked", READING, ids=str)
 @pytest.mark.parametrize("size", [SOURCE_VOCABULARY, 60])
-def test_two_vocabularies_are_refused(kind, asked, size):
+def test_source_options_need_one_vocabulary(kind, asked, size):
     model = pair(kind, vocab_size=size)
     name = next(iter(asked))
     for given in (asked, {"generation_config": GenerationConfig(**asked)}):
-        with pytest.raises(ValueError, match=f"{name}=.*not those of one vocabulary.*logits_processor"):
+        with pytest.raises(ValueError, match=f"{name}=.*different vocabularies.*logits_processor"):
             model.generate(**source(), **BEAMS, **given)
     setattr(model.generation_config, name, asked[name])
     for given in ({}, {"generation_config": GenerationConfig()}):
-        with pytest.raises(ValueError, match="not those of one vocabulary"):
+        with pytest.raises(ValueError, match="different vocabularies"):
             model.generate(**source(), **BEAMS, **given)
     assert model.generate_alone(max_new_tokens=4).shape[0] == 1
     model.generate(**source(), max_new_tokens=2, encoder_no_repeat_ngram_size=0, encoder_repetition_penalty=1.0)
@@ -63,18 +67,18 @@ def test_two_vocabularies_are_refused(kind, asked, size):
 
 @pytest.mark.parametrize("asked", READING, ids=str)
 @pytest.mark.parametrize("search", [BEAMS, {"max_new_tokens": 8}], ids=["beams", "greedy"])
-def test_a_native_pair_of_one_vocabulary_writes_what_transformers_writes(asked, search):
+def test_native_model_with_one_vocabulary_generates_the_ids_of_transformers(asked, search):
     ours = of_one_vocabulary("native")
-    theirs = UPSTREAM.join(half("bert"), decoder_half("bert", vocab_size=SOURCE_VOCABULARY))
+    theirs = UPSTREAM.join(small_config("bert"), small_decoder_config("bert", vocab_size=SOURCE_VOCABULARY))
     theirs.load_state_dict(ours.state_dict(), strict=False)  # the poolers
     expected = theirs.generate(**source(), **search, **asked)
     assert torch.equal(ours.generate(**source(), **search, **asked), expected)
-    if asked != {"encoder_no_repeat_ngram_size": 2}:  # no n-gram of these sources comes up by itself
+    if asked != {"encoder_no_repeat_ngram_size": 2}:  # without the option, no n-gram of these sources is generated
         assert not torch.equal(ours.generate(**source(), **search), expected)
 
 
 @pytest.mark.parametrize("search", [BEAMS, {"max_new_tokens": 8}, {"num_return_sequences": 2, "num_beams": 2}], ids=str)
-def test_a_grafted_pair_of_one_vocabulary_reads_its_source_and_not_its_prompt(search):
+def test_grafted_model_compares_with_its_source_and_not_its_prompt(search):
     model = of_one_vocabulary("grafted")
     search = {"max_new_tokens": 8} | search
     returned = search.get("num_return_sequences", 1)
@@ -92,11 +96,11 @@ def test_a_grafted_pair_of_one_vocabulary_reads_its_source_and_not_its_prompt(se
         )
 
 
-def test_what_the_decoder_s_config_brings_is_switched_off():
+def test_options_from_the_decoders_config_are_switched_off():
     torch.manual_seed(0)
     small = {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 48, "init_std": 0.3}
     decoder = AutoConfig.for_model("blenderbot", vocab_size=SOURCE_VOCABULARY, pad_token_id=1, **small)
-    model = OURS.join(half("bert"), decoder)
+    model = OURS.join(small_config("bert"), decoder)
     assert model.generation_config.encoder_no_repeat_ngram_size == 3
     ids = model.generate(**source(), **BEAMS)
     assert torch.equal(ids, model.generate(**source(), **BEAMS, encoder_no_repeat_ngram_size=0))
@@ -104,7 +108,7 @@ def test_what_the_decoder_s_config_brings_is_switched_off():
         model.generate(**source(), **BEAMS, encoder_no_repeat_ngram_size=3)
 
 
-def test_one_vocabulary_is_known_by_its_embeddings():
+def test_one_vocabulary_is_recognized_by_its_embeddings():
     for kind in ("native", "grafted"):
         assert have_one_vocabulary(*(getattr(of_one_vocabulary(kind), role) for role in ("encoder", "decoder")))
         alike = pair(kind, vocab_size=SOURCE_VOCABULARY)
@@ -115,7 +119,7 @@ def test_one_vocabulary_is_known_by_its_embeddings():
 
 @pytest.mark.parametrize("kind", ["native", "grafted"])
 @pytest.mark.parametrize("where", ["config", "config.decoder"])
-def test_search_options_on_a_config_are_refused_by_name(kind, where):
+def test_generation_options_in_a_model_config_are_refused(kind, where):
     model = pair(kind)
     (model.config if where == "config" else model.config.decoder).num_beams = 4
     for generate in (lambda: model.generate(**source()), model.generate_alone):

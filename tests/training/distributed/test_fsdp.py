@@ -14,24 +14,24 @@ from written_training import HALF, run
 from warmstart.config.model import (
     BridgeSettings,
     CrossAttentionInit,
-    HalfSettings,
-    Halves,
     Scale,
     Share,
+    SubmodelSettings,
     Weights,
+    WhichSubmodels,
 )
 from warmstart.runs.checkpoint_io import AtomicCheckpointIO, is_sound
 
 pytestmark = pytest.mark.slow
-NEOX = HalfSettings("pythia", "EleutherAI/pythia-160m", "gpt_neox", weights=Weights.random, scale=Scale.tiny)
+NEOX = SubmodelSettings("pythia", "EleutherAI/pythia-160m", "gpt_neox", weights=Weights.random, scale=Scale.tiny)
 # The decoder, the bridge, steps with a frozen encoder and decoder, and the trainer's settings.
 SETTINGS = {
     "plain": (HALF, {}, 0, {}),
     "shared": (HALF, {"share": Share.weights}, 0, {}),
     "shared_embeddings": (HALF, {"share": Share.embeddings, "init": CrossAttentionInit.random}, 0, {}),
     "grafted": (NEOX, {}, 0, {}),  # gates of one element: of two ranks, one holds none of it
-    "lora": (HALF, {"lora": Halves.both}, 0, {}),
-    "frozen": (HALF, {"freeze": Halves.encoder}, 0, {}),
+    "lora": (HALF, {"lora": WhichSubmodels.both}, 0, {}),
+    "frozen": (HALF, {"freeze": WhichSubmodels.encoder}, 0, {}),
     "thawed": (HALF, {}, 3, {}),
     "mixed": (HALF, {}, 0, {"precision": "bf16-mixed"}),
     "bf16": (HALF, {}, 0, {"precision": "bf16-true"}),

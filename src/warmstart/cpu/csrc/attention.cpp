@@ -1,16 +1,16 @@
 // Attention of a decoding step: few queries to many keys.
 //
-// It reads far more than it computes, so what counts is that memory is read once, in order, and asked for ahead.
-// Compiled and called by kernels.py, which checks every argument but the numbers in an index.
+// Speed is limited by memory bandwidth, so keys and values are read once, in order, with prefetching.
+// Compiled and called by kernels.py, which checks all arguments except the numbers in an index.
 //
-// B batch, N heads, T queries, S keys, D head size. With an index (B, S), the key and value at a position are in that row
-// of their memory, and not all in row b.
+// B batch, N heads, T queries, S keys, D head size. An index (B, S) has the memory row of each key and value; without an
+// index, those of example b are in row b.
 
 #include "vectors.h"
 
 namespace {
 
-constexpr int ROWS_AHEAD = 16;  // of keys or values: at 8 and 32 the reads took up to a fifth longer
+constexpr int ROWS_AHEAD = 16;  // prefetch distance in keys or values; 8 and 32 are slower
 
 template <typename T, int V>
 inline void fetch(const T* row) {
@@ -18,10 +18,10 @@ inline void fetch(const T* row) {
         __builtin_prefetch(reinterpret_cast<const char*>(row) + line);
 }
 
-// 0 to n - 1, of each half in turn: two streams are fetched faster than one.
+// 0 to n - 1, alternating between the first and the second half: two streams are fetched faster than one.
 inline long from_both_halves(long i, long n) { return i % 2 * ((n + 1) / 2) + i / 2; }
 
-// Whether an index names none but these rows.
+// Whether an index contains only valid rows.
 bool is_inside(const int64_t* index, long count, long rows) {
     bool inside = true;
     for (long i = 0; i < count; i++) inside &= uint64_t(index[i]) < uint64_t(rows);
@@ -32,7 +32,7 @@ struct Steps {
     long batch, head, row;
 };
 
-// One head: Q queries at a time, a width of V vectors. Lane c x Q + q of the scores is key c's with query q.
+// One head: Q queries at a time, a head size of V vectors. Lane c x Q + q holds the score of key c and query q.
 template <typename T, int Q, int V>
 void read_keys(const T* query, long query_step, const T* key, Steps key_step, const T* value, Steps value_step,
                const int64_t* index, const uint8_t* mask, long mask_step, long keys, float scale, float* scores, T* read,
@@ -82,7 +82,7 @@ void read_keys(const T* query, long query_step, const T* key, Steps key_step, co
     for (long s = 0; s < keys; s += KEYS) {
         floats score = load(scores + s * Q);
         floats weight = score == -INFINITY ? floats{} : exp_of_negative(score - largest);
-        weight = score == score ? weight : score;  // NaN stays one
+        weight = score == score ? weight : score;  // keep NaN
         store(scores + s * Q, weight);
         total += weight;
     }
@@ -102,7 +102,7 @@ void read_keys(const T* query, long query_step, const T* key, Steps key_step, co
     for (int q = 0; q < Q; q++) {
         float weights = 0;
         for (int c = 0; c < KEYS; c++) weights += total[c * Q + q];
-        float share = weights > 0 ? 1 / weights : weights == 0 ? 0 : NAN;  // nothing may be read: zero
+        float share = weights > 0 ? 1 / weights : weights == 0 ? 0 : NAN;  // zero if no key is visible
         for (int v = 0; v < V; v += 2)
             store_two(read + q * read_step + v * LANES, {reads[q * V + v] * share, reads[q * V + v + 1] * share});
     }
@@ -119,7 +119,7 @@ void attend(const T* query, Steps q, const T* key, Steps k, const T* value, Step
             for (long n = 0; n < N; n++) {
                 const uint8_t* row = mask ? mask + b * m.batch : nullptr;
                 long keys = S;
-                if (row && m.row == 0)  // padding at the end is not read at all
+                if (row && m.row == 0)  // skip padding at the end
                     while (keys > 1 && !row[keys - 1]) keys--;
                 for (long t = 0; t < T_;) {
                     const T* at = query + b * q.batch + n * q.head + t * q.row;
@@ -162,9 +162,10 @@ int attend_by_width(const void* query, const void* key, const void* value, const
 
 extern "C" {
 
-// What (B, N, T, D) read from keys and values (B, N, S, D). size: B, N, T, S, D, rows of keys. step: of batch, head and
-// row for query, key, value, mask (bool, no heads) and read. index: none, or (B, S). bfloat: 1 for bfloat16, 0 for
-// float32. Not 0: no such head size, or an index outside the rows of keys; then nothing was read.
+// Attention of queries (B, N, T, D) to keys and values (B, N, S, D). size: B, N, T, S, D, rows of keys. step: strides of
+// batch, head and row for query, key, value, mask (bool, no heads) and result. index: null, or (B, S). bfloat: 1 for
+// bfloat16, 0 for float32. Returns 0 on success, else the head size is unsupported or an index is outside the rows of
+// keys, and nothing was read.
 int warmstart_attend(int bfloat, const void* query, const void* key, const void* value, const int64_t* index,
                      const uint8_t* mask, void* read, const int64_t* size, const int64_t* step, float scale) {
     if (index && !is_inside(index, size[0] * size[3], size[5])) return 2;
@@ -172,8 +173,8 @@ int warmstart_attend(int bfloat, const void* query, const void* key, const void*
     return chosen(query, key, value, index, mask, read, size, step, scale);
 }
 
-// Rows (B, N, S, D) of so many bytes each, by the index (B, S) of a memory of `held` rows whose steps, in bytes, are given.
-// Not 0: an index outside the memory; then nothing was read.
+// Copies rows to (B, N, S, D), by the index (B, S), from a memory of `held` rows with the given strides in bytes.
+// Returns 0 on success, else an index is outside the memory, and nothing was read.
 int warmstart_in_order(const char* memory, const int64_t* index, char* rows, long B, long N, long S, long bytes, long held,
                        const int64_t* step) {
     if (!is_inside(index, B * S, held)) return 2;

@@ -1,7 +1,7 @@
-// Functions of each number of a decoding step, in one pass: GELU by tanh, and a vocabulary's log probabilities.
+// Elementwise functions of a decoding step in one pass: the tanh approximation of GELU, and log probabilities.
 //
-// torch takes several passes for bfloat16, of which one is a copy in float32. Here each number is computed in float32
-// and rounded once. Compiled and called by kernels.py, which checks every argument.
+// torch needs several passes for bfloat16, one of them a copy in float32. Here each number is computed in float32 and
+// rounded once. Compiled and called by kernels.py, which checks all arguments.
 
 #include "vectors.h"
 
@@ -36,7 +36,7 @@ template <typename T>
 void gelu(const T* from, T* to, long count) {
     auto some = [](const T* at, T* result) {
         floats x = load_in_order(at), y = gelu_by_tanh(x);
-        store_in_order(result, x == x ? y : x);  // NaN stays one
+        store_in_order(result, x == x ? y : x);  // keep NaN
     };
     long whole = count / LANES * LANES;
 #pragma omp parallel for schedule(static)
@@ -47,7 +47,7 @@ void gelu(const T* from, T* to, long count) {
     std::memcpy(to + whole, rest, (count - whole) * sizeof(T));
 }
 
-// x - max - log(sum(exp(x - max))) of V numbers, of which the last have to be copied to fill a vector.
+// x - max - log(sum(exp(x - max))) of V numbers; the last ones are copied to fill a vector.
 template <typename T>
 void log_probabilities(const T* row, float* to, long V) {
     long whole = V / LANES * LANES, left = V - whole;
@@ -83,7 +83,7 @@ void warmstart_gelu(int bfloat, const void* from, void* to, long count) {
     else gelu(static_cast<const float*>(from), static_cast<float*>(to), count);
 }
 
-// Of R rows (V) that lie so many numbers apart; the result (R, V) is float32.
+// Log probabilities of R rows (V) with the given stride; the result (R, V) is float32.
 void warmstart_log_softmax(int bfloat, const void* rows, long step, float* result, long R, long V) {
 #pragma omp parallel for schedule(static)
     for (long r = 0; r < R; r++)

@@ -1,25 +1,25 @@
-// A decoding step's products: few rows of float32 times a matrix that is read from memory once.
+// Products of a decoding step: few float32 rows times a matrix that is read from memory once.
 //
-// Compiled and called by kernels.py, which checks every argument.
+// Compiled and called by kernels.py, which checks all arguments.
 //
-// M rows, K inner width, C columns of the product.
+// M rows, K inner size, C columns of the product.
 
 #include "vectors.h"
 
 namespace {
 
-constexpr int VECTORS_AHEAD = 24;  // of a matrix: 1.5 KB in each of two streams
-constexpr int INNER = 16;          // places of the inner width that all rows take before the next are read
-constexpr int MOST_ROWS = 64;      // of a product at one time: their sums stay in the nearest cache
+constexpr int VECTORS_AHEAD = 24;  // prefetch distance in a matrix: 1.5 KB in each of two streams
+constexpr int INNER = 16;          // inner positions that are processed for all rows before the next ones are read
+constexpr int MOST_ROWS = 64;      // rows at a time, so that their sums stay in the L1 cache
 
-// A matrix from one place of its inner width on: 16 of its columns, and the next 16 `group` further on. Two streams are
-// fetched faster than one.
+// A matrix from an inner position on: 16 columns, and the next 16 at the offset `group`. Two streams are fetched faster
+// than one.
 struct Columns {
     const float* weight;
     long group;
 };
 
-// Adds `places` of the inner width to the sums of M rows. Inlined: a call for so few costs a tenth of a product.
+// Adds `places` inner positions to the sums of M rows. Inlined, because a call costs too much for so little work.
 template <int M>
 [[gnu::always_inline]] inline long multiply(const float* rows, long row_step, Columns columns, long places, bool fetched,
                                             Two* sum) {
@@ -37,7 +37,7 @@ template <int M>
         }
         for (int m = 0; m < M; m++) {
             floats one = all(rows[k * row_step + m]);
-            asm("" : "+v"(one));  // once into a register: as an operand of both products it would be read twice
+            asm("" : "+v"(one));  // loads into a register once; as an operand of both products it would be read twice
             firsts[m] += first * one;
             seconds[m] += second * one;
         }
@@ -49,7 +49,7 @@ template <int M>
     return M;
 }
 
-// The same for some of so many rows; how many.
+// The same for the next rows; returns their number.
 inline long multiply_some(long left, const float* rows, long row_step, Columns columns, long places, bool fetched,
                           Two* sum) {
     if (left >= 8) return multiply<8>(rows, row_step, columns, places, fetched, sum);
@@ -60,11 +60,11 @@ inline long multiply_some(long left, const float* rows, long row_step, Columns c
 
 }  // namespace
 
-// (M, K) times the transpose of (C, K), whose columns lie in groups of 16, (C / 16, K, 16), filled up with zeros to an
-// even number of groups.
+// (M, K) times the transpose of (C, K), which is prepacked in groups of 16 columns, (C / 16, K, 16), padded with zeros
+// to an even number of groups.
 extern "C" void warmstart_product(const float* rows, const float* weight, const float* bias, float* result, long M,
                                   long C, long K) {
-    std::vector<float> turned(M * K);  // (K, M): what one place is multiplied with lies together
+    std::vector<float> turned(M * K);  // (K, M): the factors of an inner position are adjacent
 #pragma omp parallel
     {
 #pragma omp for schedule(static)

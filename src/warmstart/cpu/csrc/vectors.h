@@ -1,4 +1,4 @@
-// What the kernels share: vectors of 16 floats, and rows of float32 or bfloat16 as such vectors.
+// Shared by the kernels: vectors of 16 floats, and loading and storing them as float32 or bfloat16.
 
 #include <cmath>
 #include <cstdint>
@@ -20,7 +20,7 @@ inline floats load(const float* from) { return *reinterpret_cast<const floats_an
 inline void store(float* to, floats values) { *reinterpret_cast<floats_anywhere*>(to) = values; }
 inline floats all(float value) { return value - floats{}; }
 
-// 32 elements as two vectors; those of bfloat16 are split into even and odd places, which takes no shuffle.
+// 32 elements as two vectors; bfloat16 elements are split into even and odd positions, which needs no shuffle.
 struct Two {
     floats first, second;
 };
@@ -37,7 +37,7 @@ inline void store_two(float* to, Two values) {
     store(to + LANES, values.second);
 }
 
-inline words rounded(floats values) {  // to the nearest bfloat16, ties to even; a NaN stays one
+inline words rounded(floats values) {  // to the nearest bfloat16, ties to even; keeps NaN
     words bits = (words)values;
     words result = bits + 0x7fffu + ((bits >> 16) & 1u);
     return values == values ? result : bits | 0x400000u;
@@ -50,7 +50,7 @@ inline void store_two(bfloat16* to, Two values) {
 inline floats exp_of_negative(floats x) {
     x = x * 1.44269504f;
     x = x < -126.0f ? all(-126.0f) : x;
-    floats shifted = x + 12582912.0f;  // 1.5 x 2^23: the integer part lands in the lowest bits
+    floats shifted = x + 12582912.0f;  // 1.5 x 2^23: the integer part is in the lowest bits
     floats part = x - (shifted - 12582912.0f);
     floats power = all(1.5403530e-4f);
     power = power * part + 1.3333558e-3f;
@@ -62,7 +62,7 @@ inline floats exp_of_negative(floats x) {
     return (floats)((ints)power + (((ints)shifted - 0x4B400000) << 23));
 }
 
-// Sixteen vectors to one: lane i is the sum of vector i's lanes.
+// Reduces 16 vectors to one: lane i is the sum of the lanes of vector i.
 inline floats sums(const floats* of) {
     floats a[8];
     for (int i = 0; i < 8; i++)

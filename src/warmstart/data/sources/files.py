@@ -9,7 +9,7 @@ Set one file or folder per split (``data.train_path`` …), or ``data.path``:
 A missing split takes 5 % of the training examples, chosen by a hash of the document. So the choice does not change
 when rows are added or reordered, and two copies of a document are always in the same split.
 
-Each file is read and checked once, row by row, into a store on disk (:mod:`warmstart.data.sources.row_store`).
+Each file is read and checked once, row by row, into a store on disk (``warmstart.data.sources.row_store``).
 """
 
 import difflib
@@ -182,7 +182,7 @@ def _store(path: Path, option: str, texts: Mapping[Path, Path], settings: DataSe
     def build(folder: Path) -> None:
         rows = _folder_rows(path, texts, bad) if path.is_dir() else _table_rows(path, option, settings, bad)
         write_rows(folder, rows, bad, unique_ids=settings.id_column is not None and not path.is_dir())
-        # The store is named by the hash taken before reading: the name is right only if nothing changed since.
+        # The store's name contains the hash from before reading, so it is correct only if nothing has changed since.
         if _times(path, texts) != times or _content(path, texts) != content:
             raise _Changed
         if bad.counts.total() == 0 and (folder / "rows.jsonl").stat().st_size == 0:
@@ -289,7 +289,7 @@ def read_text(path: Path) -> str:
 
 
 def decoded(file: BinaryIO) -> str:
-    """Read an open file like :func:`read_text`."""
+    """Read an open file like ``read_text``."""
     content = file.read(MAX_ROW_BYTES + 1)
     if len(content) > MAX_ROW_BYTES:
         raise too_long()

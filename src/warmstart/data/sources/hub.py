@@ -20,7 +20,7 @@ from warmstart.errors import UserError, listed
 
 HUB_ID = "abisee/cnn_dailymail"
 SUBSET = "3.0.0"
-SHORT_BYTES = 64  # only texts shorter than this are searched for blank ones
+SHORT_BYTES = 64  # only texts shorter than this are checked for being blank
 _COLUMNS = {"document_column": "article", "summary_column": "highlights"}
 _UNSET = {"document_column": "document", "summary_column": "summary"}  # the defaults of DataSettings
 

@@ -145,7 +145,7 @@ def usable_pairs(rows: Iterable[Mapping[str, str]], column: str, counts: Counter
     """Clean the rows and drop the unusable ones.
 
     Args:
-        rows: Rows of :func:`sound_rows`.
+        rows: Rows of ``sound_rows``.
         column: The column of the target.
         counts: Updated with the number of rows, of usable pairs, and of dropped rows by reason.
 

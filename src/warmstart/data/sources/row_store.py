@@ -110,7 +110,7 @@ def open_rows(folder: Path, bad: BadRows) -> tuple[StoredRows, dict[str, int]]:
         bad: Filled with the unusable rows that were recorded when the store was written.
 
     Returns:
-        The usable rows, and the counts of :meth:`BadRows.report`.
+        The usable rows, and the counts of ``BadRows.report``.
     """
     about: dict[str, Any] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     bad.counts.clear()

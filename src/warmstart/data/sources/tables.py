@@ -2,7 +2,7 @@
 
     for where, row in Table(path, "data.path").rows(): ...
 
-``where`` is "line 7" or "row 7"; ``row`` is a dict of columns, or a :class:`BadText` if the row cannot be used. Memory
+``where`` is "line 7" or "row 7"; ``row`` is a dict of columns, or a ``BadText`` if the row cannot be used. Memory
 does not grow with the number of rows, except for JSON that is neither a list of objects nor one object per line: that
 is read whole.
 """
@@ -20,7 +20,7 @@ from warmstart.data.sources.parquet import parquet_rows
 from warmstart.errors import UserError, listed
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
-_LEADING = 64  # first values of a JSON list, among which an object is expected
+_LEADING = 64  # number of first values of a JSON list, at least one of which must be an object
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 Row = dict[str, Any] | BadText

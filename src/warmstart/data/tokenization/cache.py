@@ -115,7 +115,7 @@ def tokenized_split(
         texts_fingerprint: Hash of the texts.
         max_source_length: Maximum tokens of a source.
         max_target_length: Maximum tokens of a target, including the end token.
-        cache_dir: Folder of caches, see :func:`warmstart.cache.cache_root`.
+        cache_dir: Folder of caches, see ``warmstart.cache.cache_root``.
         processes: Maximum number of threads. The tokenizers library starts its threads once per process, so only the
             value of the first call has an effect, except that 1 always means one thread.
 
@@ -158,7 +158,7 @@ def _write(
 
 
 def _chunks(examples: Sequence[Example]) -> Iterator[list[Example]]:
-    """Yield the examples to tokenize in one call; small, as a call needs about forty times the memory of the texts."""
+    """Yield the examples to tokenize in one call: few, as a call needs about forty times the memory of the texts."""
     chunk: list[Example] = []
     characters = 0
     for example in examples:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from warmstart.atomic import replacing_folder
-from warmstart.config.model import HalfSettings, Scale, Weights
+from warmstart.config.model import Scale, SubmodelSettings, Weights
 from warmstart.data.hub_access import Unreachable, hub_reachable
 from warmstart.data.tokenization.train import trained_tokenizer
 from warmstart.errors import UserError, says_nothing_of_the_file
@@ -163,7 +163,7 @@ class TokenizerPair:
 
     @classmethod
     def load(cls, folder: str | Path) -> "TokenizerPair":
-        """Load a pair that :meth:`save` wrote.
+        """Load a pair that ``save`` wrote.
 
         Raises:
             UserError: The folder contains no pair, or its special ids differ from those that were saved.
@@ -216,7 +216,9 @@ _ONLY_IDS: dict[str, Any] = {
 }
 
 
-def load_pair(encoder: HalfSettings, decoder: HalfSettings, texts: Callable[[], Iterable[str]]) -> TokenizerPair:
+def load_pair(
+    encoder: SubmodelSettings, decoder: SubmodelSettings, texts: Callable[[], Iterable[str]]
+) -> TokenizerPair:
     """Load the tokenizers of an encoder and a decoder.
 
     They come from the hub, a local folder or an installed package. For random weights a tokenizer may be trained.
@@ -232,7 +234,7 @@ def load_pair(encoder: HalfSettings, decoder: HalfSettings, texts: Callable[[], 
     return TokenizerPair(load_tokenizer(encoder, "encoder", texts), load_tokenizer(decoder, "decoder", texts))
 
 
-def load_tokenizer(settings: HalfSettings, role: str, texts: Callable[[], Iterable[str]]) -> Any:
+def load_tokenizer(settings: SubmodelSettings, role: str, texts: Callable[[], Iterable[str]]) -> Any:
     """Load the tokenizer of an encoder or decoder.
 
     Args:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.cache import cache_root
-from warmstart.config.model import HalfSettings, Scale
+from warmstart.config.model import Scale, SubmodelSettings
 from warmstart.data.build_once import build_once
 from warmstart.errors import UserError
 
@@ -72,14 +72,14 @@ def family_of(model_type: str) -> Family:
     return Family.roberta if model_type in _ROBERTA_TYPES else Family.gpt2
 
 
-def vocabulary_size(settings: HalfSettings) -> int:
+def vocabulary_size(settings: SubmodelSettings) -> int:
     """Return the number of entries to train: that of the architecture, at most ``MAX_VOCABULARY``."""
     if settings.scale is Scale.tiny:
         return TINY_VOCABULARY
     return min(int(settings.architecture.get("vocab_size") or MAX_VOCABULARY), MAX_VOCABULARY)
 
 
-def trained_tokenizer(settings: HalfSettings, texts: Iterable[str]) -> Any:
+def trained_tokenizer(settings: SubmodelSettings, texts: Iterable[str]) -> Any:
     """Return the trained tokenizer of an encoder or decoder, from the cache or newly trained.
 
     Args:

@@ -1,1 +1,1 @@
-"""How encoder and decoder are joined: cross-attention, grafting, initialization, tying, adapters."""
+"""How an encoder and a decoder are joined: cross-attention, grafting, initialization, weight sharing, adapters."""

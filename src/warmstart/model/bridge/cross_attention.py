@@ -1,12 +1,13 @@
-"""Cross-attention for a decoder that has none: pre-norm, behind a gate, added to what a decoder layer gives.
+"""Gated pre-norm cross-attention, added to the output of a decoder layer that has none.
 
     hidden <- hidden + tanh(gate) * Attention(query=norm(hidden), key=value=source)
 
-With the gate at zero the decoder is the bare language model at step 0 (Flamingo, arXiv 2204.14198). Queries do not see
-each other here, so the beams of one source are folded into its target length: keys and values exist once per source.
+While the gate is zero, the decoder computes what the pretrained language model does (Flamingo, arXiv 2204.14198).
+Queries do not attend to each other, so the beams of a source are folded into its target length: keys and values are
+computed and stored once per source.
 
-Shapes: B sources, R = B x beams rows of the decoder, T target length, S source length, H decoder width, E width of the
-source's states, N query heads, K key heads, D width of a head.
+Shapes: B sources, R = B x beams decoder sequences, T target length, S source length, H decoder hidden size, E encoder
+hidden size, N query heads, K key heads, D head size.
 """
 
 from dataclasses import dataclass
@@ -23,72 +24,88 @@ from warmstart.model.call_state import CallState, EncodedSource
 
 @dataclass(frozen=True)
 class Shape:
-    """Widths and heads of one layer's cross-attention, as its decoder has them."""
+    """Sizes, heads and norms of one cross-attention layer, taken from its decoder."""
 
-    width: int
-    source_width: int
+    hidden_size: int
+    source_size: int  # hidden size of the encoder states
     heads: int
     key_heads: int
-    head_width: int
+    head_width: int  # hidden size of a head
     norm: str  # "rms" or "layer"
     norm_epsilon: float
-    normed_heads: bool  # queries and keys are normed per head, as in Qwen3 and Gemma 3
-    streams: str = "inner"  # where a decoder of several residual streams has them: "first" or "inner"
-    active: int = 0  # the stream that layers read and write, where they are first
+    normed_heads: bool  # queries and keys are normalized per head, as in Qwen3 and Gemma 3
+    streams: str = "inner"  # dimension of several residual streams: "first", or "inner" (between T and H)
+    active: int = 0  # for "first": the stream that layers read and write
 
 
 class CrossAttention(GradientCheckpointingLayer):
-    """One grafted layer; ``index`` is the decoder layer that it follows."""
+    """A grafted cross-attention layer, called by a forward hook of the decoder layer ``index``."""
 
     def __init__(self, shape: Shape, index: int, call: CallState, *, gated: bool, dropout: float, bias: bool):
         super().__init__()
         self.shape, self.index, self.call = shape, index, call
         queries, keys = shape.heads * shape.head_width, shape.key_heads * shape.head_width
         self.norm: nn.Module = (
-            nn.LayerNorm(shape.width, eps=shape.norm_epsilon)
+            nn.LayerNorm(shape.hidden_size, eps=shape.norm_epsilon)
             if shape.norm == "layer"
-            else nn.RMSNorm(shape.width, eps=shape.norm_epsilon)
+            else nn.RMSNorm(shape.hidden_size, eps=shape.norm_epsilon)
         )
-        self.q_proj = nn.Linear(shape.width, queries, bias=bias)
-        self.k_proj = nn.Linear(shape.source_width, keys, bias=bias)
-        self.v_proj = nn.Linear(shape.source_width, keys, bias=bias)
-        self.o_proj = nn.Linear(queries, shape.width, bias=bias)
+        self.q_proj = nn.Linear(shape.hidden_size, queries, bias=bias)
+        self.k_proj = nn.Linear(shape.source_size, keys, bias=bias)
+        self.v_proj = nn.Linear(shape.source_size, keys, bias=bias)
+        self.o_proj = nn.Linear(queries, shape.hidden_size, bias=bias)
         if shape.normed_heads:
             self.q_norm = nn.RMSNorm(shape.head_width, eps=shape.norm_epsilon)
             self.k_norm = nn.RMSNorm(shape.head_width, eps=shape.norm_epsilon)
         self.dropout = nn.Dropout(dropout)
-        # One element and not a scalar: FSDP2 shards along the first dimension.
+        # Not a scalar: FSDP2 shards parameters along their first dimension.
         self.gate = nn.Parameter(torch.zeros(1)) if gated else None
 
     def after_layer(self, layer: nn.Module, args: Any, output: Any) -> Any:
-        """Forward hook of the decoder layer: its hidden states (R, T, H), wherever they stand, read the source."""
+        """Add cross-attention to the output of the decoder layer; a forward hook.
+
+        Args:
+            layer: The decoder layer.
+            args: Its inputs, unused.
+            output: Its output: hidden states (R, T, H), or a tuple or list that starts with them.
+
+        Returns:
+            The changed output, or None without a source.
+
+        Raises:
+            TypeError: The output contains no hidden states in a known form.
+        """
         source = self.call.source
         if source is None:
             return None
         if isinstance(output, Tensor):
-            return self._read(output, source)
+            return self._attended(output, source)
         if isinstance(output, (tuple, list)):
-            changed = [self._read(output[0], source), *output[1:]]
+            changed = [self._attended(output[0], source), *output[1:]]
             return type(output)(*changed) if hasattr(output, "_fields") else type(output)(changed)
-        raise TypeError(f"{type(layer).__name__} returns {type(output).__name__}, which holds no plain hidden states.")
+        raise TypeError(
+            f"Cross-attention cannot be grafted onto {type(layer).__name__}: it returns {type(output).__name__} "
+            "instead of hidden states."
+        )
 
-    def _read(self, hidden: Tensor, source: EncodedSource) -> Tensor:
-        if hidden.dim() == 3 and hidden.shape[-1] == self.shape.width:
+    def _attended(self, hidden: Tensor, source: EncodedSource) -> Tensor:
+        if hidden.dim() == 3 and hidden.shape[-1] == self.shape.hidden_size:
             return hidden + self._added(hidden, source)
-        if hidden.dim() == 3:  # side by side: (R, T, streams x H)
-            return self._read(hidden.unflatten(-1, (-1, self.shape.width)), source).flatten(2)
+        if hidden.dim() == 3:  # concatenated streams: (R, T, streams x H)
+            return self._attended(hidden.unflatten(-1, (-1, self.shape.hidden_size)), source).flatten(2)
         if hidden.dim() == 4 and self.shape.streams == "inner":  # hyper-connections: (R, T, streams, H)
             return hidden + self._added(hidden.mean(dim=2), source)[:, :, None]
         if hidden.dim() == 4 and self.shape.streams == "first":  # alternating updates: (streams, R, T, H), one active
-            read = self._added(hidden[self.shape.active], source)
+            added = self._added(hidden[self.shape.active], source)
             active = torch.arange(len(hidden), device=hidden.device) == self.shape.active
-            return hidden + active[:, None, None, None] * read
+            return hidden + active[:, None, None, None] * added
         raise TypeError(
-            f"The decoder layer before cross-attention {self.index} gives {hidden.dim()} dimensions, not 3."
+            f"Cross-attention cannot be grafted after decoder layer {self.index}: its hidden states have "
+            f"{hidden.dim()} dimensions instead of 3."
         )
 
     def _added(self, hidden_RTH: Tensor, source: EncodedSource) -> Tensor:
-        # The states as an argument of their own: reentrant checkpointing looks for gradients in plain tensors only.
+        # Plain tensors, not the dataclass: reentrant checkpointing finds gradients only in tensor arguments.
         added: Tensor = self(hidden_RTH, source.states_BSE, source.mask_BS, source.kept)
         return added
 
@@ -99,30 +116,37 @@ class CrossAttention(GradientCheckpointingLayer):
         mask_BS: Tensor | None = None,
         kept: dict[int, tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
-        """What the source adds to ``hidden`` (R, T, H); the others are the fields of a :class:`Source`."""
+        """Compute the gated attention output (R, T, H) that is added to the hidden states.
+
+        Args:
+            hidden_RTH: Hidden states (R, T, H).
+            states_BSE: Encoder states (B, S, E).
+            mask_BS: Mask (B, S), 0 at padding; None reads all positions.
+            kept: Keys and values by layer index, filled at the first call and reused later; None in training.
+        """
         if kept is None or self.index not in kept:
             keys_BKSD, values_BKSD = self._keys_and_values(states_BSE)
             if kept is not None:
-                # Every step reads them: bmm took six times as long for them as views of (B, S, K, D) (bf16, a CPU).
+                # Contiguous, because every step reads them, and bmm is slow on transposed views on a CPU.
                 keys_BKSD, values_BKSD = keys_BKSD.contiguous(), values_BKSD.contiguous()
                 kept[self.index] = keys_BKSD, values_BKSD
         else:
             keys_BKSD, values_BKSD = kept[self.index]
         sources = keys_BKSD.shape[0]
-        rows, length, _ = hidden_RTH.shape
+        sequences, length, _ = hidden_RTH.shape
         queries = self.q_proj(self.norm(hidden_RTH)).view(sources, -1, self.shape.heads, self.shape.head_width)
         if self.shape.normed_heads:
             queries = self.q_norm(queries)
         mask = None if mask_BS is None else (mask_BS != 0)[:, None, None, :]
         queries_BNTD = queries.transpose(1, 2)
-        read = cpu.attend(queries_BNTD, keys_BKSD, values_BKSD, mask)
-        if read is None:
-            read = F.scaled_dot_product_attention(
+        attended = cpu.attend(queries_BNTD, keys_BKSD, values_BKSD, mask)
+        if attended is None:
+            attended = F.scaled_dot_product_attention(
                 queries_BNTD, keys_BKSD, values_BKSD, attn_mask=mask, enable_gqa=self.shape.key_heads > 1
             )
-        read = self.o_proj(read.transpose(1, 2).reshape(rows, length, -1))
-        read = self.dropout(read)
-        added: Tensor = (read if self.gate is None else read * self.gate.tanh()).to(hidden_RTH.dtype)
+        attended = self.o_proj(attended.transpose(1, 2).reshape(sequences, length, -1))
+        attended = self.dropout(attended)
+        added: Tensor = (attended if self.gate is None else attended * self.gate.tanh()).to(hidden_RTH.dtype)
         return added
 
     def _keys_and_values(self, states_BSE: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,9 @@
-"""Cross-attention grafted onto a causal language model that has none of its own.
+"""Graft cross-attention onto a causal language model that has none.
 
     config = EncoderDecoderConfig(encoder=BertConfig(), decoder=LlamaConfig(), graft={"every_n_layers": 2})
 
-After every n-th decoder layer a :class:`CrossAttention` reads the source, attached by a forward hook: the pretrained
-decoder keeps its class, its keys and its own ``generate``. The new parameters are ``cross_attention.<layer>.*`` of the
-joint model.
+A forward hook applies a ``CrossAttention`` after every n-th decoder layer. The pretrained decoder keeps its class, its
+state-dict keys and its own ``generate``. The new parameters are ``cross_attention.<layer>.*`` of the joint model.
 """
 
 import inspect
@@ -21,36 +20,45 @@ from warmstart.model.call_state import CallState
 DEFAULTS: dict[str, Any] = {"every_n_layers": 1, "gate": "zero", "dropout": 0.0, "bias": False}
 GATES = ("zero", "none")
 
-# Where the rule of :func:`decoder_layers` does not find the layers, the modules whose output is the hidden states.
+# Modules that return hidden states, for types in which ``decoder_layers`` does not find the layers by its rule.
 _LAYERS = {
-    "xlm": "transformer.layer_norm2",  # a layer is spread over parallel lists; this norm ends it
-    "reformer": "reformer.encoder",  # reversible layers run again in the backward pass, so the whole stack is one
+    "xlm": "transformer.layer_norm2",  # a layer is spread over parallel lists and ends with this norm
+    "reformer": "reformer.encoder",  # reversible layers run again in the backward pass; hook the stack instead
 }
-_HEAD_WIDTH = 64  # of a decoder without attention heads (Mamba)
+_HEAD_SIZE = 64  # for a decoder without attention heads (Mamba)
 
 
 def graft_settings(given: dict[str, Any] | None) -> dict[str, Any]:
-    """``given`` over the defaults.
+    """Fill in the defaults of ``EncoderDecoderConfig.graft`` and check the settings.
 
     Raises:
-        ValueError: an unknown key, gate or distance.
+        ValueError: A key is unknown, or ``gate`` or ``every_n_layers`` has an invalid value.
     """
     settings = DEFAULTS | (given or {})
     unknown = settings.keys() - DEFAULTS.keys()
     if unknown:
-        raise ValueError(f"graft has no {', '.join(sorted(unknown))}; it takes {', '.join(DEFAULTS)}.")
+        raise ValueError(f"graft has no setting {', '.join(sorted(unknown)[:10])}. Choose from {', '.join(DEFAULTS)}.")
     if settings["gate"] not in GATES:
-        raise ValueError(f"graft gate is {settings['gate']!r}; it has to be one of {', '.join(GATES)}.")
+        raise ValueError(f"graft: gate is {settings['gate']!r}. Choose one of {', '.join(GATES)}.")
     if int(settings["every_n_layers"]) < 1:
-        raise ValueError(f"graft every_n_layers is {settings['every_n_layers']}; it has to be 1 or more.")
+        raise ValueError(f"graft: every_n_layers is {settings['every_n_layers']}. Set it to 1 or more.")
     return settings
 
 
-def graft(decoder: PreTrainedModel, settings: dict[str, Any], source_width: int, call: CallState) -> nn.ModuleDict:
-    """Attach new cross-attention to ``decoder``, which reads the source of ``call``; the new layers by index.
+def graft(decoder: PreTrainedModel, settings: dict[str, Any], source_size: int, call: CallState) -> nn.ModuleDict:
+    """Attach new cross-attention to ``decoder``, in place.
+
+    Args:
+        decoder: A causal language model.
+        settings: All of ``DEFAULTS``, see ``graft_settings``.
+        source_size: Hidden size of the states that cross-attention reads.
+        call: The state that holds the source during a call.
+
+    Returns:
+        The new layers, by the index of the decoder layer that they follow.
 
     Raises:
-        ValueError: the decoder's layers cannot be found, or there are fewer than ``every_n_layers``.
+        ValueError: The decoder's layers cannot be found, or there are fewer than ``every_n_layers``.
     """
     every = int(settings["every_n_layers"])
     layers = decoder_layers(decoder)
@@ -58,7 +66,7 @@ def graft(decoder: PreTrainedModel, settings: dict[str, Any], source_width: int,
     for index, layer in enumerate(layers):
         if (index + 1) % every == 0:
             new = CrossAttention(
-                shape_of(decoder.config, layer, index, source_width),
+                shape_of(decoder.config, layer, index, source_size),
                 index,
                 call,
                 gated=settings["gate"] == "zero",
@@ -67,17 +75,19 @@ def graft(decoder: PreTrainedModel, settings: dict[str, Any], source_width: int,
             )
             layer.register_forward_hook(new.after_layer)
             grafted[str(index)] = new
-    decoder_generates_plainly(decoder)
+    _generate_left_to_right(decoder)
     if not grafted:
-        raise ValueError(f"every_n_layers={every}, but {type(decoder).__name__} has only {len(layers)} layers.")
+        raise ValueError(
+            f"every_n_layers={every}, but {type(decoder).__name__} has only {len(layers)} layers. Set a smaller number."
+        )
     return nn.ModuleDict(grafted)
 
 
 def decoder_layers(decoder: PreTrainedModel) -> list[nn.Module]:
-    """The decoder's layers in order: its outermost list of modules, the one as long as the config says.
+    """Return the decoder's layers in order: the outermost module list with ``num_hidden_layers`` entries.
 
     Raises:
-        ValueError: there is none.
+        ValueError: There is no such list.
     """
     exception = _LAYERS.get(decoder.config.model_type)
     if exception is not None:
@@ -87,25 +97,27 @@ def decoder_layers(decoder: PreTrainedModel) -> list[nn.Module]:
     depth = getattr(decoder.config, "num_hidden_layers", None)
     fitting = [layers for layers in lists if len(layers) == depth] or sorted(lists, key=len, reverse=True)
     if not fitting:
-        raise ValueError(f"{type(decoder).__name__} holds no list of layers to graft cross-attention onto.")
+        raise ValueError(
+            f"{type(decoder).__name__} has no list of layers to graft cross-attention onto. Choose another decoder."
+        )
     return list(fitting[0])
 
 
-def shape_of(config: PreTrainedConfig, layer: nn.Module, index: int, source_width: int) -> Shape:
-    """Widths and heads of the cross-attention behind ``layer``, from the decoder's own config and norms."""
-    width = config.hidden_size
+def shape_of(config: PreTrainedConfig, layer: nn.Module, index: int, source_size: int) -> Shape:
+    """Choose sizes, heads and norms of the cross-attention after ``layer``, from the decoder's config and modules."""
+    hidden_size = config.hidden_size
     streams = "first" if hasattr(config, "altup_active_idx") else "inner"
     if "per_layer_config" in config.to_dict():
         config = config.per_layer_config[index]
-    heads = _of_layer(getattr(config, "num_attention_heads", None), index) or max(1, width // _HEAD_WIDTH)
+    heads = _of_layer(getattr(config, "num_attention_heads", None), index) or max(1, hidden_size // _HEAD_SIZE)
     key_heads = _of_layer(getattr(config, "num_key_value_heads", None), index) or heads
-    head_width = _of_layer(getattr(config, "head_dim", None), index) or max(1, width // heads)
+    head_width = _of_layer(getattr(config, "head_dim", None), index) or max(1, hidden_size // heads)
     if heads % key_heads:
         key_heads = heads
     norms = [type(module).__name__ for module in layer.modules()]
     return Shape(
-        width=width,
-        source_width=source_width,
+        hidden_size=hidden_size,
+        source_size=source_size,
         heads=heads,
         key_heads=key_heads,
         head_width=head_width,
@@ -118,7 +130,7 @@ def shape_of(config: PreTrainedConfig, layer: nn.Module, index: int, source_widt
 
 
 def kwargs_for_decoder(decoder: PreTrainedModel, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """``kwargs`` with ``cache`` under the decoder's own name for it (``cache_names``); GPT has none."""
+    """Rename ``cache`` to the decoder's own name of this argument, or drop it if the decoder takes no cache (GPT)."""
     taken = inspect.signature(decoder.forward).parameters
     named = cache_name(taken)
     past = kwargs.pop("cache", None)
@@ -129,8 +141,8 @@ def kwargs_for_decoder(decoder: PreTrainedModel, kwargs: dict[str, Any]) -> dict
     return kwargs
 
 
-def decoder_generates_plainly(decoder: PreTrainedModel) -> None:
-    """Let XLM and FlauBERT generate as they are trained here: theirs appends a mask token and predicts its place."""
+def _generate_left_to_right(decoder: PreTrainedModel) -> None:
+    """Make XLM and FlauBERT predict the next token in ``generate``; their own code appends a mask token instead."""
     if decoder.config.model_type in ("xlm", "flaubert"):
         setattr(decoder, "prepare_inputs_for_generation", _ids_and_mask)  # noqa: B010 - the type knows it as a method
 
@@ -140,14 +152,14 @@ def _ids_and_mask(input_ids: Tensor, attention_mask: Tensor | None = None, **kwa
 
 
 def initialize(module: CrossAttention) -> None:
-    """What a checkpoint does not hold: an open or closed gate (projections and norms begin as everywhere else)."""
+    """Set the gate of new cross-attention to zero; transformers initializes its other parameters."""
     if module.gate is not None:
         with torch.no_grad():
             module.gate.zero_()
 
 
 def outermost_lists(module: nn.Module) -> list[nn.ModuleList]:
-    """Lists of modules that lie in no other list: layers, and what a model keeps beside them."""
+    """Return the module lists that are not inside another one: the layers, and any other lists of the model."""
     found: list[nn.ModuleList] = []
     for child in module.children():
         if isinstance(child, nn.ModuleList):

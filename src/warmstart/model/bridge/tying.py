@@ -1,9 +1,9 @@
-"""Which parameters of the two halves are one and the same.
+"""Parameters that encoder and decoder share.
 
-BERTSHARE (Rothe et al. 2020) gives encoder and decoder one set of weights; the cross-attention stays the decoder's own.
-transformers 4 wrote such checkpoints with ``tie_encoder_decoder: true`` and one copy of each tensor; transformers 5
-ignores the flag and leaves the other half random. Here every kind of sharing is one mapping ``{name: name it equals}``
-in the joint model's parameter names, which transformers' own tying machinery then honours on build, load and save.
+BERTSHARE (Rothe et al. 2020) uses one set of weights for encoder and decoder, except for cross-attention. transformers
+4 wrote such checkpoints with ``tie_encoder_decoder: true`` and one copy of each tensor. transformers 5 ignores the flag
+and initializes the other submodel at random. Here any sharing is a mapping ``{name: name of the parameter that it
+equals}``, by which transformers ties the parameters when a model is built, loaded or saved.
 """
 
 from collections import defaultdict
@@ -15,46 +15,46 @@ from transformers import PreTrainedModel
 
 
 def weight_sharing_map(encoder: PreTrainedModel, decoder: PreTrainedModel) -> dict[str, str]:
-    """Pair every encoder parameter with the decoder's of the same name below its base model, where shapes agree.
+    """Map every encoder parameter to the one of the same name and shape in the decoder's base model.
 
     Raises:
-        ValueError: the halves differ in architecture, so that sharing would silently share next to nothing.
+        ValueError: An encoder parameter other than the pooler's has no counterpart in the decoder.
     """
     prefix = decoder.base_model_prefix
     base = getattr(decoder, prefix, None)
-    # A decoder that stores its layers under other names (Roberta's CausalLM over RobertaModel) still nests one base.
     if not isinstance(base, nn.Module):
-        raise ValueError(  # noqa: TRY004 - the model's type is a choice of the caller, as other refusals of a pair
-            f"Cannot share weights: decoder {type(decoder).__name__} has no base model {prefix!r}."
+        raise ValueError(  # noqa: TRY004 - invalid input is a ValueError here, also if it is a model
+            f"Cannot share weights: the decoder {type(decoder).__name__} has no base model {prefix!r}. "
+            "Choose another decoder, or share nothing."
         )
     decoder_shapes = {name: p.shape for name, p in base.named_parameters(remove_duplicate=False)}
-    names, alone = {}, []
+    names, unmatched = {}, []
     for name, parameter in encoder.named_parameters(remove_duplicate=False):
         if decoder_shapes.get(name) == parameter.shape:
             names[f"encoder.{name}"] = f"decoder.{prefix}.{name}"
         elif not name.startswith("pooler."):
-            alone.append(name)
-    if alone:
+            unmatched.append(name)
+    if unmatched:
         raise ValueError(
             f"Cannot share weights between {type(encoder).__name__} and {type(decoder).__name__}: "
-            f"{len(alone)} encoder parameters have no counterpart of the same shape, such as {alone[0]!r}. "
-            "Sharing needs two halves of one architecture, width, depth and vocabulary."
+            f"{len(unmatched)} encoder parameters have no counterpart of the same shape, such as {unmatched[0]!r}. "
+            "Use an encoder and a decoder of the same architecture, hidden size, depth and vocabulary."
         )
     return names
 
 
 def embedding_sharing_map(encoder: PreTrainedModel, decoder: PreTrainedModel) -> dict[str, str]:
-    """Pair the token embeddings of the two halves.
+    """Map the encoder's token embeddings to the decoder's.
 
     Raises:
-        ValueError: vocabulary or width differ.
+        ValueError: Vocabulary size or hidden size differ.
     """
     source: Any = encoder.get_input_embeddings().weight
     target: Any = decoder.get_input_embeddings().weight
     if source.shape != target.shape:
         raise ValueError(
             f"Cannot share embeddings: the encoder's are {tuple(source.shape)}, the decoder's {tuple(target.shape)}. "
-            "Sharing needs one vocabulary and one width."
+            "Use an encoder and a decoder of the same vocabulary and hidden size."
         )
     return {
         f"encoder.{_name_of(encoder, encoder.get_input_embeddings())}.weight": (
@@ -64,10 +64,10 @@ def embedding_sharing_map(encoder: PreTrainedModel, decoder: PreTrainedModel) ->
 
 
 def sharing_map(config: Any, encoder: PreTrainedModel, decoder: PreTrainedModel) -> dict[str, str]:
-    """The pairs of what the joint ``config`` shares: all weights, the token embeddings, or nothing.
+    """Return the sharing that the joint ``config`` sets: all weights, the token embeddings, or nothing.
 
     Raises:
-        ValueError: the halves do not fit each other.
+        ValueError: Encoder and decoder cannot share these parameters.
     """
     if config.tie_encoder_decoder:
         return weight_sharing_map(encoder, decoder)
@@ -76,10 +76,18 @@ def sharing_map(config: Any, encoder: PreTrainedModel, decoder: PreTrainedModel)
 
 @torch.no_grad()
 def keep_pretrained(config: Any, encoder: PreTrainedModel, decoder: PreTrainedModel, untrained: set[str]) -> None:
-    """Before the halves are tied, which keeps the decoder's values: give it the encoder's where its own are untrained.
+    """Copy pretrained encoder values to untrained decoder parameters that will be shared, in place.
+
+    Tying keeps the decoder's values, so this runs before it.
+
+    Args:
+        config: The joint config.
+        encoder: The encoder.
+        decoder: The decoder.
+        untrained: Parameter names of the joint model that no checkpoint contained.
 
     Raises:
-        ValueError: the halves do not fit each other.
+        ValueError: Encoder and decoder cannot share these parameters.
     """
     for name, equal in sharing_map(config, encoder, decoder).items():
         if equal in untrained and name not in untrained:
@@ -88,7 +96,7 @@ def keep_pretrained(config: Any, encoder: PreTrainedModel, decoder: PreTrainedMo
 
 
 def shared_across_halves(model: nn.Module) -> dict[str, str]:
-    """Parameters that encoder and decoder hold in common right now, whoever made them so."""
+    """Return the parameters that encoder and decoder share now, ``{encoder name: decoder name}``."""
     names_of = defaultdict(list)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names_of[id(parameter)].append(name)

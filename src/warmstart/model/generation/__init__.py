@@ -1,1 +1,1 @@
-"""Decoding with a source that all beams share."""
+"""Generation: beam search, logits processors, and KV caches that the beams of a source share."""

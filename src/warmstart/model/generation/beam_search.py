@@ -1,11 +1,11 @@
-"""Beam search in which a source that is decided costs nothing more: its beams leave the batch.
+"""Beam search that removes a source from the batch once its result cannot change.
 
-The candidates, scores and ends are those of transformers' beam search, which goes on computing every row until the last
-one ends; a batch of summaries of 56 to 142 tokens then costs 142 for each. What is left out is what could no longer
-change: a source whose beams are all finished, and that by length penalty or ``early_stopping`` cannot be bettered.
-Searches that draw, that ask for more than ids, or whose processors know rows by their place go transformers' own way.
+Candidates, scores and stopping rules are those of transformers' beam search, which computes all beams until the last
+source ends. Here a source is removed when all its beams have finished and, given the length penalty and
+``early_stopping``, no running beam can score higher. Searches that sample, return more than ids, or use processors that
+depend on batch positions use transformers' own code.
 
-Shapes: B sources, K beams, C candidates for each source, R = B x K rows, L longest target, V vocabulary.
+Shapes: B sources, K beams, C candidates per source, R = B x K sequences, L longest target, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -26,8 +26,8 @@ from warmstart.model.cache_names import cache_of
 from warmstart.model.generation.logits_processors import NoEarlyEnd, NoRepeatedNGrams, in_place
 from warmstart.model.generation.source_cache import SourceCache
 
-NEVER = -1.0e9  # transformers' score of what must not be chosen: sums with it decide ties, so it has to be the same
-_BY_ROW = (  # processors that see a row and nothing of its place in the batch
+EXCLUDED = -1.0e9  # the score of an excluded candidate in transformers; sums with it decide ties, so keep the value
+_INDEPENDENT_PROCESSORS = (  # their result for a sequence does not depend on its position in the batch
     NoRepeatedNGrams,
     NoEarlyEnd,
     logits_process.ForcedBOSTokenLogitsProcessor,
@@ -35,8 +35,8 @@ _BY_ROW = (  # processors that see a row and nothing of its place in the batch
     logits_process.NoBadWordsLogitsProcessor,
     logits_process.SuppressTokensLogitsProcessor,
 )
-_ENDS = (stopping_criteria.MaxLengthCriteria, stopping_criteria.EosTokenCriteria)
-_ROWS = ("attention_mask", "decoder_attention_mask", "token_type_ids", "position_ids", "decoder_position_ids")
+_INDEPENDENT_CRITERIA = (stopping_criteria.MaxLengthCriteria, stopping_criteria.EosTokenCriteria)
+_PER_SEQUENCE = ("attention_mask", "decoder_attention_mask", "token_type_ids", "position_ids", "decoder_position_ids")
 _SEARCHES = (
     *(GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE),
     *(GenerationMode.BEAM_SEARCH, GenerationMode.BEAM_SAMPLE),
@@ -44,25 +44,27 @@ _SEARCHES = (
 _MORE_THAN_IDS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 
 DropSources = Callable[[Tensor], None]
-"""Told which sources (of those that are left) stay, so that what the decoder reads has a row for each."""
+"""Called with the indices of the sources that remain, among those still in the batch."""
 
 
-def can_drop(model: Any, config: GenerationConfig, processors: Any, ends: Any, model_kwargs: dict[str, Any]) -> bool:
-    """Whether leaving sources out changes nothing for those that stay."""
+def can_drop(
+    model: Any, config: GenerationConfig, processors: Any, criteria: Any, model_kwargs: dict[str, Any]
+) -> bool:
+    """Return whether sources can be removed from the batch without a change for the others."""
     cache: Any = cache_of(model_kwargs)
     own = _of_target(cache)
     tensors = {name for name, value in model_kwargs.items() if isinstance(value, Tensor) and value.dim()}
     return (
         not config.do_sample
         and not (config.return_dict_in_generate or any(getattr(config, name) for name in _MORE_THAN_IDS))
-        and all(type(one) in _BY_ROW for one in processors)
-        and all(type(one) in _ENDS for one in ends)
+        and all(type(one) in _INDEPENDENT_PROCESSORS for one in processors)
+        and all(type(one) in _INDEPENDENT_CRITERIA for one in criteria)
         and config.prefill_chunk_size is None
         and not reorders_cache_itself(model)
         and type(own) is DynamicCache
         and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in own.layers)
         and (own is cache or isinstance(cache.cross_attention_cache, SourceCache))
-        and tensors <= {*_ROWS}
+        and tensors <= {*_PER_SEQUENCE}
     )
 
 
@@ -72,18 +74,18 @@ def _of_target(cache: Any) -> Any:
 
 @dataclass
 class _Beams:
-    """What is known of each source's beams; every field has a row for each source."""
+    """State of the search for the sources in the batch."""
 
-    place: Tensor  # (B,) of the source among all that were asked for
-    ids: Tensor  # (B, K, L) of beams that go on
-    scores: Tensor  # (B, K)
-    done_ids: Tensor  # (B, K, L) of the best that ended
+    source: Tensor  # (B,) index of the source in the original batch
+    ids: Tensor  # (B, K, L) running beams
+    scores: Tensor  # (B, K) of running beams
+    done_ids: Tensor  # (B, K, L) best finished beams
     done_scores: Tensor  # (B, K)
     done_lengths: Tensor  # (B, K) generated tokens
-    done: Tensor  # (B, K) whether a beam has ended here
-    open: Tensor  # (B, 1) whether a beam that goes on could still be better
+    done: Tensor  # (B, K) whether this entry holds a finished beam
+    open: Tensor  # (B, 1) whether a running beam can still score higher
 
-    def of(self, kept: Tensor) -> "_Beams":
+    def select(self, kept: Tensor) -> "_Beams":
         return _Beams(*(getattr(self, field.name)[kept] for field in fields(self)))
 
 
@@ -97,38 +99,38 @@ def beam_search(
     drop_sources: DropSources | None = None,
     **model_kwargs: Any,
 ) -> Tensor:
-    """Search for the best ``num_return_sequences`` of each source, as ``GenerationMixin._beam_search`` does.
+    """Find the best ``num_return_sequences`` targets of each source, as ``GenerationMixin._beam_search`` does.
 
     Args:
-        model: what is called for logits, with transformers' generation protocol.
-        input_ids: (R, T) the start of each sequence; R is sources times beams.
-        logits_processor: what changes scores before the choice.
-        stopping_criteria: what ends the search in addition to its own rule.
-        generation_config: number of beams, length penalty, early stopping and special ids.
-        drop_sources: drops decided sources, for a decoder that does not find its source in ``model_kwargs``.
-        **model_kwargs: what ``model`` is called with: cache, masks, encoder states.
+        model: A model with transformers' generation methods.
+        input_ids: (R, T) start of each sequence.
+        logits_processor: Processors of the scores.
+        stopping_criteria: Criteria that end a sequence.
+        generation_config: Number of beams, length penalty, early stopping and special ids.
+        drop_sources: Removes sources from a decoder that does not get its source through ``model_kwargs``.
+        **model_kwargs: Arguments of ``model``: cache, masks, encoder states.
 
     Returns:
-        (sources times ``num_return_sequences``, length) ids, padded on the right.
+        Ids (B x ``num_return_sequences``, length), padded on the right.
     """
     config, beams = generation_config, generation_config.num_beams
     early, penalty = config.early_stopping, config.length_penalty
     begun = length = input_ids.shape[1]
     ends = _ids(config.eos_token_id)
     candidates = max(2, 1 + len(ends)) * beams
-    # As transformers fills it up: pad, and the end token where pad is 0 or not set.
+    # As in transformers: the pad token, or the end token if pad is 0 or not set.
     fill = (_ids(config.pad_token_id) or [0])[0] or ends[0] if ends else -1
     state = _begin(input_ids, beams, config.max_length, fill)
     results = _begin(input_ids, beams, config.max_length, fill)
-    rows: Any = input_ids
+    sequences: Any = input_ids
     outputs = prefill(model, input_ids, config, model_kwargs)
     cpu.use_beam_cache(model, _of_target(cache_of(model_kwargs)))
     while True:
         model_kwargs = next_model_kwargs(model, outputs, model_kwargs)
         logits_RV = outputs.logits[:, -1, :].to(input_ids.device)
         del outputs
-        scores_RV = logits_processor(rows, cpu.log_probabilities(logits_RV))
-        sources, vocabulary = len(state.place), scores_RV.shape[-1]
+        scores_RV = logits_processor(sequences, cpu.log_probabilities(logits_RV))
+        sources, vocabulary = len(state.source), scores_RV.shape[-1]
         scores_BKV = scores_RV.view(sources, beams, vocabulary).add_(state.scores[:, :, None])
         exact = logits_RV.dtype == torch.float32
         scores_BC, chosen_BC = cpu.best_candidates(scores_BKV.flatten(1), candidates, ties_as_topk=exact)
@@ -137,7 +139,7 @@ def beam_search(
         ids_BCL[:, :, length] = chosen_BC % vocabulary
         ends_BC = stopping_criteria(ids_BCL[:, :, : length + 1].flatten(0, 1), None).view(sources, candidates)
 
-        running_BC = scores_BC + ends_BC.float() * NEVER
+        running_BC = scores_BC + ends_BC.float() * EXCLUDED
         best_BK = running_BC.topk(beams)[1]
         _finish(state, ids_BCL, scores_BC, ends_BC, length + 1 - begun, penalty, early)
         state.ids, state.scores = _take(ids_BCL, best_BK), _take(running_BC, best_BK)
@@ -146,7 +148,7 @@ def beam_search(
 
         longest = config.max_length if early == "never" and penalty > 0 else length
         best_possible = state.scores[:, :1] / (longest - begun) ** penalty
-        worst = torch.where(state.done, state.done_scores.min(dim=1, keepdim=True)[0], NEVER)
+        worst = torch.where(state.done, state.done_scores.min(dim=1, keepdim=True)[0], EXCLUDED)
         state.open &= (best_possible > worst).any(dim=-1, keepdim=True)
 
         full = state.done.all(dim=-1)
@@ -154,16 +156,16 @@ def beam_search(
         if ends_BC.all() or not state.open.any() or (early is True and full.all()) or decided.all():
             break
         stays = (~decided).nonzero()[:, 0]
-        row_of = torch.arange(sources, device=stays.device)[:, None] * beams + moved_BK
+        sequence_of = torch.arange(sources, device=stays.device)[:, None] * beams + moved_BK
         if len(stays) < sources:
             _keep(results, state)
-            state, row_of = state.of(stays), row_of[stays]
+            state, sequence_of = state.select(stays), sequence_of[stays]
             _drop(model_kwargs, stays, sources, beams)
             if drop_sources is not None:
                 drop_sources(stays)
-        cache_of(model_kwargs).reorder_cache(row_of.flatten())
-        rows = state.ids[:, :, :length].flatten(0, 1)
-        inputs = model.prepare_inputs_for_generation(rows, next_sequence_length=1, **model_kwargs)
+        cache_of(model_kwargs).reorder_cache(sequence_of.flatten())
+        sequences = state.ids[:, :, :length].flatten(0, 1)
+        inputs = model.prepare_inputs_for_generation(sequences, next_sequence_length=1, **model_kwargs)
         outputs = model(**inputs, return_dict=True)
 
     _keep(results, state)
@@ -173,7 +175,7 @@ def beam_search(
 
 
 def _ids(given: Any) -> list[int]:
-    """Return the ids of an option of ``generate`` that holds one, several or none."""
+    """Return the ids of an option of ``generate``, which may be None, a number, a list or a tensor."""
     return [] if given is None else torch.as_tensor(given).flatten().tolist()
 
 
@@ -184,13 +186,13 @@ def _begin(input_ids: Tensor, beams: int, max_length: int, fill: Any) -> _Beams:
     ids_BKL = ids_BKT.new_full((sources, beams, max_length), int(fill))
     ids_BKL[:, :, : input_ids.shape[1]] = ids_BKT
     scores = torch.zeros(sources, beams, device=device)
-    scores[:, 1:] = NEVER  # all beams begin alike: the first one's continuations are candidates, once
+    scores[:, 1:] = EXCLUDED  # all beams start with the same ids, so only the first one provides candidates
     return _Beams(
-        place=torch.arange(sources, device=device),
+        source=torch.arange(sources, device=device),
         ids=ids_BKL,
         scores=scores,
         done_ids=ids_BKL.clone(),
-        done_scores=torch.full((sources, beams), NEVER, device=device),
+        done_scores=torch.full((sources, beams), EXCLUDED, device=device),
         done_lengths=torch.zeros(sources, beams, dtype=torch.long, device=device),
         done=torch.zeros(sources, beams, dtype=torch.bool, device=device),
         open=torch.ones(sources, 1, dtype=torch.bool, device=device),
@@ -200,13 +202,13 @@ def _begin(input_ids: Tensor, beams: int, max_length: int, fill: Any) -> _Beams:
 def _finish(
     state: _Beams, ids_BCL: Tensor, scores_BC: Tensor, ends_BC: Tensor, generated: int, penalty: float, early: Any
 ) -> None:
-    """Put candidates that ended among the best, if they were within the beam, and the source can be bettered."""
+    """Add finished candidates among the K best of their step to the finished beams, if their source is still open."""
     beams = state.done.shape[1]
     ends_BC = ends_BC & (torch.arange(ends_BC.shape[1], device=ends_BC.device) < beams)
     scores_BC = scores_BC / generated**penalty
     full = state.done.all(dim=-1, keepdim=True) & (early is True)
-    for barred in (full, ~state.open, ~ends_BC):
-        scores_BC = scores_BC + barred.float() * NEVER
+    for excluded in (full, ~state.open, ~ends_BC):
+        scores_BC = scores_BC + excluded.float() * EXCLUDED
     merged = torch.cat([state.done_scores, scores_BC], dim=1)
     best = merged.topk(beams)[1]
     state.done_scores = _take(merged, best)
@@ -217,21 +219,21 @@ def _finish(
 
 
 def _take(values: Tensor, indices: Tensor) -> Tensor:
-    """``values`` (B, X, ...) at ``indices`` (B, Y)."""
+    """Select ``values`` (B, X, ...) at ``indices`` (B, Y)."""
     return values.take_along_dim(indices.view(*indices.shape, *[1] * (values.dim() - 2)), dim=1)
 
 
 def _keep(results: _Beams, state: _Beams) -> None:
-    results.done_ids[state.place] = state.done_ids
-    results.done_lengths[state.place] = state.done_lengths
+    results.done_ids[state.source] = state.done_ids
+    results.done_lengths[state.source] = state.done_lengths
 
 
 def _drop(model_kwargs: dict[str, Any], stays: Tensor, sources: int, beams: int) -> None:
-    """Leave the other sources out of all that is passed on, but for the target's cache, which is reordered anyway."""
-    rows = (stays[:, None] * beams + torch.arange(beams, device=stays.device)).flatten()
-    for name in _ROWS:
+    """Keep only the sources ``stays`` in ``model_kwargs``, in place; the target's cache is reordered later."""
+    kept_R = (stays[:, None] * beams + torch.arange(beams, device=stays.device)).flatten()
+    for name in _PER_SEQUENCE:
         if model_kwargs.get(name) is not None:
-            model_kwargs[name] = model_kwargs[name][rows]
+            model_kwargs[name] = model_kwargs[name][kept_R]
     encoded = model_kwargs.get("encoder_outputs")
     if encoded is not None:
         model_kwargs["encoder_outputs"] = BaseModelOutput(encoded[0][stays])
@@ -250,15 +252,15 @@ def decode(
     drop_sources: DropSources | None = None,
     **model_kwargs: Any,
 ) -> Any:
-    """One search of ``generate``: beams as above where that is sound, else as transformers does it.
+    """Run a search of ``generate``: ``beam_search`` where ``can_drop`` allows it, else transformers' own code.
 
     Raises:
-        ValueError: the options ask for another search than greedy, beams or either with draws.
+        ValueError: The options select a mode other than greedy search, beam search and sampling.
     """
     mode = generation_config.get_generation_mode()
     if mode not in _SEARCHES:
-        raise ValueError(f"A pair does not generate by {mode.value}. Take that option out of the generation config.")
-    # Raw logits that are to be returned must not be changed.
+        raise ValueError(f"{mode.value} is not supported. Remove that option from the generation config.")
+    # With output_logits, transformers returns the raw logits, so they must not be changed in place.
     processors = logits_processor if generation_config.output_logits else in_place(logits_processor)
     beams, criteria = generation_config.num_beams, stopping_criteria
     if beams != 1 and not synced_gpus and can_drop(model, generation_config, processors, criteria, model_kwargs):

@@ -1,7 +1,8 @@
-"""Bans of tokens as transformers' processors state them, for all rows at one time and in place.
+"""Blocked n-grams and minimum length, as in transformers' processors, but vectorized and in place.
 
-What bans by a row's own tokens, or by how long it is, needs neither a loop over rows nor a copy of the scores: of 64
-rows and 50,257 tokens each copy is 13 MB at every step.
+transformers' processors loop over the sequences and copy the scores at every step.
+
+Shapes: R sequences, T length so far, V vocabulary.
 """
 
 import torch
@@ -11,40 +12,51 @@ from transformers.generation.logits_process import MinNewTokensLengthLogitsProce
 
 
 class NoRepeatedNGrams(LogitsProcessor):
-    """Ban the tokens that would complete an n-gram of ``size`` that their row holds already."""
+    """Block tokens that would repeat an n-gram of their sequence.
+
+    Args:
+        size: Length of the n-grams in tokens.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores (R, V) for rows of ids (R, T), changed in place: minus infinity at what is banned."""
+        """Set the scores (R, V) of blocked tokens after the ids (R, T) to minus infinity, in place."""
         length = input_ids.shape[1]
         if length < self.size:
             return scores
         grams_RWN = input_ids.unfold(1, self.size, 1)
         begun_RN = input_ids[:, length - self.size + 1 :]
         repeats_RW = (grams_RWN[:, :, :-1] == begun_RN[:, None]).all(dim=-1)
-        # The minimum, since one token can end a repeated and another n-gram.
-        banned_RW = torch.where(repeats_RW, float("-inf"), float("inf")).to(scores.dtype)
-        return scores.scatter_reduce_(1, grams_RWN[:, :, -1], banned_RW, "amin")
+        # The minimum, because a token can end a repeated n-gram and another one.
+        blocked_RW = torch.where(repeats_RW, float("-inf"), float("inf")).to(scores.dtype)
+        return scores.scatter_reduce_(1, grams_RWN[:, :, -1], blocked_RW, "amin")
 
 
 class NoEarlyEnd(LogitsProcessor):
-    """Ban the ``ends`` while a row has fewer than ``shortest`` tokens."""
+    """Block the end tokens while a sequence is too short.
+
+    Args:
+        shortest: Minimum length in tokens.
+        ends: Ids of the end tokens (any number,).
+    """
 
     def __init__(self, shortest: int, ends: Tensor) -> None:
         self.shortest, self.ends = shortest, ends
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores (R, V) for rows of ids (R, T), changed in place."""
+        """Set the scores (R, V) of the end tokens after the ids (R, T) to minus infinity, in place."""
         if input_ids.shape[1] < self.shortest:
-            inside = self.ends[(self.ends >= 0) & (self.ends < scores.shape[1])]  # -1 is some people's "never"
+            inside = self.ends[
+                (self.ends >= 0) & (self.ends < scores.shape[1])
+            ]  # -1 is a common value for "no end token"
             scores[:, inside.to(scores.device)] = float("-inf")
         return scores
 
 
 def in_place(processors: LogitsProcessorList) -> LogitsProcessorList:
-    """The same processors in the same order, those above for transformers' own: for scores that nobody else holds."""
+    """Replace transformers' processors by the ones above, in the same order; the scores must not be used elsewhere."""
     return LogitsProcessorList(_in_place(one) for one in processors)
 
 

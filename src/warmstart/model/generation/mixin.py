@@ -1,6 +1,6 @@
-"""Generation for a pair of vocabularies: transformers' ``generate`` with the source read from the encoder's side.
+"""Generation with two vocabularies: ``GenerationMixin`` takes the source's pad id from the encoder.
 
-Shapes: B batch, S source length.
+Shapes: B batch, S source length, T target length.
 """
 
 import inspect
@@ -29,28 +29,25 @@ from warmstart.model.generation.source_options import (
     WITHOUT_SOURCE,
     chosen_source_options,
     option,
-    reading_source,
     refuse_options_in_config,
+    source_arguments,
 )
 from warmstart.model.padding import infer_source_mask, mask_of_batch
 
-# Arguments of an encoder's forward that, given to generate, mean generation.
-_GENERATIONS = ("use_cache", "output_attentions", "output_hidden_states", "return_dict", "labels", *CACHE_NAMES)
+# Arguments of generate that an encoder's forward takes too, but that do not concern the encoder.
+_NOT_FOR_ENCODER = ("use_cache", "output_attentions", "output_hidden_states", "return_dict", "labels", *CACHE_NAMES)
 
-
-# RWKV's state gives other ids than none; xLSTM's cannot be reordered with the beams, and of MiniMax' cache the linear
-# attention's part is not (transformers 5.23 and 5.24).
+# Number of beams from which a decoder's cache gives wrong results (transformers 5.23 and 5.24): RWKV's ids depend on
+# it, xLSTM's cannot be reordered, and the linear attention's part of MiniMax' is not reordered.
 _NO_CACHE_FROM_BEAMS = {"rwkv": 1, "xlstm": 2, "minimax": 2}
 
 _log = logging.getLogger(__name__)
-
-
 _exchange_lock = threading.RLock()
 
 
 @contextmanager
 def _exchanged_config(decoder: Any, generation_config: Any) -> Iterator[None]:
-    """Inside, ``generation_config`` is the decoder's; other threads wait."""
+    """Set the decoder's generation config within the context; other threads wait."""
     with _exchange_lock:
         own = decoder.generation_config
         decoder.generation_config = generation_config
@@ -61,9 +58,9 @@ def _exchanged_config(decoder: Any, generation_config: Any) -> Iterator[None]:
 
 
 class PairGeneration(PreTrainedModel, GenerationMixin):
-    """What differs from ``GenerationMixin`` when source and target have different ids for pad, start and end.
+    """``GenerationMixin`` for a source and a target with different special ids.
 
-    The joint model inherits from it and gives what is declared here.
+    The joint model inherits from it and defines the attributes declared here.
     """
 
     config: EncoderDecoderConfig
@@ -75,7 +72,22 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
     _special_id: Callable[[str], int]
 
     def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **kwargs: Any) -> Any:
-        """transformers' ``generate`` with ids from ``config`` and the source's padding from the encoder's side."""
+        """Generate targets, as transformers' ``generate`` does.
+
+        The special ids come from ``config``, and the source's padding is inferred from the encoder's pad id.
+
+        Args:
+            inputs: (B, S) source ids.
+            generation_config: Options of the generation. Default: ``model.generation_config``.
+            **kwargs: Options of the generation, and arguments of ``forward``.
+
+        Returns:
+            Ids (B x ``num_return_sequences``, T), starting with the start token; see ``return_dict_in_generate``.
+
+        Raises:
+            ValueError: An option is set where ``generate`` does not read it, or needs one vocabulary for both
+                submodels, or is not supported.
+        """
         refuse_options_in_config(self.config, generation_config)
         sync_special_ids(self.config, self.generation_config)
         if generation_config is not None:
@@ -95,11 +107,11 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
             with uncompiled(self), cpu.decoding(self):
                 return self._generate_grafted(inputs, generation_config, kwargs, of_source)
         chosen = option("cache_implementation", None, self, generation_config, kwargs)
-        flex = attention_of(self.decoder.config) == "flex_attention"  # its masks know rows, not sources
+        flex = attention_of(self.decoder.config) == "flex_attention"  # its masks are made per sequence, not per source
         shares_source = chosen in (None, "dynamic") and not flex
         if not shares_source:
             by = "flex_attention" if flex else f"cache_implementation={chosen}"
-            _log.info("%s takes a row for each beam: the source's keys and values too.", by)
+            _log.info("With %s the source's keys and values are stored once per beam instead of once per source.", by)
         with self._call.during(shares_source=shares_source), uncompiled(self), cpu.decoding(self):
             return super().generate(inputs, generation_config=generation_config, **kwargs)
 
@@ -113,10 +125,10 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
     def _generate_grafted(
         self, inputs: Tensor | None, generation_config: Any, kwargs: dict[str, Any], of_source: dict[str, Any]
     ) -> Any:
-        """The decoder's own ``generate`` (its caches, its positions) while its grafted layers read the source."""
+        """Run the decoder's own ``generate`` while the grafted layers read the source."""
         mask_BS = kwargs.pop("attention_mask", None)
         taken = inspect.signature(self.encoder.forward).parameters
-        of_encoder = {name: kwargs.pop(name) for name in list(kwargs) if name in taken and name not in _GENERATIONS}
+        of_encoder = {name: kwargs.pop(name) for name in list(kwargs) if name in taken and name not in _NOT_FOR_ENCODER}
         encoded = kwargs.pop("encoder_outputs", None)
         if encoded is None:
             if inputs is not None:
@@ -124,7 +136,7 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
             if mask_BS is None and "input_ids" in of_encoder:
                 mask_BS = infer_source_mask(of_encoder["input_ids"], self.config.encoder)
             encoded = self._encode(attention_mask=mask_BS, **of_encoder)
-        kwargs |= reading_source(of_source, of_encoder.get("input_ids"), kwargs)
+        kwargs |= source_arguments(of_source, of_encoder.get("input_ids"), kwargs)
         source = EncodedSource(self._project(encoded[0]), mask_BS, kept={})
         ids, mask = kwargs.pop("decoder_input_ids", None), kwargs.pop("decoder_attention_mask", None)
         start = option("decoder_start_token_id", None, self, generation_config, kwargs)
@@ -132,11 +144,13 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         if ids is None:
             ids = self._start_ids(len(source.states_BSE), start)
         elif start is not None:
-            ids, mask = self._behind_start(ids, mask, start)
+            ids, mask = self._with_start(ids, mask, start)
         kind = self.config.decoder.model_type
         beams = option("num_beams", 1, self, generation_config, kwargs)
         if kind in _NO_CACHE_FROM_BEAMS and beams >= _NO_CACHE_FROM_BEAMS[kind]:
-            _log.info("A %s decoder generates without its cache here: it would change the result.", kind)
+            _log.info(
+                "A %s decoder with %d beams generates without its cache, which would give wrong ids.", kind, beams
+            )
             kwargs["use_cache"] = False
         mask = torch.ones_like(ids) if mask is None else mask
         with self._call.during(source=source):
@@ -145,10 +159,10 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
     def _generate_by_decoder(
         self, ids: Tensor, mask: Tensor, generation_config: Any, kwargs: dict[str, Any], drop_sources: Any = None
     ) -> Any:
-        """The decoder's own ``generate`` with this model's generation config instead of the decoder's.
+        """Run the decoder's own ``generate`` with this model's generation config.
 
-        A pretrained decoder's own sampling temperature must not steer a summary, and another joint model may own the
-        same decoder: the exchange is locked until the options are read, which is before the search begins.
+        Options of the pretrained decoder, such as its temperature, must not apply. Another joint model may use the same
+        decoder, so a lock is held until ``generate`` has read the options, before the search starts.
         """
         with ExitStack() as exchanged:
             exchanged.enter_context(_exchanged_config(self.decoder, self.generation_config))
@@ -165,7 +179,14 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
             return decoder.generate(ids, attention_mask=mask, generation_config=generation_config, **kwargs)
 
     def generate_alone(self, **kwargs: Any) -> Any:
-        """Generate without a source: one sequence of ids (1, T), with cross-attention skipped."""
+        """Generate one sequence of ids (1, T) without a source; cross-attention is skipped.
+
+        Args:
+            **kwargs: Options of ``generate``.
+
+        Raises:
+            ValueError: An option is set where ``generate`` does not read it.
+        """
         refuse_options_in_config(self.config, kwargs.get("generation_config"))
         kwargs |= WITHOUT_SOURCE
         if self.config.graft is not None:
@@ -179,19 +200,17 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         with self._call.during(reads_source=False):
             return self.generate(encoder_outputs=BaseModelOutput(nothing), attention_mask=nothing[..., 0], **kwargs)
 
-    def _start_ids(self, rows: int, start: int | list[int] | None = None) -> Tensor:
-        """(rows, 1), of a list one for each row."""
+    def _start_ids(self, sources: int, start: int | list[int] | None = None) -> Tensor:
+        """Return the start ids (B, 1); a list has one for all sources, or one for each."""
         start = self._special_id("decoder_start_token_id") if start is None else start
-        if isinstance(start, list) and len(start) not in (1, rows):
+        if isinstance(start, list) and len(start) not in (1, sources):
             raise ValueError(
-                f"decoder_start_token_id has {len(start)} ids for {rows} sources; give one, or one for each."
+                f"decoder_start_token_id has {len(start)} ids for {sources} sources. Pass one id, or one for each."
             )
-        return torch.tensor(start, device=self.decoder.device).reshape(-1, 1).expand(rows, 1)
+        return torch.tensor(start, device=self.decoder.device).reshape(-1, 1).expand(sources, 1)
 
-    def _behind_start(
-        self, prompt: Tensor, mask: Tensor | None, start: int | list[int]
-    ) -> tuple[Tensor, Tensor | None]:
-        """A prompt goes on from the start token, as transformers has it, unless a row begins with that."""
+    def _with_start(self, prompt: Tensor, mask: Tensor | None, start: int | list[int]) -> tuple[Tensor, Tensor | None]:
+        """Put the start token before prompts (B, T), unless one starts with it already; as transformers does."""
         start_ids = self._start_ids(len(prompt), start)
         if (prompt[:, :1] == start_ids).any():
             return prompt, mask
@@ -202,7 +221,7 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         self, inputs_tensor: Tensor, model_kwargs: dict[str, Any], model_input_name: str | None, generation_config: Any
     ) -> dict[str, Any]:
         if model_kwargs.get("attention_mask") is None and not inputs_tensor.is_floating_point():
-            # generate infers masks for decoder-only models alone; without it padding would be read as text.
+            # generate infers this mask only for decoder-only models; without it padding would be read as text.
             model_kwargs["attention_mask"] = infer_source_mask(inputs_tensor, self.config.encoder)
         skipped = ("decoder_", "cross_attn", "use_cache", *CACHE_NAMES)
         kwargs = {name: value for name, value in model_kwargs.items() if not name.startswith(skipped)}
@@ -215,13 +234,13 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **model_kwargs: Any
     ) -> tuple[Any, dict[str, Any]]:
-        """Repeat the target's rows for beams and samples, but not the source's states: rows share them."""
+        """Repeat the target for beams and samples, but not the encoder states, which they share."""
         expand: Any = super()._expand_inputs_for_generation  # type: ignore[misc]
         encoded = model_kwargs.pop("encoder_outputs", None) if self._call.shares_source else None
         if encoded is None:
             both: tuple[Any, dict[str, Any]] = expand(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
             return both
-        # Without states there is nothing of an encoder-decoder model to repeat but the ids and masks.
+        # Not as an encoder-decoder: transformers would look for encoder_outputs to repeat.
         input_ids, model_kwargs = expand(expand_size, False, input_ids, **model_kwargs)
         return input_ids, model_kwargs | {"encoder_outputs": encoded}
 
@@ -234,7 +253,7 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         return prepared
 
     def _accepted_by_encoder(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Drop ``token_type_ids`` where the encoder has none (DistilBERT, ModernBERT): tokenizers make them anyway."""
+        """Drop ``token_type_ids``, which tokenizers return, if the encoder does not take them (DistilBERT)."""
         if "token_type_ids" in inspect.signature(self.encoder.forward).parameters:
             return kwargs
         return {name: value for name, value in kwargs.items() if name != "token_type_ids"}

@@ -1,10 +1,10 @@
-"""A source is encoded once and attended to by many rows: keys and values exist once for each source, not for each beam.
+"""Share the keys and values of a source among its beams.
 
-Queries of cross-attention do not see each other, so the beams of one source are folded into its target length before a
-decoder's own cross-attention runs, and unfolded behind it. Nothing of that attention is written again here, and nothing
-of the source is repeated, or reordered when beams change places.
+Queries of cross-attention do not attend to each other. The beams of a source are therefore folded into its target
+length before the decoder's own cross-attention runs, and unfolded after it. The source is not repeated for beams, and
+not reordered with them.
 
-Shapes: B sources, K beams, R = B x K rows of the decoder, T target length, S source length, H width.
+Shapes: B sources, K beams, R = B x K decoder sequences, T target length, S source length, H hidden size.
 """
 
 import inspect
@@ -19,32 +19,37 @@ _SOURCES = ("encoder_hidden_states", "key_value_states")
 
 
 class SourceCache(DynamicCache):
-    """Keys and values of the sources: rows of the target may be exchanged, repeated and dropped without moving them."""
+    """Keys and values of the sources, one entry per source, which all its beams share."""
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
-        """Beams of one source share its entry, so exchanging them changes nothing."""
+        """Do nothing: reordering the beams of a source does not change its entry."""
 
 
 def mask_of_sources(mask_RS: Tensor | None, sources: int) -> Tensor | None:
-    """The mask of each source, where ``generate`` has repeated it for every row that shares it."""
+    """Return the masks (B, S) of masks (R, S) that ``generate`` has repeated for the beams."""
     if mask_RS is None or mask_RS.shape[0] == sources:
         return mask_RS
     return mask_RS[:: mask_RS.shape[0] // sources]
 
 
-def weights_by_row(weights: Any, rows: int) -> Any:
-    """Cross-attention's weights (B, heads, K x T, S) as (R, heads, T, S); what is by row, or none, stays as it is."""
-    if not isinstance(weights, Tensor) or weights.shape[0] == rows:
+def unfold_weights(weights: Any, sequences: int) -> Any:
+    """Reshape attention weights from (B, heads, K x T, S) to (R, heads, T, S); None and unfolded weights are returned.
+
+    Args:
+        weights: Attention weights, or None.
+        sequences: R.
+    """
+    if not isinstance(weights, Tensor) or weights.shape[0] == sequences:
         return weights
     sources, heads, _, length = weights.shape
-    return weights.view(sources, heads, rows // sources, -1, length).transpose(1, 2).flatten(0, 1)
+    return weights.view(sources, heads, sequences // sources, -1, length).transpose(1, 2).flatten(0, 1)
 
 
 class FoldBeams:
-    """Hooks on one cross-attention module: (R, T, H) goes in as (B, K x T, H) and comes back as it was.
+    """Hooks of a cross-attention module that reshape its input (R, T, H) to (B, K x T, H), and its output back.
 
-    Where every row has a source of its own they do nothing. The number of beams travels on the folded tensor, so that
-    calls of several threads do not meet.
+    They do nothing if every sequence has its own source. The number of beams is an attribute of the folded tensor
+    instead of the hook, so that several threads can use the model.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -54,32 +59,38 @@ class FoldBeams:
 
     @classmethod
     def attach(cls, modules: Iterable[nn.Module]) -> None:
-        """Fold in each of ``modules``, once: the decoder may be another joint model's already."""
+        """Add the hooks to each of ``modules``, unless it has them: another joint model may use the same decoder."""
         for module in modules:
             if not getattr(module, "folds_beams", False):
                 cls(module)
-                setattr(module, "folds_beams", True)  # noqa: B010 - the type knows parameters and modules only
+                setattr(module, "folds_beams", True)  # noqa: B010 - nn.Module declares only parameters and modules
 
     def fold(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Raises ValueError where the rows are no multiple of the sources."""
+        """Fold the hidden states (R, T, H) to (B, K x T, H); a forward pre-hook.
+
+        Raises:
+            ValueError: R is not a multiple of B.
+        """
         given = dict(zip(self.names, args, strict=False)) | kwargs
         source = next((given[name] for name in _SOURCES if given.get(name) is not None), None)
         hidden = given["hidden_states"]
         if source is None or source.shape[0] == hidden.shape[0]:
             return None
-        sources, rows = source.shape[0], hidden.shape[0]
-        if rows % sources:
-            raise ValueError(f"{rows} target rows cannot share {sources} sources evenly.")
+        sources, sequences = source.shape[0], hidden.shape[0]
+        if sequences % sources:
+            raise ValueError(
+                f"{sequences} target sequences cannot share {sources} sources evenly. Pass the same number of each."
+            )
         given["hidden_states"] = folded = hidden.reshape(sources, -1, hidden.shape[-1])
-        folded.beams = rows // sources
+        folded.beams = sequences // sources
         for name, value in given.items():
             if name.endswith("mask") and isinstance(value, Tensor) and value.dim() == 4:
-                # (B, 1, T, S) says the same of every target position.
+                # The mask (B, 1, T, S) is the same for every target position.
                 given[name] = value[:, :, :1].expand(-1, -1, folded.shape[1], -1)
         return (), given
 
     def unfold(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """States (B, K x T, H) and attentions (B, heads, K x T, S) by row again."""
+        """Unfold states (B, K x T, H) and attention weights (B, heads, K x T, S); a forward hook."""
         beams = getattr(kwargs.get("hidden_states"), "beams", None)
         if beams is None:
             return None
@@ -87,4 +98,4 @@ class FoldBeams:
         hidden = hidden.reshape(hidden.shape[0] * beams, -1, hidden.shape[-1])
         if not isinstance(output, tuple):
             return hidden
-        return hidden, *(weights_by_row(other, hidden.shape[0]) for other in others)
+        return hidden, *(unfold_weights(other, hidden.shape[0]) for other in others)

@@ -1,7 +1,7 @@
-"""Options of ``generate`` that compare the source's ids with the target's, and options that stand where none is read.
+"""Checks of ``generate`` options: those that need one vocabulary, and those that are set in the wrong config.
 
-``encoder_repetition_penalty`` and ``encoder_no_repeat_ngram_size`` take source ids for target ids. That is sound where
-both submodels have one vocabulary; elsewhere it favours and blocks other words than the source's.
+``encoder_repetition_penalty`` and ``encoder_no_repeat_ngram_size`` compare source ids with target ids. With two
+vocabularies they would favour or block unrelated tokens.
 """
 
 from typing import Any
@@ -14,30 +14,30 @@ from transformers.generation import EncoderNoRepeatNGramLogitsProcessor, Encoder
 from warmstart.compat.transformers import generation_parameters
 
 WITHOUT_SOURCE = {"encoder_repetition_penalty": 1.0, "encoder_no_repeat_ngram_size": 0}
-"""Arguments of ``generate`` for a decoder that must not compare its ids with anything."""
+"""Arguments of ``generate`` that switch the comparison with the source off."""
 
 _PROCESSORS: dict[str, Any] = {
     "encoder_repetition_penalty": EncoderRepetitionPenaltyLogitsProcessor,
     "encoder_no_repeat_ngram_size": EncoderNoRepeatNGramLogitsProcessor,
 }
-_COMPARED_ROWS = 1024
-_RELATED = 0.5  # correlation of a token's two embeddings: near 1 after fine-tuning, near 0 for two other tokens
+_COMPARED_TOKENS = 1024
+_RELATED = 0.5  # correlation of two embeddings: near 1 for one token after fine-tuning, near 0 for unrelated tokens
 
 
 def option(name: str, default: Any, model: Any, generation_config: Any, kwargs: dict[str, Any]) -> Any:
-    """Find an option as ``generate`` does: its argument, the given config, the model's own config, else ``default``."""
+    """Return an option as ``generate`` finds it: argument, ``generation_config``, the model's own, else ``default``."""
     given = kwargs.get(name), getattr(generation_config, name, None), getattr(model.generation_config, name, None)
     return next((value for value in given if value is not None), default)
 
 
 def chosen_source_options(model: Any, generation_config: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Those of the options that read the source and are set to something.
+    """Return the options that compare target ids with source ids and are switched on.
 
-    Where the submodels do not share one vocabulary, a value that nobody requested, since the decoder's config brings it
-    (Blenderbot), is switched off in ``kwargs``.
+    If the submodels have different vocabularies, a value that only comes from the decoder's pretrained config
+    (Blenderbot) is switched off in ``kwargs``, in place.
 
     Raises:
-        ValueError: one was requested, and the submodels do not share one vocabulary.
+        ValueError: An option was requested, but the submodels have different vocabularies.
     """
     values = {name: option(name, none, model, generation_config, kwargs) for name, none in WITHOUT_SOURCE.items()}
     chosen = {name: value for name, value in values.items() if value != WITHOUT_SOURCE[name]}
@@ -51,41 +51,47 @@ def chosen_source_options(model: Any, generation_config: Any, kwargs: dict[str, 
     if chosen:
         name, value = next(iter(chosen.items()))
         raise ValueError(
-            f"{name}={value} was requested, which takes source ids for target ids, but the embeddings of encoder and "
-            f"decoder are not those of one vocabulary. Leave it out, or pass logits_processor="
-            f"[{_PROCESSORS[name].__name__}({value}, ids)] of transformers.generation, with the source in the "
-            "decoder's ids."
+            f"{name}={value} was requested, which compares source ids with target ids, but encoder and decoder have "
+            f"different vocabularies. Leave it out, or pass logits_processor=[{_PROCESSORS[name].__name__}({value}, "
+            "ids)] from transformers.generation with the source in the decoder's ids."
         )
     return chosen
 
 
-def reading_source(chosen: dict[str, Any], ids_BS: Tensor | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments for a decoder-only ``generate``, which would take its own prompt for the source.
+def source_arguments(chosen: dict[str, Any], ids_BS: Tensor | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments that apply the options to the source in a decoder-only ``generate``, which knows no source.
+
+    Args:
+        chosen: The result of ``chosen_source_options``.
+        ids_BS: Source ids (B, S); None if the source is embeddings or encoder states.
+        kwargs: Arguments of ``generate``.
 
     Raises:
-        ValueError: the source has no ids.
+        ValueError: The source has no ids.
     """
     if not chosen:
         return {}
     if ids_BS is None:
         raise ValueError(f"{', '.join(chosen)} was requested, but the source has no ids. Pass input_ids.")
-    made = [_PROCESSORS[name](value, ids_BS) for name, value in chosen.items()]
-    return WITHOUT_SOURCE | {"logits_processor": LogitsProcessorList([*made, *(kwargs.get("logits_processor") or ())])}
+    processors = [_PROCESSORS[name](value, ids_BS) for name, value in chosen.items()]
+    return WITHOUT_SOURCE | {
+        "logits_processor": LogitsProcessorList([*processors, *(kwargs.get("logits_processor") or ())])
+    }
 
 
 @torch.no_grad()
 def have_one_vocabulary(encoder: Any, decoder: Any) -> bool:
-    """Whether one id is one token in both submodels, judged by their token embeddings.
+    """Estimate from the token embeddings whether both submodels have the same vocabulary.
 
-    They are shared, or come from one checkpoint: training apart moves a token's embedding by little, and those of two
-    vocabularies have nothing in common. Tables that were never pretrained show nothing, and count as different.
+    True for shared embeddings, and for embeddings that correlate: fine-tuning changes those of one checkpoint little,
+    whereas those of two vocabularies are unrelated. Untrained embeddings count as different.
     """
     own, other = encoder.get_input_embeddings().weight, decoder.get_input_embeddings().weight
     if own is other:
         return True
     if own.shape != other.shape:
         return False
-    step = max(1, len(own) // _COMPARED_ROWS)
+    step = max(1, len(own) // _COMPARED_TOKENS)
     own_NH, other_NH = (table[::step].float() for table in (own, other.to(own.device)))
     own_NH, other_NH = (table - table.mean(dim=0) for table in (own_NH, other_NH))
     correlation_N = torch.cosine_similarity(own_NH, other_NH, dim=1)
@@ -93,10 +99,10 @@ def have_one_vocabulary(encoder: Any, decoder: Any) -> bool:
 
 
 def refuse_options_in_config(config: Any, generation_config: Any) -> None:
-    """Refuse options of ``generate`` on the joint config or the decoder's, where ``generate`` does not look.
+    """Refuse options of ``generate`` that are set in the joint config or the decoder's, where it does not read them.
 
     Raises:
-        ValueError: there are some, and no ``generation_config`` was given instead.
+        ValueError: There are such options, and ``generation_config`` is None.
     """
     if generation_config is not None:
         return

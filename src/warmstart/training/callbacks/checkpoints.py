@@ -1,4 +1,4 @@
-"""Checkpoints, the times of validations, and a table of generated summaries."""
+"""Callbacks for checkpoints, the schedule of validations, and a table of generated summaries."""
 
 import math
 from pathlib import Path
@@ -22,7 +22,14 @@ def validates(settings: TrainerSettings) -> bool:
 
 
 def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callback]:
-    """``checkpoints/last.ckpt`` at every validation, ``checkpoints/best.ckpt`` by the monitored metric."""
+    """Build the callbacks that write ``last.ckpt`` at each validation and ``best.ckpt`` by the monitored metric.
+
+    With ``trainer.patience`` there is also one that stops a fit that no longer improves.
+
+    Args:
+        settings: the ``trainer`` config.
+        run_dir: folder of the run.
+    """
     folder = RunDir(run_dir).checkpoints
     # Save at the end of validations, not of epochs: a fit that resumes at an epoch's end repeats that event, without a
     # metric. Only a fit without validations saves at the end of epochs.
@@ -107,10 +114,10 @@ def best_validation(trainer: L.Trainer) -> dict[str, Any]:
 class Validations(Callback):
     """Schedules validations: ``each_epoch`` in an epoch, and one at the end of a fit.
 
-    Validations only come after whole optimizer steps, because a checkpoint holds no gradients. The one at the end also
-    comes if ``max_steps`` or the time limit ends the fit; without it, neither ``best`` nor ``last`` would contain the
-    last steps. Lightning's own interval counts batches and leaves a remainder. This callback has to come after every
-    other callback that can stop a fit.
+    Validations only come after complete optimizer steps, because a checkpoint holds no gradients. The one at the end
+    also comes if ``max_steps`` or the time limit ends the fit; without it, neither ``best`` nor ``last`` would contain
+    the last steps. Lightning's own interval counts batches and leaves a remainder. This callback has to come after
+    every other callback that can stop a fit.
 
     Args:
         each_epoch: validations in each epoch.
@@ -127,7 +134,7 @@ class Validations(Callback):
         self._set_next(trainer, trainer.fit_loop.epoch_loop.batch_progress.current.completed)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Set the next validation, and put off a stop until the current optimizer step is whole."""
+        """Set the next validation, and delay a stop until the current optimizer step is complete."""
         self._set_next(trainer, batch_idx + 1)
         self._stops |= trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         trainer.should_stop = self._stops and pl_module.between_steps

@@ -5,8 +5,8 @@ and resharded afterwards. A parameter belongs to exactly one unit, so parameters
 embeddings, bridge.share) stay in the outermost unit.
 
 Checkpoints have the format of a fit on one device: whole tensors under the same names, in one file that rank 0 writes.
-So every task, and a fit with another strategy, can load them. Parameters stay gathered during a validation, because
-ranks have different numbers of batches and generated tokens, and a rank that gathers without the others waits forever.
+So every task, and a fit with another strategy, can load them. Parameters stay gathered during a validation. The ranks
+then have different numbers of batches and generated tokens, and a rank that gathers without the others waits forever.
 """
 
 from collections import Counter
@@ -92,7 +92,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """True: Lightning calls :meth:`load_optimizer_state_dict`."""
+        """True: Lightning calls ``load_optimizer_state_dict``."""
         return True
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
@@ -139,10 +139,10 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 def shard(model: Any, mesh: Any, device: torch.device) -> None:
-    """Shard an encoder-decoder model in place; parameters outside of :func:`units` belong to the outermost unit.
+    """Shard an encoder-decoder model in place; parameters outside ``units`` belong to the outermost unit.
 
     Args:
-        model: an ``EncoderDecoderModel`` with the same parameters on each rank, up to random initialisation.
+        model: an ``EncoderDecoderModel``. New parameters may differ between ranks: rank 0's are used.
         mesh: one-dimensional device mesh.
         device: this rank's device.
     """
@@ -150,7 +150,7 @@ def shard(model: Any, mesh: Any, device: torch.device) -> None:
         unit.to(device)
         for tensor in [*unit.parameters(), *unit.buffers()]:
             if not isinstance(tensor, DTensor):  # those belong to a unit inside this one
-                torch.distributed.broadcast(tensor.detach(), 0)  # as DDP does: ranks may have initialised differently
+                torch.distributed.broadcast(tensor.detach(), 0)  # as DDP does: random weights may differ between ranks
         fully_shard(unit, mesh=mesh)
     register_fsdp_forward_method(model, "training_loss")
 

@@ -1,8 +1,7 @@
-"""Find the rank that has stopped responding.
+"""Find a rank that has stopped responding.
 
-Each rank increments a count in the process group's store, and rank 0 watches the counts. It is needed because a stopped
-process or a frozen machine keeps its connections open: collective calls wait for it, and their timeout does not name
-the rank.
+Each rank increments a count in the process group's store, and rank 0 watches the counts. A stopped process or a frozen
+machine keeps its connections open: collective calls wait for it, and the error after their timeout does not name it.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ _DONE = "done"
 
 
 class Heartbeat(threading.Thread):
-    """Counts while this rank runs; on rank 0, :meth:`silent` lists the ranks that have stopped counting.
+    """Counts while this rank runs; on rank 0, ``silent`` lists the ranks that have stopped counting.
 
     Args:
         seconds: time without a new count after which a rank is silent.
@@ -36,7 +35,7 @@ class Heartbeat(threading.Thread):
         self._seen: dict[int, tuple[str, float]] = {}
 
     def run(self) -> None:
-        """Count until :meth:`end` is called or rank 0 is gone."""
+        """Count until ``end`` is called or rank 0 is gone."""
         while not torch.distributed.is_initialized():
             if self._over.wait(_POLL):
                 return

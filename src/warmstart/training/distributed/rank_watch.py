@@ -1,9 +1,9 @@
 """Watch the other ranks of a job: if one dies or stops responding, end the job with a message.
 
-Lightning would kill all ranks and this process without a message, and so end the sweep around the job. Here, with gloo,
-this process's next collective call fails and the failure becomes a message. With NCCL the call keeps waiting, so the
-process prints the message and exits after a grace period. Ranks that another program started are only watched by their
-heartbeat.
+Lightning would kill all ranks and this process without a message, which would also end the sweep that runs the job.
+Here, with gloo, the next collective call of this process fails, and the failure becomes a message. With NCCL the call
+keeps waiting, so the process prints the message and exits after a grace period. Ranks that another program started are
+watched only by their heartbeat.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ class RankWatch(threading.Thread):
     """
 
     def __init__(self, heartbeat: Heartbeat | None = None) -> None:
-        """Prepare the thread; :meth:`take` starts it."""
+        """Prepare the thread; ``take`` starts it."""
         super().__init__(daemon=True, name="rank-watch")
         self.ranks: list[subprocess.Popen[Any]] = []
         self.silence: str | None = None

@@ -12,29 +12,29 @@ ASKS_FOR_RANKS = {"trainer", "trainer.devices", "trainer.nodes", "trainer.strate
 def start_ranks(trainer: TrainerSettings, named: set[str]) -> None:
     """Join the ranks that torchrun or srun has started, or start those that the command line requests.
 
-    The settings that a run recorded start none: a model that was trained on eight devices is evaluated on one as well.
+    Recorded settings of a run do not start ranks, so a model that was trained on eight devices can be evaluated on one.
 
     Args:
         trainer: which devices, and how many.
-        named: the keys that the command line names.
+        named: the keys that the command line sets.
 
     Raises:
         UserError: this machine does not have the devices.
     """
     environment = os.environ
-    alone = trainer.devices * trainer.nodes == 1
-    if alone and trainer.accelerator in ("gpu", "cuda") and named & {"trainer", "trainer.accelerator"}:
+    is_one_process = trainer.devices * trainer.nodes == 1
+    if is_one_process and trainer.accelerator in ("gpu", "cuda") and named & {"trainer", "trainer.accelerator"}:
         import torch
 
         if not torch.cuda.is_available():
             raise UserError(
-                f"trainer.accelerator={trainer.accelerator} was asked for, but torch finds no GPU here. Set "
-                "trainer=cpu, or leave it out: an evaluation takes what the machine has."
+                f"trainer.accelerator={trainer.accelerator} was requested, but torch finds no GPU. Set trainer=cpu, "
+                "or leave it out: an evaluation uses the devices that the machine has."
             )
     if "TORCHELASTIC_RUN_ID" in environment:
         devices = int(environment["LOCAL_WORLD_SIZE"])
         nodes = int(environment["WORLD_SIZE"]) // devices
-    elif int(environment.get("SLURM_STEP_NUM_TASKS") or 1) > 1:  # srun's
+    elif int(environment.get("SLURM_STEP_NUM_TASKS") or 1) > 1:  # set by srun
         nodes = int(environment["SLURM_STEP_NUM_NODES"])
         devices = int(environment["SLURM_STEP_NUM_TASKS"]) // nodes
     else:
@@ -51,7 +51,7 @@ def start_ranks(trainer: TrainerSettings, named: set[str]) -> None:
             fabric = Fabric(accelerator=trainer.accelerator, strategy=strategy, devices=devices, num_nodes=nodes)
         except (MisconfigurationException, RuntimeError, ValueError) as error:
             raise UserError(
-                f"trainer.accelerator={trainer.accelerator}, devices={devices} cannot be had on this machine: "
-                f"{str(error).splitlines()[0]} Set what the machine has, or leave them out: one process evaluates, too."
+                f"trainer.accelerator={trainer.accelerator}, devices={devices} is not available on this machine: "
+                f"{str(error).splitlines()[0]} Set what the machine has, or leave both out to evaluate in one process."
             ) from error
         fabric.launch()

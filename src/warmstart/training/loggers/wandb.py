@@ -1,7 +1,7 @@
 """The loggers of a run: always metrics.csv, and Weights & Biases if configured.
 
-W&B never prompts. It logs online if a key is configured and the server answers, else offline, and a log line tells how
-to sync. The run directory holds the W&B run id, so a resumed run continues the same W&B run.
+W&B never prompts. It logs online if a key is configured and the server answers, else offline, with a log line that says
+how to sync. The run directory holds the W&B run id, so a resumed run continues the same W&B run.
 """
 
 import json

@@ -33,7 +33,7 @@ def log_wandb_errors() -> Iterator[None]:
 
 
 def guard_wandb_logger(logger: WandbLogger) -> WandbLogger:
-    """Wrap the methods that Lightning calls in :func:`log_wandb_errors`; returns the same logger."""
+    """Wrap the methods that Lightning calls in ``log_wandb_errors``; returns the same logger."""
     for name in _METHODS:
         setattr(logger, name, _guarded(getattr(logger, name)))
     return logger
