@@ -44,6 +44,14 @@ def test_what_would_be_ignored_or_refused_later_is_said(word, said, settings_of)
     assert said in fault
 
 
+def test_raw_targets_are_refused_with_an_objective_that_reads_none(settings_of):
+    short = ("debug=tiny", "data=short_descriptions", "data.baselines=[lead]")
+    assert faults(settings_of(*short, "data.raw_targets=true")) == []
+    assert faults(settings_of(*short, "data.objective=prefix")) == []
+    (fault,) = faults(settings_of(*short, "data.raw_targets=true", "data.objective=prefix"))
+    assert "data.raw_targets=true has no effect with data.objective=prefix" in fault
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -23,6 +23,16 @@ class OnBadRow(StrEnum):
     skip = "skip"
 
 
+class Objective(StrEnum):
+    """What the model learns to write from a document."""
+
+    summary = "summary"
+    prefix = "prefix"
+    span_corruption = "span_corruption"
+    reconstruction = "reconstruction"
+    gap_sentences = "gap_sentences"
+
+
 BASELINES = ("lead", "copula", "nearest", "most_frequent", "source")
 
 
@@ -110,6 +120,14 @@ class DataSettings:
         False,
         doc="Whether the targets of `data=short_descriptions` keep years that their source lacks. false cuts or drops "
         "them in every split. true is for studies of what such targets teach.",
+    )
+    objective: Objective = option(
+        Objective.summary,
+        doc="Which target the model learns to write. `summary` is the data set's own. The others make source and "
+        "target from the document, in every split, and read no summary: `prefix` (its continuation), "
+        "`span_corruption` (missing words, T5 and UL2), `reconstruction` (its opening sentences, from a text that "
+        "lacks three words of ten) and `gap_sentences` (the sentences most like the rest, PEGASUS). With them a run "
+        "adapts a model to texts without summaries, and `ckpt_weights` starts the next fit from it.",
     )
     id_column: str | None = option(None, doc="Column that holds a unique id. null numbers the rows.")
     on_bad_row: OnBadRow = option(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.config.bounds import faults_of_ids, faults_of_numbers, faults_of_search
-from warmstart.config.data import DataKind
+from warmstart.config.data import DataKind, Objective
 from warmstart.config.model import Scale, Share, SubmodelSettings, Weights, WhichSubmodels, fault_of_sharing
 from warmstart.config.schema import Config
 from warmstart.config.training import ACCELERATORS, PRECISIONS
@@ -66,6 +66,11 @@ def faults(settings: Config) -> list[str]:
         ]
     if settings.data.raw_targets and settings.data.kind is not DataKind.short_descriptions:
         found.append("data.raw_targets=true is an option of data=short_descriptions only. Remove it.")
+    elif settings.data.raw_targets and settings.data.objective is not Objective.summary:
+        found.append(
+            f"data.raw_targets=true has no effect with data.objective={settings.data.objective.value}, which reads no "
+            "targets. Remove one of them."
+        )
     lengths = {"encoder": settings.data.max_source_length, "decoder": settings.data.max_target_length}
     is_buildable = not contradictions and not any(fault.startswith("bridge.") for fault in found)
     for role, submodel in (("encoder", settings.encoder), ("decoder", settings.decoder)):

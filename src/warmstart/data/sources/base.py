@@ -3,10 +3,12 @@
 import hashlib
 from abc import abstractmethod
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, overload
 
+from warmstart.config.data import Objective
 from warmstart.data.cleaning import Step, clean_document, clean_target
+from warmstart.data.objectives import unlabelled_pair
 from warmstart.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -28,7 +30,7 @@ class Source:
         splits: Examples by split name.
         name: The data set's name (``data.name``), for messages.
         report: Counts of rows read, skipped and kept, for the log.
-        steps: The cleaning steps and their version: part of the fingerprint of a split.
+        steps: The cleaning steps, the objective and their versions: part of the fingerprint of a split.
     """
 
     def __init__(
@@ -125,19 +127,52 @@ class CleanedSplit(LazyRows):
         return content
 
 
+class ObjectiveSplit(LazyRows):
+    """Examples whose source and target are made from the documents of a split on access; summaries are not read.
+
+    Args:
+        documents: The examples with the documents, cleaned.
+        objective: Any objective but ``summary``.
+    """
+
+    def __init__(self, documents: CleanedSplit, objective: Objective) -> None:
+        self._documents, self._objective = documents, objective
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def _read(self, index: int) -> Example:
+        example = self._documents[index]
+        return Example(example.id, *unlabelled_pair(self._objective, example.document, example.id))
+
+    def unlabelled(self) -> Iterator[Example]:
+        """Iterate over the documents that the examples are made from, with empty summaries."""
+        return (example._replace(summary="") for example in self._documents)
+
+    @property
+    def content(self) -> str:
+        """That of the documents."""
+        return self._documents.content
+
+
 def cleaned(example: Example, steps: Sequence[Step], *, training: bool) -> Example:
     """Apply cleaning steps to an example; the summary changes only in training."""
     target = clean_target(example.summary, steps) if training else example.summary
     return Example(example.id, clean_document(example.document, steps), target)
 
 
-def _fingerprint(examples: Sequence[Example], steps: str) -> str:
+def _fingerprint(split: Sequence[Example], steps: str) -> str:
     # A large split on disk has a hash of its contents: reading and cleaning it row by row takes far longer. Any other
     # split is hashed whole, because a sample of its rows would miss the few rows that a new revision fixes.
-    n = len(examples)
-    if n > _READ_AT_MOST and (content := getattr(examples, "content", "")):
+    n = len(split)
+    if n > _READ_AT_MOST and (content := getattr(split, "content", "")):
         return hashlib.sha256(f"{n} {steps} {content}".encode()).hexdigest()
     digest = hashlib.sha256(f"{n} ".encode())
+    examples: Iterable[Example] = split
+    if isinstance(split, ObjectiveSplit):
+        # Its pairs follow from document, id and ``steps``, and making them takes longer than hashing.
+        digest.update(steps.encode())
+        examples = split.unlabelled()
     for example in examples:
         for text in example:
             encoded = text.encode("utf-8", "replace")

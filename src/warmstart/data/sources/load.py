@@ -1,10 +1,10 @@
-"""Load the configured data set: one reader per ``data.kind``, then the same cleaning and limits for all.
+"""Load the configured data set: one reader per ``data.kind``, then the same cleaning, limits and objective for all.
 
     source = load_source(settings)
     source.split("train")[0].document
 
 Splits of the hub data set and of the user's files stay on disk and are read and cleaned row by row. All other splits
-are lists.
+are lists. With an objective (``data.objective``) every split is read row by row.
 """
 
 import zlib
@@ -14,9 +14,10 @@ from itertools import islice
 
 import numpy as np
 
-from warmstart.config.data import DataKind, DataSettings
+from warmstart.config.data import DataKind, DataSettings, Objective
 from warmstart.data.cleaning import CLEANING_VERSION, Step, kept_in_training, steps_named
-from warmstart.data.sources.base import SPLITS, CleanedSplit, Example, Source
+from warmstart.data.objectives import OBJECTIVES_VERSION
+from warmstart.data.sources.base import SPLITS, CleanedSplit, Example, ObjectiveSplit, Source
 from warmstart.errors import UserError
 
 
@@ -42,7 +43,7 @@ def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS) -> Sourc
         limit = getattr(settings, f"limit_{name}")
         if limit is not None and limit < 1:
             raise UserError(f"data.limit_{name}={limit} leaves no example. Set 1 or more, or null for all.")
-        found[name] = _prepared(raw[name], steps, limit, name)
+        found[name] = _prepared(raw[name], steps, limit, name, settings.objective)
         report[f"{name}_read"], report[f"{name}_examples"] = len(raw[name]), len(found[name])
         report[f"{name}_sampled"] = int(len(found[name]) == limit and limit < len(raw[name]))
         if not found[name]:
@@ -50,7 +51,10 @@ def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS) -> Sourc
                 f"data={settings.name}: none of the {len(raw[name])} {name} examples is left after data.clean="
                 f"{settings.clean}. Remove steps from data.clean, or provide more data."
             )
-    return Source(found, name=settings.name, report=report, steps=f"{CLEANING_VERSION} {settings.clean}")
+    made_by = f"{CLEANING_VERSION} {settings.clean}"
+    if settings.objective is not Objective.summary:
+        made_by += f" {OBJECTIVES_VERSION} {settings.objective.value}"
+    return Source(found, name=settings.name, report=report, steps=made_by)
 
 
 def _read(settings: DataSettings, splits: Sequence[str]) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
@@ -71,10 +75,14 @@ def _read(settings: DataSettings, splits: Sequence[str]) -> tuple[Mapping[str, S
     return read(settings)
 
 
-def _prepared(raw: Sequence[Example], steps: list[Step], limit: int | None, name: str) -> Sequence[Example]:
-    training = name == "train"
+def _prepared(
+    raw: Sequence[Example], steps: list[Step], limit: int | None, name: str, objective: Objective
+) -> Sequence[Example]:
+    labelled = objective is Objective.summary
+    training = name == "train" and labelled
     every = CleanedSplit(raw, range(len(raw)), steps, training=training)
     rows: Iterable[int] = range(len(raw)) if limit is None or limit >= len(raw) else _random_order(len(raw), name)
+    # An objective makes its own targets, so no example is dropped because of its label.
     if training and any(step.keep for step in steps):
 
         def usable(i: int) -> bool:
@@ -83,6 +91,8 @@ def _prepared(raw: Sequence[Example], steps: list[Step], limit: int | None, name
 
         rows = filter(usable, rows)
     chosen: Sequence[int] = rows if isinstance(rows, range) else array("q", sorted(islice(rows, limit)))
+    if not labelled:
+        return ObjectiveSplit(CleanedSplit(raw, chosen, steps, training=False), objective)
     if isinstance(raw, list):
         return [every[i] for i in chosen]
     return CleanedSplit(raw, chosen, steps, training=training)
