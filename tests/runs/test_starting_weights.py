@@ -1,7 +1,9 @@
 """What a fit takes over from another run: everything of the same pair, or the weights of the parts that are equal."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,19 +67,20 @@ def test_a_checkpoint_of_another_pair_is_refused_with_both_named(words, said, of
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_checkpoint_of_other_tokenizers_is_refused(of, first, tmp_path):
-    other = tmp_path / "encoder_tokenizer"
-    shutil.copytree(first / "checkpoints" / "tokenizers" / "encoder_tokenizer", other)
+@pytest.mark.parametrize("role", ["encoder", "decoder"])
+def test_a_checkpoint_of_other_tokenizers_is_refused(of, first, tmp_path, role):
+    other, saved = tmp_path / "other", first / "checkpoints" / "tokenizers"
+    shutil.copytree(saved / "encoder_tokenizer" if role == "encoder" else saved, other)
     tokenizer = json.loads((other / "tokenizer.json").read_text())
     vocabulary = tokenizer["model"]["vocab"]
     one, two = list(vocabulary)[-2:]
     vocabulary[one], vocabulary[two] = vocabulary[two], vocabulary[one]  # as many tokens, other ids
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
-    words = ("encoder=bert", "decoder=smollm2", "trainer.max_steps=2", f"ckpt={first}", f"encoder.tokenizer={other}")
-    with pytest.raises(
-        UserError, match=r"another tokenizer \(encoder: .*Set encoder\.tokenizer=\S*encoder_tokenizer\."
-    ):
+    words = ("encoder=bert", "decoder=smollm2", "trainer.max_steps=2", f"ckpt={first}", f"{role}.tokenizer={other}")
+    with pytest.raises(UserError, match=rf"another tokenizer \({role}: ") as refused:
         fit.run(of(*words), tmp_path / "run")
+    advice = re.search(rf"Set {role}\.tokenizer=(\S+)\.$", str(refused.value))
+    assert (Path(advice[1]) / "tokenizer.json").exists()
 
 
 def test_a_checkpoint_whose_pretrained_folder_has_changed_is_refused(of, first, tmp_path):

@@ -90,7 +90,9 @@ def check_same_tokenizers(settings: Config, resume: SavedModel, tokenizers: Any)
     roles = {"encoder": (saved.source, tokenizers.source), "decoder": (saved.target, tokenizers.target)}
     other = [role for role, (before, now) in roles.items() if not _same_ids(before, now)] or list(roles)
     sizes = ", ".join(f"{role}: {len(roles[role][0])} tokens, here {len(roles[role][1])}" for role in other)
-    options = " ".join(f"{role}.tokenizer={folder / f'{role}_tokenizer'}" for role in other)
+    folders = {role: folder / f"{role}_tokenizer" for role in other}
+    # Since format 2 the decoder's tokenizer lies in the folder itself.
+    options = " ".join(f"{role}.tokenizer={path if path.exists() else folder}" for role, path in folders.items())
     raise UserError(
         f"ckpt={settings.ckpt} was trained with another tokenizer ({sizes}), so its embeddings do not match the token "
         f"ids of this fit. Set {options}."
