@@ -13,6 +13,7 @@ from typing import Any
 from warmstart.config.bounds import faults_of_ids, faults_of_numbers, faults_of_search
 from warmstart.config.data import DataKind
 from warmstart.config.model import Scale, Share, SubmodelSettings, Weights, WhichSubmodels, fault_of_sharing
+from warmstart.config.own_files import is_own_file
 from warmstart.config.schema import Config
 from warmstart.config.training import ACCELERATORS, PRECISIONS
 from warmstart.errors import UserError
@@ -64,6 +65,11 @@ def faults(settings: Config) -> list[str]:
         found += [
             f"data.{name}={path} is only read with data=files. Add data=files." for name, path in own.items() if path
         ]
+        if settings.data.kind is DataKind.cnn_dailymail and settings.data.path and is_own_file(settings.data.path):
+            found.append(
+                f"data.path={settings.data.path} is a file, but data={settings.data.name} reads a data set of the hub. "
+                f"Set data=files data.path={settings.data.path}."
+            )
     if settings.data.raw_targets and settings.data.kind is not DataKind.short_descriptions:
         found.append("data.raw_targets=true is an option of data=short_descriptions only. Remove it.")
     lengths = {"encoder": settings.data.max_source_length, "decoder": settings.data.max_target_length}
