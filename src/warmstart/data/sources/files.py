@@ -211,7 +211,7 @@ def _table_rows(path: Path, option: str, settings: DataSettings, bad: BadRows) -
             for role, column in columns.items():
                 if column not in row:
                     if number == 1 and bad.policy is OnBadRow.fail:
-                        raise _no_column(role, column, path, list(row))
+                        raise no_column(role, column, path, list(row))
                     raise BadText("no_column", f"has no column {column}")
             texts = [text_of(row[column], role) for role, column in columns.items() if role != "id"]
             example = Example(_id(row[columns["id"]]) if "id" in columns else str(number - 1), *texts)
@@ -221,7 +221,7 @@ def _table_rows(path: Path, option: str, settings: DataSettings, bad: BadRows) -
         yield where, example
     if number and not kept and bad.counts["no_column"] == number:
         role, column = next((role, column) for role, column in columns.items() if column not in seen)
-        raise _no_column(role, column, path, list(seen))
+        raise no_column(role, column, path, list(seen))
 
 
 def _id(value: object) -> str:
@@ -317,7 +317,8 @@ def _files(path: Path, texts: Mapping[Path, Path]) -> list[Path]:
     return [path] if path.is_file() else [file for pair in texts.items() for file in pair if file.is_file()]
 
 
-def _no_column(role: str, column: str, path: Path, found: Sequence[str]) -> UserError:
+def no_column(role: str, column: str, path: Path, found: Sequence[str]) -> UserError:
+    """Return the error for a column that a table lacks; it lists the columns."""
     return UserError(
         f"data.{role}_column={column!r} is not a column of {path}, which has: {listed(found)}. "
         f"Set data.{role}_column to one of them."
