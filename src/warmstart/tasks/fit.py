@@ -176,7 +176,7 @@ def _fit_and_test(fit: Fit) -> float:
 def _data(fit: Fit) -> Any:
     """Build the data module, with its training and validation splits set up."""
     from warmstart.data.datamodule import SummarizationDataModule
-    from warmstart.tasks.evaluate import check_scripts
+    from warmstart.runs.scored_data import check_scripts
     from warmstart.training.trainer import check_validations
 
     settings = fit.settings

@@ -69,6 +69,13 @@ def read_files(
     return found, report
 
 
+def read_every_row(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
+    """Read all rows of ``data.path``, a file or a folder of texts, as the test split, like ``read_files``."""
+    path = Path(str(settings.path)).expanduser()
+    rows, counts = _read_split(path, "data.path", settings)
+    return {"test": rows}, counts
+
+
 def split_off(hashes: np.ndarray, split: str, settings: DataSettings) -> np.ndarray:
     """Choose the rows that a split takes from the training rows.
 
@@ -103,7 +110,7 @@ def _paths(settings: DataSettings) -> dict[str, tuple[str, Path]]:
         whole = Path(settings.path).expanduser()
         if not whole.exists():
             raise missing("data.path", whole)
-        found = _split_paths(whole) if whole.is_dir() else {}
+        found = split_paths(whole) if whole.is_dir() else {}
         if found and "train" not in found and "train" not in given:
             raise UserError(
                 f"data.path={whole} holds {listed(p.name for p in found.values())} but no train file or folder. "
@@ -124,7 +131,7 @@ def _paths(settings: DataSettings) -> dict[str, tuple[str, Path]]:
     return given
 
 
-def _split_paths(folder: Path) -> dict[str, Path]:
+def split_paths(folder: Path) -> dict[str, Path]:
     """Find the file or subfolder of each split in a folder."""
     found: dict[str, Path] = {}
     for split, names in _NAMES.items():
