@@ -139,11 +139,13 @@ def run(settings: Config, run_dir: Path) -> None:
         UserError: settings are invalid; the message lists all of them.
     """
     from warmstart.profiling.cost import predict
+    from warmstart.training.plausibility import implausible
 
     validate(settings)
     cost = predict(settings, pair_without_values(settings))
     chosen = f"encoder={settings.encoder.name} decoder={settings.decoder.name} data={settings.data.name}"
-    say(f"{chosen}: the config is valid.", *prediction(settings, cost))
+    warnings = [f"Warning: {one}" for one in implausible(settings, cost.steps, cost.examples, cost.label_lengths)]
+    say(f"{chosen}: the config is valid.", *prediction(settings, cost), *warnings)
 
 
 def prediction(settings: Config, cost: Any) -> list[str]:
