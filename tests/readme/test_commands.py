@@ -10,6 +10,7 @@ import pytest
 
 from warmstart.cli.main import report_arguments
 from warmstart.config.data import DataKind
+from warmstart.config.own_files import with_own_files
 from warmstart.data.sources.files import read_files
 from warmstart.tasks.check import faults
 
@@ -62,6 +63,7 @@ def test_a_run_command_gives_a_valid_config(line, settings_of, tmp_path, monkeyp
     words = [word for word in words if "=" in word and not word.startswith("hydra")]
     monkeypatch.chdir(tmp_path)
     _write_files(words)
+    words = with_own_files([word for word in words if word != "task=evaluate"])  # it reads data.path as a fit does
     for first in (0, -1):  # the first and the last job of a sweep
         pairs = [word.partition("=") for word in words]
         settings = settings_of(*(f"{key}={value.split(',')[first] if sweep else value}" for key, _, value in pairs))

@@ -1,6 +1,8 @@
 """Summaries of a user's own texts: which are read and how, where summaries go, and that no text is lost."""
 
+import csv
 import io
+import json
 
 import pytest
 
@@ -115,6 +117,54 @@ def test_a_folder_gives_a_folder_of_its_documents_cleaned_as_the_runs_were(setti
     assert encoded == [[TEXT]]
     assert contents(tmp_path / "out").keys() == {"a.txt"}
     summarize.run(settings_of(*chosen, f"input={texts}", f"output={tmp_path / 'out'}"), tmp_path)  # once more is fine
+
+
+def test_a_table_gets_a_column_of_the_summaries_that_its_texts_get(settings_of, tmp_path, capsys, monkeypatch):
+    run, others = tmp_path / "run", "The river rose and the bridge was closed for a week."
+    fit.run(settings_of("debug=tiny"), run)
+    chosen = ["debug=tiny", f"ckpt={run}", "generation.num_beams=2"]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for i, text in enumerate([TEXT, others, TEXT]):
+        (folder / f"{i}.txt").write_text(text)
+    summarize.run(settings_of(*chosen, f"input={folder}", f"output={tmp_path / 'out'}"), tmp_path)
+    expected = [(tmp_path / "out" / f"{i}.txt").read_text().removesuffix("\n") for i in range(3)]
+    monkeypatch.setattr(summarize, "CHUNK", 2)
+    with (tmp_path / "x.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "text"], ["1", TEXT], ["2", others], ["3", TEXT]])
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in (TEXT, others, TEXT)))
+    column = "data.document_column=text"
+    summarize.run(settings_of(*chosen, column, f"input={tmp_path / 'x.jsonl'}", f"output={tmp_path / 'y'}"), tmp_path)
+    assert [json.loads(line)["summary"] for line in (tmp_path / "y").read_text().splitlines()] == expected
+    capsys.readouterr()
+    summarize.run(settings_of(*chosen, column, f"input={tmp_path / 'x.csv'}"), tmp_path)
+    printed = list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline="")))
+    assert [row["summary"] for row in printed] == expected
+    assert [(row["id"], row["text"]) for row in printed] == [("1", TEXT), ("2", others), ("3", TEXT)]
+
+
+def test_skipped_rows_are_reported_beside_the_table(settings_of, tmp_path, capsys):
+    run = tmp_path / "run"
+    fit.run(settings_of("debug=tiny"), run)
+    (tmp_path / "x.csv").write_text(f"document\n{TEXT}\n \n")
+    capsys.readouterr()
+    chosen = ["debug=tiny", f"ckpt={run}", "data.on_bad_row=skip"]
+    summarize.run(settings_of(*chosen, f"input={tmp_path / 'x.csv'}"), tmp_path)
+    printed = capsys.readouterr()
+    assert len(list(csv.reader(io.StringIO(printed.out)))) == 2
+    assert "1 of 2 rows skipped" in printed.err
+
+
+def test_tables_that_cannot_be_used_are_refused_before_the_model_is_loaded(refused, tmp_path):
+    for name in ("x.csv", "x.json", "x.parquet"):
+        (tmp_path / name).write_text("text,title\na,b\n")
+    refused("which has: 'text', 'title'", f"input={tmp_path / 'x.csv'}")
+    table = [f"input={tmp_path / 'x.csv'}", "data.document_column=text"]
+    refused(r"Name it .*out\.csv", *table, f"output={tmp_path / 'out.jsonl'}")
+    refused("would replace the text", *table, f"output={tmp_path / 'x.csv'}")
+    refused("would replace the text", *table, f"output={tmp_path}")
+    refused("pandas.read_json", f"input={tmp_path / 'x.json'}")
+    refused("pandas.read_parquet", f"input={tmp_path / 'x.parquet'}")
 
 
 def test_samples_are_those_of_the_seed(settings_of, tmp_path, capsys, monkeypatch):

@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from warmstart.cli.hydra_files import explain_composition, write_configs_whole
+from warmstart.config.own_files import with_own_files
 from warmstart.config.quoting import quote, quote_texts
 from warmstart.config.schema import register, to_settings
 from warmstart.data.hub_access import set_timeout
@@ -118,6 +119,9 @@ def main() -> None:
     # debug=true is a switch of this function, while debug=tiny is a choice under conf/.
     debug = "debug=true" in sys.argv
     sys.argv = [word for word in sys.argv if word not in ("debug=true", "debug=false")]
+    if (words := with_own_files(sys.argv)) != sys.argv:
+        say("data.path names files of your own: data=files is set.", file=sys.stderr)
+        sys.argv = words
     sys.argv = quote_texts(sys.argv)
     if "task=report" in sys.argv:
         sys.argv = report_arguments(sys.argv)

@@ -89,7 +89,8 @@ class DataSettings:
     path: str | None = option(
         None,
         doc="Where the texts are: the hub id (`cnn_dailymail`), a file or a folder with all splits (`files`), or the "
-        "file of a package (`news`, `short_descriptions`).",
+        "file of a package (`news`, `short_descriptions`). A file or folder of your own sets `data=files`, unless the "
+        "command line names a data set, an experiment or a sweep.",
     )
     revision: str = option(
         "main",

@@ -73,7 +73,9 @@ class Config:
         None,
         changes_result=False,
         doc="Texts for `task=summarize`: a text file, a folder of text files, or - for standard input. Files named "
-        "`*.summary.txt` are left out.",
+        "`*.summary.txt` are left out. A csv, tsv or jsonl file is a table, with a document in the column "
+        "`data.document_column` of each row; the output is the same table with the column `summary` (if that is taken, "
+        "`generated_summary`).",
     )
     output: str | None = option(
         None,

@@ -40,6 +40,8 @@ class Cost:
     examples: int
     source_tokens: float
     target_tokens: float
+    label_lengths: list[float]
+    """Estimated target tokens of a sample of the training examples."""
     examples_per_step: int
     flops_per_step: float
     steps: int
@@ -96,6 +98,7 @@ def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
         examples=examples,
         source_tokens=source,
         target_tokens=target,
+        label_lengths=targets.tolist(),
         examples_per_step=per_step,
         flops_per_step=per_step * float(np.mean(training_flops(model, sources, targets))),
         steps=min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps,

@@ -13,6 +13,7 @@ from typing import Any
 from warmstart.config.bounds import faults_of_ids, faults_of_numbers, faults_of_search
 from warmstart.config.data import DataKind, Objective
 from warmstart.config.model import Scale, Share, SubmodelSettings, Weights, WhichSubmodels, fault_of_sharing
+from warmstart.config.own_files import is_own_file
 from warmstart.config.schema import Config
 from warmstart.config.training import ACCELERATORS, PRECISIONS
 from warmstart.errors import UserError
@@ -64,6 +65,11 @@ def faults(settings: Config) -> list[str]:
         found += [
             f"data.{name}={path} is only read with data=files. Add data=files." for name, path in own.items() if path
         ]
+        if settings.data.kind is DataKind.cnn_dailymail and settings.data.path and is_own_file(settings.data.path):
+            found.append(
+                f"data.path={settings.data.path} is a file, but data={settings.data.name} reads a data set of the hub. "
+                f"Set data=files data.path={settings.data.path}."
+            )
     if settings.data.raw_targets and settings.data.kind is not DataKind.short_descriptions:
         found.append("data.raw_targets=true is an option of data=short_descriptions only. Remove it.")
     elif settings.data.raw_targets and settings.data.objective is not Objective.summary:
@@ -138,11 +144,13 @@ def run(settings: Config, run_dir: Path) -> None:
         UserError: settings are invalid; the message lists all of them.
     """
     from warmstart.profiling.cost import predict
+    from warmstart.training.plausibility import implausible
 
     validate(settings)
     cost = predict(settings, pair_without_values(settings))
     chosen = f"encoder={settings.encoder.name} decoder={settings.decoder.name} data={settings.data.name}"
-    say(f"{chosen}: the config is valid.", *prediction(settings, cost))
+    warnings = [f"Warning: {one}" for one in implausible(settings, cost.steps, cost.examples, cost.label_lengths)]
+    say(f"{chosen}: the config is valid.", *prediction(settings, cost), *warnings)
 
 
 def prediction(settings: Config, cost: Any) -> list[str]:

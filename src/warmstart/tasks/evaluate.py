@@ -1,6 +1,7 @@
 """Evaluate a trained model on the test split: generate summaries, score them, and write result.json.
 
 python run.py task=evaluate ckpt=runs/demo
+python run.py task=evaluate ckpt=runs/demo data.path=other.csv     # scores all rows of another file
 python run.py task=evaluate ckpt=runs/demo trainer=ddp trainer.devices=8
 python run.py task=evaluate ckpt=runs/demo logger=wandb     # logs to the W&B run of that fit
 
@@ -27,6 +28,7 @@ from warmstart.printing import say
 from warmstart.runs.load import check_search, refuse_nonfinite
 from warmstart.runs.run_dir import RunDir
 from warmstart.runs.saved_model import SavedModel, Trained
+from warmstart.runs.scored_data import check_scripts, data_to_score
 from warmstart.tasks.check import validate_numbers
 
 _log = logging.getLogger(__name__)
@@ -49,6 +51,8 @@ class Evaluation:
     loggers: list[Any] = field(default_factory=list)
     trained: Trained | None = None
     """The model of ``saved``, if it is already loaded."""
+    training: Sequence[Any] | None = None
+    """The training examples, for the baselines that use them; None takes those of ``data``."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +111,14 @@ def run(settings: Config, folder: Path, saved: SavedModel | None = None) -> floa
         saved = saved or SavedModel(settings.ckpt)
         trained = saved.load()
         check_search(settings, trained.model)
-        data = SummarizationDataModule(settings.data, trained.tokenizers, seed=settings.seed)
+        settings, source, training = data_to_score(settings, saved, _named())
+        data = SummarizationDataModule(settings.data, trained.tokenizers, seed=settings.seed, source=source)
         check_scripts(data.source, ["test"], "Use task=summarize, and score the summaries with another tool.")
         data.prepare_data()
         data.setup("test")
         facts = {"rows": data.row_counts()}
-        score = test(Evaluation(settings, run_dir, saved, data, began=began, facts=facts, trained=trained))
+        inputs = Evaluation(settings, run_dir, saved, data, began, facts, trained=trained, training=training)
+        score = test(inputs)
         if settings.logger.wandb and any(word.split(".")[0] == "logger" for word in _named()):
             _log_to_wandb(settings, run_dir, saved)
         return score
@@ -143,23 +149,6 @@ def _log_to_wandb(settings: Config, run_dir: RunDir, saved: SavedModel) -> None:
         fit, of_fit = saved.folder, saved.config["logger"]
         logger = replace(logger, project=of_fit["project"], entity=of_fit["entity"])
     log_evaluation(logger, run_dir.path, fit, run_dir.read_result())
-
-
-def check_scripts(source: Any, splits: Sequence[str], remedy: str) -> None:
-    """Check that ROUGE can score the references of some splits.
-
-    Args:
-        source: the data.
-        splits: names of the splits.
-        remedy: the end of the error message: what to do instead.
-
-    Raises:
-        UserError: ROUGE would ignore most letters of a split's references.
-    """
-    from warmstart.evaluation.rouge import check_references
-
-    for split in splits:
-        check_references([example.summary for example in source.split(split)], split, remedy)
 
 
 def _refuse_job_of_sweep(run_dir: RunDir) -> None:
@@ -285,6 +274,7 @@ def _judge(evaluation: Evaluation, generated: _Generated) -> Any:
     from warmstart.evaluation.judgement import judge
 
     settings, examples = evaluation.settings, evaluation.data.examples("test")
+    training = evaluation.data.examples("train") if evaluation.training is None else evaluation.training
     return judge(
         generated.predictions,
         [example.summary for example in examples],
@@ -292,7 +282,7 @@ def _judge(evaluation: Evaluation, generated: _Generated) -> Any:
         settings.evaluation,
         settings.seed,
         baselines=settings.data.baselines,
-        training=evaluation.data.examples("train"),
+        training=training,
         likelihoods=generated.likelihoods,
         alone=generated.alone,
     )

@@ -138,6 +138,7 @@ def _fit_and_test(fit: Fit) -> float:
     from warmstart.tasks.evaluate import Evaluation, leave_untested, test
     from warmstart.training.callbacks.checkpoints import best_validation
     from warmstart.training.loggers.wandb import log_parameters
+    from warmstart.training.plausibility import warn_of_implausible
 
     settings = fit.settings
     if settings.trainer.keep_freed_memory:
@@ -149,6 +150,7 @@ def _fit_and_test(fit: Fit) -> float:
     data = _data(fit)
     model = _model(fit, data.tokenizers)
     plan = _plan(fit, data, model)
+    warn_of_implausible(settings, plan.steps, data.tokenized("train").target_lengths)
     module = _module(fit, data, model, plan)
     log_parameters(fit.loggers, parameter_counts(model))
     trainer = _train(fit, data, module, plan)
@@ -176,7 +178,7 @@ def _fit_and_test(fit: Fit) -> float:
 def _data(fit: Fit) -> Any:
     """Build the data module, with its training and validation splits set up."""
     from warmstart.data.datamodule import SummarizationDataModule
-    from warmstart.tasks.evaluate import check_scripts
+    from warmstart.runs.scored_data import check_scripts
     from warmstart.training.trainer import check_validations
 
     settings = fit.settings

@@ -3,27 +3,37 @@
 python run.py task=summarize ckpt=runs/demo input=article.txt
 python run.py task=summarize ckpt=runs/demo input=folder output=summaries
 cat article.txt | python run.py task=summarize ckpt=runs/demo input=-
+python run.py task=summarize ckpt=runs/demo input=reviews.csv data.document_column=text output=summaries.csv
 
 Texts are cleaned (``data.clean``) and truncated as in training. From a folder, each ``x.txt`` is summarised;
 ``x.summary.txt`` is the reference of ``x.txt`` (data/sources/files.py) and is skipped. The summaries of a folder go
 into a folder. An input text is never overwritten.
+
+A csv, tsv or jsonl file is written in the same format with a column more. It is read row by row, never as a whole.
 """
 
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from warmstart.atomic import write_text
+from warmstart.atomic import replacing, write_text
 from warmstart.config.schema import Config
 from warmstart.data.cleaning import clean_document, steps_named
+from warmstart.data.sources.added_column import FORMATS, AddedColumn
 from warmstart.data.sources.bad_rows import BadText, text_of
 from warmstart.data.sources.files import decoded, read_text
+from warmstart.data.sources.tables import SUFFIXES
 from warmstart.errors import UserError
-from warmstart.printing import visible
+from warmstart.printing import say, visible
 from warmstart.runs.load import load_writer
 from warmstart.runs.saved_model import SavedModel
 from warmstart.tasks.check import validate_numbers
 
 BATCH = 8
+CHUNK = 512  # rows of a table that are in memory together
 
 
 def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> None:
@@ -39,39 +49,119 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
     Raises:
         UserError: a setting, the input or the output is invalid, or the model cannot be loaded.
     """
-    import numpy as np
-    from rich.console import Console
-    from rich.progress import track
-
-    from warmstart.data.collate import Collator
-    from warmstart.evaluation.summarize import summarize_batches
-    from warmstart.evaluation.truecase import restore_case
-    from warmstart.model.submodel_config import maximum_positions
-
     validate_numbers(settings)
-    steps = steps_named(settings.data.clean)
+    steps_named(settings.data.clean)
     files = _files(settings.input)
     targets = _targets(files, settings)
-    texts = [clean_document(text, steps) for text in _read(files, settings)]
-    model, tokenizers = load_writer(settings, saved)
-    length = min(settings.data.max_source_length, maximum_positions(model.config.encoder) or 10**9)
-    # One at a time: the tokenizers library needs forty times the memory of a text.
-    ids = (tokenizers.encode_sources([text], length)[0] for text in texts)
-    examples = [(i, np.array(source), np.array([])) for i, source in enumerate(ids)]
-    collate = Collator(tokenizers.source_pad_id)
-    starts = range(0, len(examples), BATCH)
-    shown = track(starts, "summarizing", console=Console(stderr=True), transient=True)
-    batches = (collate(examples[start : start + BATCH]) for start in shown)
-    found = summarize_batches(model, batches, tokenizers, settings.generation, seed=settings.seed)
-    if tokenizers.writes_lower_case:
-        found = {i: restore_case(summary, texts[i]) for i, summary in found.items()}
-    _write({name: found[i] for i, name in enumerate(files)}, targets)
+    ((name, path), *_) = files.items()
+    if settings.input != "-" and path.suffix.lower() in SUFFIXES:
+        _summarize_table(_table(path, settings, targets.get(name)), settings, targets.get(name), saved)
+        return
+    texts = _read(files, settings)
+    with _progress(len(texts)) as advance:
+        found = _Writer(settings, saved).summaries(texts, advance=advance)
+    _write(dict(zip(files, found, strict=True)), targets)
+
+
+class _Writer:
+    """The loaded model, which cleans, cuts and summarizes texts."""
+
+    def __init__(self, settings: Config, saved: SavedModel | None) -> None:
+        from warmstart.model.submodel_config import maximum_positions
+
+        self._settings, self._steps = settings, steps_named(settings.data.clean)
+        self._model, self._tokenizers = load_writer(settings, saved)
+        self._length = min(settings.data.max_source_length, maximum_positions(self._model.config.encoder) or 10**9)
+
+    def summaries(self, texts: Sequence[str], *, first: int = 0, advance: Callable[[int], None]) -> list[str]:
+        """Summarize texts.
+
+        Args:
+            texts: The documents.
+            first: Number of texts that were summarized before; sampled tokens depend on a text's number.
+            advance: Called with the number of texts after each batch.
+        """
+        import numpy as np
+
+        from warmstart.data.collate import Collator
+        from warmstart.evaluation.summarize import summarize_batches
+        from warmstart.evaluation.truecase import restore_case
+
+        settings, tokenizers = self._settings, self._tokenizers
+        texts = [clean_document(text, self._steps) for text in texts]
+        # One at a time: the tokenizers library needs forty times the memory of a text.
+        ids = [tokenizers.encode_sources([text], self._length)[0] for text in texts]
+        examples = [(first + i, np.array(source), np.array([])) for i, source in enumerate(ids)]
+        collate = Collator(tokenizers.source_pad_id)
+        batches = (collate(examples[start : start + BATCH]) for start in range(0, len(examples), BATCH))
+        found = summarize_batches(
+            self._model, batches, tokenizers, settings.generation, progress=advance, seed=settings.seed
+        )
+        summaries = [found[first + i] for i in range(len(texts))]
+        if tokenizers.writes_lower_case:
+            return [restore_case(summary, text) for summary, text in zip(summaries, texts, strict=True)]
+        return summaries
+
+
+@contextmanager
+def _progress(count: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar over ``count`` texts on standard error; yield the function that advances it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # rich would move what is printed to standard output to its own console.
+    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False, disable=not shown) as bar:
+        task = bar.add_task("summarizing", total=count)
+        yield lambda n: bar.advance(task, n)
+
+
+def _table(path: Path, settings: Config, target: Path | None) -> AddedColumn:
+    """Open and check the input table.
+
+    Raises:
+        UserError: it cannot be used, or the output's suffix names another format.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        read = {".json": "read_json", ".parquet": "read_parquet"}[suffix]
+        raise UserError(
+            f'input={path}: task=summarize reads tables as {", ".join(FORMATS)}. Convert it: python -c "import pandas; '
+            f"pandas.{read}('{path.name}').to_json('NEW.jsonl', orient='records', lines=True)\""
+        )
+    if target is not None and target.suffix.lower() in SUFFIXES and target.suffix.lower() != suffix:
+        raise UserError(
+            f"input={path} output={target}: the output has the format of the input. Name it "
+            f"{target.with_suffix(suffix)}."
+        )
+    return AddedColumn(path, "input", settings.data.document_column, settings.data.on_bad_row)
+
+
+def _summarize_table(table: AddedColumn, settings: Config, target: Path | None, saved: SavedModel | None) -> None:
+    """Write the table with its summaries, a chunk of rows at a time."""
+    if table.skipped:
+        say(table.skipped, file=sys.stderr)  # standard output may be the table
+    writer = _Writer(settings, saved)
+    on_terminal = target is None and sys.stdout.isatty()
+    shown = visible if on_terminal else str
+    done, rows = 0, table.rows()
+    output: Any = nullcontext(sys.stdout) if target is None else replacing(target)
+    with output as file, _progress(table.count, shown=not on_terminal) as advance:
+        file.write(shown(table.header()))
+        while chunk := list(islice(rows, CHUNK)):
+            summaries = writer.summaries([document for _, document in chunk], first=done, advance=advance)
+            for (row, _), summary in zip(chunk, summaries, strict=True):
+                file.write(shown(table.line(row, summary)))
+            file.flush()
+            done += len(chunk)
 
 
 def _files(given: str | None) -> dict[str, Path]:
     """Return the input files by name; ``-`` is standard input."""
     if given is None:
-        raise UserError("task=summarize needs input=: a text file, a folder of .txt files, or - for standard input.")
+        raise UserError(
+            "task=summarize needs input=: a text file, a folder of .txt files, a table "
+            f"({', '.join(FORMATS)}), or - for standard input."
+        )
     path = Path(given)
     if given == "-" or path.is_file():
         return {path.name: path}

@@ -72,6 +72,14 @@ class BadRows:
         if len(self.examples) < SHOWN:
             self.examples.append(f"{row} {what}")
 
+    def skipped(self, read: int) -> str:
+        """Return a sentence on the rows that were skipped of ``read`` rows; empty if there are none."""
+        skipped = self.counts.total()
+        if not skipped:
+            return ""
+        examples = "; ".join(self.examples) + ("; …" if skipped > SHOWN else ".")
+        return f"{self.where}: {skipped} of {read} rows skipped (data.on_bad_row=skip): {examples}"
+
     def report(self, read: int) -> dict[str, int]:
         """Return the counts and log a warning if rows were skipped.
 
@@ -83,10 +91,7 @@ class BadRows:
         """
         skipped = self.counts.total()
         if skipped:
-            _log.warning(
-                "%s: %d of %d rows skipped (data.on_bad_row=skip): %s%s",
-                *(self.where, skipped, read, "; ".join(self.examples), "; …" if skipped > SHOWN else "."),
-            )
+            _log.warning("%s", self.skipped(read))
         counts = {"read": read, "kept": read - skipped, "skipped": skipped}
         return counts | {f"skipped_{kind}": n for kind, n in sorted(self.counts.items())}
 

@@ -69,6 +69,13 @@ def read_files(
     return found, report
 
 
+def read_every_row(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
+    """Read all rows of ``data.path``, a file or a folder of texts, as the test split, like ``read_files``."""
+    path = Path(str(settings.path)).expanduser()
+    rows, counts = _read_split(path, "data.path", settings)
+    return {"test": rows}, counts
+
+
 def split_off(hashes: np.ndarray, split: str, settings: DataSettings) -> np.ndarray:
     """Choose the rows that a split takes from the training rows.
 
@@ -103,7 +110,7 @@ def _paths(settings: DataSettings) -> dict[str, tuple[str, Path]]:
         whole = Path(settings.path).expanduser()
         if not whole.exists():
             raise missing("data.path", whole)
-        found = _split_paths(whole) if whole.is_dir() else {}
+        found = split_paths(whole) if whole.is_dir() else {}
         if found and "train" not in found and "train" not in given:
             raise UserError(
                 f"data.path={whole} holds {listed(p.name for p in found.values())} but no train file or folder. "
@@ -124,7 +131,7 @@ def _paths(settings: DataSettings) -> dict[str, tuple[str, Path]]:
     return given
 
 
-def _split_paths(folder: Path) -> dict[str, Path]:
+def split_paths(folder: Path) -> dict[str, Path]:
     """Find the file or subfolder of each split in a folder."""
     found: dict[str, Path] = {}
     for split, names in _NAMES.items():
@@ -211,7 +218,7 @@ def _table_rows(path: Path, option: str, settings: DataSettings, bad: BadRows) -
             for role, column in columns.items():
                 if column not in row:
                     if number == 1 and bad.policy is OnBadRow.fail:
-                        raise _no_column(role, column, path, list(row))
+                        raise no_column(role, column, path, list(row))
                     raise BadText("no_column", f"has no column {column}")
             texts = [text_of(row[column], role) for role, column in columns.items() if role != "id"]
             example = Example(_id(row[columns["id"]]) if "id" in columns else str(number - 1), *texts)
@@ -221,7 +228,7 @@ def _table_rows(path: Path, option: str, settings: DataSettings, bad: BadRows) -
         yield where, example
     if number and not kept and bad.counts["no_column"] == number:
         role, column = next((role, column) for role, column in columns.items() if column not in seen)
-        raise _no_column(role, column, path, list(seen))
+        raise no_column(role, column, path, list(seen))
 
 
 def _id(value: object) -> str:
@@ -317,7 +324,8 @@ def _files(path: Path, texts: Mapping[Path, Path]) -> list[Path]:
     return [path] if path.is_file() else [file for pair in texts.items() for file in pair if file.is_file()]
 
 
-def _no_column(role: str, column: str, path: Path, found: Sequence[str]) -> UserError:
+def no_column(role: str, column: str, path: Path, found: Sequence[str]) -> UserError:
+    """Return the error for a column that a table lacks; it lists the columns."""
     return UserError(
         f"data.{role}_column={column!r} is not a column of {path}, which has: {listed(found)}. "
         f"Set data.{role}_column to one of them."

@@ -21,13 +21,14 @@ from warmstart.data.sources.base import SPLITS, CleanedSplit, Example, Objective
 from warmstart.errors import UserError
 
 
-def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS) -> Source:
+def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS, *, unsplit: bool = False) -> Source:
     """Read, clean and limit a data set.
 
     Args:
         settings: The data set, its cleaning steps and its limits (the ``data`` group of the config).
         splits: The splits to return. Files of other splits are not opened. If splits are made from one file, its
             rows are divided the same way whichever splits are requested.
+        unsplit: Whether all rows of ``data.path``, a file of the user, are the test split, which is then the only one.
 
     Returns:
         The requested splits.
@@ -36,7 +37,7 @@ def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS) -> Sourc
         UserError: The data set cannot be read; the message names the option to change.
     """
     steps = steps_named(settings.clean)
-    raw, report = _read(settings, splits)
+    raw, report = _read(settings, splits, unsplit)
     report = dict(report)
     found: dict[str, Sequence[Example]] = {}
     for name in splits:
@@ -57,15 +58,17 @@ def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS) -> Sourc
     return Source(found, name=settings.name, report=report, steps=made_by)
 
 
-def _read(settings: DataSettings, splits: Sequence[str]) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
+def _read(
+    settings: DataSettings, splits: Sequence[str], unsplit: bool
+) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
     # Imported here because a reader's libraries take seconds to import, and only one reader is used.
     match settings.kind:
         case DataKind.cnn_dailymail:
             from warmstart.data.sources.hub import read_cnn_dailymail as read
         case DataKind.files:
-            from warmstart.data.sources.files import read_files
+            from warmstart.data.sources.files import read_every_row, read_files
 
-            return read_files(settings, splits)
+            return read_every_row(settings) if unsplit else read_files(settings, splits)
         case DataKind.news:
             from warmstart.data.sources.news import read_news as read
         case DataKind.short_descriptions:
