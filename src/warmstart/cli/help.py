@@ -41,7 +41,8 @@ _EXAMPLES = (
 )
 _END = """\
 --help-all describes every choice and every option; --cfg job prints the values that a command uses.
---version prints the versions; --hydra-help explains the other flags, such as -m and -sc."""
+--version prints the versions; --hydra-help explains the other flags, such as -m.
+For the Tab key in bash: eval "$(warmstart -sc install=bash)"."""
 _GROUPS = {
     "encoder": "reads the source",
     "decoder": "writes the summary",
