@@ -97,10 +97,18 @@ def test_hydra_help_stays_available(capsys, monkeypatch):
     assert "--multirun" in printed(capsys, monkeypatch, "--hydra-help")
 
 
-@pytest.mark.parametrize("word", ["decoder=gpt3", "trainer.max_step=3"])
-def test_a_mistake_ends_in_a_suggestion_and_status_two(word, run_py, tmp_path):
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("decoder=gpt3", "Did you mean decoder=gpt2?"),
+        ("trainer.max_step=3", "Did you mean:\n  trainer.max_steps"),
+        ("encoder=hf", "encoder=hf needs a checkpoint"),
+    ],
+)
+def test_a_mistake_ends_in_a_suggestion_and_status_two(word, expected, run_py, tmp_path):
     outcome = run_py(word, cwd=tmp_path)
     assert outcome.returncode == 2
-    assert "Did you mean" in outcome.stderr
+    assert outcome.stderr.startswith("warmstart: ")
+    assert expected in outcome.stderr
     assert "search path" not in outcome.stderr
     assert outcome.stdout == ""

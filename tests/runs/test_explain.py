@@ -12,8 +12,9 @@ def message_about(word, settings_of):
 
 
 def test_an_unknown_choice_suggests_the_nearest_and_lists_at_most_a_dozen(settings_of):
-    first, second, *rest = message_about("decoder=gpt3", settings_of)
+    first, other, second, *rest = message_about("decoder=gpt3", settings_of)
     assert first == "There is no decoder=gpt3. Did you mean decoder=gpt2?"
+    assert other == "Any checkpoint on the hub or in a folder: decoder=hf decoder.path=HUB_ID_OR_FOLDER"
     assert second == "The choices of decoder:"
     assert rest[:2] == ["  bert", "  bert_generation"]
     assert rest[12].startswith("  and ")
@@ -34,3 +35,10 @@ def test_a_short_list_is_complete(word, choices, settings_of):
 
 def test_a_choice_of_hydra_is_named_with_its_whole_group(settings_of):
     assert message_about("hydra/job_logging=bad", settings_of)[0] == "There is no hydra/job_logging=bad."
+
+
+def test_a_hub_id_as_a_choice_is_answered_with_the_command_for_it(settings_of):
+    assert message_about("encoder=google/flan-t5-small", settings_of) == [
+        "There is no encoder=google/flan-t5-small.",
+        "Any checkpoint on the hub or in a folder: encoder=hf encoder.path=google/flan-t5-small",
+    ]

@@ -40,6 +40,7 @@ _EXAMPLES = (
     "-m encoder=bert,roberta decoder=bert,gpt2 seed=1,2    # a sweep of eight runs",
 )
 _END = """\
+Any other checkpoint: encoder=hf encoder.path=HUB_ID_OR_FOLDER, and the same for the decoder.
 --help-all describes every choice and every option; --cfg job prints the values that a command uses.
 --version prints the versions; --hydra-help explains the other flags, such as -m.
 For the Tab key in bash: eval "$(warmstart -sc install=bash)"."""

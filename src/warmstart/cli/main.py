@@ -70,6 +70,7 @@ def run_task(cfg: DictConfig) -> object:
     # Not only in main(): a launcher's worker processes start with this function.
     set_timeout()
     escape_log_records()
+    register()
     if cfg.task not in TASKS:
         raise UserError(f"task={cfg.task} was requested. Set one of {', '.join(TASKS)}.")
     run_dir = Path(HydraConfig.get().runtime.output_dir)

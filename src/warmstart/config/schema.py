@@ -3,6 +3,7 @@
 A config group never names code to run (``_target_``). It becomes a settings object, which plain functions take.
 """
 
+import os
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -163,12 +164,25 @@ def docs_of_groups() -> dict[str, str]:
 
 
 def register() -> None:
-    """Register the config with Hydra as ``schema``, the first entry of the defaults in conf/config.yaml."""
+    """Register the config with Hydra as ``schema``, the first entry of the defaults in conf/config.yaml.
+
+    The resolver that names the checkpoints of ``encoder=hf`` and ``decoder=hf`` is registered, too.
+    """
+    OmegaConf.register_new_resolver("checkpoint_name", _checkpoint_name, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     # Hydra 1.3 copies the whole store before each listing of a group, which more than doubles the time of --help. The
     # store can be shared, because it returns copies of its entries.
     type(store).__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
+
+
+def _checkpoint_name(role: str, *, _parent_: DictConfig) -> str:
+    """Return the last part of a submodel's path: ``flan-t5-small`` for ``google/flan-t5-small``."""
+    if OmegaConf.is_missing(_parent_, "path"):
+        raise UserError(
+            f"{role}=hf needs a checkpoint. Set {role}.path to a hub id, such as google/flan-t5-small, or to a folder."
+        )
+    return os.path.basename(os.path.abspath(os.path.expanduser(str(_parent_.path)))) or role
 
 
 def to_settings(cfg: DictConfig) -> Config:

@@ -113,6 +113,11 @@ def _unknown_choice(file: str, choices: list[str]) -> str:
         group, _, name = file.rpartition("/")
     near = get_close_matches(name, choices, 1) or [one for one in choices if name in one][:1]
     lines = [f"There is no {group}={name}." + (f" Did you mean {group}={near[0]}?" if near else "")]
+    if group in ("encoder", "decoder"):
+        path = name if "/" in name else "HUB_ID_OR_FOLDER"
+        lines.append(f"Any checkpoint on the hub or in a folder: {group}=hf {group}.path={path}")
+        if "/" in name:
+            return "\n".join(lines)
     if choices:
         lines += [f"The choices of {group}:", *(f"  {one}" for one in choices[:_MOST_CHOICES])]
     if len(choices) > _MOST_CHOICES:
