@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["encoder=nope"], "encoder/nope"),
+        (["encoder=nope"], "encoder=nope"),
         (["optim.encoder_rate=abc"], "optim.encoder_rate"),
         (["optim.encodr_rate=1"], "encodr_rate"),
         (["task=nope"], "task=nope"),
@@ -98,7 +98,7 @@ def test_an_unreachable_hub_is_reported_at_once_with_three_remedies(run_py, tmp_
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job", "debug=tiny"], ["task=check", "debug=tiny"]])
+@pytest.mark.parametrize("words", [["--help-all"], ["--cfg", "job", "debug=tiny"], ["task=check", "debug=tiny"]])
 def test_a_closed_pipe_ends_it_quietly(words, unbuffered, tmp_path):
     reader, writer = os.pipe()
     os.close(reader)  # what ``| head`` does once it has enough
@@ -111,11 +111,9 @@ def test_a_closed_pipe_ends_it_quietly(words, unbuffered, tmp_path):
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, "")
 
 
-def test_help_lists_every_choice_without_copying_the_store_for_each(run_py, tmp_path):
+def test_help_creates_no_file_and_does_not_copy_the_store_for_each_group(run_py, tmp_path):
     outcome = run_py("--help", cwd=tmp_path)
     assert outcome.returncode == 0
-    for line in ("bridge: default, frozen_encoder, random, share", "generation: beam, greedy, short"):
-        assert line in outcome.stdout
     assert not list(tmp_path.iterdir())
     register()
     store = ConfigStore.instance()

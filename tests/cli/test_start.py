@@ -24,6 +24,8 @@ def imported(*words, cwd):
     "words",
     [
         ["--help"],
+        ["--help-all"],
+        ["--version"],
         ["--cfg", "job"],
         ["--info", "defaults"],
         ["task=nope"],

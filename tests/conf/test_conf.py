@@ -17,7 +17,9 @@ from warmstart.tasks.check import faults
 CONF = Path(config_dir())
 OF_MANY = ("experiment", "sweep", "debug")  # folders whose files set options of several groups
 CHOICES = sorted(
-    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name in (*GROUPS, *OF_MANY)
+    (path.parent.name, path.stem)
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name in (*GROUPS, *OF_MANY) and path.stem != "hf"  # has no path of its own
 )
 
 

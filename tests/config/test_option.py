@@ -5,7 +5,7 @@ import math
 import pytest
 
 from warmstart.config.option import Bounds
-from warmstart.config.schema import CHANGES_NO_NUMBER, OPTIONS, Config, about, plain
+from warmstart.config.schema import CHANGES_NO_NUMBER, OPTIONS, Config, about, plain, unknown_option
 from warmstart.runs.explain import explain
 
 # betas is a list, which has a check of its own; the operating system checks the port.
@@ -77,18 +77,40 @@ def test_types_are_shown_in_words():
     [
         ("data.max_source_length=long", "data.max_source_length (int, at least 2): Longest source in tokens"),
         ("optim.decay=x", "optim.decay (one of linear, cosine, inverse_sqrt, constant): How the learning rate falls"),
-        ("data.max_sorce_length=5", "The most similar option: data.max_source_length (int, at least 2): Longest"),
-        ("+data.max_sorce_length=5", "The most similar option: data.max_source_length (int, at least 2): Longest"),
+        ("data.max_sorce_length=5", "Did you mean:\n  data.max_source_length (int, at least 2): Longest"),
+        ("+data.max_sorce_length=5", "Did you mean:\n  data.max_source_length (int, at least 2): Longest"),
     ],
 )
 def test_an_error_about_a_key_documents_the_option(word, shown, settings_of):
     with pytest.raises(Exception) as refused:  # noqa: PT011 - Hydra's or ours
         settings_of(word)
     assert shown in explain(refused.value)
-    assert "python -m warmstart.config.reference" in explain(refused.value)
+    assert "--help-all" in explain(refused.value)
 
 
 def test_help_on_a_key_inside_an_option_is_about_the_option_and_on_a_group_only_the_command():
     assert about("trainer.extra.foo").startswith(" trainer.extra (mapping): ")
-    command = " To list all options: python -m warmstart.config.reference"
-    assert about("data") == about("data.batch") == about("") == command
+    assert about("data") == about("data.batch") == about("") == " To list all options: --help-all"
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("trainer.max_step", ["trainer.max_steps", "trainer.max_epochs"]),
+        ("max_steps", ["trainer.max_steps"]),
+        ("trainer.batch_size", ["data.batch.size"]),
+        ("weights", ["encoder.weights", "decoder.weights"]),
+        ("decodr", ["decoder"]),
+        ("experimnt", ["experiment"]),
+    ],
+)
+def test_an_unknown_key_suggests_the_most_similar_keys(key, expected):
+    first, *suggested, last = unknown_option(key).splitlines()
+    assert first == f"There is no option {key}. Did you mean:"
+    assert [line.split()[0] for line in suggested][: len(expected)] == expected
+    assert last == "To list all options: --help-all"
+
+
+def test_an_unknown_key_without_a_similar_one_lists_the_options_of_its_group():
+    assert unknown_option("optim.lr").startswith("There is no option optim.lr. The options of optim: encoder_rate, ")
+    assert unknown_option("qqq.lr") == "There is no option qqq.lr. To list all options: --help-all"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import transformers
 
 from warmstart.cli.main import report_arguments
 from warmstart.config.data import DataKind
@@ -17,7 +18,7 @@ from warmstart.tasks.check import faults
 ROOT = Path(__file__).parents[2]
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *(ROOT / "docs").rglob("*.md")]
 # Commands of other programs, which are not checked.
-OTHERS = (".", "sbatch", "srun", "optuna-dashboard", "sha256sum", "wandb", "git", "cd")
+OTHERS = (".", "sbatch", "srun", "optuna-dashboard", "sha256sum", "wandb", "git", "cd", "eval")
 INLINE = r"`((?:python (?:run\.py|benchmarks/)|warmstart |make |pytest |torchrun )[^`]+)`"
 
 
@@ -74,8 +75,11 @@ def test_a_run_command_gives_a_valid_config(line, settings_of, tmp_path, monkeyp
 
 
 def _write_files(words: list[str]) -> None:
-    """Write the data files that a command names, with its columns, and make the folder of its ``ckpt_weights``."""
+    """Write the data files that a command names, with its columns, and the folders of its models."""
     given = dict(word.partition("=")[::2] for word in words)
+    for role, kind in (("encoder", "T5Config"), ("decoder", "GPT2Config")):
+        if given.get(role) == "hf":  # a check reads only this file
+            getattr(transformers, kind)().save_pretrained(given[f"{role}.path"])
     if "ckpt_weights" in given:
         Path(given["ckpt_weights"]).mkdir(parents=True)
     columns = [given.get(f"data.{name}_column", name) for name in ("document", "summary")]

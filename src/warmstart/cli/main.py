@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from warmstart.cli.help import page, versions
 from warmstart.cli.hydra_files import explain_composition, write_configs_whole
 from warmstart.config.own_files import with_own_files
 from warmstart.config.quoting import quote, quote_texts
@@ -70,6 +71,7 @@ def run_task(cfg: DictConfig) -> object:
     # Not only in main(): a launcher's worker processes start with this function.
     set_timeout()
     escape_log_records()
+    register()
     if cfg.task not in TASKS:
         raise UserError(f"task={cfg.task} was requested. Set one of {', '.join(TASKS)}.")
     run_dir = Path(HydraConfig.get().runtime.output_dir)
@@ -107,6 +109,9 @@ def run_task(cfg: DictConfig) -> object:
 
 def main() -> None:
     """Run the command line in ``sys.argv``: the entry point of ``run.py`` and of the ``warmstart`` command."""
+    if "--version" in sys.argv:  # Hydra would print its own
+        say(versions())
+        return
     escape_log_records()
     escape_tracebacks()
     register()
@@ -116,6 +121,11 @@ def main() -> None:
     OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value, replace=True)
     OmegaConf.register_new_resolver("unnamed", unnamed_folder, replace=True)
     OmegaConf.register_new_resolver("run_id", lambda: uuid.uuid4().hex[:4], use_cache=True, replace=True)
+    every_option = "--help-all" in sys.argv
+    sys.argv = ["--help" if word == "--help-all" else word for word in sys.argv]
+    # Hydra substitutes names that begin with $.
+    template = lambda: page(Path(config_dir()), every=every_option).replace("$", "$$")  # noqa: E731
+    OmegaConf.register_new_resolver("help_page", template, replace=True)
     # debug=true is a switch of this function, while debug=tiny is a choice under conf/.
     debug = "debug=true" in sys.argv
     sys.argv = [word for word in sys.argv if word not in ("debug=true", "debug=false")]

@@ -9,6 +9,8 @@ from typing import Any
 
 from warmstart.config.option import option
 
+AUTO_TYPE = "auto"  # the model type that the checkpoint's config.json names
+
 
 class Weights(StrEnum):
     """Where the weights of a submodel come from."""
@@ -79,7 +81,8 @@ class SubmodelSettings:
     model_type: str = option(
         "???",
         doc="Model type as transformers names it, such as bert. With `architecture`, it defines the model that "
-        "`weights=random` builds without the hub.",
+        "`weights=random` builds without the hub. `auto` reads the type, and what `architecture` does not set, from "
+        "the `config.json` at `path`.",
     )
     revision: str = option(
         "main",

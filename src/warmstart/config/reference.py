@@ -5,14 +5,13 @@ python -m warmstart.config.reference > docs/reference/options.md
 
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
-from textwrap import fill
-from typing import Any, get_type_hints
+from textwrap import fill, indent
+from typing import Any
 
 import yaml
 
 from warmstart.config.option import Option
-from warmstart.config.schema import OPTIONS, Config
+from warmstart.config.schema import GROUPS, OPTIONS, docs_of_groups
 
 COMMAND = "python -m warmstart.config.reference"
 _INTRODUCTION = f"""\
@@ -40,33 +39,51 @@ This page is written by `{COMMAND} > docs/reference/options.md`.
 
 def page() -> str:
     """Return the page in Markdown: options outside any group first, then the options of each group."""
-    kinds, docs = get_type_hints(Config), {one.name: one.metadata["doc"] for one in fields(Config)}
-    own = [one for key, one in OPTIONS.items() if "." not in key]
-    sections = [_INTRODUCTION, "## The run\n", *_entries(own)]
-    groups: dict[type, list[str]] = {}
-    for name, kind in kinds.items():
-        if is_dataclass(kind):
-            groups.setdefault(kind, []).append(name)  # type: ignore[arg-type]
-    for names in groups.values():
-        first, *others = names
-        sections.append(f"## {' and '.join(f'`{name}`' for name in names)}\n")
+    docs = docs_of_groups()
+    sections = [_INTRODUCTION]
+    for names, found in _sections():
+        first, *others = names or ["The run"]
+        sections.append(f"## {' and '.join(f'`{name}`' for name in names) or first}\n")
         sections += [f"`{name}`: {docs[name]}\n" if others else f"{docs[name]}\n" for name in names]
         sections += [f"`{name}` has the same options as `{first}`, under `{name}.`\n" for name in others]
-        sections += _entries([one for key, one in OPTIONS.items() if key.startswith(f"{first}.")])
+        sections += [
+            f"### `{one.key}`\n\n{_wrapped('; '.join(_facts(one, '`')))}\n\n{_wrapped(one.doc)}\n" for one in found
+        ]
     return "\n".join(sections)
 
 
-def _entries(found: list[Option]) -> Iterator[str]:
-    for one in found:
-        facts = [one.type, "required" if one.default == "???" else f"default `{_as_yaml(one.default)}`"]
-        facts += [str(one.bounds)] if one.bounds else []
-        facts += [] if one.changes_result else ["does not change results"]
-        yield f"### `{one.key}`\n\n{_wrapped('; '.join(facts))}\n\n{_wrapped(one.doc)}\n"
+def listing(width: int) -> str:
+    """Return the same content as plain text with lines of at most ``width`` characters, for a terminal."""
+    lines = []
+    for names, found in _sections():
+        if others := names[1:]:
+            lines.append(f"{' and '.join(others)} has the same options as {names[0]}.\n")
+        for one in found:
+            paragraphs = ["; ".join(_facts(one)), *one.doc.split("\n\n")]
+            lines += [one.key, *(indent(_wrapped(text, width - 4), "    ") for text in paragraphs), ""]
+    return "\n".join(lines).rstrip("\n")
 
 
-def _wrapped(text: str) -> str:
+def _sections() -> Iterator[tuple[list[str], list[Option]]]:
+    """Yield the groups that have the same options, and these options under the name of the first group."""
+    yield [], [one for key, one in OPTIONS.items() if "." not in key]
+    groups: dict[type, list[str]] = {}
+    for name, kind in GROUPS.items():
+        groups.setdefault(kind, []).append(name)
+    for names in groups.values():
+        yield names, [one for key, one in OPTIONS.items() if key.startswith(f"{names[0]}.")]
+
+
+def _facts(one: Option, mark: str = "") -> list[str]:
+    """Return what is declared about an option, with the default between two ``mark``."""
+    facts = [one.type, "required" if one.default == "???" else f"default {mark}{_as_yaml(one.default)}{mark}"]
+    facts += [str(one.bounds)] if one.bounds else []
+    return facts if one.changes_result else [*facts, "does not change results"]
+
+
+def _wrapped(text: str, width: int = 120) -> str:
     paragraphs = text.split("\n\n")
-    return "\n\n".join(fill(one, width=120, break_long_words=False, break_on_hyphens=False) for one in paragraphs)
+    return "\n\n".join(fill(one, width=width, break_long_words=False, break_on_hyphens=False) for one in paragraphs)
 
 
 def _as_yaml(value: Any) -> str:

@@ -3,6 +3,7 @@
 A config group never names code to run (``_target_``). It becomes a settings object, which plain functions take.
 """
 
+import os
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -153,17 +154,37 @@ GROUPS: dict[str, type] = {
     "generation": GenerationSettings,
     "evaluation": EvaluationSettings,
 }
+GROUPS_OF_MANY = ("experiment", "sweep", "debug")  # their files set options of several groups
 OPTIONS = options(Config)
+LISTED = "To list all options: --help-all"
 CHANGES_NO_NUMBER = keys_that_change_nothing(Config)
 
 
+def docs_of_groups() -> dict[str, str]:
+    """Return the documentation of each group, in the order of the config."""
+    return {one.name: one.metadata["doc"] for one in fields(Config) if one.name in GROUPS}
+
+
 def register() -> None:
-    """Register the config with Hydra as ``schema``, the first entry of the defaults in conf/config.yaml."""
+    """Register the config with Hydra as ``schema``, the first entry of the defaults in conf/config.yaml.
+
+    The resolver that names the checkpoints of ``encoder=hf`` and ``decoder=hf`` is registered, too.
+    """
+    OmegaConf.register_new_resolver("checkpoint_name", _checkpoint_name, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     # Hydra 1.3 copies the whole store before each listing of a group, which more than doubles the time of --help. The
     # store can be shared, because it returns copies of its entries.
     type(store).__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
+
+
+def _checkpoint_name(role: str, *, _parent_: DictConfig) -> str:
+    """Return the last part of a submodel's path: ``flan-t5-small`` for ``google/flan-t5-small``."""
+    if OmegaConf.is_missing(_parent_, "path"):
+        raise UserError(
+            f"{role}=hf needs a checkpoint. Set {role}.path to a hub id, such as google/flan-t5-small, or to a folder."
+        )
+    return os.path.basename(os.path.abspath(os.path.expanduser(str(_parent_.path)))) or role
 
 
 def to_settings(cfg: DictConfig) -> Config:
@@ -173,33 +194,61 @@ def to_settings(cfg: DictConfig) -> Config:
         UserError: It has an unknown key. Hydra's ``+`` adds any key, and OmegaConf would silently drop it.
     """
     if unknown := _unknown(cfg):
-        raise UserError(f"There is no option {unknown}.{about(unknown)}")
+        raise UserError(unknown_option(unknown))
     settings = OmegaConf.to_object(cfg)
     assert isinstance(settings, Config)
     return settings
 
 
 def about(key: str) -> str:
-    """Return help to append to an error message about a key.
-
-    It documents that option, or the option with the most similar name, and names the command that lists all options.
+    """Return help to append to an error message about the value of an option.
 
     Args:
-        key: The key, such as ``optim.decay``; it need not be an option.
+        key: The option, a key inside it, or a group.
 
     Returns:
-        One or two sentences that start with a blank.
+        One or two sentences that start with a blank: the option's documentation, and how to list all options.
     """
-    words, help_text = key.split("."), ""
+    words = key.split(".")
     parents = {".".join(words[: i + 1]) for i in range(len(words))}
-    if known := parents & OPTIONS.keys():  # at most one, because options are not nested
-        help_text = f" {_described(known.pop())}"
-    elif not any(one.startswith(f"{key}.") for one in OPTIONS) and (near := get_close_matches(key, OPTIONS, 1)):
-        help_text = f" The most similar option: {_described(near[0])}"
-    return f"{help_text} To list all options: python -m warmstart.config.reference"
+    known = parents & OPTIONS.keys()  # at most one, because options are not nested
+    return f" {_described(known.pop())} {LISTED}" if known else f" {LISTED}"
+
+
+def unknown_option(key: str) -> str:
+    """Return the error message about a key that does not exist, with the options and groups of similar names."""
+    start = f"There is no option {key}."
+    if near := _similar(key):
+        return "\n".join([f"{start} Did you mean:", *(f"  {_described(one)}" for one in near), LISTED])
+    group = key.rpartition(".")[0]
+    if names := list(_options_of(group)):
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        return f"{start} The options of {group}: {', '.join(names[:10])}{more}. {LISTED}"
+    return f"{start} {LISTED}"
+
+
+def _similar(key: str) -> list[str]:
+    """Return at most three existing keys: similar ones of the same group, or else of any group."""
+    group, _, name = key.rpartition(".")
+    same_group = _options_of(group)
+    if near := get_close_matches(name, same_group, 3):
+        return [same_group[one] for one in near]
+    if not same_group and (near := get_close_matches(key, [*OPTIONS, *GROUPS, *GROUPS_OF_MANY], 3, cutoff=0.75)):
+        return near
+    # The group may be missing or wrong: max_steps, trainer.batch_size.
+    names = [one.partition(".")[2] for one in OPTIONS]
+    near = get_close_matches(name, names, 1, cutoff=0.75)
+    return [one for one in OPTIONS if near and one.partition(".")[2] == near[0]][:3]
+
+
+def _options_of(group: str) -> dict[str, str]:
+    """Return the keys of the options in a group, by their names within it; empty if there is no such group."""
+    return {one.removeprefix(f"{group}."): one for one in OPTIONS if group and one.startswith(f"{group}.")}
 
 
 def _described(key: str) -> str:
+    if key in (*GROUPS, *GROUPS_OF_MANY):
+        return f"{key} (a group: --help names its choices)"
     one = OPTIONS[key]
     limits = f", {one.bounds}" if one.bounds else ""
     return f"{key} ({one.type}{limits}): {one.summary}"

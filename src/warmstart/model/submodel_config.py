@@ -1,10 +1,12 @@
 """Make the transformers config of an encoder or a decoder from the settings in conf/encoder or conf/decoder."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from warmstart.config.model import Attention, Scale, SubmodelSettings, Weights
+from warmstart.config.model import AUTO_TYPE, Attention, Scale, SubmodelSettings, Weights
 from warmstart.errors import UserError, says_nothing_of_the_file
 from warmstart.model.adapters import check_adapter
 from warmstart.model.assets import resolve_path
@@ -51,7 +53,8 @@ def submodel_config(
     """Read the config of a submodel from its checkpoint, or build one for random weights.
 
     Args:
-        settings: The checkpoint, or the model type and ``architecture``.
+        settings: The checkpoint, or the model type and ``architecture``. A ``model_type`` of ``auto`` takes both from
+            the checkpoint.
         role: ``encoder`` or ``decoder``.
         vocab_size: For random weights: number of tokens in the tokenizer; None keeps the type's default.
         pad_id: For random weights: pad id of the tokenizer; None keeps the type's default.
@@ -62,21 +65,11 @@ def submodel_config(
     Raises:
         UserError: The type is unknown or unsupported in this role, or ``architecture`` has an unknown key.
     """
-    config: PreTrainedConfig
-    if settings.weights is Weights.pretrained:
-        path = resolve_path(settings.path)  # may convert a GGUF file; a full disk is not the file's error
-        try:
-            check_adapter(path, {"revision": settings.revision})
-            config = AutoConfig.from_pretrained(path, revision=settings.revision, trust_remote_code=False)
-            refuse_kernels(config)
-        except Exception as error:  # a corrupt config.json raises many types of errors
-            if says_nothing_of_the_file(error) and not isinstance(error, ImportError):
-                raise
-            raise UserError(
-                f"{role}={settings.name}: no model config can be read from {settings.path}: {first_line(error)}"
-            ) from error
-    else:
-        config = _config_of_type(settings, role, vocab_size, pad_id)
+    config = (
+        _config_of_checkpoint(settings, role)
+        if settings.weights is Weights.pretrained
+        else _config_of_type(settings, role, vocab_size, pad_id)
+    )
     _check_role(config, settings, role)
     if role == "decoder":
         config = text_part(config)
@@ -90,6 +83,17 @@ def submodel_config(
             f"decoder.attention={settings.attention.value}: a decoder must be causal. Set decoder.attention=own."
         )
     return config
+
+
+def with_model_type(settings: SubmodelSettings, role: str) -> SubmodelSettings:
+    """Return the settings with a ``model_type`` of ``auto`` replaced by that of the checkpoint.
+
+    Raises:
+        UserError: The checkpoint's config cannot be read.
+    """
+    if settings.model_type != AUTO_TYPE:
+        return settings
+    return replace(settings, model_type=_config_of_checkpoint(settings, role).model_type)
 
 
 def maximum_positions(config: PreTrainedConfig) -> int | None:
@@ -127,11 +131,31 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def _config_of_checkpoint(settings: SubmodelSettings, role: str) -> PreTrainedConfig:
+    path = resolve_path(settings.path)  # may convert a GGUF file; a full disk is not the file's error
+    if path.startswith((".", "/")) and not Path(path).exists():  # transformers would take it for a hub id
+        raise UserError(f"{role}={settings.name}: the folder {settings.path} does not exist. Correct {role}.path.")
+    try:
+        check_adapter(path, {"revision": settings.revision})
+        config: PreTrainedConfig = AutoConfig.from_pretrained(path, revision=settings.revision, trust_remote_code=False)
+        refuse_kernels(config)
+    except Exception as error:  # a corrupt config.json raises many types of errors
+        if says_nothing_of_the_file(error) and not isinstance(error, ImportError):
+            raise
+        raise UserError(
+            f"{role}={settings.name}: no model config can be read from {settings.path}: {first_line(error)}"
+        ) from error
+    return config
+
+
 def _config_of_type(
     settings: SubmodelSettings, role: Role, vocab_size: int | None, pad_id: int | None
 ) -> PreTrainedConfig:
+    checkpoint = _config_of_checkpoint(settings, role) if settings.model_type == AUTO_TYPE else None
+    if checkpoint is not None:
+        settings = replace(settings, model_type=checkpoint.model_type)
     try:
-        config = AutoConfig.for_model(settings.model_type)
+        config = AutoConfig.for_model(settings.model_type) if checkpoint is None else checkpoint
     except ValueError:
         raise UserError(
             f"{role}.model_type={settings.model_type} is not a model type of the installed transformers. Correct "
@@ -162,6 +186,10 @@ def _config_of_type(
                 values["pad_token_id"] = 0
     # attribute_map maps common names (hidden_size) to those of the type (n_embd).
     mapped = {type(config).attribute_map.get(name, name): value for name, value in values.items()}
+    if checkpoint is not None and settings.scale is Scale.full:
+        # Without its dtype: a named type is built in float32, too.
+        same: PreTrainedConfig = type(checkpoint).from_dict(checkpoint.to_dict() | {"dtype": None} | mapped)
+        return same
     return AutoConfig.for_model(settings.model_type, **mapped)
 
 

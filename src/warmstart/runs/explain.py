@@ -7,13 +7,15 @@ import errno
 import os
 import re
 import signal
+from difflib import get_close_matches
 
-from hydra.errors import HydraException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from warmstart.config.schema import about
+from warmstart.config.schema import about, unknown_option
 from warmstart.errors import Interrupted, RankDied, UserError
 
+_MOST_CHOICES = 12
 _NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 _DISK_FULL = "Free disk space, or write elsewhere: set output_root (runs) or $WARMSTART_CACHE (caches)."
 _NO_PERMISSION = "Change its permissions, or choose another path."
@@ -45,7 +47,7 @@ def explain(error: BaseException) -> str | None:
     """Return the message to show the user for ``error`` and its causes.
 
     Returns:
-        A few sentences on one line, or None if the error is a defect of ours and needs a traceback.
+        A few sentences, or None if the error is a defect of ours and needs a traceback.
     """
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
@@ -81,6 +83,8 @@ def explain(error: BaseException) -> str | None:
     for cause in causes:
         if isinstance(cause, OmegaConfBaseException):
             key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
+            if key and isinstance(cause, ConfigAttributeError | ConfigKeyError):
+                return unknown_option(str(key))
             named = f"{key}: " if key else ""
             return f"{named}{_first_line(cause)}.{about(str(key or ''))}"
     if isinstance(error, OverrideParseException):
@@ -90,9 +94,35 @@ def explain(error: BaseException) -> str | None:
             f"digits and /._- needs quotes inside the shell's quotes: '{key}=\"VALUE\"', or in a list "
             f"'{key}=[\"VALUE\"]'."
         )
+    if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
+        return _unknown_choice(error.missing_cfg_file, list(error.options or []))
     if isinstance(error, HydraException):
         return f"{_compact(error)} See --help for the choices."
     return None
+
+
+def _unknown_choice(file: str, choices: list[str]) -> str:
+    """Return the message about a choice that does not exist.
+
+    Args:
+        file: Its config file as Hydra names it: ``decoder/gpt3``.
+        choices: The choices of its group.
+    """
+    group, _, name = file.partition("/")
+    if group == "hydra":
+        group, _, name = file.rpartition("/")
+    near = get_close_matches(name, choices, 1) or [one for one in choices if name in one][:1]
+    lines = [f"There is no {group}={name}." + (f" Did you mean {group}={near[0]}?" if near else "")]
+    if group in ("encoder", "decoder"):
+        path = name if "/" in name else "HUB_ID_OR_FOLDER"
+        lines.append(f"Any checkpoint on the hub or in a folder: {group}=hf {group}.path={path}")
+        if "/" in name:
+            return "\n".join(lines)
+    if choices:
+        lines += [f"The choices of {group}:", *(f"  {one}" for one in choices[:_MOST_CHOICES])]
+    if len(choices) > _MOST_CHOICES:
+        lines.append(f"  and {len(choices) - _MOST_CHOICES} more: --help")
+    return "\n".join(lines)
 
 
 def _first_line(error: BaseException) -> str:

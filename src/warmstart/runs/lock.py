@@ -16,6 +16,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from warmstart.errors import UserError
 from warmstart.locks import Lock
@@ -47,7 +48,7 @@ class RunLock(Callback):
         HydraConfig.instance().set_config(config)  # Hydra does this later, but the folder's name may need it
         try:
             self._held.enter_context(held(Path(str(config.hydra.run.dir))))
-        except (UserError, OSError) as error:  # Hydra would only log a warning and run the job
+        except (UserError, OSError, OmegaConfBaseException) as error:  # Hydra would only log a warning and run the job
             say(f"warmstart: {explain(error) or error}", file=sys.stderr)
             sys.exit(2)
 

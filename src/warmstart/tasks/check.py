@@ -1,9 +1,10 @@
-"""Check a config and predict the cost of its fit, without downloading or training anything.
+"""Check a config and predict the cost of its fit, without training anything or downloading weights.
 
     python run.py task=check encoder=bert decoder=gpt2
 
 All invalid settings are reported at once. ``task=fit`` starts with the same check (``validate``). The shapes of a
-submodel on the hub come from its model type and ``architecture``; all of its parameters count as pretrained.
+submodel on the hub come from its model type and ``architecture``, or with ``encoder=hf`` and ``decoder=hf`` from its
+config.json, a few kilobytes; all of its parameters count as pretrained.
 """
 
 import math
@@ -12,10 +13,11 @@ from typing import Any
 
 from warmstart.config.bounds import faults_of_ids, faults_of_numbers, faults_of_search
 from warmstart.config.data import DataKind, Objective
-from warmstart.config.model import Scale, Share, SubmodelSettings, Weights, WhichSubmodels, fault_of_sharing
+from warmstart.config.model import AUTO_TYPE, Scale, Share, SubmodelSettings, Weights, WhichSubmodels, fault_of_sharing
 from warmstart.config.own_files import is_own_file
 from warmstart.config.schema import Config
 from warmstart.config.training import ACCELERATORS, PRECISIONS
+from warmstart.data.hub_access import Unreachable, hub_reachable
 from warmstart.errors import UserError
 from warmstart.printing import say
 from warmstart.runs.starting_weights import fault_of_start
@@ -201,14 +203,15 @@ def prediction(settings: Config, cost: Any) -> list[str]:
 
 
 def architecture(submodel: SubmodelSettings, role: Any) -> Any:
-    """Return a submodel's transformers config without using the network.
+    """Return a submodel's transformers config. The hub is only asked if ``model_type`` is ``auto``.
 
     Args:
         submodel: settings of the encoder or decoder.
         role: ``encoder`` or ``decoder``.
 
     Returns:
-        The config at ``path`` if that is on this machine, else one from ``model_type`` and ``architecture``.
+        The config at ``path`` if that is on this machine or ``model_type`` is ``auto``, else one from ``model_type``
+        and ``architecture``.
 
     Raises:
         UserError: the config cannot be read or built.
@@ -219,9 +222,18 @@ def architecture(submodel: SubmodelSettings, role: Any) -> Any:
     from warmstart.model.assets import PACKAGE_FILE
     from warmstart.model.submodel_config import submodel_config
 
-    is_local = submodel.path.startswith(PACKAGE_FILE) or Path(submodel.path).exists()
-    known = submodel if is_local else replace(submodel, weights=Weights.random)
-    return submodel_config(known, role, TINY_VOCABULARY if submodel.scale is Scale.tiny else None)
+    vocab_size = TINY_VOCABULARY if submodel.scale is Scale.tiny else None
+    if submodel.path.startswith(PACKAGE_FILE) or Path(submodel.path).exists():
+        return submodel_config(submodel, role, vocab_size)
+    if submodel.model_type != AUTO_TYPE:
+        return submodel_config(replace(submodel, weights=Weights.random), role, vocab_size)
+    is_reachable = submodel.path.startswith((".", "/")) or hub_reachable()  # the hub is not asked for a folder
+    try:
+        return submodel_config(submodel, role, vocab_size)
+    except UserError:
+        if is_reachable:
+            raise
+        raise Unreachable(f"{role}={submodel.name} ({submodel.path})") from None
 
 
 def pair_without_values(settings: Config) -> Any:

@@ -253,7 +253,7 @@ def load_tokenizer(settings: SubmodelSettings, role: str, texts: Callable[[], It
         UserError: The tokenizer is not available.
     """
     if settings.scale is Scale.tiny and not (settings.tokenizer and _is_local(settings.tokenizer)):
-        return trained_tokenizer(settings, texts())
+        return _trained(settings, role, texts)
     location = settings.tokenizer or settings.path
     if _is_local(location):
         from warmstart.model.assets import resolve_path
@@ -267,8 +267,14 @@ def load_tokenizer(settings: SubmodelSettings, role: str, texts: Callable[[], It
             "%s=%s: the tokenizer of %s is not available; training one on the training texts instead.",
             *(role, settings.name, location),
         )
-        return trained_tokenizer(settings, texts())
+        return _trained(settings, role, texts)
     raise Unreachable(f"{role}={settings.name} ({location})")
+
+
+def _trained(settings: SubmodelSettings, role: str, texts: Callable[[], Iterable[str]]) -> Any:
+    from warmstart.model.submodel_config import with_model_type
+
+    return trained_tokenizer(with_model_type(settings, role), texts())
 
 
 def _is_local(location: str) -> bool:

@@ -1,0 +1,44 @@
+"""The message about a choice that does not exist suggests the nearest and lists the others."""
+
+import pytest
+
+from warmstart.runs.explain import explain
+
+
+def message_about(word, settings_of):
+    with pytest.raises(Exception) as refused:  # noqa: PT011 - Hydra's
+        settings_of(word)
+    return explain(refused.value).splitlines()
+
+
+def test_an_unknown_choice_suggests_the_nearest_and_lists_at_most_a_dozen(settings_of):
+    first, other, second, *rest = message_about("decoder=gpt3", settings_of)
+    assert first == "There is no decoder=gpt3. Did you mean decoder=gpt2?"
+    assert other == "Any checkpoint on the hub or in a folder: decoder=hf decoder.path=HUB_ID_OR_FOLDER"
+    assert second == "The choices of decoder:"
+    assert rest[:2] == ["  bert", "  bert_generation"]
+    assert rest[12].startswith("  and ")
+    assert rest[12].endswith(" more: --help")
+
+
+def test_a_part_of_a_name_is_enough_for_a_suggestion(settings_of):
+    assert message_about("data=daily", settings_of)[0].endswith("Did you mean data=cnn_dailymail?")
+
+
+@pytest.mark.parametrize(
+    ("word", "choices"), [("debug=big", ["  tiny"]), ("generation=xyz", ["  beam", "  greedy", "  short"])]
+)
+def test_a_short_list_is_complete(word, choices, settings_of):
+    group = word.partition("=")[0]
+    assert message_about(word, settings_of) == [f"There is no {word}.", f"The choices of {group}:", *choices]
+
+
+def test_a_choice_of_hydra_is_named_with_its_whole_group(settings_of):
+    assert message_about("hydra/job_logging=bad", settings_of)[0] == "There is no hydra/job_logging=bad."
+
+
+def test_a_hub_id_as_a_choice_is_answered_with_the_command_for_it(settings_of):
+    assert message_about("encoder=google/flan-t5-small", settings_of) == [
+        "There is no encoder=google/flan-t5-small.",
+        "Any checkpoint on the hub or in a folder: encoder=hf encoder.path=google/flan-t5-small",
+    ]
