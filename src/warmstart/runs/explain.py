@@ -94,8 +94,8 @@ def explain(error: BaseException) -> str | None:
             f"digits and /._- needs quotes inside the shell's quotes: '{key}=\"VALUE\"', or in a list "
             f"'{key}=[\"VALUE\"]'."
         )
-    if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
-        return _unknown_choice(error.missing_cfg_file, list(error.options or []))
+    if isinstance(error, MissingConfigException) and (file := error.missing_cfg_file) and "/" in file:
+        return _unknown_choice(file, list(error.options or []))
     if isinstance(error, HydraException):
         return f"{_compact(error)} See --help for the choices."
     return None
