@@ -1,6 +1,8 @@
 """``--help`` fits on one screen; ``--help-all`` describes every choice and option; ``--version`` is ours."""
 
+import functools
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,27 +10,27 @@ import pytest
 
 from warmstart import __version__
 from warmstart.cli.help import first_comment
-from warmstart.cli.main import TASKS, config_dir, main
+from warmstart.cli.main import TASKS, config_dir
 from warmstart.config.option import Bounds
 from warmstart.config.schema import GROUPS, GROUPS_OF_MANY, OPTIONS
 
 CONF = Path(config_dir())
 
 
-def printed(capsys, monkeypatch, *words, program="run.py"):
-    """What ``main()`` prints for a command line; ``main()`` changes the environment of a process of its own."""
-    monkeypatch.setattr(sys, "argv", [program, *words])
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    main()
-    return capsys.readouterr().out
+@functools.cache
+def printed(*words, program="run.py"):
+    """What a command prints, in a process of its own because ``main()`` changes its process."""
+    code = f"import sys; sys.argv = {[program, *words]!r}; from warmstart.cli.main import main; main()"
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    return outcome.stdout
 
 
 def choices():
     return [(path.parent.name, path.stem) for path in CONF.glob("*/*.yaml")]
 
 
-def test_help_fits_on_one_screen_and_names_every_task_group_and_choice(capsys, monkeypatch):
-    page = printed(capsys, monkeypatch, "--help")
+def test_help_fits_on_one_screen_and_names_every_task_group_and_choice():
+    page = printed("--help")
     lines = page.splitlines()
     assert len(lines) <= 45
     assert max(map(len, lines)) <= 100
@@ -43,22 +45,22 @@ def test_help_fits_on_one_screen_and_names_every_task_group_and_choice(capsys, m
     assert "--help-all" in page
 
 
-def test_the_examples_of_help_are_valid_commands(capsys, monkeypatch, settings_of):
-    page = printed(capsys, monkeypatch, "--help")
+def test_the_examples_of_help_are_valid_commands(settings_of):
+    page = printed("--help")
     examples = re.findall(r"^  python run.py (.+?)(?:  +#.*)?$", page, re.MULTILINE)
     assert len(examples) == 5
     for words in examples:
         assert settings_of(*(re.sub(r",\S+", "", word) for word in words.split() if word != "-m"))
 
 
-def test_help_of_the_installed_command_names_that_command(capsys, monkeypatch):
-    page = printed(capsys, monkeypatch, "--help", program="/usr/local/bin/warmstart")
+def test_help_of_the_installed_command_names_that_command():
+    page = printed("--help", program="/usr/local/bin/warmstart")
     assert "Usage: warmstart [task=TASK]" in page
     assert "python run.py" not in page
 
 
-def test_help_all_describes_every_choice_and_every_option(capsys, monkeypatch):
-    page = printed(capsys, monkeypatch, "--help-all")
+def test_help_all_describes_every_choice_and_every_option():
+    page = printed("--help-all")
     assert max(map(len, page.splitlines())) <= 100
     together = " ".join(page.split())
     for group, choice in choices():
@@ -77,24 +79,24 @@ def test_help_all_describes_every_choice_and_every_option(capsys, monkeypatch):
     assert "list of float; default [0.9, 0.999]" in page
 
 
-def test_help_lists_choices_in_the_users_own_folder(capsys, monkeypatch, tmp_path):
+def test_help_lists_choices_in_the_users_own_folder(tmp_path):
     (tmp_path / "encoder").mkdir()
     (tmp_path / "encoder" / "mine.yaml").write_text("name: mine\n")
     (tmp_path / "colour").mkdir()
     (tmp_path / "colour" / "red.yaml").write_text("a: 1\n")
-    page = printed(capsys, monkeypatch, "--help", "--config-dir", str(tmp_path))
+    page = printed("--help", "--config-dir", str(tmp_path))
     assert " mine," in page
     assert "  colour      red" in page
 
 
-def test_version_is_ours(capsys, monkeypatch):
-    first, second = printed(capsys, monkeypatch, "--version").splitlines()
+def test_version_is_ours():
+    first, second = printed("--version").splitlines()
     assert first == f"warmstart {__version__}"
     assert re.fullmatch(r"python [\d.]+, torch [\d.]+\S*, transformers [\d.]+\S*, lightning [\d.]+\S*", second)
 
 
-def test_hydra_help_stays_available(capsys, monkeypatch):
-    assert "--multirun" in printed(capsys, monkeypatch, "--hydra-help")
+def test_hydra_help_stays_available():
+    assert "--multirun" in printed("--hydra-help")
 
 
 @pytest.mark.parametrize(

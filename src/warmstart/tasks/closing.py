@@ -40,7 +40,7 @@ def print_outcome(
     print_scores(settings, run_dir.path, judgement)
     if not run_dir.is_job_of_sweep:
         print_examples(settings, examples, predictions, restore=lower_case)
-        print_next_commands(run_dir.path)
+        print_next_commands(run_dir.path, settings.ckpt if settings.task == "evaluate" else str(run_dir.path))
 
 
 def print_scores(settings: Config, folder: Path, judgement: Judgement) -> None:
@@ -71,13 +71,18 @@ def print_examples(settings: Config, examples: Sequence[Example], predictions: S
         say("", f"source     {document}", f"reference  {examples[i].summary}", f"summary    {summary}")
 
 
-def print_next_commands(folder: Path) -> None:
-    """Print what the user may type next with this run."""
+def print_next_commands(folder: Path, ckpt: str | None) -> None:
+    """Print what the user may type next.
+
+    Args:
+        folder: the run directory.
+        ckpt: the trained model: the run itself, or the ``ckpt`` of an evaluation.
+    """
     command = "python run.py" if Path(sys.argv[0]).name == "run.py" else "warmstart"
     say(
         "",
         "Next:",
-        f"  {command} task=summarize ckpt={folder} input=article.txt   # your own text",
-        f"  {command} task=demo ckpt={folder}   # a page to paste texts into",
+        f"  {command} task=summarize ckpt={ckpt} input=article.txt   # your own text",
+        f"  {command} task=demo ckpt={ckpt}   # a page to paste texts into",
         f"  {command} task=report 'runs=[{folder}]'   # scores and examples as one HTML page",
     )
