@@ -35,7 +35,7 @@ def test_fit_leaves_everything_a_run_promises(encoder, decoder, settings_of, tmp
     rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     assert len(rows) == result["metrics"]["test/examples"]
     rouge = {"rouge1", "rouge2", "rougeL", "rougeLsum"}
-    scores = rouge | {"nll"} | {f"lead{n}/{kind}" for n in (1, 3) for kind in rouge}
+    scores = rouge | {"nll", "new_number"} | {f"lead{n}/{kind}" for n in (1, 3) for kind in rouge}
     assert rows[0].keys() == {"id", "document", "reference", "prediction"} | scores
     assert "train/loss" in (tmp_path / "metrics.csv").read_text()
     torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
