@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from warmstart.report.collect import collect
 from warmstart.report.page import render
 
@@ -34,6 +36,7 @@ def test_texts_are_escaped_and_can_be_omitted(write_run, attack, tmp_path):
     assert len(without) < len(page)
 
 
+@pytest.mark.slow
 def test_twenty_runs_of_two_hundred_samples_stay_under_five_megabytes(write_run, tmp_path):
     words = [f"word{i * 7919 % 100_003}" for i in range(120_000)]
 

@@ -247,6 +247,7 @@ def test_two_processes_share_one_cache(pair, tmp_path):
     assert len(folders(tmp_path)) == 3
 
 
+@pytest.mark.slow
 def test_a_killed_tokenizer_leaves_nothing_that_looks_whole_and_no_lock_that_holds(pair, tmp_path):
     killed = tokenizing(tmp_path, pair, "killed")
     killed.communicate(timeout=120)

@@ -52,7 +52,7 @@ def test_cross_attentions_are_returned_per_sequence(kind):
     assert first[0].shape[0] == BEAMS * len(states)
 
 
-@pytest.mark.parametrize("kind", ["roberta", "bert"])
+@pytest.mark.parametrize("kind", ["bert", pytest.param("roberta", marks=pytest.mark.slow)])
 def test_flex_attention_stores_the_source_per_beam(kind, caplog):
     model = OURS.join(small_config("bert"), small_decoder_config(kind))
     search = {"num_beams": 3, "max_new_tokens": 4, "min_new_tokens": 4}
