@@ -133,7 +133,7 @@ class Lock:
         self._close()
 
     def holder(self) -> Holder | None:
-        """Return the holder of the lock; None if there is none or the file does not name it."""
+        """Return the holder of the lock; None if it is free or its file names no holder."""
         return _named(_content(self.path))
 
     def _take(self) -> bool:

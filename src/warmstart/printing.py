@@ -27,6 +27,11 @@ def say(*lines: object, file: TextIO | None = None) -> None:
     print(*map(visible, lines), sep="\n", file=sys.stdout if file is None else file, flush=True)
 
 
+def program() -> str:
+    """Return what starts this program, for commands that are shown: ``python run.py`` or ``warmstart``."""
+    return "python run.py" if sys.argv[0].endswith(".py") else "warmstart"
+
+
 def escape_log_records() -> None:
     """Escape all later log records of this process, for every logger and handler."""
     logging.setLogRecordFactory(_VisibleRecord)

@@ -34,11 +34,11 @@ def test_more_examples_than_there_are_shows_all(settings_of, capsys):
 
 
 def test_the_next_commands_name_the_run_and_the_program(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["/home/ana/run.py"])
+    monkeypatch.setattr(sys, "argv", ["../warmstart/run.py"])
     print_next_commands(Path("runs/scored"), "runs/mine")
     printed = capsys.readouterr().out
     assert "python run.py task=summarize ckpt=runs/mine" in printed
     assert "task=report 'runs=[runs/scored]'" in printed
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/warmstart"])
+    monkeypatch.setattr(sys, "argv", ["bin/warmstart"])
     print_next_commands(Path("runs/mine"), "runs/mine")
     assert "  warmstart task=demo ckpt=runs/mine" in capsys.readouterr().out

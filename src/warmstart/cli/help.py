@@ -4,7 +4,6 @@
 """
 
 import platform
-import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from warmstart import __version__
 from warmstart.config.reference import listing
+from warmstart.printing import program
 
 WIDTH = 100
 _INTRODUCTION = """\
@@ -71,7 +71,7 @@ def page(conf: Path, *, every: bool) -> str:
     """
     if every:
         return "\n".join([_INTRODUCTION, *_described_choices(conf), "OPTION=VALUE", listing(WIDTH)])
-    command = "python run.py" if sys.argv[0].endswith(".py") else "warmstart"
+    command = program()
     lines = [_INTRODUCTION, f"Usage: {command} [task=TASK] [GROUP=CHOICE ...] [OPTION=VALUE ...]\n", "Tasks"]
     lines += [f"  {name:<11} {doc}" for name, doc in _TASKS.items()]
     lines += ["", "Examples", *(f"  {command} {words}" for words in _EXAMPLES)]
@@ -111,7 +111,7 @@ def _defaults(conf: Path) -> dict[str, str]:
 
 
 def first_comment(file: Path) -> str:
-    """Return the comment that begins a config file, without Hydra's directives; empty if there is none."""
+    """Return the comment that begins a config file, without Hydra's directives; empty without a comment."""
     if not file.exists():
         return ""
     lines = file.read_text(encoding="utf-8").splitlines()

@@ -43,7 +43,7 @@ def score_table(judgement: Judgement, model_name: str) -> Table:
 
 
 def known_interval(row: dict[str, Any], name: str) -> tuple[float, float] | None:
-    """Return the interval of a score; None if there is none, for one example or for values that are not finite."""
+    """Return the interval of a score; None for one example, or for values that are not finite."""
     low, high = row[f"{name}_ci"]
     if any(end is None or not math.isfinite(end) for end in (low, high)):  # null in result.json, NaN before
         return None

@@ -30,7 +30,7 @@ def hub_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_adapter(path: Any, hub: dict[str, Any]) -> str | None:
-    """Return the path of the ``adapter_config.json`` of a folder or hub id; None if there is none."""
+    """Return the path of the ``adapter_config.json`` of a folder or hub id; None without an adapter."""
     return None if path is None else find_adapter_config_file(str(path), **hub)
 
 

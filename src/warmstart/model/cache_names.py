@@ -13,12 +13,12 @@ CACHE_NAMES = (
 
 
 def cache_name(taken: Mapping[str, Any]) -> str | None:
-    """Return the name of the cache in arguments, outputs or parameters; None if there is none."""
+    """Return the name of the cache in arguments, outputs or parameters, or None."""
     return next((name for name in CACHE_NAMES if name in taken), None)
 
 
 def cache_of(given: Mapping[str, Any]) -> Any:
-    """Return the cache in arguments or outputs; None if there is none."""
+    """Return the cache in arguments or outputs, or None."""
     name = cache_name(given)
     return None if name is None else given[name]
 

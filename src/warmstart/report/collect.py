@@ -51,7 +51,7 @@ class Run:
         return str(self.result.get("error") or "it has not finished: the same command resumes it")
 
     def validation(self, metric: str) -> float | None:
-        """Return a validation score of the best checkpoint; None if there is none.
+        """Return a validation score of the best checkpoint; None without one.
 
         Args:
             metric: Name of the score. If the fit did not monitor it, its value at the best step is used.

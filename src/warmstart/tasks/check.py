@@ -227,7 +227,7 @@ def architecture(submodel: SubmodelSettings, role: Any) -> Any:
         return submodel_config(submodel, role, vocab_size)
     if submodel.model_type != AUTO_TYPE:
         return submodel_config(replace(submodel, weights=Weights.random), role, vocab_size)
-    is_reachable = submodel.path.startswith((".", "/")) or hub_reachable()  # the hub is not asked for a folder
+    is_reachable = submodel.path.startswith((".", "/")) or hub_reachable()  # a folder needs no hub
     try:
         return submodel_config(submodel, role, vocab_size)
     except UserError:

@@ -1,6 +1,5 @@
 """What a scored run prints at its end: the table, what it says in words, examples, and the next commands."""
 
-import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from warmstart.data.sources.base import Example
 from warmstart.evaluation.judgement import Judgement
 from warmstart.evaluation.score_table import score_table, verdict
 from warmstart.evaluation.truecase import restore_case
-from warmstart.printing import say, visible
+from warmstart.printing import program, say, visible
 from warmstart.runs.run_dir import RunDir
 
 LONGEST_SHOWN = 300  # characters of a document that are printed
@@ -78,7 +77,7 @@ def print_next_commands(folder: Path, ckpt: str | None) -> None:
         folder: the run directory.
         ckpt: the trained model: the run itself, or the ``ckpt`` of an evaluation.
     """
-    command = "python run.py" if Path(sys.argv[0]).name == "run.py" else "warmstart"
+    command = program()
     say(
         "",
         "Next:",

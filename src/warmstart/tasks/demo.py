@@ -313,7 +313,7 @@ def compared(document: str, summary: str, reference: str) -> list[dict[str, str]
     Args:
         document: the cleaned document.
         summary: its summary.
-        reference: the text to score against; empty if there is none.
+        reference: the text to score against; may be empty.
 
     Returns:
         ``name``, ``text`` and ``rouge`` of each text. ``rouge`` is empty without a reference that ROUGE can read.
