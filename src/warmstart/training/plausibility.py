@@ -46,17 +46,17 @@ def implausible(settings: Config, steps: int, examples: int, label_lengths: Sequ
             f"The fit takes {steps} optimizer steps over {examples} training examples. Fewer than {FEW_STEPS} "
             f"hardly train the new cross-attention. {_more_steps(settings, examples)}"
         )
-    half, longest = int(statistics.median(label_lengths)), int(max(label_lengths))
-    if generation.min_new_tokens > half:
+    median, longest = int(statistics.median(label_lengths)), int(max(label_lengths))
+    if generation.min_new_tokens > median:
         found.append(
             f"generation.min_new_tokens={generation.min_new_tokens}, but half of the training summaries have at most "
-            f"{half} tokens. Generated ones are drawn out. Set generation.min_new_tokens=0 "
+            f"{median} tokens. Generated ones are drawn out. Set generation.min_new_tokens=0 "
             f"generation.max_new_tokens={longest}."
         )
-    elif generation.max_new_tokens < half / 3:
+    elif generation.max_new_tokens < median / 3:
         found.append(
             f"generation.max_new_tokens={generation.max_new_tokens}, but half of the training summaries have at least "
-            f"{half} tokens. Generated ones end too early. Set generation.max_new_tokens={longest}."
+            f"{median} tokens. Generated ones end too early. Set generation.max_new_tokens={longest}."
         )
     return found
 
