@@ -1,0 +1,189 @@
+"""A study: a planned comparison of trained settings over seeds, with its plan, its stored scores and its contrasts."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from warmstart.errors import UserError
+from warmstart.evaluation.paired_tests import equivalence_p, holm, mcnemar, resampled_differences, two_sided_p
+from warmstart.report.collect import Run
+
+RESAMPLES = 10_000
+SEED = 1
+FEWEST_SEEDS = 3
+DIGITS = {"nll": 4, "new_number": 0}  # of stored scores; the others have 2
+
+
+@dataclass
+class Plan:
+    """What a study compares; decided before its runs."""
+
+    factors: dict[str, str]
+    """Name of each factor in the tables to the option that it varies."""
+    measures: dict[str, str]
+    """Score of each example (a key of predictions.jsonl) to its title; the first one decides."""
+    contrasts: list[dict[str, Any]]
+    """Each with ``name``, ``of`` and ``against`` (values of factors), and maybe ``each`` (a factor: one contrast for
+    each of its values)."""
+    lines: list[str]
+    """Factors that distinguish the lines of the plot and the rows of the table of means."""
+    x: str | None = None
+    """Factor on the horizontal axis."""
+    margin: float | None = None
+    """Largest difference of the first measure that counts as equal: contrasts are tests of equivalence then."""
+    runs: int = 0
+    """Number of runs in the whole study."""
+
+
+@dataclass
+class Cell:
+    """The runs of one setting, which differ in their seed only."""
+
+    values: dict[str, str]
+    seeds: list[int] = field(default_factory=list)
+    examples: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Scores by measure, a list of examples for each seed."""
+
+    def scores(self, measure: str, seeds: list[int]) -> np.ndarray:
+        """Return the scores of the examples, a row for each of the seeds (s, n)."""
+        of_seed = dict(zip(self.seeds, self.examples[measure], strict=True))
+        return np.array([of_seed[seed] for seed in seeds], dtype=np.float64)
+
+
+@dataclass
+class Contrast:
+    """One planned difference, ``of`` minus ``against``."""
+
+    name: str
+    seeds: int
+    differences: dict[str, tuple[float, float, float]]
+    """By measure, the mean and both ends of its 95 % interval over seeds and examples."""
+    p: float
+    corrected: float = 1.0
+    """p of the first measure after Holm's correction for all contrasts of the study that can be computed."""
+    by_seed: list[float] = field(default_factory=list)
+    """p of McNemar's test in each seed, for a measure that is a yes or no."""
+
+
+def read_plan(path: Path) -> Plan:
+    """Read the plan of a study.
+
+    Raises:
+        UserError: The file is missing or has unknown keys.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Plan(**found)
+    except FileNotFoundError:
+        raise UserError(
+            f"The study {path} was requested, but there is no such file. Name a yaml of docs/studies."
+        ) from None
+    except TypeError as error:
+        raise UserError(
+            f"{path} is not the plan of a study: {error}. Compare it with docs/studies/warm_start.yaml."
+        ) from error
+
+
+def stored_results(plan: Plan, runs: list[Run]) -> dict[str, Any]:
+    """Reduce runs to what a study needs.
+
+    Args:
+        plan: The study.
+        runs: Runs of its sweep; those that are not complete are left out.
+
+    Returns:
+        The content of the study's json file.
+
+    Raises:
+        UserError: No run is complete, or the runs were tested on different examples.
+    """
+    complete = [run for run in runs if run.status == "complete" and run.examples]
+    if not complete:
+        raise UserError(f"{len(runs)} runs were found, but none is complete. The same sweep command continues them.")
+    ids = sorted(complete[0].examples)
+    rows = []
+    for run in complete:
+        if sorted(run.examples) != ids:
+            raise UserError(f"{run.folder} was tested on other examples than {complete[0].folder}. Choose one sweep.")
+        scores = {
+            name: [round(float(run.examples[i][name]), DIGITS.get(name, 2)) for i in ids] for name in plan.measures
+        }
+        rows.append(
+            {
+                "factors": {name: run.choices[key] for name, key in plan.factors.items()},
+                "seed": int(run.seed),
+                "config_hash": run.result.get("config_hash"),
+                "git_commit": run.result.get("git_commit"),
+                "steps": run.result.get("steps"),
+                "seconds": run.result.get("seconds", {}).get("fit"),
+                "examples": scores,
+            }
+        )
+    rows.sort(key=lambda row: json.dumps([row["factors"], row["seed"]], sort_keys=True))
+    return {"versions": complete[0].result.get("versions", {}), "examples": len(ids), "runs": rows}
+
+
+def cells_of(stored: dict[str, Any]) -> list[Cell]:
+    """Group the stored runs by setting, seeds in order."""
+    cells: dict[str, Cell] = {}
+    for row in sorted(stored["runs"], key=lambda row: row["seed"]):
+        cell = cells.setdefault(json.dumps(row["factors"], sort_keys=True), Cell(row["factors"]))
+        if row["seed"] in cell.seeds:
+            raise UserError(f"Seed {row['seed']} of {row['factors']} is there twice. Read one sweep only.")
+        cell.seeds.append(row["seed"])
+        for measure, values in row["examples"].items():
+            cell.examples.setdefault(measure, []).append(values)
+    return list(cells.values())
+
+
+def contrasts_of(plan: Plan, cells: list[Cell]) -> list[Contrast]:
+    """Compute the planned contrasts for which there are runs of enough seeds."""
+    found = []
+    for wanted in plan.contrasts:
+        each = wanted.get("each")
+        values = sorted({cell.values[each] for cell in cells}, key=in_order) if each else [None]
+        for value in values:
+            also = {each: value} if each else {}
+            name = f"{wanted['name']}, {each} {value}" if each else wanted["name"]
+            of, against = (_cell(cells, wanted[side] | also) for side in ("of", "against"))
+            if of and against and (contrast := _contrast(plan, name, of, against)):
+                found.append(contrast)
+    for contrast, corrected in zip(found, holm([contrast.p for contrast in found]), strict=True):
+        contrast.corrected = corrected
+    return found
+
+
+def _contrast(plan: Plan, name: str, of: Cell, against: Cell) -> Contrast | None:
+    seeds = [seed for seed in of.seeds if seed in against.seeds]
+    if len(seeds) < FEWEST_SEEDS:
+        return None
+    differences, p = {}, 1.0
+    for measure in plan.measures:
+        a, b = of.scores(measure, seeds), against.scores(measure, seeds)
+        resampled = resampled_differences(a, b, RESAMPLES, SEED)
+        low, high = np.percentile(resampled, (2.5, 97.5))
+        differences[measure] = (float((a - b).mean()), float(low), float(high))
+        if measure == next(iter(plan.measures)):
+            p = two_sided_p(resampled) if plan.margin is None else equivalence_p(resampled, plan.margin)
+    by_seed = []
+    if "new_number" in plan.measures:
+        pairs = zip(of.scores("new_number", seeds), against.scores("new_number", seeds), strict=True)
+        by_seed = [mcnemar(a, b) for a, b in pairs]
+    return Contrast(name, len(seeds), differences, p, by_seed=by_seed)
+
+
+def _cell(cells: list[Cell], wanted: dict[str, Any]) -> Cell | None:
+    matching = [c for c in cells if all(c.values.get(key) == str(value) for key, value in wanted.items())]
+    return matching[0] if len(matching) == 1 else None
+
+
+def in_order(value: str) -> tuple[float, str]:
+    """Return a sort key: numbers by size, then other values; a limit of None is all examples and comes last."""
+    try:
+        return float(value), value
+    except ValueError:
+        return float("inf"), value

@@ -1,0 +1,143 @@
+"""Planned contrasts over seeds and examples, and the page that is rebuilt from the stored scores."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from warmstart.errors import UserError
+from warmstart.report.collect import collect
+from warmstart.report.study import Plan, cells_of, contrasts_of, in_order, read_plan, stored_results
+from warmstart.report.study_page import END, START, main, plot, rebuilt
+
+STUDIES = Path(__file__).parents[2] / "docs" / "studies"
+PLAN = Plan(
+    factors={"weights": "encoder.weights"},
+    measures={"nll": "nats per token", "rouge1": "ROUGE-1"},
+    contrasts=[{"name": "warm against cold", "of": {"weights": "warm"}, "against": {"weights": "cold"}}],
+    lines=["weights"],
+    runs=6,
+)
+
+
+def stored(seeds=(1, 2, 3), advantage=0.5, n=40, each=({},)):
+    rng = np.random.default_rng(0)
+    base = rng.normal(3.0, 1.0, n)
+    rows = []
+    for also in each:
+        for weights in ("warm", "cold"):
+            for seed in seeds:
+                nll = base - (advantage if weights == "warm" else 0.0) + rng.normal(0, 0.05, n)
+                examples = {"nll": nll.tolist(), "rouge1": (10 * base).tolist()}
+                rows.append(
+                    {"factors": {"weights": weights} | also, "seed": seed, "seconds": 60.0, "examples": examples}
+                )
+    return {"versions": {"torch": "2.13.0"}, "examples": n, "runs": rows}
+
+
+def test_a_contrast_is_the_paired_difference_over_seeds_and_examples():
+    (contrast,) = contrasts_of(PLAN, cells_of(stored()))
+    mean, low, high = contrast.differences["nll"]
+    assert mean == pytest.approx(-0.5, abs=0.03)
+    assert low < mean < high < -0.4
+    assert contrast.differences["rouge1"] == (0.0, 0.0, 0.0)
+    assert contrast.p == contrast.corrected < 0.001
+    assert contrast.seeds == 3
+
+
+def test_the_first_measure_decides_and_holm_counts_every_value_of_each():
+    plan = Plan(**{**vars(PLAN), "contrasts": [{**PLAN.contrasts[0], "each": "pairs"}]})
+    cells = cells_of(stored(each=({"pairs": "400"}, {"pairs": "100"}, {"pairs": "None"}), advantage=0.012))
+    found = contrasts_of(plan, cells)
+    assert [one.name for one in found] == [f"warm against cold, pairs {n}" for n in ("100", "400", "None")]
+    smallest = min(found, key=lambda one: one.p)
+    assert smallest.corrected == pytest.approx(min(1.0, 3 * smallest.p))
+
+
+def test_two_seeds_are_no_contrast():
+    assert contrasts_of(PLAN, cells_of(stored(seeds=(1, 2)))) == []
+
+
+@pytest.mark.parametrize(("margin", "equal"), [(0.6, True), (0.4, False)])
+def test_a_margin_tests_for_equality(margin, equal):
+    plan = Plan(**{**vars(PLAN), "margin": margin})
+    (contrast,) = contrasts_of(plan, cells_of(stored()))
+    assert (contrast.p < 0.05) == equal
+
+
+def test_a_yes_or_no_has_mcnemars_test_in_each_seed():
+    plan = Plan(**{**vars(PLAN), "measures": {"new_number": "new number (%)"}})
+    given = stored()
+    for row in given["runs"]:
+        row["examples"] = {"new_number": [int(row["factors"]["weights"] == "cold")] * 8 + [0] * 32}
+    (contrast,) = contrasts_of(plan, cells_of(given))
+    assert contrast.by_seed == pytest.approx([2 / 2**8] * 3)
+    assert "| -20.0 [" in rebuilt(f"{START}{END}", plan, given)
+
+
+def test_one_setting_with_a_seed_twice_is_refused():
+    with pytest.raises(UserError, match=r"Seed 1 of .* is there twice"):
+        cells_of(stored(seeds=(1, 1, 2)))
+
+
+def test_runs_become_stored_scores(write_run, tmp_path):
+    for seed in (1, 2, 3):
+        write_run(f"a{seed}", seed=seed, scores=(10.0, 20.0))
+    plan = Plan(**{**vars(PLAN), "measures": {"rouge1": "ROUGE-1"}})
+    found = stored_results(plan, collect([tmp_path]))
+    assert [row["seed"] for row in found["runs"]] == [1, 2, 3]
+    assert found["runs"][0]["factors"] == {"weights": "pretrained"}
+    assert found["runs"][0]["examples"] == {"rouge1": [10.0, 20.0]}
+
+
+def test_runs_of_other_test_examples_are_refused(write_run, tmp_path):
+    write_run("a", scores=(10.0, 20.0))
+    write_run("b", seed=2, scores=(10.0, 20.0, 30.0))
+    with pytest.raises(UserError, match="was tested on other examples"):
+        stored_results(Plan(**{**vars(PLAN), "measures": {"rouge1": "ROUGE-1"}}), collect([tmp_path]))
+
+
+def test_only_the_results_of_a_page_are_replaced():
+    once = rebuilt(f"# Title\n\n{START}\nbefore\n{END}\n\nEnd.\n", PLAN, stored())
+    state = "6 runs, 40 test examples, 0.1 hours of training in all (torch 2.13.0)."
+    assert once.startswith(f"# Title\n\n{START}\n\n{state}\n\n| weights | seeds |")
+    assert once.endswith(f"{END}\n\nEnd.\n")
+    assert "before" not in once
+    assert "Not finished" not in once
+    assert rebuilt(once, PLAN, stored()) == once
+    with pytest.raises(UserError, match="needs the lines"):
+        rebuilt("# Title", PLAN, stored())
+
+
+def test_a_part_of_the_runs_is_called_that():
+    assert "**Not finished: 6 runs are planned.**" in rebuilt(f"{START}{END}", PLAN, stored(seeds=(1, 2)))
+
+
+def test_the_plot_is_the_same_file_each_time(tmp_path):
+    cells = cells_of(stored())
+    for name in ("a.svg", "b.svg"):
+        plot(PLAN, cells, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert "weights warm" in (tmp_path / "a.svg").read_text()
+
+
+def test_a_limit_of_null_comes_last():
+    assert sorted(["None", "1600", "400"], key=in_order) == ["400", "1600", "None"]
+
+
+def test_a_wrong_plan_is_explained(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        read_plan(tmp_path / "none.yaml")
+    (tmp_path / "wrong.yaml").write_text("questions: 1\n")
+    with pytest.raises(UserError, match="is not the plan of a study"):
+        read_plan(tmp_path / "wrong.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.json")), ids=lambda path: path.stem)
+def test_each_page_is_what_its_committed_scores_say(path, tmp_path):
+    for suffix in (".json", ".yaml", ".md"):
+        (tmp_path / f"study{suffix}").write_bytes(path.with_suffix(suffix).read_bytes())
+    main([str(tmp_path / "study.yaml")])
+    assert (tmp_path / "study.md").read_text() == path.with_suffix(".md").read_text()
+    assert json.loads(path.read_text())["runs"]
