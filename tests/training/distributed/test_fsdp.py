@@ -70,7 +70,7 @@ def start(*words, ranks=2):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         start_new_session=True,
     )
     try:
@@ -78,7 +78,7 @@ def start(*words, ranks=2):
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
         raise
-    assert process.returncode == 0, said[-4000:]
+    assert process.returncode == 0, said[-20_000:]
 
 
 @pytest.fixture(scope="module")
