@@ -101,15 +101,14 @@ def test_recipes_choices_and_overrides(settings_of_fit):
     assert settings.generation.num_beams == 1  # of the recipe
     assert folder.name == "a"
     assert settings_of_fit(overrides=["data=news", "trainer.max_steps=8"])[0].trainer.max_steps == 8
-    path = settings_of_fit([("a", "b")], encoder="google/flan-t5-small")[0].encoder.path
-    assert path == "google/flan-t5-small"
 
 
-def test_folders_of_submodels_and_names_with_blanks(settings_of_fit, tmp_path):
-    encoder = tmp_path / "my encoder (1)"
-    encoder.mkdir()
-    settings, folder = settings_of_fit([("a", "b")], encoder=str(encoder), name="a run (2)")
-    assert settings.encoder.path == str(encoder)
+@pytest.mark.parametrize("name", ["google/any-bert", "my encoder (1)"])
+def test_checkpoints_without_a_choice(settings_of_fit, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    transformers.BertConfig().save_pretrained(name)
+    settings, folder = settings_of_fit([("a", "b")], encoder=name, name="a run (2)")
+    assert settings.encoder.path == name
     assert folder.name == "a run (2)"
 
 
@@ -142,6 +141,9 @@ def test_splits_of_a_mapping(settings_of_fit):
         ({"train": {"training": []}}, "training"),
         ({"train": "a.csv", "test": [("a", "b")]}, "all as one kind"),
         ({"overrides": {"trainer.devices": 2}}, "Set name="),
+        ({"overrides": {"task": "evaluate"}}, r"warmstart\.fit runs task=fit"),
+        ({"overrides": {"sweep": "warm_start"}}, "has several jobs"),
+        ({"overrides": {"trainer.max_epochs": 0}}, r"trainer\.max_epochs=0 is invalid"),
     ],
 )
 def test_mistakes_are_refused_before_a_folder_is_made(arguments, message, tmp_path):

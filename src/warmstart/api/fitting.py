@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from warmstart.api.composing import Overrides, composed, words_of
@@ -18,6 +19,7 @@ from warmstart.errors import Interrupted, UserError
 from warmstart.runs.lock import held
 from warmstart.runs.run_dir import RunDir
 from warmstart.tasks import fit as fit_task
+from warmstart.tasks.check import validate
 
 if TYPE_CHECKING:
     from warmstart.api.in_memory import Texts
@@ -81,6 +83,8 @@ def fit(
     words += words_of({"output_root": output_root} | ({} if name is None else {"name": name}))
     with library_settings_restored(), composed([*words, *more]) as cfg:
         settings = to_settings(cfg)
+        _refuse_other_tasks(settings)
+        validate(settings)  # before the run's folder is made
         folder = _folder(settings)
         with held(folder):
             write_text(RunDir(folder).hydra_config, OmegaConf.to_yaml(cfg))
@@ -90,6 +94,13 @@ def fit(
             except Interrupted as interruption:
                 raise KeyboardInterrupt(str(interruption)) from interruption
     return TrainedRun(folder)
+
+
+def _refuse_other_tasks(settings: Config) -> None:
+    if settings.task != "fit":
+        raise UserError(f"task={settings.task} was requested, but warmstart.fit runs task=fit. Use the command line.")
+    if sweep := HydraConfig.get().runtime.choices.get("sweep"):
+        raise UserError(f"sweep={sweep} has several jobs. Call warmstart.fit for each, or use python run.py -m.")
 
 
 def _submodel(role: str, chosen: str | None) -> list[str]:
