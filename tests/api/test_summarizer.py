@@ -80,6 +80,7 @@ def test_threads_share_a_summarizer(summarizer):
         lambda: "".join(summarizer.stream(TEXT)),
         lambda: summarizer(LONG, long_texts="windows"),
         lambda: summarizer(TEXTS, do_sample=True, num_beams=1),
+        lambda: summarizer(LONG, do_sample=True, num_beams=1),
     ]
     expected = [call() for call in calls]
     start = threading.Barrier(len(calls))
@@ -91,6 +92,21 @@ def test_threads_share_a_summarizer(summarizer):
     with ThreadPoolExecutor(len(calls)) as pool:
         found = list(pool.map(repeat, calls))
     assert found == [[one] * 3 for one in expected]
+
+
+def test_threads_tokenize_with_different_lengths(summarizer):
+    writer, lengths = summarizer._writer, (5, 20, 60, 400)
+    expected = {length: writer.encode(LONG, length) for length in lengths}
+    text = writer.decode([[80, 81, 82]])
+
+    def repeat(length):
+        return (
+            all(writer.encode(LONG, length) == expected[length] for _ in range(300))
+            and [writer.decode([[80, 81, 82]]) for _ in range(300)] == [text] * 300
+        )
+
+    with ThreadPoolExecutor(len(lengths)) as pool:
+        assert all(pool.map(repeat, lengths))
 
 
 def test_sampling_leaves_the_random_state_of_the_caller(summarizer):
