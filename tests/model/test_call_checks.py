@@ -27,6 +27,7 @@ def warnings_of(caplog):
     return [record.getMessage() for record in caplog.records if record.name == call_checks.__name__]
 
 
+@torch.no_grad()
 def test_labels_as_decoder_input_ids_are_reported_once(caplog):
     model, ids = pair(), target().clamp(min=5)
     masked = ids.clone()
@@ -40,6 +41,7 @@ def test_labels_as_decoder_input_ids_are_reported_once(caplog):
         assert "Leave decoder_input_ids out" in message
 
 
+@torch.no_grad()
 def test_shifted_labels_are_not_reported(caplog):
     model, labels = pair(), target()
     model(**source(), labels=labels)
@@ -52,6 +54,49 @@ def test_shifted_labels_are_not_reported(caplog):
     assert warnings_of(caplog) == []
 
 
+def losses(model):
+    """Compute each kind of loss."""
+    model(**source(), labels=target())
+    model.training_loss(**source(), labels=target())
+
+
+BART = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+
+
+@pytest.mark.parametrize(("kind", "sizes"), [("bert", {}), ("bart", BART)])
+def test_a_loss_with_gradients_in_evaluation_mode_is_reported_once(caplog, kind, sizes):
+    model = OURS.join(small_config(kind, **sizes), small_decoder_config(kind, **sizes))
+    with torch.no_grad():
+        losses(model)
+    losses(model.train())
+    model.eval()(**source(), decoder_input_ids=target().clamp(min=0))
+    assert warnings_of(caplog) == []
+    for _ in range(2):
+        losses(model)
+    (message,) = warnings_of(caplog)
+    assert "call model.train() first" in message
+
+
+def test_evaluation_mode_of_a_model_without_dropout_is_not_reported(caplog):
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = OURS.join(small_config("bert", **none), small_decoder_config("bert", **none))
+    losses(model)
+    assert warnings_of(caplog) == []
+
+
+def test_the_check_for_dropout_breaks_no_graph(caplog):
+    model = pair()
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def doubled(values):
+        call_checks.warn_without_dropout(model)
+        return values * 2
+
+    assert doubled(torch.ones(2, requires_grad=True)).tolist() == [2, 2]
+    assert warnings_of(caplog) == []
+
+
+@torch.no_grad()
 def test_missing_attention_weights_are_reported(caplog):
     caplog.set_level(logging.WARNING)
     model = pair(attention="sdpa")

@@ -15,6 +15,7 @@ _WITHOUT_WEIGHTS = ("sdpa", "flash_attention", "flex_attention")
 _log = logging.getLogger(__name__)
 _warned: set[str] = set()
 _compared: "WeakSet[Any]" = WeakSet()  # models on an accelerator whose labels were compared once
+_without_dropout: "WeakSet[Any]" = WeakSet()  # models whose modules were searched for dropout once, in vain
 
 
 def requested_outputs(model: Any, attentions: bool | None, hidden_states: bool | None) -> dict[str, bool]:
@@ -44,15 +45,15 @@ def requested_outputs(model: Any, attentions: bool | None, hidden_states: bool |
     return {name: value for name, value in chosen.items() if value is not None}
 
 
-def warn_of_copied_labels(model: Any, decoder_input_ids: Tensor | None, labels: Tensor | None) -> None:
+def warn_of_copied_labels(model: Any, decoder_input_ids: Tensor | None, labels: Tensor) -> None:
     """Log a warning, once, if the decoder's inputs equal the labels, so that the model would learn to copy.
 
     Args:
         model: The joint model.
         decoder_input_ids: (B, T), or None.
-        labels: (B, T), or None.
+        labels: (B, T).
     """
-    if decoder_input_ids is None or labels is None or decoder_input_ids.shape != labels.shape or _COPIED in _warned:
+    if decoder_input_ids is None or decoder_input_ids.shape != labels.shape or _COPIED in _warned:
         return
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or labels.device.type == "meta":
         return
@@ -67,6 +68,36 @@ def warn_of_copied_labels(model: Any, decoder_input_ids: Tensor | None, labels: 
         _warn(_COPIED)
 
 
+def warn_without_dropout(model: Any) -> None:
+    """Log a warning, once, if a loss is computed with gradients in evaluation mode, although the model has dropout.
+
+    Loading returns a model in evaluation mode, and neither a plain loop nor a Lightning ``Trainer`` changes the mode.
+
+    Args:
+        model: The joint model.
+    """
+    # is_compiling comes first: a compiled graph then contains none of this.
+    if torch.compiler.is_compiling() or model.training or not torch.is_grad_enabled() or torch.jit.is_tracing():
+        return
+    if _WITHOUT_DROPOUT in _warned or model in _without_dropout:
+        return
+    if any(_drops(module) for module in model.modules()):
+        _warn(_WITHOUT_DROPOUT)
+    else:
+        _without_dropout.add(model)
+
+
+def _drops(module: torch.nn.Module) -> bool:
+    if isinstance(module, torch.nn.Dropout):
+        return module.p > 0
+    # BART's layers call the function, and have the probability as a number.
+    return any("drop" in name and isinstance(value, float) and value > 0 for name, value in vars(module).items())
+
+
+_WITHOUT_DROPOUT = (
+    "A loss was computed with gradients, but the model is in evaluation mode: dropout is off. Loading returns a model "
+    "in this mode. To train, call model.train() first; to evaluate, use torch.no_grad()."
+)
 _COPIED = (
     "decoder_input_ids equal the labels, so the model learns to copy its input instead of predicting the next token. "
     "Leave decoder_input_ids out: the labels, shifted right, are then used."

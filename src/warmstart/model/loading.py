@@ -9,11 +9,12 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from warmstart.model.adapters import check_adapter, hub_arguments
-from warmstart.model.configuration import EncoderDecoderConfig, refuse_kernels
+from warmstart.model.configuration import SPECIAL_IDS, EncoderDecoderConfig, refuse_kernels
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import encoder_class, load_encoder
 from warmstart.model.keywords import unknown_keyword
 from warmstart.model.pretrained import check_trainable, load_pretrained
+from warmstart.model.special_ids import known_special_ids
 
 # A sequence-to-sequence checkpoint (BART, Pegasus, Marian) stores one embedding matrix for encoder and decoder.
 SHARED_EMBEDDINGS = {r"^model\.shared\.": "model.decoder.embed_tokens.", r"^shared\.": "decoder.embed_tokens."}
@@ -90,6 +91,10 @@ def load_submodels(
     if decoder is None:
         decoder, info = load_pretrained(model_class, str(decoder_path), config=decoder_config, **decoder_kwargs)
         decoder_missing = _without_tied_output(decoder, set(info["missing_keys"]))
+    if not joint.keys() >= set(SPECIAL_IDS):
+        gguf = "gguf_file" in decoder_kwargs
+        known = known_special_ids(None if gguf else decoder_path, decoder.config, decoder_kwargs)
+        joint = known | joint
     return Submodels(encoder, decoder, encoder_missing, decoder_missing), joint
 
 

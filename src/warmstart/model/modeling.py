@@ -29,7 +29,7 @@ from warmstart.model.bridge.grafting import graft, initialize, kwargs_for_decode
 from warmstart.model.bridge.lora import add_lora, is_lora, name_without_lora
 from warmstart.model.bridge.tying import keep_pretrained, shared_across_halves, sharing_map
 from warmstart.model.cache_names import CACHE_NAMES, cache_of, one_cache
-from warmstart.model.call_checks import requested_outputs, warn_of_copied_labels
+from warmstart.model.call_checks import requested_outputs, warn_of_copied_labels, warn_without_dropout
 from warmstart.model.call_state import CallState, EncodedSource
 from warmstart.model.configuration import EncoderDecoderConfig, sync_special_ids, use_config
 from warmstart.model.decoders import (
@@ -54,6 +54,7 @@ from warmstart.model.padding import (
     mask_of_shifted,
     shift_right,
 )
+from warmstart.model.special_ids import special_id
 from warmstart.model.weight_index import check_weight_index
 
 _BRIDGE = ("enc_to_dec_proj.", "cross_attention.")
@@ -169,6 +170,7 @@ class EncoderDecoderModel(PairGeneration):
                 config has this field, else to its ``from_pretrained``. ``encoder_model``, ``decoder_model``,
                 ``encoder_config`` and ``decoder_config`` take objects. Without a prefix, ``dtype``, ``revision`` and
                 ``attn_implementation`` go to both submodels; all other arguments set fields of the joint config.
+                Special ids that are not given come from the decoder's tokenizer, or from its config.
 
         Returns:
             The joint model in evaluation mode.
@@ -382,7 +384,9 @@ class EncoderDecoderModel(PairGeneration):
             TypeError: An argument is unknown to the submodel that it goes to.
         """
         outputs = requested_outputs(self, output_attentions, output_hidden_states)
-        warn_of_copied_labels(self, decoder_input_ids, labels)
+        if labels is not None:
+            warn_of_copied_labels(self, decoder_input_ids, labels)
+            warn_without_dropout(self)
         past = one_cache(cache, past_key_values)
         encoder_kwargs, decoder_kwargs = split_kwargs(self, kwargs)
 
@@ -475,12 +479,7 @@ class EncoderDecoderModel(PairGeneration):
         return shift_right(labels, **ids)
 
     def _special_id(self, name: str) -> int:
-        value = getattr(self.config, name)
-        if value is None:
-            value = getattr(self.generation_config, name)
-        if value is None:
-            raise ValueError(f"{name} is not set. Set model.config.{name}.")
-        return int(value[0]) if isinstance(value, list) else int(value)
+        return special_id(name, self.config, self.generation_config)
 
     # --- loss without the full logits ------------------------------------------------------------------------------
 
@@ -510,6 +509,7 @@ class EncoderDecoderModel(PairGeneration):
         Returns:
             ``summed``, ``nll`` and ``tokens``; the property ``mean`` is the loss per label position.
         """
+        warn_without_dropout(self)
         if self.training and self.device.type == "cpu" and not self._drops_lean:
             self._drops_lean = True  # only once, so that an attention chosen later is kept
             cpu.accelerate(self)

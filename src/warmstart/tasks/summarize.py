@@ -13,7 +13,7 @@ A csv, tsv or jsonl file is written in the same format with a column more. It is
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 from warmstart.atomic import replacing, write_text
 from warmstart.config.schema import Config
-from warmstart.data.cleaning import clean_document, steps_named
+from warmstart.data.cleaning import steps_named
 from warmstart.data.sources.added_column import FORMATS, AddedColumn
 from warmstart.data.sources.bad_rows import BadText, text_of
 from warmstart.data.sources.files import decoded, read_text
@@ -30,9 +30,9 @@ from warmstart.errors import UserError
 from warmstart.printing import say, visible
 from warmstart.runs.load import load_writer
 from warmstart.runs.saved_model import SavedModel
+from warmstart.runs.writer import Writer
 from warmstart.tasks.check import validate_numbers
 
-BATCH = 8
 CHUNK = 512  # rows of a table that are in memory together
 
 
@@ -59,48 +59,8 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
         return
     texts = _read(files, settings)
     with _progress(len(texts)) as advance:
-        found = _Writer(settings, saved).summaries(texts, advance=advance)
+        found = Writer(*load_writer(settings, saved), settings).summaries_in_order(texts, advance=advance)
     _write(dict(zip(files, found, strict=True)), targets)
-
-
-class _Writer:
-    """The loaded model, which cleans, cuts and summarizes texts."""
-
-    def __init__(self, settings: Config, saved: SavedModel | None) -> None:
-        from warmstart.model.submodel_config import maximum_positions
-
-        self._settings, self._steps = settings, steps_named(settings.data.clean)
-        self._model, self._tokenizers = load_writer(settings, saved)
-        self._length = min(settings.data.max_source_length, maximum_positions(self._model.config.encoder) or 10**9)
-
-    def summaries(self, texts: Sequence[str], *, first: int = 0, advance: Callable[[int], None]) -> list[str]:
-        """Summarize texts.
-
-        Args:
-            texts: The documents.
-            first: Number of texts that were summarized before; sampled tokens depend on a text's number.
-            advance: Called with the number of texts after each batch.
-        """
-        import numpy as np
-
-        from warmstart.data.collate import Collator
-        from warmstart.evaluation.summarize import summarize_batches
-        from warmstart.evaluation.truecase import restore_case
-
-        settings, tokenizers = self._settings, self._tokenizers
-        texts = [clean_document(text, self._steps) for text in texts]
-        # One at a time: the tokenizers library needs forty times the memory of a text.
-        ids = [tokenizers.encode_sources([text], self._length)[0] for text in texts]
-        examples = [(first + i, np.array(source), np.array([])) for i, source in enumerate(ids)]
-        collate = Collator(tokenizers.source_pad_id)
-        batches = (collate(examples[start : start + BATCH]) for start in range(0, len(examples), BATCH))
-        found = summarize_batches(
-            self._model, batches, tokenizers, settings.generation, progress=advance, seed=settings.seed
-        )
-        summaries = [found[first + i] for i in range(len(texts))]
-        if tokenizers.writes_lower_case:
-            return [restore_case(summary, text) for summary, text in zip(summaries, texts, strict=True)]
-        return summaries
 
 
 @contextmanager
@@ -140,7 +100,7 @@ def _summarize_table(table: AddedColumn, settings: Config, target: Path | None, 
     """Write the table with its summaries, a chunk of rows at a time."""
     if table.skipped:
         say(table.skipped, file=sys.stderr)  # standard output may be the table
-    writer = _Writer(settings, saved)
+    writer = Writer(*load_writer(settings, saved), settings)
     on_terminal = target is None and sys.stdout.isatty()
     shown = visible if on_terminal else str
     done, rows = 0, table.rows()
@@ -148,7 +108,8 @@ def _summarize_table(table: AddedColumn, settings: Config, target: Path | None, 
     with output as file, _progress(table.count, shown=not on_terminal) as advance:
         file.write(shown(table.header()))
         while chunk := list(islice(rows, CHUNK)):
-            summaries = writer.summaries([document for _, document in chunk], first=done, advance=advance)
+            documents = [document for _, document in chunk]
+            summaries = writer.summaries_in_order(documents, first=done, advance=advance)
             for (row, _), summary in zip(chunk, summaries, strict=True):
                 file.write(shown(table.line(row, summary)))
             file.flush()

@@ -37,6 +37,8 @@ from warmstart.model.padding import infer_source_mask, mask_of_batch
 # Arguments of generate that an encoder's forward takes too, but that do not concern the encoder.
 _NOT_FOR_ENCODER = ("use_cache", "output_attentions", "output_hidden_states", "return_dict", "labels", *CACHE_NAMES)
 
+_FIRST_TOKEN = ("decoder_start_token_id", "bos_token_id")
+
 # Number of beams from which a decoder's cache gives wrong results (transformers 5.23 and 5.24): RWKV's ids depend on
 # it, xLSTM's cannot be reordered, and the linear attention's part of MiniMax' is not reordered.
 _NO_CACHE_FROM_BEAMS = {"rwkv": 1, "xlstm": 2, "minimax": 2}
@@ -106,6 +108,8 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         if self.config.graft is not None:
             with uncompiled(self), cpu.decoding(self):
                 return self._generate_grafted(inputs, generation_config, kwargs, of_source)
+        if all(option(name, None, self, generation_config, kwargs) is None for name in _FIRST_TOKEN):
+            self._special_id("decoder_start_token_id")  # its error shows how to set it, unlike that of transformers
         chosen = option("cache_implementation", None, self, generation_config, kwargs)
         flex = attention_of(self.decoder.config) == "flex_attention"  # its masks are made per sequence, not per source
         shares_source = chosen in (None, "dynamic") and not flex

@@ -1,0 +1,38 @@
+"""A long text is split into windows at ends of sentences, without losing a word."""
+
+from warmstart.api.windows import windows
+
+
+def fits_words(limit):
+    return lambda text: len(text.split()) <= limit
+
+
+def test_a_text_that_fits_is_returned_as_it_is():
+    assert windows("One  two.\nThree.", fits_words(3)) == ["One  two.\nThree."]
+    assert windows("", fits_words(3)) == [""]
+
+
+def test_windows_end_with_sentences_and_are_as_long_as_possible():
+    text = "The town met. It voted twice. The school closed. Nobody was hurt there."
+    assert windows(text, fits_words(6)) == [
+        "The town met. It voted twice.",
+        "The school closed.",
+        "Nobody was hurt there.",
+    ]
+    assert windows(text, fits_words(4)) == [
+        "The town met.",
+        "It voted twice.",
+        "The school closed.",
+        "Nobody was hurt there.",
+    ]
+
+
+def test_a_sentence_that_is_too_long_is_split_at_words():
+    text = " ".join(f"word{i}" for i in range(23)) + ". End."
+    found = windows(text, fits_words(5))
+    assert " ".join(found) == text
+    assert all(len(window.split()) <= 5 for window in found)
+
+
+def test_a_word_that_does_not_fit_is_a_window_of_its_own():
+    assert windows("short " + "x" * 40 + " end", lambda text: len(text) <= 10) == ["short", "x" * 40, "end"]
