@@ -112,10 +112,28 @@ class DataSettings:
         doc="File or folder of the test split, with `data=files`. Without it, 5 % of the training split become the "
         "test split, chosen by a hash of the source text.",
     )
-    document_column: str = option("document", doc="Column that holds the source text.")
+    document_column: str = option(
+        "document",
+        doc="Column that holds the source text. Dots lead into nested values: `translation.de`, `turns.text` (of each "
+        "turn), `versions.0` (the first). `+` joins columns: `title + body`.",
+    )
     summary_column: str = option(
         "summary",
-        doc="Column that holds the target text. `data=news` has `subtitle` (standfirst) and `title` (headline).",
+        doc="Column that holds the target text, written like `data.document_column`. `data=news` has `subtitle` "
+        "(standfirst) and `title` (headline).",
+    )
+    join: str = option(
+        "\n", doc="What stands between the items of a list, such as sentences or turns, and between joined columns."
+    )
+    delimiter: str | None = option(
+        None,
+        doc="What separates the columns of csv and tsv files: one character, or `tab`. null finds it in the first "
+        "line, and the log has it.",
+    )
+    encoding: str = option(
+        "utf-8",
+        doc="Encoding of your own text files, such as `cp1252` (Western Windows), `cp1251` (Cyrillic Windows) or "
+        "`utf-16`.",
     )
     raw_targets: bool = option(
         False,

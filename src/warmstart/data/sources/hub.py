@@ -15,7 +15,7 @@ from warmstart.config.data import DataSettings
 from warmstart.data.hub_access import Unreachable, hub_reachable
 from warmstart.data.sources.bad_rows import BadRows
 from warmstart.data.sources.base import SPLITS, Example, LazyRows
-from warmstart.data.sources.files import kinds_in, missing
+from warmstart.data.sources.own_paths import kinds_in, missing
 from warmstart.errors import UserError, listed
 
 HUB_ID = "abisee/cnn_dailymail"
