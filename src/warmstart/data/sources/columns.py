@@ -22,7 +22,7 @@ class Columns:
 
     def __init__(self, spec: str, join: str = "\n") -> None:
         self.spec, self.join = spec, join
-        self._parts = tuple(part.strip() for part in spec.split("+") if part.strip()) or (spec,)
+        self.parts = tuple(part.strip() for part in spec.split("+") if part.strip()) or (spec,)
 
     def value(self, row: Mapping[str, Any]) -> Any:
         """Return the value in a row: the cell itself, or the joined text of several.
@@ -32,7 +32,7 @@ class Columns:
         """
         if self.spec in row:
             return row[self.spec]
-        values = [_walk(row, part) for part in self._parts]
+        values = [_walk(row, part) for part in self.parts]
         if len(values) == 1:
             return values[0]
         # An empty part, such as a missing title, leaves no separator.
@@ -48,16 +48,16 @@ class Columns:
         """
         if self.spec in names:
             return [self.spec]
-        return list(dict.fromkeys(top for part in self._parts if (top := top_of(part, names)) is not None))
+        return list(dict.fromkeys(top for part in self.parts if (top := top_of(part, names)) is not None))
 
     def are_in(self, names: Sequence[str]) -> bool:
         """Return whether a table with these columns has all that the values need, apart from nested names."""
-        return self.spec in names or all(top_of(part, names) is not None for part in self._parts)
+        return self.spec in names or all(top_of(part, names) is not None for part in self.parts)
 
     @property
     def is_nested_or_joined(self) -> bool:
         """Whether the spec may be more than the name of one column."""
-        return "." in self.spec or len(self._parts) > 1
+        return "." in self.spec or len(self.parts) > 1
 
 
 def top_of(path: str, names: Iterable[str]) -> str | None:

@@ -66,8 +66,10 @@ def _read(
 ) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
     # Imported here because a reader's libraries take seconds to import, and only one reader is used.
     match settings.kind:
-        case DataKind.cnn_dailymail:
-            from warmstart.data.sources.hub import read_cnn_dailymail as read
+        case DataKind.cnn_dailymail | DataKind.hub:
+            from warmstart.data.sources.hub import read_hub as read
+        case DataKind.debian:
+            from warmstart.data.sources.debian import read_debian as read
         case DataKind.files:
             from warmstart.data.sources.files import read_every_row, read_files
 

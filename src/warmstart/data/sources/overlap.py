@@ -22,7 +22,8 @@ def shared_documents(split: Sequence[Example], train: Sequence[Example]) -> int 
         return int(np.isin(split.split_hashes("test"), train.split_hashes("test")).sum())
     in_arrow = getattr(split, "shared_documents", None)
     if in_arrow is not None and type(split) is type(train):
-        return int(in_arrow(train))
+        found: int | None = in_arrow(train)
+        return found
     if isinstance(split, LazyRows) or isinstance(train, LazyRows):
         return None
     seen = {example.document for example in train}

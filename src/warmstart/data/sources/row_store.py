@@ -83,9 +83,9 @@ def write_rows(folder: Path, rows: Iterable[tuple[str, Example | None]], bad: Ba
             line = json.dumps(list(example), ensure_ascii=False).encode() + b"\n"
             file.write(line)
             offsets.append(offsets[-1] + len(line))
-            split_hashes.extend(_hash64(f"{split}\0{example.document}") for split in SPLIT_OFF)
+            split_hashes.extend(hash64(f"{split}\0{example.document}") for split in SPLIT_OFF)
             if unique_ids:
-                id_hashes.append(_hash64(example.id))
+                id_hashes.append(hash64(example.id))
                 _, number, *shard = where.split(" ", 2)
                 positions.append(int(number))
                 shard_of.append(shards.setdefault(" ".join(["", *shard]), len(shards)))
@@ -137,5 +137,6 @@ def _repeated(rows: StoredRows, hashes: np.ndarray) -> dict[int, int]:
     return found
 
 
-def _hash64(text: str) -> int:
+def hash64(text: str) -> int:
+    """Return 64 bits of the SHA-256 of a text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
