@@ -135,7 +135,7 @@ class HubRows(LazyRows):
             return None
 
         def prefixes(cells: Any) -> Any:
-            return compute.binary_slice(cells.cast("binary"), 0, _PREFIX_BYTES)
+            return compute.binary_slice(cells.cast("large_binary"), 0, _PREFIX_BYTES)
 
         # Equal beginnings are candidates, as only they need the texts to be read.
         candidates = compute.is_in(prefixes(theirs), value_set=prefixes(ours).unique()).to_numpy()
