@@ -1,5 +1,6 @@
 """For any content of a file, each row is used, or counted and logged, or the run ends with file and row named."""
 
+import gzip
 import json
 import math
 import os
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 from warmstart.config.data import DataKind, DataSettings, OnBadRow
 from warmstart.data.datamodule import SummarizationDataModule
-from warmstart.data.sources import bad_rows, json_rows, tables
+from warmstart.data.sources import bad_rows, csv_rows, json_rows, opened, tables
 from warmstart.data.sources import parquet as parquet_reader
-from warmstart.data.sources.base import SPLITS
+from warmstart.data.sources.base import SPLITS, Example
 from warmstart.data.sources.load import load_source
 from warmstart.data.sources.news import read_news
 from warmstart.data.sources.tables import SUFFIXES
@@ -147,7 +148,7 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
 
 
 def test_a_row_of_unbounded_length_is_one_bad_row(tmp_path, monkeypatch):
-    for reader in (bad_rows, json_rows, tables):
+    for reader in (bad_rows, json_rows, csv_rows, tables):
         monkeypatch.setattr(reader, "MAX_ROW_BYTES", 1000)
     lines = [json.dumps(row) for row in GOOD]
     lines.insert(2, json.dumps({"document": "a" * 5000, "summary": "s"}))
@@ -200,11 +201,19 @@ PANDAS = {
 }
 
 
-@pytest.mark.parametrize("layout", PANDAS)
+@pytest.mark.parametrize("layout", ["records", *PANDAS])
 @pytest.mark.parametrize("policy", OnBadRow)
-def test_an_unsupported_pandas_layout_is_named_with_the_supported_one(layout, policy, tmp_path):
-    (tmp_path / "x.json").write_text(json.dumps(PANDAS[layout]))
-    with pytest.raises(UserError, match=rf'orient="{layout}", not a list of objects.*orient="records"'):
+def test_every_layout_of_pandas_gives_the_same_rows(layout, policy, tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps(PANDAS.get(layout, TABLE)))
+    names = {"document_column": "0", "summary_column": "1"} if layout == "values" else {}
+    found = everything(load(tmp_path / "x.json", on_bad_row=policy, **names))
+    assert sorted(found) == sorted(Example(str(i), *row.values()) for i, row in enumerate(TABLE))
+
+
+@pytest.mark.parametrize("policy", OnBadRow)
+def test_rows_without_names_have_numbered_columns(policy, tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps(PANDAS["values"]))
+    with pytest.raises(UserError, match=r"document_column='document' is not a column of .* which has: '0', '1'"):
         load(tmp_path / "x.json", on_bad_row=policy)
 
 
@@ -216,28 +225,143 @@ def test_json_with_rows_under_a_key_is_named(policy, tmp_path):
             load(tmp_path / "x.json", on_bad_row=policy)
 
 
+CSV = {
+    "semicolon": "document;summary\nText {0}, of it;Gist {0}\n",
+    "sep": "sep=;\r\ndocument;summary\r\nText {0}, of it;Gist {0}\r\n",
+    "tabs": "document\tsummary\nText {0}, of it\tGist {0}\n",
+    "bars": "key|document|summary\nk{0}|Text {0}, of it|Gist {0}\n",
+    "unusual": "document§summary\nText {0}, of it§Gist {0}\n",
+    "blanks": 'document, "summary" ,x\n"Text {0}, of it", "Gist {0}",\n'.replace('" ,', '",'),
+    "single quotes": "'document','summary'\n'Text {0}, of it','Gist {0}'\n",
+    "byte order marks": '\ufeff\ufeff"document",summary\n"Text {0}, of it",Gist {0}\n',
+    "blank lines": "\n\ndocument;summary\n\nText {0}, of it;Gist {0}\n",
+}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize("form", CSV)
+def test_any_form_of_csv_gives_the_same_rows(form, suffix, tmp_path):
+    head, row, end = CSV[form].rpartition(CSV[form].splitlines(keepends=True)[-1])
+    (tmp_path / f"x{suffix}").write_text(head + "".join(row.format(i) for i in range(12)) + end, newline="")
+    found = {(example.document, example.summary) for example in everything(load(tmp_path / f"x{suffix}"))}
+    assert found == {(f"Text {i}, of it", f"Gist {i}") for i in range(12)}
+
+
+def test_the_delimiter_that_was_found_is_logged(tmp_path, caplog):
+    (tmp_path / "x.csv").write_text(CSV["semicolon"].format(0) + "a;b\nc;d\ne;f\n")
+    with caplog.at_level("INFO"):
+        load(tmp_path / "x.csv")
+    assert "x.csv: its columns are separated by ';' (data.delimiter)" in caplog.text
+
+
 @pytest.mark.parametrize(
-    ("name", "text", "message"),
+    ("text", "options", "message"),
     [
-        ("x.csv", "document;summary\nText 0, of the set;Gist\n", r"separated by semicolons.*sep=';'.*to_json"),
-        ("x.csv", "sep=;\r\ndocument;summary\r\na, b;c\r\n", r"separated by semicolons.*sep=';', skiprows=1\)"),
-        ("x.csv", "body;gist;key\na;b;c\n", r"separated by semicolons"),
-        ("x.csv", "document\tsummary\nText 0, of the set\tGist\n", r"separated by tabs.*Name it \.tsv"),
-        ("x.tsv", "document,summary\na,b\n", r"separated by commas.*Name it \.csv"),
-        ("x.csv", "document, summary\na, b\n", r"which has: 'document', ' summary'"),
-        ("x.csv", "\ufeff\ufeffdocument,summary\na,b\n", r"which has: '\\ufeffdocument', 'summary'"),
+        ("body;gist;key\na;b;c\n", {}, r"document_column='document' .* which has: 'body', 'gist', 'key'"),
+        ("document;summary\na;b\n", {"delimiter": ","}, r"delimiter=',' .* separated by ';': 'document', 'summary'"),
+        ("document;summary\na;b\n", {"delimiter": "||"}, r"data\.delimiter='\|\|' is not a single character"),
+        ("document,summary\na;b\nc;d\n", {}, r"first line are separated by ',', those of line 2 by ';'"),
+        ("document;summary\nan, unquoted;b;c\n", {}, r"line 2 has 3 cells for 2 columns \(separated by ';'\)"),
     ],
 )
-def test_missing_columns_are_named_with_the_reason(name, text, message, tmp_path):
-    (tmp_path / name).write_text(text, newline="")
+def test_a_wrong_delimiter_is_not_a_bad_row(text, options, message, tmp_path):
+    (tmp_path / "x.csv").write_text(text)
     with pytest.raises(UserError, match=message):
-        load(tmp_path / name)
+        load(tmp_path / "x.csv", **options)
+    with pytest.raises(UserError, match=message):
+        load(tmp_path / "x.csv", on_bad_row=OnBadRow.skip, **options)
 
 
-def test_another_encoding_is_named_with_the_command_that_converts_it(tmp_path):
-    (tmp_path / "x.csv").write_bytes("document,summary\nthe court\u2019s set,s\n".encode("cp1252"))
-    with pytest.raises(UserError, match=r"line 2 has the byte 0x92 .* iconv -f WINDOWS-1252 -t UTF-8"):
-        load(tmp_path / "x.csv")
+def test_a_delimiter_that_is_set_is_used(tmp_path):
+    rows = "".join(f"a;b {i}:c{i}\n" for i in range(5))
+    (tmp_path / "x.csv").write_text("document:summary\n" + rows)
+    assert sorted(e.document for e in everything(load(tmp_path / "x.csv", delimiter=":"))) == [
+        f"a;b {i}" for i in range(5)
+    ]
+    (tmp_path / "y.csv").write_text("document\tsummary\n" + rows.replace(":", "\t"))
+    assert everything(load(tmp_path / "y.csv", delimiter="tab"))
+
+
+TYPES = {
+    ".csv": lambda rows: "document,summary\n" + "".join(f"{row['document']},{row['summary']}\n" for row in rows),
+    ".jsonl": lambda rows: "\n".join(json.dumps(row, ensure_ascii=False) for row in rows),
+    ".json": lambda rows: json.dumps(rows, ensure_ascii=False),
+}
+COURT = [{"document": f"the court\u2019s text {i}", "summary": f"gist {i}"} for i in range(8)]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8"])
+@pytest.mark.parametrize("suffix", TYPES)
+def test_encodings_and_gzip(suffix, encoding, tmp_path):
+    content = TYPES[suffix](COURT).encode(encoding)
+    (tmp_path / f"x{suffix}").write_bytes(content)
+    (tmp_path / f"x{suffix}.gz").write_bytes(gzip.compress(content))
+    for name in (f"x{suffix}", f"x{suffix}.gz"):
+        found = everything(load(tmp_path / name, encoding=encoding))
+        assert {example.document for example in found} == {row["document"] for row in COURT}
+    if encoding == "utf-16":
+        with pytest.raises(UserError, match=r"is UTF-16 text\. Set data\.encoding=utf-16"):
+            load(tmp_path / f"x{suffix}")
+    elif encoding == "cp1252":
+        with pytest.raises(UserError, match=r"(line 2|line 1|row 1) has the byte 0x92 .* data\.encoding=cp1252"):
+            load(tmp_path / f"x{suffix}")
+
+
+def test_texts_with_a_windows_code_page(tmp_path):
+    for i in range(4):
+        (tmp_path / f"{i}.txt").write_bytes(f"the court\u2019s text {i}".encode("cp1252"))
+        (tmp_path / f"{i}.summary.txt").write_bytes(b"gist")
+    assert all("\u2019" in example.document for example in everything(load(tmp_path, encoding="cp1252")))
+    with pytest.raises(UserError, match=r"data\.encoding='windows' is not an encoding of text"):
+        load(tmp_path, encoding="windows")
+
+
+def test_damaged_gzip_is_named(tmp_path, monkeypatch):
+    packed = gzip.compress(TYPES[".csv"](COURT).encode() * 50)
+    for content in (packed[:-20], b"document,summary\na,b\n"):
+        (tmp_path / "x.csv.gz").write_bytes(content)
+        with pytest.raises(UserError, match=r"x\.csv\.gz is not a complete gzip file"):
+            load(tmp_path / "x.csv.gz")
+    monkeypatch.setattr(opened, "FREE_BYTES", 2**10)
+    (tmp_path / "x.csv.gz").write_bytes(gzip.compress(b"document,summary\n" + b"a,b\n" * 10**6))
+    with pytest.raises(UserError, match=r"x\.csv\.gz unpacks to more than 100 times its size"):
+        load(tmp_path / "x.csv.gz")
+
+
+NESTED = [
+    {
+        "id": i,
+        "translation": {"en": f"The house {i}.", "de": f"Das Haus {i}."},
+        "turns": [{"who": "A", "text": f"Hello {i}"}, {"who": "B", "text": "Bye"}],
+        "titles": [f"First {i}", "Second"],
+    }
+    for i in range(12)
+]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("document", "first"),
+    [
+        ("translation.en", "The house 0."),
+        ("turns.text", "Hello 0 / Bye"),
+        ("titles", "First 0 / Second"),
+        ("titles.0", "First 0"),
+        ("titles.0 + translation.en+turns.text", "First 0 / The house 0. / Hello 0 / Bye"),
+    ],
+)
+def test_nested_and_joined_columns(document, first, suffix, tmp_path):
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(NESTED), path)
+    else:
+        path.write_text("\n".join(map(json.dumps, NESTED)))
+    columns = {"document_column": document, "summary_column": "translation.de", "id_column": "id", "join": " / "}
+    found = {example.id: example for example in everything(load(path, **columns))}
+    assert found["0"] == Example("0", first, "Das Haus 0.")
+    assert len(found) == 12
+    with pytest.raises(UserError, match=r"which has: 'id', 'translation\.en', 'translation\.de', 'turns\.who'"):
+        load(path, **columns | {"summary_column": "translation.fr" if suffix == ".jsonl" else "german"})
 
 
 def test_no_message_lists_more_than_ten_names(tmp_path):
@@ -250,13 +374,59 @@ def test_no_message_lists_more_than_ten_names(tmp_path):
         assert len(str(found.value)) < 600 + 2 * len(str(tmp_path))
 
 
-@pytest.mark.parametrize("where", [".", "train"])
-def test_a_folder_of_shards_is_described(where, tmp_path):
-    (tmp_path / where).mkdir(exist_ok=True)
+@pytest.mark.parametrize("name", ["part-{}.jsonl", "train-0000{}-of-00003.jsonl", "train/{}.jsonl.gz", "a={}/x.jsonl"])
+def test_a_folder_of_shards_is_one_table(name, tmp_path):
+    tmp_path /= "shards"  # next to the cache
     for i in range(3):
-        parquet_of(tmp_path / where / f"part-{i}.parquet", ["a"])
-    with pytest.raises(UserError, match=r"holds 3 \.parquet files such as 'part-0\.parquet', but no text files"):
+        path = tmp_path / name.format(i)
+        path.parent.mkdir(exist_ok=True, parents=True)
+        text = "\n".join(json.dumps({"document": f"text {i} {j}", "summary": "s", "id": f"{i}{j}"}) for j in range(5))
+        path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    (tmp_path / "_SUCCESS").touch()
+    found = everything(load(tmp_path, id_column="id"))
+    assert {example.document for example in found} == {f"text {i} {j}" for i in range(3) for j in range(5)}
+    assert load(tmp_path).report["read"] == 15
+    pattern = tmp_path / name.replace("{}", "*")
+    assert len(everything(load_source(DataSettings(name="x", kind=DataKind.files, train_path=str(pattern))))) == 15
+
+
+def test_a_bad_row_of_a_shard_is_named_with_its_file(tmp_path):
+    tmp_path /= "shards"
+    tmp_path.mkdir()
+    for name, second in (("a", "k1"), ("b", "k0")):
+        rows = [{"document": "x", "summary": "s", "id": f"{name}0"}, {"document": "y", "summary": "s", "id": second}]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "b.jsonl").write_text("{")
+    with pytest.raises(UserError, match=r"line 1 of 'b\.jsonl' is not valid JSON"):
         load(tmp_path)
+    (tmp_path / "b.jsonl").write_text(json.dumps({"document": "z", "summary": "s", "id": "k1"}))
+    with pytest.raises(UserError, match=r"line 1 of 'b\.jsonl' repeats the id of line 2 of 'a\.jsonl'"):
+        load(tmp_path, id_column="id")
+
+
+def test_a_missing_shard_and_a_mixed_folder_are_named(tmp_path):
+    for i in (0, 2):
+        (tmp_path / f"train-0000{i}-of-00003.jsonl").write_text(json.dumps(GOOD[i]))
+    with pytest.raises(UserError, match=r"only 2 of 3 shards are there; missing: 'train-00001-of-00003'"):
+        load(tmp_path)
+    (tmp_path / "a.csv").write_text("document,summary\na,b\n")
+    with pytest.raises(UserError, match=r"tables of several types"):
+        load_source(DataSettings(name="x", kind=DataKind.files, train_path=str(tmp_path)))
+
+
+def test_equal_documents_are_in_one_split_or_reported(tmp_path, caplog):
+    rows = [{"document": f"text {i % 40}", "summary": f"s {i}"} for i in range(200)]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = load(tmp_path / "x.jsonl")
+    split = {name: {example.document for example in source.split(name)} for name in SPLITS}
+    assert sum(map(len, split.values())) == 40
+    assert "also" not in caplog.text
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, [*rows[:7], {"document": "new", "summary": "s"}])))
+    source = load(tmp_path / "x.jsonl", test_path=str(tmp_path / "test.jsonl"))
+    in_train = sum(example.document in {e.document for e in source.split("train")} for example in source.split("test"))
+    assert in_train >= 5
+    assert f"{in_train} of 8 test documents are also training documents" in caplog.text
+    assert source.report["test_documents_in_train"] == in_train
 
 
 def test_a_long_document_is_cut_and_counted(tmp_path, pair):
@@ -270,7 +440,8 @@ def test_a_long_document_is_cut_and_counted(tmp_path, pair):
         **{"read": 8, "kept": 8, "skipped": 0, "sampled": False},
         **{"truncated_documents": 1, "truncated_summaries": 1},
     }
-    assert counts["reader"] == {"read": 10, "kept": 10, "skipped": 0}
+    shared = {"validation_documents_in_train": 1, "test_documents_in_train": 1}
+    assert counts["reader"] == {"read": 10, "kept": 10, "skipped": 0} | shared
 
 
 def test_a_second_run_reports_what_the_first_skipped(tmp_path, caplog):

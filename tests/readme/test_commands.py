@@ -82,7 +82,7 @@ def _write_files(words: list[str]) -> None:
             getattr(transformers, kind)().save_pretrained(given[f"{role}.path"])
     if "ckpt_weights" in given:
         Path(given["ckpt_weights"]).mkdir(parents=True)
-    columns = [given.get(f"data.{name}_column", name) for name in ("document", "summary")]
+    columns = [given.get(f"data.{name}_column", name).strip('"') for name in ("document", "summary")]
     number = given.get("data.id_column", "number")
     rows = [{number: f"n{i}", columns[0]: f"Document {i}.", columns[1]: f"Summary {i}."} for i in range(20)]
     for key, value in given.items():
@@ -92,9 +92,10 @@ def _write_files(words: list[str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [row | {columns[0]: f"{row[columns[0]]} ({key})"} for row in rows]
         if path.suffix in (".csv", ".tsv"):
-            pd.DataFrame(rows).to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+            delimiter = given.get("data.delimiter", "\t" if path.suffix == ".tsv" else ",").strip('"')
+            pd.DataFrame(rows).to_csv(path, index=False, sep=delimiter)
         elif path.suffix in (".json", ".jsonl"):
-            pd.DataFrame(rows).to_json(path, orient="records", lines=path.suffix == ".jsonl")
+            pd.DataFrame(map(_nested, rows)).to_json(path, orient="records", lines=path.suffix == ".jsonl")
         elif path.suffix == ".parquet":
             pd.DataFrame(rows).to_parquet(path)
         else:
@@ -102,6 +103,18 @@ def _write_files(words: list[str]) -> None:
             for i, row in enumerate(rows):
                 (path / f"{i}.txt").write_text(row[columns[0]])
                 (path / f"{i}.summary.txt").write_text(row[columns[1]])
+
+
+def _nested(row: dict[str, str]) -> dict[str, object]:
+    """Return a row with an object for each dotted column, and several columns for "title + body"."""
+    whole: dict[str, object] = {}
+    for names, text in row.items():
+        for name in names.split(" + "):
+            inner, (*outer, last) = whole, name.split(".")
+            for key in outer:
+                inner = inner.setdefault(key, {})
+            inner[last] = text
+    return whole
 
 
 @pytest.mark.parametrize("line", REST)

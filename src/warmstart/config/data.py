@@ -10,7 +10,9 @@ class DataKind(StrEnum):
     """Which reader opens the texts."""
 
     cnn_dailymail = "cnn_dailymail"
+    debian = "debian"
     files = "files"
+    hub = "hub"
     news = "news"
     short_descriptions = "short_descriptions"
     written = "written"
@@ -67,6 +69,30 @@ class BatchSettings:
 
 
 @dataclass
+class SplitSettings:
+    """What the data set calls its splits."""
+
+    train: str = option("train", doc="Name of the training split in the data set of the hub.")
+    validation: str | None = option(
+        "validation",
+        doc="Name of the validation split in the data set of the hub. null takes 5 % of the training split, chosen by "
+        "a hash of the source text, so that equal texts are never divided.",
+    )
+    test: str | None = option(
+        "test", doc="Name of the test split in the data set of the hub; null as for `data.splits.validation`."
+    )
+
+
+@dataclass
+class SizeSettings:
+    """The published size of a data set of the hub, with which `task=check` predicts a fit before it is downloaded."""
+
+    examples: int | None = option(None, at_least=1, doc="Number of training examples. null counts the examples.")
+    document_words: float | None = option(None, at_least=0, doc="Mean number of words of a source text.")
+    summary_words: float | None = option(None, at_least=0, doc="Mean number of words of a target text.")
+
+
+@dataclass
 class DataSettings:
     """Texts and how they become batches."""
 
@@ -77,9 +103,10 @@ class DataSettings:
     )
     kind: DataKind = option(
         DataKind.cnn_dailymail,
-        doc="Which reader is used. `cnn_dailymail` reads a data set of the Hugging Face hub, `files` your own files, "
-        "`news` the news articles and `short_descriptions` the encyclopedia entries inside an installed package, and "
-        "`written` the synthetic texts for tests.",
+        doc="Which reader is used. `hub` reads any data set of the Hugging Face hub or a copy of it in a folder, "
+        "`cnn_dailymail` is `hub` with the columns of that data set, `files` reads your own files, `news`, "
+        "`short_descriptions` and `debian` read texts that are installed without the hub, and `written` are the "
+        "synthetic texts for tests.",
     )
     attribution: str | None = option(
         None,
@@ -88,9 +115,10 @@ class DataSettings:
     )
     path: str | None = option(
         None,
-        doc="Where the texts are: the hub id (`cnn_dailymail`), a file or a folder with all splits (`files`), or the "
-        "file of a package (`news`, `short_descriptions`). A file or folder of your own sets `data=files`, unless the "
-        "command line names a data set, an experiment or a sweep.",
+        doc="Where the texts are: the hub id or a folder with a copy (`hub`), a file or a folder with all splits "
+        "(`files`), or the file of a package (`news`, `short_descriptions`). A copy is a folder in the layout of the "
+        "hub, one that `save_to_disk` wrote, or the original files of CNN/DailyMail or XSum. A file or folder of your "
+        "own sets `data=files`, unless the command line names a data set, an experiment or a sweep.",
     )
     revision: str = option(
         "main",
@@ -98,6 +126,10 @@ class DataSettings:
         "results.",
     )
     subset: str | None = option(None, doc="Configuration name of the hub data set, such as 3.0.0.")
+    splits: SplitSettings = option(default_factory=SplitSettings, doc="Names of the splits, with `data.kind=hub`.")
+    size: SizeSettings = option(
+        default_factory=SizeSettings, changes_result=False, doc="The published size of the data set."
+    )
     train_path: str | None = option(
         None,
         doc="File or folder of the training split, with `data=files`. It takes precedence over `data.path`.",
@@ -112,10 +144,28 @@ class DataSettings:
         doc="File or folder of the test split, with `data=files`. Without it, 5 % of the training split become the "
         "test split, chosen by a hash of the source text.",
     )
-    document_column: str = option("document", doc="Column that holds the source text.")
+    document_column: str = option(
+        "document",
+        doc="Column that holds the source text. Dots lead into nested values: `translation.de`, `turns.text` (of each "
+        "turn), `versions.0` (the first). `+` joins columns: `title + body`.",
+    )
     summary_column: str = option(
         "summary",
-        doc="Column that holds the target text. `data=news` has `subtitle` (standfirst) and `title` (headline).",
+        doc="Column that holds the target text, written like `data.document_column`. `data=news` has `subtitle` "
+        "(standfirst) and `title` (headline).",
+    )
+    join: str = option(
+        "\n", doc="What stands between the items of a list, such as sentences or turns, and between joined columns."
+    )
+    delimiter: str | None = option(
+        None,
+        doc="What separates the columns of csv and tsv files: one character, or `tab`. null finds it in the first "
+        "line, and the log has it.",
+    )
+    encoding: str = option(
+        "utf-8",
+        doc="Encoding of your own text files, such as `cp1252` (Western Windows), `cp1251` (Cyrillic Windows) or "
+        "`utf-16`.",
     )
     raw_targets: bool = option(
         False,

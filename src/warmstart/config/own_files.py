@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt")
+_SUFFIXES = tuple(
+    suffix + packed for suffix in (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt") for packed in ("", ".gz")
+)
 _OF_THE_HUB = ("README.md", "dataset_dict.json", "dataset_info.json")  # data=cnn_dailymail reads or explains these
 _CHOOSES_DATA = ("data", "experiment", "sweep", "data.kind", "data.subset", "data.revision")
 _TASKS = ("fit", "check", "sbatch")

@@ -88,7 +88,9 @@ def _wrapped(text: str, width: int = 120) -> str:
 
 def _as_yaml(value: Any) -> str:
     """Return a default as a user would type it on the command line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=1000)
+    # Only in double quotes does YAML write a line break as \n.
+    style = '"' if isinstance(value, str) and "\n" in value else None
+    text = yaml.safe_dump(value, default_flow_style=True, default_style=style, width=1000)
     return text.removesuffix("\n").removesuffix("\n...").removesuffix("\n")
 
 

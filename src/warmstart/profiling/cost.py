@@ -23,7 +23,6 @@ from warmstart.profiling.devices import devices_of, precision_on
 from warmstart.profiling.flops import training_flops
 from warmstart.profiling.memory import fit_memory, generation_memory
 
-CNN_DAILYMAIL = (287_113, 781, 56)  # training pairs, mean words of article and summary (See et al. 2017, 1704.04368)
 TOKENS_PER_WORD = 1.3
 SAMPLED_TEXTS = 2000
 
@@ -117,9 +116,12 @@ def texts_of(data: DataSettings) -> tuple[int, np.ndarray, np.ndarray]:
     Raises:
         UserError: the user's own data cannot be read.
     """
-    if data.kind is DataKind.cnn_dailymail:
-        examples, *means = CNN_DAILYMAIL
-        words = np.array([means], dtype=np.float64)
+    if data.kind in (DataKind.hub, DataKind.cnn_dailymail) and data.size.examples is not None:
+        examples = data.size.examples
+        known = (data.size.document_words, data.size.summary_words)
+        # Where no mean length was published, every text counts as the longest possible one.
+        longest = [(limit - 2) / TOKENS_PER_WORD for limit in (data.max_source_length, data.max_target_length)]
+        words = np.array([[one if given is None else given for given, one in zip(known, longest, strict=True)]])
     else:
         split = load_source(data).split("train")
         examples = len(split)

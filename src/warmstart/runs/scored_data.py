@@ -19,8 +19,8 @@ from warmstart.config.data import DataKind, DataSettings
 from warmstart.config.own_files import is_own_file
 from warmstart.config.schema import Config
 from warmstart.data.sources.base import Example, Source
-from warmstart.data.sources.files import split_paths
 from warmstart.data.sources.load import load_source
+from warmstart.data.sources.own_paths import split_paths
 from warmstart.errors import UserError
 from warmstart.evaluation.baselines import OF_TRAINING
 from warmstart.runs.saved_model import SavedModel

@@ -12,7 +12,7 @@ from warmstart.config.data import DataKind, DataSettings, OnBadRow
 from warmstart.data.sources.base import Example
 from warmstart.data.sources.files import split_off
 from warmstart.data.sources.load import load_source
-from warmstart.data.sources.row_store import _hash64
+from warmstart.data.sources.row_store import hash64
 from warmstart.data.sources.tables import Table
 from warmstart.errors import UserError
 
@@ -101,7 +101,7 @@ def test_folder_of_texts(tmp_path):
 @given(st.lists(st.text(max_size=8), min_size=3, max_size=60, unique=True), st.randoms())
 def test_split_off_is_a_partition_independent_of_order_and_copies(documents, random):
     def taken(texts):
-        hashes = np.array([_hash64(f"test\0{text}") for text in texts], dtype=np.uint64)
+        hashes = np.array([hash64(f"test\0{text}") for text in texts], dtype=np.uint64)
         mask = split_off(hashes, "test", DataSettings(name="x"))
         return {text for text, chosen in zip(texts, mask, strict=True) if chosen}
 

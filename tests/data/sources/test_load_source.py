@@ -8,7 +8,8 @@ import pytest
 from warmstart.config.data import DataKind, DataSettings, OnBadRow
 from warmstart.data.sources.bad_rows import BadRows
 from warmstart.data.sources.base import Example, LazyRows, Source
-from warmstart.data.sources.hub import HubRows, rows_of
+from warmstart.data.sources.hub import rows_of
+from warmstart.data.sources.hub_rows import HubRows
 from warmstart.data.sources.load import load_source
 from warmstart.errors import UserError
 

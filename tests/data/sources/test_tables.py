@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from warmstart.data.sources import json_rows, tables
+from warmstart.data.sources import csv_rows, json_rows, tables
 from warmstart.data.sources.bad_rows import MAX_ROW_BYTES, BadText
 from warmstart.data.sources.tables import Table
 from warmstart.errors import UserError
@@ -128,7 +128,7 @@ def test_a_row_of_a_million_keys_is_one_row(tmp_path):
 
 
 def test_a_csv_row_may_have_many_lines_and_a_file_many_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "MAX_ROW_BYTES", 100)
+    monkeypatch.setattr(csv_rows, "MAX_ROW_BYTES", 100)
     (tmp_path / "x.csv").write_text("document,summary\n" + '"a\nb\nc",s\n' * 100)
     assert len(list(Table(tmp_path / "x.csv", "data.path").rows())) == 100
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from warmstart.config.data import OnBadRow
 from warmstart.data.sources.bad_rows import BadRows, BadText, text_of
+from warmstart.data.sources.columns import Columns
 from warmstart.data.sources.files import no_column
 from warmstart.data.sources.tables import Row, Table
 from warmstart.errors import UserError
@@ -39,12 +40,14 @@ class AddedColumn:
 
     def __init__(self, path: Path, option: str, column: str, policy: OnBadRow) -> None:
         self.path, self.column, self.named = path, column, f"{option}={path}"
-        self._delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
         self._bad = BadRows(self.named, policy)
         by_column = Table(path, option, (column,))
+        is_json = path.suffix.lower() == ".jsonl"
+        # The copy has the delimiter of the file.
+        self._delimiter = None if is_json else by_column.dialect(report=False).delimiter
         first = next((row for _, row in by_column.rows() if not isinstance(row, BadText)), {})
         # All columns are copied, so all of them need names of their own. Only then is this table opened.
-        self._table = Table(path, option, (column, *first)) if self._delimiter else by_column
+        self._table = by_column if is_json else Table(path, option, (column, *first), delimiter=self._delimiter)
         self.columns = list(first)
         self.name = NAMES[0]
         """The new column."""
@@ -56,7 +59,7 @@ class AddedColumn:
         seen: dict[str, None] = dict.fromkeys(self.columns)
         for read, (where, row) in enumerate(self._table.rows(), 1):
             if not isinstance(row, BadText):
-                if read == 1 and self.column not in row and self._bad.policy is OnBadRow.fail:
+                if read == 1 and not Columns(self.column).are_in(list(row)) and self._bad.policy is OnBadRow.fail:
                     raise no_column("document", self.column, self.path, list(row))
                 seen |= dict.fromkeys(name for name in NAMES if name in row)
             try:
@@ -80,9 +83,10 @@ class AddedColumn:
     def _document(self, row: Row) -> str:
         if isinstance(row, BadText):
             raise row
-        if self.column not in row:
-            raise BadText("no_column", f"has no column {self.column}")
-        document = text_of(row[self.column], "document")
+        try:
+            document = text_of(Columns(self.column).value(row), "document")
+        except KeyError:
+            raise BadText("no_column", f"has no column {self.column}") from None
         try:
             self.line(row, "").encode()
         except UnicodeEncodeError:

@@ -17,7 +17,7 @@ MAX_ROW_BYTES = 16 * 2**20
 """Longest row or text in bytes, about three million tokens. Longer rows usually come from an unclosed quote."""
 
 _log = logging.getLogger(__name__)
-_FIXES = {"not_utf8": "If the file has another encoding, convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW. "}
+_FIXES = {"not_utf8": "If the file has another encoding, set it: data.encoding=cp1252 (Western Windows), cp1251, … "}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -96,22 +96,27 @@ class BadRows:
         return counts | {f"skipped_{kind}": n for kind, n in sorted(self.counts.items())}
 
 
-def text_of(value: Any, name: str) -> str:
+def text_of(value: Any, name: str, join: str = "\n") -> str:
     """Return the text of a cell.
 
     Args:
-        value: A string, or a list of strings that become lines.
+        value: A string, or a list of strings.
         name: What the text is (document, summary or id), for the message.
+        join: What stands between the strings of a list.
 
     Raises:
         BadText: The value is not text, is empty, or contains NUL characters or bytes that are not UTF-8.
     """
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
-        value = "\n".join(value)
+        value = join.join(value)
     if value is None:
         raise BadText(f"empty_{name}", f"has no {name}")
     if isinstance(value, dict):
-        raise BadText("not_text", f"has a {name} that is not text but an object with the keys {listed(value)}")
+        raise BadText(
+            "not_text",
+            f"has a {name} that is not text but an object with the keys {listed(value)}; a key is requested as "
+            "COLUMN.KEY",
+        )
     if not isinstance(value, str):
         raise BadText("not_text", f"has a {name} that is not text but {type(value).__name__}")
     if not value.strip():

@@ -2,8 +2,9 @@
 
 Set one file or folder per split (``data.train_path`` …), or ``data.path``:
 
-* a file: all splits are made from it;
-* a folder with ``train.*``, ``validation.*`` (or ``val``, ``valid``, ``dev``), ``test.*``, as files or subfolders;
+* a file, or a folder or pattern of its shards: all splits are made from it;
+* a folder with ``train.*``, ``validation.*`` (or ``val``, ``valid``, ``dev``), ``test.*``, as files, shards or
+  subfolders;
 * a folder of texts: ``x.txt`` and its summary ``x.summary.txt``.
 
 A missing split takes 5 % of the training examples, chosen by a hash of the document. So the choice does not change
@@ -12,13 +13,12 @@ when rows are added or reordered, and two copies of a document are always in the
 Each file is read and checked once, row by row, into a store on disk (``warmstart.data.sources.row_store``).
 """
 
-import difflib
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -27,14 +27,15 @@ from warmstart.config.data import DataSettings, OnBadRow
 from warmstart.data.build_once import build_once
 from warmstart.data.sources.bad_rows import MAX_ROW_BYTES, BadRows, BadText, text_of, too_long
 from warmstart.data.sources.base import SPLITS, Example
+from warmstart.data.sources.columns import Columns, nested_names
+from warmstart.data.sources.opened import GZIP, check_encoding
+from warmstart.data.sources.own_paths import is_there, kinds_in, leads_out, missing, split_paths, table_files
 from warmstart.data.sources.row_store import FORMAT_VERSION, SPLIT_OFF, StoredRows, open_rows, write_rows
-from warmstart.data.sources.tables import SUFFIXES, Table
+from warmstart.data.sources.tables import SUFFIXES, Table, table_suffix
 from warmstart.errors import UserError, listed
 
 SPLIT_SHARE = 0.05
-_NO_FOLDER = "the folder does not exist either"
 _ATTEMPTS = 3  # at reading a file that changes while it is read
-_NAMES = {"train": ("train", "training"), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
 
 def read_files(
@@ -108,7 +109,7 @@ def _paths(settings: DataSettings) -> dict[str, tuple[str, Path]]:
     }
     if settings.path:
         whole = Path(settings.path).expanduser()
-        if not whole.exists():
+        if not is_there(whole):
             raise missing("data.path", whole)
         found = split_paths(whole) if whole.is_dir() else {}
         if found and "train" not in found and "train" not in given:
@@ -131,37 +132,16 @@ def _paths(settings: DataSettings) -> dict[str, tuple[str, Path]]:
     return given
 
 
-def split_paths(folder: Path) -> dict[str, Path]:
-    """Find the file or subfolder of each split in a folder."""
-    found: dict[str, Path] = {}
-    for split, names in _NAMES.items():
-        candidates = [folder / f"{name}{suffix}" for name in names for suffix in (*SUFFIXES, "")]
-        for path in candidates:
-            if path.is_file() if path.suffix else path.is_dir():
-                if leads_out(path, folder):
-                    raise UserError(
-                        f"data.path={folder}: {path.name} is a link to {path.resolve()}, outside the folder, and is "
-                        f"not followed. To use it, set data.{split}_path={path}."
-                    )
-                found[split] = path
-                break
-    return found
-
-
-def leads_out(path: Path, folder: Path) -> bool:
-    """Return whether links lead from ``path`` to outside ``folder``, as they may in an unpacked archive."""
-    return not path.resolve().is_relative_to(folder.resolve())
-
-
 def _read_split(path: Path, option: str, settings: DataSettings) -> tuple[StoredRows, dict[str, int]]:
-    if not path.exists():
+    if not is_there(path):
         raise missing(option, path)
+    check_encoding(settings.encoding)
     where = f"{option}={path}"
-    texts = _text_files(path, where) if path.is_dir() else {}
+    files = _Files(path, where)
     for _ in range(_ATTEMPTS):
         bad = BadRows(where, settings.on_bad_row)
         try:
-            rows, counts = open_rows(_store(path, option, texts, settings, bad), bad)
+            rows, counts = open_rows(_store(files, option, settings, bad), bad)
             break
         except _Changed:
             continue
@@ -182,53 +162,112 @@ class _Changed(Exception):
     """A file changed while it was read."""
 
 
-def _store(path: Path, option: str, texts: Mapping[Path, Path], settings: DataSettings, bad: BadRows) -> Path:
-    """Return the store of the file or folder, from the cache or newly written."""
-    content, times = _content(path, texts), _times(path, texts)
+class _Files:
+    """The files behind a path: those of a table, or the texts of a folder."""
+
+    def __init__(self, path: Path, where: str) -> None:
+        self.path = path
+        self.tables = table_files(path, where)
+        self.texts = {} if self.tables else _text_files(path, where)
+        """The path of the summary, which may not exist, of each document."""
+
+    @property
+    def every(self) -> list[Path]:
+        return self.tables or [file for pair in self.texts.items() for file in pair if file.is_file()]
+
+    @property
+    def suffix(self) -> str:
+        """The type of the tables; empty for texts."""
+        first = self.tables[0] if self.tables else self.path
+        return (table_suffix(first) if first.suffix.lower() == GZIP else "") or first.suffix.lower()
+
+    def content(self) -> str:
+        """Return a hash of the names and contents of all files."""
+        digest = hashlib.sha256()
+        for file in self.every:
+            inside = file.relative_to(self.path).as_posix() if file.is_relative_to(self.path) else str(file)
+            digest.update(repr(inside).encode())
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        # A document without a summary contributes one file, but is a row too.
+        return digest.hexdigest() + str(len(self.texts))
+
+    def times(self) -> list[tuple[int, ...]]:
+        """Return inode, size and times of each file: they reveal a change that was undone before the next hash."""
+        found = [file.stat() for file in self.every]
+        return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in found]
+
+
+def _store(files: _Files, option: str, settings: DataSettings, bad: BadRows) -> Path:
+    """Return the store of the files, from the cache or newly written."""
+    content, times = files.content(), files.times()
 
     def build(folder: Path) -> None:
-        rows = _folder_rows(path, texts, bad) if path.is_dir() else _table_rows(path, option, settings, bad)
-        write_rows(folder, rows, bad, unique_ids=settings.id_column is not None and not path.is_dir())
+        rows = _table_rows(files, option, settings, bad) if files.tables else _folder_rows(files, settings, bad)
+        write_rows(folder, rows, bad, unique_ids=settings.id_column is not None and bool(files.tables))
         # The store's name contains the hash from before reading, so it is correct only if nothing has changed since.
-        if _times(path, texts) != times or _content(path, texts) != content:
+        if files.times() != times or files.content() != content:
             raise _Changed
         if bad.counts.total() == 0 and (folder / "rows.jsonl").stat().st_size == 0:
             raise UserError(f"{bad.where} holds no rows. Give a file with at least one example.")
 
     columns = [settings.document_column, settings.summary_column, settings.id_column]
     # The names of text files are part of ``content``, as they become ids; of a table's name only the suffix matters.
-    about = [FORMAT_VERSION, path.suffix.lower(), columns, settings.on_bad_row.value, content]
+    about = [FORMAT_VERSION, files.suffix, columns, settings.on_bad_row.value, content]
+    plain = DataSettings(name="")
+    reading = [settings.delimiter, settings.encoding, settings.join]
+    if reading != [plain.delimiter, plain.encoding, plain.join]:  # so that stores of earlier releases keep their names
+        about.append(reading)
     name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]
     return build_once(cache_root(settings.cache_dir) / "texts" / name, build)
 
 
-def _table_rows(path: Path, option: str, settings: DataSettings, bad: BadRows) -> Iterator[tuple[str, Example | None]]:
+def _table_rows(
+    files: _Files, option: str, settings: DataSettings, bad: BadRows
+) -> Iterator[tuple[str, Example | None]]:
     columns = {"document": settings.document_column, "summary": settings.summary_column}
     if settings.id_column is not None:
         columns["id"] = settings.id_column
+    cells = {role: Columns(column, settings.join) for role, column in columns.items()}
     number = kept = 0
     seen: dict[str, None] = {}
-    for number, (where, row) in enumerate(Table(path, option, tuple(columns.values())).rows(), 1):
+    for number, (where, row) in enumerate(_rows_of(files, option, tuple(columns.values()), settings), 1):
         example = None
         try:
             if isinstance(row, BadText):
                 raise row
             if len(seen) < 100:
-                seen |= dict.fromkeys(row)
+                seen |= dict.fromkeys(nested_names(row))
+            values = {}
             for role, column in columns.items():
-                if column not in row:
+                try:
+                    values[role] = cells[role].value(row)
+                except KeyError:
                     if number == 1 and bad.policy is OnBadRow.fail:
-                        raise no_column(role, column, path, list(row))
-                    raise BadText("no_column", f"has no column {column}")
-            texts = [text_of(row[column], role) for role, column in columns.items() if role != "id"]
-            example = Example(_id(row[columns["id"]]) if "id" in columns else str(number - 1), *texts)
+                        raise no_column(role, column, files.path, nested_names(row)) from None
+                    raise BadText("no_column", f"has no column {column}") from None
+            texts = [text_of(values[role], role, settings.join) for role in ("document", "summary")]
+            example = Example(_id(values["id"]) if "id" in values else str(number - 1), *texts)
             kept += 1
         except BadText as error:
             bad.found(error.kind, where, str(error))
         yield where, example
     if number and not kept and bad.counts["no_column"] == number:
-        role, column = next((role, column) for role, column in columns.items() if column not in seen)
-        raise no_column(role, column, path, list(seen))
+        named = dict.fromkeys(seen)
+        role, column = next(
+            ((role, column) for role, column in columns.items() if not cells[role].are_in(list(named))),
+            next(iter(columns.items())),
+        )
+        raise no_column(role, column, files.path, list(named))
+
+
+def _rows_of(
+    files: _Files, option: str, wanted: Sequence[str], settings: DataSettings
+) -> Iterator[tuple[str, dict[str, Any] | BadText]]:
+    for file in files.tables:
+        table = Table(file, option, wanted, delimiter=settings.delimiter, encoding=settings.encoding)
+        for where, row in table.rows():
+            yield where if file == files.path else f"{where} of {file.name!r}", row
 
 
 def _id(value: object) -> str:
@@ -254,17 +293,8 @@ def _text_files(folder: Path, where: str) -> dict[Path, Path]:
     return texts
 
 
-def kinds_in(folder: Path) -> str:
-    """Describe the files of a folder by suffix, for a message."""
-    kinds: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            kinds.setdefault(path.suffix or "other", []).append(path)
-    most = sorted(kinds.items(), key=lambda kind: -len(kind[1]))[:3]
-    return ", ".join(f"{len(found)} {kind} files such as {found[0].name!r}" for kind, found in most) or "nothing"
-
-
-def _folder_rows(folder: Path, texts: Mapping[Path, Path], bad: BadRows) -> Iterator[tuple[str, Example | None]]:
+def _folder_rows(files: _Files, settings: DataSettings, bad: BadRows) -> Iterator[tuple[str, Example | None]]:
+    folder, texts = files.path, files.texts
     lacking = [path.name for path, summary in texts.items() if not summary.is_file()]
     if lacking and bad.policy is OnBadRow.fail:
         raise UserError(
@@ -277,7 +307,7 @@ def _folder_rows(folder: Path, texts: Mapping[Path, Path], bad: BadRows) -> Iter
         try:
             if not (document.is_file() and summary.is_file()):
                 raise BadText("no_summary", "has no summary file")
-            found = [read_text(path) for path in (document, summary)]
+            found = [read_text(path, settings.encoding) for path in (document, summary)]
             both = [text_of(text, role) for text, role in zip(found, ("document", "summary"), strict=True)]
             example = Example(text_of(name, "id"), *both)
         except BadText as error:
@@ -285,43 +315,30 @@ def _folder_rows(folder: Path, texts: Mapping[Path, Path], bad: BadRows) -> Iter
         yield name, example
 
 
-def read_text(path: Path) -> str:
-    """Read a text file, with bytes that are not UTF-8 as surrogate escapes.
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """Read a text file, with bytes that cannot be decoded as surrogate escapes.
+
+    Args:
+        path: The file.
+        encoding: ``data.encoding``.
 
     Raises:
-        BadText: The file is longer than ``MAX_ROW_BYTES``.
+        BadText: The file is longer than ``MAX_ROW_BYTES``, or does not have an encoding of several bytes a character.
     """
     with path.open("rb") as file:
-        return decoded(file)
+        return decoded(file, encoding)
 
 
-def decoded(file: BinaryIO) -> str:
+def decoded(file: BinaryIO, encoding: str = "utf-8") -> str:
     """Read an open file like ``read_text``."""
     content = file.read(MAX_ROW_BYTES + 1)
     if len(content) > MAX_ROW_BYTES:
         raise too_long()
-    return content.decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _content(path: Path, texts: Mapping[Path, Path]) -> str:
-    """Return a hash of the names and contents of all files."""
-    digest = hashlib.sha256()
-    for file in _files(path, texts):
-        digest.update(repr(file.relative_to(path).as_posix()).encode())
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    # A document without a summary contributes one file, but is a row too.
-    return digest.hexdigest() + str(len(texts))
-
-
-def _times(path: Path, texts: Mapping[Path, Path]) -> list[tuple[int, ...]]:
-    """Return inode, size and times of each file: they reveal a change that was undone before the next hash."""
-    found = [file.stat() for file in _files(path, texts)]
-    return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in found]
-
-
-def _files(path: Path, texts: Mapping[Path, Path]) -> list[Path]:
-    return [path] if path.is_file() else [file for pair in texts.items() for file in pair if file.is_file()]
+    try:
+        text = content.decode("utf-8-sig" if encoding == "utf-8" else encoding, "surrogateescape")
+    except UnicodeError as error:
+        raise BadText("not_utf8", f"is not {encoding} text: {error}") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def no_column(role: str, column: str, path: Path, found: Sequence[str]) -> UserError:
@@ -330,12 +347,3 @@ def no_column(role: str, column: str, path: Path, found: Sequence[str]) -> UserE
         f"data.{role}_column={column!r} is not a column of {path}, which has: {listed(found)}. "
         f"Set data.{role}_column to one of them."
     )
-
-
-def missing(option: str, path: Path) -> UserError:
-    """Return the error for a path that does not exist; it lists the folder's entries, similar names first."""
-    near = path.parent
-    names = sorted(p.name for p in near.iterdir()) if near.is_dir() else []
-    like = difflib.get_close_matches(path.name, names)
-    found = listed([*like, *(name for name in names if name not in like)]) if near.is_dir() else _NO_FOLDER
-    return UserError(f"{option}={path} does not exist. In {near}: {found or 'nothing'}. Correct {option}.")

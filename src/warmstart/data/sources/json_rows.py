@@ -28,7 +28,7 @@ def json_lines(file: BinaryIO) -> Iterator[tuple[str, dict[str, Any] | BadText]]
     lines = iter(lambda: file.readline(MAX_ROW_BYTES), b"")
     first = next(lines, b"").removeprefix(b"\xef\xbb\xbf")
     for number, line in enumerate(chain([first], lines), 1):
-        if len(line) == MAX_ROW_BYTES and not line.endswith(b"\n"):
+        if len(line) >= MAX_ROW_BYTES and not line.endswith(b"\n"):
             for rest in lines:
                 if rest.endswith(b"\n"):
                     break

@@ -7,6 +7,7 @@ Splits of the hub data set and of the user's files stay on disk and are read and
 are lists. With an objective (``data.objective``) every split is read row by row.
 """
 
+import logging
 import zlib
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,8 @@ from warmstart.data.cleaning import CLEANING_VERSION, Step, kept_in_training, st
 from warmstart.data.objectives import OBJECTIVES_VERSION
 from warmstart.data.sources.base import SPLITS, CleanedSplit, Example, ObjectiveSplit, Source
 from warmstart.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 
 def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS, *, unsplit: bool = False) -> Source:
@@ -38,7 +41,7 @@ def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS, *, unspl
     """
     steps = steps_named(settings.clean)
     raw, report = _read(settings, splits, unsplit)
-    report = dict(report)
+    report = dict(report) | _overlaps(raw, splits, settings.name)
     found: dict[str, Sequence[Example]] = {}
     for name in splits:
         limit = getattr(settings, f"limit_{name}")
@@ -63,8 +66,10 @@ def _read(
 ) -> tuple[Mapping[str, Sequence[Example]], Mapping[str, int]]:
     # Imported here because a reader's libraries take seconds to import, and only one reader is used.
     match settings.kind:
-        case DataKind.cnn_dailymail:
-            from warmstart.data.sources.hub import read_cnn_dailymail as read
+        case DataKind.cnn_dailymail | DataKind.hub:
+            from warmstart.data.sources.hub import read_hub as read
+        case DataKind.debian:
+            from warmstart.data.sources.debian import read_debian as read
         case DataKind.files:
             from warmstart.data.sources.files import read_every_row, read_files
 
@@ -76,6 +81,22 @@ def _read(
         case DataKind.written:
             from warmstart.data.sources.synthetic import read_synthetic as read
     return read(settings)
+
+
+def _overlaps(raw: Mapping[str, Sequence[Example]], splits: Sequence[str], name: str) -> dict[str, int]:
+    """Count and log the validation and test documents that are also training documents."""
+    from warmstart.data.sources.overlap import shared_documents
+
+    found = {}
+    for split in ("validation", "test"):
+        if "train" in splits and split in splits and (shared := shared_documents(raw[split], raw["train"])):
+            _log.warning(
+                "data=%s: %d of %d %s documents are also training documents, so %s scores are too high. Remove them "
+                "from one of the two splits.",
+                *(name, shared, len(raw[split]), split, split),
+            )
+            found[f"{split}_documents_in_train"] = shared
+    return found
 
 
 def _prepared(

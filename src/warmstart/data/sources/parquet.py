@@ -12,7 +12,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from warmstart.data.sources.bad_rows import MAX_ROW_BYTES, BadText, too_long
-from warmstart.errors import UserError, says_nothing_of_the_file
+from warmstart.data.sources.columns import Columns
+from warmstart.errors import UserError, listed, says_nothing_of_the_file
 
 MAX_EXPANSION, FREE_BYTES = 100, 64 * 2**20
 """A file of n bytes may unpack to 100 n bytes and 64 MiB. Text unpacks to about 3 n, a decompression bomb to 1000 n."""
@@ -40,7 +41,7 @@ class TooLarge(Exception):
     """A file unpacks to more than the limit; the message says how."""
 
 
-def parquet_rows(path: Path, named: str, wanted: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | BadText]]:
+def parquet_rows(path: Path, named: str, wanted: Sequence[Columns]) -> Iterator[tuple[str, dict[str, Any] | BadText]]:
     """Yield the location ("row 7") and the content of each row.
 
     If a wanted column is missing, a single row is yielded that has all columns of the file, with None as values.
@@ -73,7 +74,7 @@ def parquet_rows(path: Path, named: str, wanted: Sequence[str]) -> Iterator[tupl
         raise UserError(f"{named} is not a readable parquet file: {reason}. Write it again.") from error
 
 
-def _rows(path: Path, named: str, wanted: Sequence[str]) -> Iterator[dict[str, Any] | BadText]:
+def _rows(path: Path, named: str, wanted: Sequence[Columns]) -> Iterator[dict[str, Any] | BadText]:
     import pyarrow.parquet
 
     size = path.stat().st_size
@@ -83,15 +84,15 @@ def _rows(path: Path, named: str, wanted: Sequence[str]) -> Iterator[dict[str, A
     reading: dict[str, Any] = {"pre_buffer": False, "buffer_size": 2**16, **limits}
     with pyarrow.parquet.ParquetFile(path, **reading) as file:
         names = file.schema_arrow.names
-        for name in wanted:
-            if names.count(name) > 1:
-                raise UserError(f"{named} has two columns named {name}. Rename one of them.")
-        columns = list(dict.fromkeys(wanted)) or names
-        if not set(columns) <= set(names):
+        if not all(one.are_in(names) for one in wanted):
             if file.metadata.num_rows:
-                yield dict.fromkeys(names)
+                yield dict.fromkeys(with_nested(file.schema_arrow))
             return
-        nested = [name for name in columns if _is_list(_checked(file.schema_arrow.field(name), named))]
+        columns = list(dict.fromkeys(top for one in wanted for top in one.tops(names))) or names
+        for name in columns:
+            if names.count(name) > 1 and wanted:
+                raise UserError(f"{named} has two columns named {name}. Rename one of them.")
+        nested = [name for name in columns if _holds_list(_checked(file.schema_arrow.field(name), named, wanted))]
         paths = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
         leaves = {i: p for i, p in enumerate(paths) if any(p == n or p.startswith(f"{n}.") for n in columns)}
         with path.open("rb") as opened:
@@ -109,26 +110,69 @@ def _rows(path: Path, named: str, wanted: Sequence[str]) -> Iterator[dict[str, A
         for batch in file.iter_batches(batch_size, columns=columns, use_threads=False):
             lengths = np.zeros(batch.num_rows, dtype=np.int64)
             for column in batch.columns:
-                lengths += _lengths(column)
+                lengths += text_lengths(column)
             unpacked += int(lengths.sum()) + BYTES_OF_A_VALUE * batch.num_rows
             _check(unpacked, bound)
             yield from _rows_of(batch, lengths)
 
 
-def _checked(field: Any, named: str) -> Any:
+def _checked(field: Any, named: str, wanted: Sequence[Columns]) -> Any:
     """Return the type of a column, or raise a UserError if it can hold neither texts nor ids."""
     from pyarrow import types
 
-    inner = field.type
-    if _is_list(inner) or types.is_dictionary(inner):
-        inner = inner.value_type
-    text = types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner)
-    if not (text or (inner is field.type and (types.is_primitive(inner) or types.is_null(inner)))):
+    structure = _structure(field.type)
+    if structure is not None and any(one.spec == field.name for one in wanted):
+        keys = listed(f"{field.name}.{inner.name}" for inner in structure)
         raise UserError(
-            f"{named}: the column {field.name} holds {str(field.type)[:60]}, not text. Write texts, or lists of lines, "
-            "into it."
+            f"{named}: the column {field.name} holds {str(field.type)[:60]}, not text. Request one of its fields: "
+            f"{keys}."
         )
+    # Numbers may be ids, and a structure may hold some next to its texts.
+    numbers = not (_is_list(field.type) or types.is_dictionary(field.type)) or structure is not None
+    for inner in _leaf_types(field.type):
+        text = types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner)
+        is_deep = structure is None and _is_list(field.type) and _is_list(field.type.value_type)
+        if is_deep or not (text or (numbers and (types.is_primitive(inner) or types.is_null(inner)))):
+            raise UserError(
+                f"{named}: the column {field.name} holds {str(field.type)[:60]}, not text. Write texts, or lists of "
+                "lines, into it."
+            )
     return field.type
+
+
+def _leaf_types(kind: Any) -> Iterator[Any]:
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        for field in kind:
+            yield from _leaf_types(field.type)
+    elif _is_list(kind):
+        yield from _leaf_types(kind.value_type)
+    else:
+        yield kind.value_type if types.is_dictionary(kind) else kind
+
+
+def _holds_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return _is_list(kind) or (types.is_struct(kind) and any(_holds_list(field.type) for field in kind))
+
+
+def _structure(kind: Any) -> Any:
+    """Return the structure that a column, or each item of its lists, is; None for any other type."""
+    from pyarrow import types
+
+    inner = kind.value_type if _is_list(kind) else kind
+    return inner if types.is_struct(inner) else None
+
+
+def with_nested(schema: Any) -> list[str]:
+    """Return the columns of an Arrow schema as they can be requested, such as ``translation.de``."""
+    names = []
+    for field in schema:
+        structure = _structure(field.type)
+        names += [f"{field.name}.{inner.name}" for inner in structure or ()] or [field.name]
+    return names
 
 
 def _is_list(kind: Any) -> bool:
@@ -137,17 +181,22 @@ def _is_list(kind: Any) -> bool:
     return bool(types.is_list(kind) or types.is_large_list(kind))
 
 
-def _lengths(column: Any) -> Any:
+def text_lengths(column: Any) -> Any:
     """Return the bytes of each row's text without building the texts."""
     import pyarrow
     from pyarrow import compute, types
 
+    if types.is_struct(column.type):
+        return sum(
+            (text_lengths(column.field(i)) for i in range(column.type.num_fields)),
+            np.zeros(len(column), dtype=np.int64),
+        )
     if _is_list(column.type):
-        ends = np.concatenate([[0], np.cumsum(_lengths(column.values), dtype=np.int64)])
+        ends = np.concatenate([[0], np.cumsum(text_lengths(column.values), dtype=np.int64)])
         offsets = column.offsets.to_numpy()
         return ends[offsets[1:]] - ends[offsets[:-1]]
     if types.is_dictionary(column.type):
-        each = _lengths(column.dictionary)
+        each = text_lengths(column.dictionary)
         indices = column.indices
         found = (
             each[compute.fill_null(indices, 0).to_numpy(zero_copy_only=False)] if len(each) else np.zeros(len(indices))

@@ -68,9 +68,12 @@ def write_rows(folder: Path, rows: Iterable[tuple[str, Example | None]], bad: Ba
         folder: An empty folder.
         rows: Location and example of each row; None in place of a row that ``bad`` has recorded.
         bad: Collects the unusable rows.
-        unique_ids: Whether a repeated id makes a row unusable. Locations must then be like "line 7" or "row 7".
+        unique_ids: Whether a repeated id makes a row unusable. Locations must then be like "line 7" or
+            "row 7 of 'part-1.csv'".
     """
     offsets, split_hashes, id_hashes, positions = array("q", [0]), array("Q"), array("Q"), array("q")
+    shards: dict[str, int] = {}
+    shard_of = array("q")
     read, where = 0, "row 0"
     with (folder / "rows.jsonl").open("wb") as file:
         for where, example in rows:
@@ -80,22 +83,24 @@ def write_rows(folder: Path, rows: Iterable[tuple[str, Example | None]], bad: Ba
             line = json.dumps(list(example), ensure_ascii=False).encode() + b"\n"
             file.write(line)
             offsets.append(offsets[-1] + len(line))
-            split_hashes.extend(_hash64(f"{split}\0{example.document}") for split in SPLIT_OFF)
+            split_hashes.extend(hash64(f"{split}\0{example.document}") for split in SPLIT_OFF)
             if unique_ids:
-                id_hashes.append(_hash64(example.id))
-                positions.append(int(where.split()[1]))
+                id_hashes.append(hash64(example.id))
+                _, number, *shard = where.split(" ", 2)
+                positions.append(int(number))
+                shard_of.append(shards.setdefault(" ".join(["", *shard]), len(shards)))
     save_array(folder / "offsets.npy", np.frombuffer(offsets, dtype=np.int64))
     save_array(folder / "places.npy", np.frombuffer(split_hashes, dtype=np.uint64).reshape(-1, 2))
     kept = np.arange(len(offsets) - 1)
     if unique_ids:
         twice = _repeated(StoredRows(folder), np.frombuffer(id_hashes, dtype=np.uint64))
+        unit, of = where.split()[0], list(shards)
+
+        def location(row: int) -> str:
+            return f"{unit} {positions[row]}{of[shard_of[row]].rstrip()}"
+
         for row, first in twice.items():
-            unit = where.split()[0]
-            bad.found(
-                "duplicate_id",
-                f"{unit} {positions[row]}",
-                f"repeats the id of {unit} {positions[first]}",
-            )
+            bad.found("duplicate_id", location(row), f"repeats the id of {location(first)}")
         kept = np.delete(kept, list(twice))
     save_array(folder / "kept.npy", kept)
     about = {"read": read, "counts": dict(bad.counts), "examples": bad.examples}
@@ -132,5 +137,6 @@ def _repeated(rows: StoredRows, hashes: np.ndarray) -> dict[int, int]:
     return found
 
 
-def _hash64(text: str) -> int:
+def hash64(text: str) -> int:
+    """Return 64 bits of the SHA-256 of a text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
