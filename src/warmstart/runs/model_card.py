@@ -3,20 +3,12 @@
 import html
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from warmstart.evaluation.rouge import KINDS
 from warmstart.evaluation.score_table import NAMES, SAID, known_interval, statements
-
-FRONT_MATTER = """---
-library_name: {library}
-tags:
-  - summarization
-  - encoder-decoder
-  - warmstart
----
-"""
+from warmstart.runs.card_metadata import front_matter
 
 USE = """## Use
 
@@ -59,6 +51,8 @@ class Use:
     """Dtype of generation."""
     clean: tuple[str, ...] = ()
     """The cleaning steps of the documents (``data.clean``)."""
+    base_models: list[str] = field(default_factory=list)
+    """Hub ids of the pretrained weights."""
 
     def opens(self) -> str:
         """Return one or two sentences on which library opens the model."""
@@ -96,7 +90,7 @@ def model_card(result: dict[str, Any], use: Use) -> str:
         use: how to open the model.
     """
     library = "transformers" if use.transformers_opens else "warmstart"
-    parts = [FRONT_MATTER.format(library=library), "# Warm-started summarizer\n"]
+    parts = [front_matter(result, library, use.base_models), "# Warm-started summarizer\n"]
     if not result:
         parts.append("Not evaluated.\n")
     else:

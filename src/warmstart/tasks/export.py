@@ -87,6 +87,7 @@ def export_model(
     from warmstart.model.bridge.lora import merge_lora
     from warmstart.model.opening import opens_in_transformers
     from warmstart.model.submodel_config import maximum_positions
+    from warmstart.runs.card_metadata import hub_ids
     from warmstart.runs.model_card import Use, model_card
 
     merge_lora(model)
@@ -96,6 +97,7 @@ def export_model(
         max_source_length=min(settings.data.max_source_length, maximum_positions(model.config.encoder) or 10**9),
         dtype=settings.generation.dtype.value,
         clean=tuple(settings.data.clean),
+        base_models=hub_ids(settings),
     )
     config = plain(settings)
     # The settings that describe the model and its summaries. Of local paths, only the last component: the rest would
