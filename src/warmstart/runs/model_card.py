@@ -53,6 +53,15 @@ class Use:
     """The cleaning steps of the documents (``data.clean``)."""
     base_models: list[str] = field(default_factory=list)
     """Hub ids of the pretrained weights."""
+    converted: tuple[str, str] | None = None
+    """Library and section "Use" of a model in another format than safetensors."""
+
+    @property
+    def library(self) -> str:
+        """Name of the library that opens the model."""
+        if self.converted:
+            return self.converted[0]
+        return "transformers" if self.transformers_opens else "warmstart"
 
     def opens(self) -> str:
         """Return one or two sentences on which library opens the model."""
@@ -67,18 +76,21 @@ class Use:
 
     def markdown(self) -> str:
         """Return the section "Use", with code that runs in the exported folder."""
+        steps = ", ".join(code(step) for step in self.clean)
+        cleaned = f"Documents were cleaned first (`data.clean`: {steps}). " if steps else ""
+        if self.converted:
+            return "\n".join([self.converted[1], *([f"{cleaned.strip()}\n"] if steps else [])])
         imports, model_class = "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer", "AutoModelForSeq2SeqLM"
         if not self.transformers_opens:
             imports = "from transformers import AutoTokenizer\n\nfrom warmstart import EncoderDecoderModel"
             model_class = "EncoderDecoderModel"
-        steps = ", ".join(code(step) for step in self.clean)
         return USE.format(
             opens=self.opens(),
             imports=imports,
             model_class=model_class,
             dtype="" if self.dtype == "float32" else f', dtype="{self.dtype}"',
             max_length=self.max_source_length,
-            cleaned=f"Documents were cleaned first (`data.clean`: {steps}). " if steps else "",
+            cleaned=cleaned,
         )
 
 
@@ -89,8 +101,7 @@ def model_card(result: dict[str, Any], use: Use) -> str:
         result: the contents of ``result.json``; empty if the model was never evaluated, which the card then states.
         use: how to open the model.
     """
-    library = "transformers" if use.transformers_opens else "warmstart"
-    parts = [front_matter(result, library, use.base_models), "# Warm-started summarizer\n"]
+    parts = [front_matter(result, use.library, use.base_models), "# Warm-started summarizer\n"]
     if not result:
         parts.append("Not evaluated.\n")
     else:
