@@ -1,7 +1,7 @@
 """CTranslate2 generates the ids that the model does, on greedy and beam search."""
 
 import pytest
-from test_graphs import BATCHES, ours, pair
+from small_pairs import BATCHES, ours, pair
 from tiny import IDS, OURS, SOURCE_VOCABULARY, TARGET_VOCABULARY, small_config, small_decoder_config
 
 from warmstart.convert import to_ctranslate2

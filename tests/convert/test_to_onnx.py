@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_graphs import BATCHES, greedy, ours, pair
+from small_pairs import BATCHES, greedy, ours, pair
 from torch import from_numpy
 
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
