@@ -78,7 +78,7 @@ def test_caches_have_the_predicted_bytes(decoder):
     assert predicted["self-attention cache"] == sum(x.keys.nbytes + x.values.nbytes for x in own.layers)
     if decoder is LLAMA:
         states = torch.zeros(ROWS, SOURCE, 64)
-        cross = [x for layer in model.cross_attention.values() for x in layer._keys_and_values(states)]
+        cross = [x for layer in model.cross_attention.values() for x in layer.keys_and_values(states)]
     else:
         cross = [x for layer in cache.cross_attention_cache.layers for x in (layer.keys, layer.values)]
     assert predicted["cross-attention cache"] == sum(x.nbytes for x in cross)

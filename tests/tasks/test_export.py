@@ -103,7 +103,7 @@ def test_the_cards_code_runs_as_printed(pair, run_of, settings_of, tmp_path):
     assert f"library_name: {'transformers' if native else 'warmstart'}\n" in card
     assert ("from warmstart import EncoderDecoderModel" in code_of(card)) is not native
     assert "pipeline_tag" not in card  # transformers 5 has no pipeline for it
-    code = code_of(card) + "import sys\nprint('warmstart' in sys.modules)\n"
+    code = code_of(card) + "import sys\nprint('warmstart' in sys.modules, {'hydra', 'lightning'} & {*sys.modules})\n"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=run / "export", capture_output=True, text=True, check=False, timeout=300
     )
@@ -112,7 +112,7 @@ def test_the_cards_code_runs_as_printed(pair, run_of, settings_of, tmp_path):
     (tmp_path / "a.txt").write_text(document)
     words = ("debug=tiny", *pair, *SEARCHES["beam"], f"ckpt={run}", f"input={tmp_path / 'a.txt'}")
     summarize.run(settings_of(*words, f"output={tmp_path / 'summary.txt'}"), tmp_path)
-    assert done.stdout == f"{(tmp_path / 'summary.txt').read_text()}{not native}\n"
+    assert done.stdout == f"{(tmp_path / 'summary.txt').read_text()}{not native} set()\n"
 
 
 def test_the_readmes_code_summarizes_with_an_export(run_of, monkeypatch, capsys):

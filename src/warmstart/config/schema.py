@@ -30,6 +30,15 @@ class Device(StrEnum):
     cpu = "cpu"
 
 
+class ExportFormat(StrEnum):
+    """The format that ``task=export`` writes."""
+
+    safetensors = "safetensors"
+    onnx = "onnx"
+    ctranslate2 = "ctranslate2"
+    torch_export = "torch_export"
+
+
 @dataclass
 class Config:
     """One run."""
@@ -84,6 +93,13 @@ class Config:
         doc="Where summarize, export and report write. If `input` is a folder of texts, `output` is a folder too. null "
         "is standard output for summarize, the export folder of the run for export, and report.html in the first of "
         "`runs` for report.",
+    )
+    format: ExportFormat = option(
+        ExportFormat.safetensors,
+        changes_result=False,
+        doc="Format that `task=export` writes. `safetensors` opens in warmstart, and in transformers where it can. "
+        "`onnx` (extra `onnx`) runs in ONNX Runtime, `ctranslate2` (extra `ctranslate2`) in CTranslate2, and "
+        "`torch_export` in torch without warmstart.",
     )
     runs: list[str] = option(
         default_factory=list,

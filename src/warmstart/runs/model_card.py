@@ -3,20 +3,12 @@
 import html
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from warmstart.evaluation.rouge import KINDS
 from warmstart.evaluation.score_table import NAMES, SAID, known_interval, statements
-
-FRONT_MATTER = """---
-library_name: {library}
-tags:
-  - summarization
-  - encoder-decoder
-  - warmstart
----
-"""
+from warmstart.runs.card_metadata import front_matter
 
 USE = """## Use
 
@@ -59,6 +51,17 @@ class Use:
     """Dtype of generation."""
     clean: tuple[str, ...] = ()
     """The cleaning steps of the documents (``data.clean``)."""
+    base_models: list[str] = field(default_factory=list)
+    """Hub ids of the pretrained weights."""
+    converted: tuple[str, str] | None = None
+    """Library and section "Use" of a model in another format than safetensors."""
+
+    @property
+    def library(self) -> str:
+        """Name of the library that opens the model."""
+        if self.converted:
+            return self.converted[0]
+        return "transformers" if self.transformers_opens else "warmstart"
 
     def opens(self) -> str:
         """Return one or two sentences on which library opens the model."""
@@ -73,18 +76,21 @@ class Use:
 
     def markdown(self) -> str:
         """Return the section "Use", with code that runs in the exported folder."""
+        steps = ", ".join(code(step) for step in self.clean)
+        cleaned = f"Documents were cleaned first (`data.clean`: {steps}). " if steps else ""
+        if self.converted:
+            return "\n".join([self.converted[1], *([f"{cleaned.strip()}\n"] if steps else [])])
         imports, model_class = "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer", "AutoModelForSeq2SeqLM"
         if not self.transformers_opens:
             imports = "from transformers import AutoTokenizer\n\nfrom warmstart import EncoderDecoderModel"
             model_class = "EncoderDecoderModel"
-        steps = ", ".join(code(step) for step in self.clean)
         return USE.format(
             opens=self.opens(),
             imports=imports,
             model_class=model_class,
             dtype="" if self.dtype == "float32" else f', dtype="{self.dtype}"',
             max_length=self.max_source_length,
-            cleaned=f"Documents were cleaned first (`data.clean`: {steps}). " if steps else "",
+            cleaned=cleaned,
         )
 
 
@@ -95,8 +101,7 @@ def model_card(result: dict[str, Any], use: Use) -> str:
         result: the contents of ``result.json``; empty if the model was never evaluated, which the card then states.
         use: how to open the model.
     """
-    library = "transformers" if use.transformers_opens else "warmstart"
-    parts = [FRONT_MATTER.format(library=library), "# Warm-started summarizer\n"]
+    parts = [front_matter(result, use.library, use.base_models), "# Warm-started summarizer\n"]
     if not result:
         parts.append("Not evaluated.\n")
     else:

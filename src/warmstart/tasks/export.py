@@ -1,6 +1,7 @@
 """Export a trained model to a folder: safetensors, both tokenizers, generation config and a model card.
 
     python run.py task=export ckpt=runs/demo output=my-model
+    python run.py task=export ckpt=runs/demo output=my-model format=onnx
 
 ``EncoderDecoderModel.from_pretrained`` opens the folder. transformers' own class opens it too, if it computes the
 same. ``generate`` uses the run's search. ``AutoTokenizer.from_pretrained`` opens the decoder's tokenizer.
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from warmstart.atomic import new_folder, replacing_folder
-from warmstart.config.schema import Config, plain
+from warmstart.config.schema import Config, ExportFormat, plain
 from warmstart.errors import UserError
 from warmstart.printing import say
 from warmstart.runs.load import check_search, refuse_nonfinite
@@ -52,14 +53,19 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
     check_search(settings, model)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"output={folder} exists and is not empty. Name a new folder.")
+    other_format = settings.format is not ExportFormat.safetensors
     try:
-        use = export_model(model, tokenizers, folder, result, settings, replace=False)
+        if other_format:
+            convert_model(model, tokenizers, folder, result, settings)
+        else:
+            use = export_model(model, tokenizers, folder, result, settings, replace=False)
     except FileExistsError as error:
         raise UserError(
             f"output={folder} was requested, but another process wrote there in the meantime. Name a new folder."
         ) from error
     say(folder)
-    say(f"{use.opens()} {folder / 'README.md'} shows how.")
+    opens = f"Converted to {settings.format.value}." if other_format else use.opens()
+    say(f"{opens} {folder / 'README.md'} shows how.")
 
 
 def export_model(
@@ -86,16 +92,17 @@ def export_model(
     from warmstart.evaluation.summarize import generation_kwargs
     from warmstart.model.bridge.lora import merge_lora
     from warmstart.model.opening import opens_in_transformers
-    from warmstart.model.submodel_config import maximum_positions
+    from warmstart.runs.card_metadata import hub_ids
     from warmstart.runs.model_card import Use, model_card
 
     merge_lora(model)
     model.generation_config.update(**generation_kwargs(settings.generation))
     use = Use(
         transformers_opens=opens_in_transformers(model),
-        max_source_length=min(settings.data.max_source_length, maximum_positions(model.config.encoder) or 10**9),
+        max_source_length=_longest_source(model, settings),
         dtype=settings.generation.dtype.value,
         clean=tuple(settings.data.clean),
+        base_models=hub_ids(settings),
     )
     config = plain(settings)
     # The settings that describe the model and its summaries. Of local paths, only the last component: the rest would
@@ -114,3 +121,45 @@ def export_model(
         (partial / OF_EXPORT).write_text(OmegaConf.to_yaml(OmegaConf.create(record)), encoding="utf-8")
         (partial / "README.md").write_text(model_card(result, use), encoding="utf-8")
     return use
+
+
+def convert_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, Any], settings: Config) -> None:
+    """Write a model in ``settings.format``, with its tokenizers and its card, to a new folder.
+
+    Changes ``model``: its LoRA adapters are merged.
+
+    Args:
+        model: the model, in float32.
+        tokenizers: its ``TokenizerPair``.
+        folder: the folder to write.
+        result: the contents of ``result.json``, for the card; empty if the model was not evaluated.
+        settings: the config of the run.
+
+    Raises:
+        UserError: the model cannot be converted, or the format's extra is not installed.
+        FileExistsError: the folder is not empty.
+    """
+    from warmstart.convert.formats import Search, convert
+    from warmstart.model.bridge.lora import merge_lora
+    from warmstart.runs.card_metadata import hub_ids
+    from warmstart.runs.model_card import Use, model_card
+
+    merge_lora(model)
+    search = Search(settings.generation, _longest_source(model, settings))
+    with new_folder(folder) as partial:
+        converted = convert(settings.format, model, tokenizers, partial, search)
+        tokenizers.save(partial)
+        use = Use(
+            transformers_opens=False,
+            max_source_length=search.max_source_length,
+            clean=tuple(settings.data.clean),
+            base_models=hub_ids(settings),
+            converted=converted,
+        )
+        (partial / "README.md").write_text(model_card(result, use), encoding="utf-8")
+
+
+def _longest_source(model: Any, settings: Config) -> int:
+    from warmstart.model.submodel_config import maximum_positions
+
+    return min(settings.data.max_source_length, maximum_positions(model.config.encoder) or 10**9)

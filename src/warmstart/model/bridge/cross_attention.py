@@ -125,7 +125,7 @@ class CrossAttention(GradientCheckpointingLayer):
             kept: Keys and values by layer index, filled at the first call and reused later; None in training.
         """
         if kept is None or self.index not in kept:
-            keys_BKSD, values_BKSD = self._keys_and_values(states_BSE)
+            keys_BKSD, values_BKSD = self.keys_and_values(states_BSE)
             if kept is not None:
                 # Contiguous, because every step reads them, and bmm is slow on transposed views on a CPU.
                 keys_BKSD, values_BKSD = keys_BKSD.contiguous(), values_BKSD.contiguous()
@@ -149,7 +149,8 @@ class CrossAttention(GradientCheckpointingLayer):
         added: Tensor = (attended if self.gate is None else attended * self.gate.tanh()).to(hidden_RTH.dtype)
         return added
 
-    def _keys_and_values(self, states_BSE: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_and_values(self, states_BSE: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute keys and values (B, G, S, D) of encoder states (B, S, E)."""
         sources, length, _ = states_BSE.shape
         shape = (sources, length, self.shape.key_heads, self.shape.head_width)
         keys, values = self.k_proj(states_BSE).view(shape), self.v_proj(states_BSE).view(shape)
