@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 from warmstart import EncoderDecoderModel
 from warmstart.errors import UserError
+from warmstart.report.collect import collect
+from warmstart.report.page import render
 from warmstart.runs.load import load_trained
 from warmstart.runs.run_dir import RunDir
 from warmstart.tasks import evaluate, export, fit, summarize
@@ -54,6 +56,32 @@ def test_the_baselines_of_a_data_set_are_scored_and_their_texts_kept(settings_of
     mean = sum(row["nearest/rouge1"] for row in rows) / len(rows)
     assert mean == pytest.approx(result["baselines"]["nearest"]["rouge1"], abs=0.01)
     assert "| nearest training text | " in (tmp_path / "export" / "README.md").read_text()
+
+
+def test_a_fit_by_other_metrics_monitors_scores_and_signs_them(settings_of, tmp_path):
+    metrics = "evaluation.metrics=[chrf,bleu,novel_ngrams,number_precision]"
+    settings = settings_of(
+        *("debug=tiny", metrics, "trainer.monitor=validation/chrf", "trainer.monitor_mode=max"),
+        "evaluation.bootstrap_samples=20",
+    )
+    score = fit.run(settings, tmp_path)
+    result = RunDir(tmp_path).read_result()
+    assert result["validation"]["monitor"] == "validation/chrf"
+    assert result["validation"]["best"] == pytest.approx(score)
+    names = [text.partition("|")[0] for text in result["signatures"]]
+    assert names == ["chrf", "bleu", "novel_ngrams", "number_precision"]
+    assert result["metrics_left_out"] == {}
+    low, high = result["baselines"]["lead1"]["bleu_difference_ci"]
+    assert low <= result["baselines"]["lead1"]["bleu_difference"] <= high
+    assert "test/rouge1" not in result["metrics"]
+    columns = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"validation/chrf", "validation/bleu", "validation/novel_2grams"} <= set(columns)
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert "| | BLEU | chrF2 |" in card
+    assert f"- `{result['signatures'][1]}`" in card
+    page = render(collect([tmp_path]), title="scores")
+    assert "over another document" in page
+    assert result["signatures"][0] in page
 
 
 def test_export_opens_with_transformers_and_generates_the_same(settings_of, tmp_path):

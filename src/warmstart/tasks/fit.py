@@ -186,7 +186,7 @@ def _data(fit: Fit) -> Any:
     check_scripts(
         source,
         _scored_splits(settings),
-        "To train without ROUGE, set evaluation.test=false trainer.validation_samples=0.",
+        "To train without scores, set evaluation.test=false trainer.validation_samples=0.",
     )
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
@@ -267,15 +267,20 @@ def _plan(fit: Fit, data: Any, model: Any) -> "FitPlan":
 
 def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan") -> Any:
     """Build the LightningModule."""
-    from warmstart.evaluation.rouge import rouge_scores
+    from warmstart.evaluation.columns import mean
+    from warmstart.evaluation.metrics import scorer_of
     from warmstart.evaluation.summarize import generation_kwargs
     from warmstart.model.parameters import parameter_counts
     from warmstart.training.module import SummarizationModule
 
-    def score(predictions: list[str], references: list[str]) -> dict[str, float]:
-        return {kind: float(values.mean()) for kind, values in rouge_scores(predictions, references).items()}
+    settings, validation = fit.settings, data.examples("validation")
+    scorer = scorer_of(settings.evaluation, "en")
 
-    settings = fit.settings
+    def score(samples: list[dict[str, Any]]) -> dict[str, float]:
+        predictions, references = ([sample[name] for sample in samples] for name in ("prediction", "reference"))
+        documents = [validation[sample["index"]].document for sample in samples]
+        return {name: mean(column) for name, column in scorer(predictions, references, documents).items()}
+
     return SummarizationModule(
         model,
         data.tokenizers,
@@ -338,7 +343,7 @@ def _train(fit: Fit, data: Any, module: Any, plan: "FitPlan") -> Any:
 
 
 def _scored_splits(settings: Config) -> list[str]:
-    """Return the splits that the fit scores with ROUGE."""
+    """Return the splits that the fit scores."""
     from warmstart.training.callbacks.checkpoints import validates
 
     sampled = settings.trainer.validation_samples > 0 and validates(settings.trainer)
