@@ -114,6 +114,7 @@ def test_an_out_of_memory_error_names_the_option_to_lower():
         (["evaluation.metrics=[fragments]"], "nothing can be compared"),
         (["evaluation.metrics=[rouge,bertscore]"], "Set evaluation.bertscore_model to a folder or a hub id."),
         (["evaluation.metrics=[rouge,chrF]"], "Did you mean chrf?"),
+        (["data.language=German"], "data.language=German is invalid. Set an ISO 639 code"),
     ],
 )
 def test_metrics_that_cannot_be_used_are_faults(words, message, settings_of):

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 import transformers
+from pairs_in_five_languages import PAIRS
 from safetensors.torch import load_file
 
 from warmstart import EncoderDecoderModel
@@ -82,6 +83,25 @@ def test_a_fit_by_other_metrics_monitors_scores_and_signs_them(settings_of, tmp_
     page = render(collect([tmp_path]), title="scores")
     assert "over another document" in page
     assert result["signatures"][0] in page
+
+
+@pytest.mark.parametrize("code", ["hi", "zh", "de", "ar"])
+def test_a_file_in_another_language_is_scored_with_its_baselines(code, settings_of, tmp_path):
+    rows = [{"document": f"{b}{'' if code == 'zh' else ' '}{a}", "summary": b} for a, b in PAIRS[code][:120]]
+    rows = [row for row in rows if row["summary"]]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["debug=tiny", "data=files", f"data.path={file}", "evaluation.bootstrap_samples=50"]
+    if code != "de":  # which loses less than a tenth of its letters
+        with pytest.raises(UserError, match=f"such as data.language={code}"):
+            fit.run(settings_of(*words), tmp_path / "english")
+    fit.run(settings_of(*words, f"data.language={code}", "evaluation.metrics=[rouge,chrf]"), tmp_path / "run")
+    result = RunDir(tmp_path / "run").read_result()
+    assert all(f"|lang:{code}|" in signature for signature in result["signatures"])
+    assert result["baselines"]["lead1"]["rouge1"] > 50
+    assert result["baselines"]["lead1"]["chrf"] > 50
+    assert result["baselines"]["lead1"]["rouge1"] < 100
+    assert result["metrics"]["test/reference_words"] > 3
 
 
 def test_export_opens_with_transformers_and_generates_the_same(settings_of, tmp_path):

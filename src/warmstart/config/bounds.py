@@ -4,6 +4,7 @@ The types of the settings accept any number, and most wrong numbers fail late or
 increases the loss; a minimum length above the maximum gives summaries of the wrong length.
 """
 
+import re
 from difflib import get_close_matches
 from typing import Any
 
@@ -119,6 +120,11 @@ def _contradictions(settings: Config) -> list[str]:
         found.append(
             f"trainer.monitor={trainer.monitor} needs summaries, but trainer.validation_samples=0 generates none. "
             "Set trainer.validation_samples to 1 or more."
+        )
+    if not re.fullmatch("[a-z]{2,3}", settings.data.language):
+        found.append(
+            f"data.language={settings.data.language} is invalid. Set an ISO 639 code of two or three small letters, "
+            "such as en, de, hi or zh."
         )
     return found + _faults_of_metrics(settings, metric)
 

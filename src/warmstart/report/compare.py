@@ -195,14 +195,14 @@ def baseline_row(row: Row, name: str, label: str, shown: int) -> Row:
         label: Label of the new row.
         shown: Number of examples that get a text.
     """
-    examples = row.runs[0].examples
+    examples, language = row.runs[0].examples, row.runs[0].choices.get("data.language", "en")
     documents = [example["document"] for example in examples.values()]
     kinds = [kind for kind in SCORES if all(f"{name}/{kind}" in example for example in examples.values())]
     scored: dict[str, Any] = {k: [example[f"{name}/{k}"] for example in examples.values()] for k in kinds}
     if name in OF_TRAINING:
         texts = [_stored_text(example, name) for example in examples.values()][:shown]
     else:
-        texts = from_documents(name, documents[:shown] if kinds else documents)
+        texts = from_documents(name, documents[:shown] if kinds else documents, language)
     if not kinds and name not in OF_TRAINING:
         scored = dict(rouge_scores(texts, [example["reference"] for example in examples.values()]))
     rows = {

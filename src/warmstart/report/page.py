@@ -188,7 +188,7 @@ def _samples(rows: list[Row], decides: str) -> dict[str, Any]:
             if (i, document, reference) not in keys:
                 # An id may refer to different examples in different test sets.
                 key = keys[i, document, reference] = i if i not in documents else f"{i} of {row.label}"
-                (lead1,) = lead([document], 1)
+                (lead1,) = lead([document], 1, row.runs[0].choices.get("data.language", "en"))
                 documents[key] = {"document": document, "reference": reference, "lead1": lead1}
             of_row[keys[i, document, reference]] = [example["prediction"], example.get(decides)]
         samples.append(of_row)

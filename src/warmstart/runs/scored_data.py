@@ -57,13 +57,14 @@ def data_to_score(
     return settings, source, source.split("train")
 
 
-def check_scripts(source: Source, splits: Sequence[str], remedy: str) -> None:
+def check_scripts(source: Source, splits: Sequence[str], remedy: str, language: str = "en") -> None:
     """Check that the metrics can read the references of some splits.
 
     Args:
         source: the data.
         splits: names of the splits.
         remedy: the end of the error message: what else to do.
+        language: ISO code of the references' language (``data.language``).
 
     Raises:
         UserError: the metrics would ignore many letters of a split's references.
@@ -71,7 +72,7 @@ def check_scripts(source: Source, splits: Sequence[str], remedy: str) -> None:
     from warmstart.evaluation.languages import check_references
 
     for split in splits:
-        check_references([example.summary for example in source.split(split)], split, remedy)
+        check_references([example.summary for example in source.split(split)], split, remedy, language)
 
 
 def _is_another_file(data: DataSettings, recorded: dict[str, Any], named: Collection[str]) -> bool:

@@ -32,6 +32,7 @@ from warmstart.runs.saved_model import SavedModel, Trained
 from warmstart.runs.scored_data import check_scripts, data_to_score
 from warmstart.tasks.check import validate_numbers
 
+_OTHERWISE = "Or use task=summarize, and score the summaries with another tool."
 _log = logging.getLogger(__name__)
 
 
@@ -114,7 +115,7 @@ def run(settings: Config, folder: Path, saved: SavedModel | None = None) -> floa
         check_search(settings, trained.model)
         settings, source, training = data_to_score(settings, saved, _named())
         data = SummarizationDataModule(settings.data, trained.tokenizers, seed=settings.seed, source=source)
-        check_scripts(data.source, ["test"], "Use task=summarize, and score the summaries with another tool.")
+        check_scripts(data.source, ["test"], _OTHERWISE, settings.data.language)
         data.prepare_data()
         data.setup("test")
         facts = {"rows": data.row_counts()}
@@ -286,6 +287,7 @@ def _judge(evaluation: Evaluation, generated: _Generated) -> Any:
         training=training,
         likelihoods=generated.likelihoods,
         alone=generated.alone,
+        language=settings.data.language,
     )
 
 

@@ -178,6 +178,7 @@ def _fit_and_test(fit: Fit) -> float:
 def _data(fit: Fit) -> Any:
     """Build the data module, with its training and validation splits set up."""
     from warmstart.data.datamodule import SummarizationDataModule
+    from warmstart.evaluation.metrics import scorer_of
     from warmstart.runs.scored_data import check_scripts
     from warmstart.training.trainer import check_validations
 
@@ -187,7 +188,10 @@ def _data(fit: Fit) -> Any:
         source,
         _scored_splits(settings),
         "To train without scores, set evaluation.test=false trainer.validation_samples=0.",
+        settings.data.language,
     )
+    if _scored_splits(settings):
+        scorer_of(settings.evaluation, settings.data.language)  # raises before training if no metric serves it
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
     data.setup("fit")
@@ -274,7 +278,7 @@ def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan") -> Any:
     from warmstart.training.module import SummarizationModule
 
     settings, validation = fit.settings, data.examples("validation")
-    scorer = scorer_of(settings.evaluation, "en")
+    scorer = scorer_of(settings.evaluation, settings.data.language)
 
     def score(samples: list[dict[str, Any]]) -> dict[str, float]:
         predictions, references = ([sample[name] for sample in samples] for name in ("prediction", "reference"))
