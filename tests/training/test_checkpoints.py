@@ -167,7 +167,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_is_reported(tmp_path):
 def test_best_is_not_replaced_by_a_worse_one_after_a_resume(tmp_path):
     def scores(*values):
         left = list(values)
-        return lambda predictions, references: {"score": left.pop(0) if len(predictions) > 1 else 0.0}
+        return lambda samples: {"score": left.pop(0) if len(samples) > 1 else 0.0}
 
     by_score = {"monitor": "validation/score", "monitor_mode": "max", "keep_last": 9}
     run(tmp_path, tmp_path, max_steps=9, score=scores(1.0, 5.0, 2.0, 3.0, 1.0), **by_score)

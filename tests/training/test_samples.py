@@ -12,7 +12,8 @@ from warmstart.training.validation_sample import ValidationSample
 SEARCH = {"max_new_tokens": 4}
 
 
-def score(predictions, references):
+def score(samples):
+    predictions = [sample["prediction"] for sample in samples]
     return {"words": float(sum(len(text.split()) for text in predictions)) / len(predictions)}
 
 
@@ -45,7 +46,7 @@ def test_means_over_the_sample_are_logged(tmp_path):
     log, counted = Rows(), module(3)
     fit(tmp_path, 8, 1, module=counted, loggers=[log])
     assert [sample["index"] for sample in counted.samples] == [0, 1, 2]
-    assert log.of("validation/words") == pytest.approx([score([s["prediction"] for s in counted.samples], [])["words"]])
+    assert log.of("validation/words") == pytest.approx([score(counted.samples)["words"]])
 
 
 def test_no_samples_no_generation(tmp_path):

@@ -65,7 +65,7 @@ def run(
         total_steps=TOTAL,
         hparams={"model_config": model.config.to_dict(), "config": {"seed": 1}} | (hparams or {}),
         validation_samples=samples,
-        score=score or (lambda predictions, references: {"length": float(len(predictions[0]))}),
+        score=score or (lambda samples: {"length": float(len(samples[0]["prediction"]))}),
         unfreeze_after=unfreeze_after,
     )
     chosen = {"max_epochs": 9, "max_steps": TOTAL, "accelerator": "cpu", "progress_bar": False, "log_every": 1}

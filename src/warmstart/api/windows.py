@@ -13,7 +13,7 @@ def windows(text: str, fits: Callable[[str], bool]) -> list[str]:
     Returns:
         The windows, in order; every word of the text is in one of them. The text itself if it fits.
     """
-    from warmstart.evaluation.rouge import sentences
+    from warmstart.evaluation.languages import sentences
 
     if fits(text):
         return [text]

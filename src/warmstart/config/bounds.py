@@ -4,10 +4,12 @@ The types of the settings accept any number, and most wrong numbers fail late or
 increases the loss; a minimum length above the maximum gives summaries of the wrong length.
 """
 
+import re
 from difflib import get_close_matches
 from typing import Any
 
 from warmstart.config.evaluation import GenerationSettings
+from warmstart.config.metrics import METRICS, metric_of, primary_score
 from warmstart.config.model import Scale
 from warmstart.config.schema import OPTIONS, Config
 from warmstart.config.training import MONITORS
@@ -113,11 +115,38 @@ def _contradictions(settings: Config) -> list[str]:
             f"trainer.monitor={trainer.monitor} with trainer.monitor_mode={trainer.monitor_mode} would choose the "
             f"worst checkpoint as the best. Set trainer.monitor_mode={better}."
         )
-    if trainer.monitor.startswith("validation/rouge") and trainer.validation_samples == 0:
+    metric = metric_of(trainer.monitor.removeprefix("validation/"))
+    if metric is not None and trainer.validation_samples == 0:
         found.append(
             f"trainer.monitor={trainer.monitor} needs summaries, but trainer.validation_samples=0 generates none. "
             "Set trainer.validation_samples to 1 or more."
         )
+    if not re.fullmatch("[a-z]{2,3}", settings.data.language):
+        found.append(
+            f"data.language={settings.data.language} is invalid. Set an ISO 639 code of two or three small letters, "
+            "such as en, de, hi or zh."
+        )
+    return found + _faults_of_metrics(settings, metric)
+
+
+def _faults_of_metrics(settings: Config, monitored: str | None) -> list[str]:
+    evaluation, found = settings.evaluation, []
+    metrics = [metric for metric in evaluation.metrics if metric in METRICS]  # others are reported as out of bounds
+    if monitored is not None and monitored not in metrics:
+        together = ",".join([*metrics, monitored])
+        found.append(
+            f"trainer.monitor={settings.trainer.monitor} is a score of {monitored}, which evaluation.metrics does not "
+            f"name. Set evaluation.metrics=[{together}]."
+        )
+    try:
+        primary_score(metrics)
+    except ValueError:
+        found.append(
+            f"evaluation.metrics={evaluation.metrics} has no score of which more or less is better, so nothing can be "
+            "compared. Add one that has, such as rouge."
+        )
+    if "bertscore" in metrics and evaluation.bertscore_model is None:
+        found.append("The metric bertscore needs a model. Set evaluation.bertscore_model to a folder or a hub id.")
     return found
 
 

@@ -197,6 +197,11 @@ class DataSettings:
         "20000 training examples, a random sample that is the same for every seed. `source` is the whole source, for "
         "translation.",
     )
+    language: str = option(
+        "en",
+        doc="ISO 639 code of the language of the targets, such as de, hi or zh. It decides how metrics and baselines "
+        "find sentences, words and stems. `en` counts only the letters a to z, as rouge-score does.",
+    )
     clean: list[str] = option(
         default_factory=list,
         doc="Names of cleaning steps, applied in this order to source texts and to training targets. References of the "

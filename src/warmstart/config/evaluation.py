@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from warmstart.config.metrics import METRICS
 from warmstart.config.option import option
 
 
@@ -72,6 +73,26 @@ class EvaluationSettings:
         doc="Whether a fit summarizes and scores the test split at its end. With false, the test split is not read; "
         "use `task=evaluate`, which always scores it. `hydra/sweeper=search` by default scores only the best trial, "
         "at the end of the search. If the command line sets this option, true scores every trial and false none.",
+    )
+    metrics: list[str] = option(
+        default_factory=lambda: ["rouge"],
+        choices=tuple(METRICS),
+        doc="Metrics of summaries, baselines and controls, on the test split and on the validation samples. Verdicts "
+        "and reports use the first score that says which value is better. `rouge`, `bleu`, `chrf` and `ter` (the "
+        "numbers of rouge-score and sacrebleu), `sari` (for simplification), `exact_match` and `bertscore` compare "
+        "with the reference. `fragments`, `novel_ngrams`, `entity_precision` and `number_precision` compare with the "
+        "source. `repetition` describes the summary, and `length_ratio` is its length divided by that of the "
+        "reference.",
+    )
+    bertscore_model: str | None = option(
+        None,
+        doc="Model of the metric `bertscore`: a local folder or a hub id, such as bert-base-multilingual-cased.",
+    )
+    bertscore_layer: int | None = option(
+        None,
+        at_least=0,
+        doc="Hidden layer of `evaluation.bertscore_model` whose states are compared; 0 is the embeddings. null is the "
+        "last layer. bert-score's own choices are 17 for roberta-large and 9 for bert-base-multilingual-cased.",
     )
     lead_sentences: int = option(
         3,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from warmstart.config.metrics import SCORES
 from warmstart.config.option import option
 
 
@@ -21,10 +22,11 @@ PRECISIONS = (
     *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
     *("32", "16", "bf16", "64", "transformer-engine", "transformer-engine-float16"),
 )
-MONITORS = {  # the metrics that can choose the best checkpoint, and whether lower or higher is better
+# The metrics that can choose the best checkpoint, and whether lower or higher is better; None if the user decides.
+MONITORS: dict[str, str | None] = {
     "validation/loss": "min",
     "validation/source_effect": "max",
-    **{f"validation/{kind}": "max" for kind in ("rouge1", "rouge2", "rougeL", "rougeLsum")},
+    **{f"validation/{name}": score.better for name, score in SCORES.items()},
 }
 
 
@@ -157,19 +159,20 @@ class TrainerSettings:
     validation_samples: int = option(
         64,
         at_least=0,
-        doc="Number of validation examples that are summarized and scored with ROUGE at each validation. 0 measures "
+        doc="Number of validation examples that are summarized and scored at each validation. 0 measures "
         "only the loss, which is faster.",
     )
     monitor: str = option(
         "validation/loss",
         choices=tuple(MONITORS),
-        doc="Metric that chooses the best checkpoint. The ROUGE metrics need `trainer.validation_samples`.",
+        doc="Metric that chooses the best checkpoint. All but the loss and the source effect are scores of "
+        "`evaluation.metrics`, and need `trainer.validation_samples`.",
     )
     monitor_mode: str = option(
         "min",
         choices=("min", "max"),
-        doc="Whether lower or higher values of `trainer.monitor` are better: `min` for the loss, `max` for the other "
-        "metrics.",
+        doc="Whether lower or higher values of `trainer.monitor` are better: `min` for the loss and for TER, `max` for "
+        "most others.",
     )
     patience: int | None = option(
         None,

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from warmstart.evaluation.rouge import split_line
+from warmstart.evaluation.languages import split_line, words
 
 FIRST_READ = 600  # characters searched for sentences at first, because splitting a whole document is slow
 MOST_TRAINING_EXAMPLES = 20_000
@@ -50,7 +50,12 @@ class Pair(Protocol):
 
 
 def baseline_texts(
-    names: Sequence[str], documents: Sequence[str], training: Sequence[Pair] = (), *, lead_sentences: int = 1
+    names: Sequence[str],
+    documents: Sequence[str],
+    training: Sequence[Pair] = (),
+    *,
+    lead_sentences: int = 1,
+    language: str = "en",
 ) -> dict[str, list[str]]:
     """Return the summary of each document by each baseline.
 
@@ -59,6 +64,7 @@ def baseline_texts(
         documents: The documents to summarize.
         training: The training examples; at most ``MOST_TRAINING_EXAMPLES`` of them are read.
         lead_sentences: ``lead`` stands for ``lead1`` and for the lead of this many sentences.
+        language: ISO code of the documents' language.
 
     Returns:
         By name in result.json, such as ``lead1``, the texts in the order of the documents.
@@ -71,22 +77,23 @@ def baseline_texts(
     for name in names:
         match name:
             case "lead":
-                found |= {f"lead{n}": lead(documents, n) for n in sorted({1, lead_sentences})}
+                found |= {f"lead{n}": lead(documents, n, language) for n in sorted({1, lead_sentences})}
             case "nearest":
-                found[name] = nearest(documents, pool)
+                found[name] = nearest(documents, pool, language)
             case "most_frequent":
                 found[name] = [most_frequent(pair.summary for pair in pool)] * len(documents)
             case _:
-                found[name] = from_documents(name, documents)
+                found[name] = from_documents(name, documents, language)
     return found
 
 
-def from_documents(name: str, documents: Sequence[str]) -> list[str]:
+def from_documents(name: str, documents: Sequence[str], language: str = "en") -> list[str]:
     """Return the texts of a baseline that needs the documents only.
 
     Args:
         name: Its name in result.json: ``lead1``, ``lead3``, ``copula`` or ``source``.
         documents: The documents.
+        language: ISO code of their language.
 
     Raises:
         ValueError: There is no such baseline.
@@ -97,12 +104,12 @@ def from_documents(name: str, documents: Sequence[str]) -> list[str]:
         return copied_source(documents)
     if not re.fullmatch(r"lead[1-9]\d*", name):
         raise ValueError(f"{name!r} is not a baseline of documents.")
-    return lead(documents, int(name.removeprefix("lead")))
+    return lead(documents, int(name.removeprefix("lead")), language)
 
 
-def lead(documents: Sequence[str], n: int) -> list[str]:
+def lead(documents: Sequence[str], n: int, language: str = "en") -> list[str]:
     """Return the first ``n`` sentences of each document, one per line."""
-    return ["\n".join(first_sentences(document, n)) for document in documents]
+    return ["\n".join(first_sentences(document, n, language)) for document in documents]
 
 
 def copied_source(documents: Sequence[str]) -> list[str]:
@@ -131,23 +138,25 @@ def most_frequent(targets: Iterable[str]) -> str:
     return counts.most_common(1)[0][0]
 
 
-def nearest(documents: Sequence[str], training: Sequence[Pair]) -> list[str]:
+def nearest(documents: Sequence[str], training: Sequence[Pair], language: str = "en") -> list[str]:
     """Return the target of the training document that is most similar to each document.
 
     The similarity is the cosine of tf-idf vectors with the definition of scikit-learn: words of two characters or more
-    in lower case, counts times ln((1 + n) / (1 + df)) + 1. The first one among equals is taken, and the first training
+    in lower case, counts times ln((1 + n) / (1 + df)) + 1. In languages other than English, words are those of
+    ``warmstart.evaluation.languages``, of any length. The first one among equals is taken, and the first training
     example for a document that shares no word with any.
 
     Args:
         documents: The documents.
         training: The training examples, all in memory.
+        language: ISO code of the documents' language.
 
     Raises:
         ValueError: There are no training examples.
     """
     if not training:
         raise ValueError("The nearest training document needs training examples.")
-    index = _Index(pair.document for pair in training)
+    index = _Index((pair.document for pair in training), language)
     return [training[index.nearest_to(document)].summary for document in documents]
 
 
@@ -166,13 +175,15 @@ class _Index:
 
     Args:
         documents: The documents; each is read once.
+        language: ISO code of their language.
     """
 
-    def __init__(self, documents: Iterable[str]) -> None:
+    def __init__(self, documents: Iterable[str], language: str) -> None:
+        self._language = language
         found: dict[str, tuple[array[int], array[int]]] = {}
         self._n = 0
         for text in documents:
-            for term, count in _terms(text).items():
+            for term, count in _terms(text, language).items():
                 rows, counts = found.setdefault(term, (array("i"), array("i")))
                 rows.append(self._n)
                 counts.append(count)
@@ -190,15 +201,15 @@ class _Index:
     def nearest_to(self, document: str) -> int:
         """Return the position of the document with the highest cosine."""
         scores = np.zeros(self._n)
-        for term, count in _terms(document).items():
+        for term, count in _terms(document, self._language).items():
             if term in self._postings:
                 rows, weights = self._postings[term]
                 scores[rows] += count * weights  # the weights hold the square of the inverse frequency
         return int(np.argmax(scores / self._norms))
 
 
-def _terms(text: str) -> Counter[str]:
-    return Counter(_TERM.findall(text.lower()))
+def _terms(text: str, language: str) -> Counter[str]:
+    return Counter(_TERM.findall(text.lower()) if language == "en" else words(text, language))
 
 
 def _described(document: str) -> str:
@@ -207,21 +218,21 @@ def _described(document: str) -> str:
     return " ".join(text.split()[:COPULA_WORDS])
 
 
-def first_sentences(document: str, n: int) -> list[str]:
+def first_sentences(document: str, n: int, language: str = "en") -> list[str]:
     """Return the first ``n`` sentences of a document, whose lines may be sentences or paragraphs."""
     found: list[str] = []
     for line in document.splitlines():
         if len(found) >= n:
             break
         if line := line.strip():
-            found += _first_of_line(line, n - len(found))
+            found += _first_of_line(line, n - len(found), language)
     return found[:n]
 
 
-def _first_of_line(line: str, n: int) -> list[str]:
+def _first_of_line(line: str, n: int, language: str) -> list[str]:
     length = FIRST_READ * n
     while True:
-        found = split_line(line[:length])
+        found = split_line(line[:length], language)
         # The last sentence of a truncated text may be truncated, so one more sentence than wanted is needed.
         if len(found) > n or length >= len(line):
             return found[:n]

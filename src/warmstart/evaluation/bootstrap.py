@@ -1,7 +1,9 @@
-"""95 % confidence intervals of means over test examples, by percentile bootstrap over examples (Koehn 2004).
+"""95 % confidence intervals of scores over test examples, by percentile bootstrap over examples (Koehn 2004).
 
-Shapes: n examples, k columns (scores of the same examples), m resamples.
+Shapes: n examples, k columns (scores or statistics of the same examples), m resamples.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -45,6 +47,31 @@ def bootstrap_intervals(values_nk: np.ndarray, samples: int, seed: int) -> np.nd
     with np.errstate(invalid="ignore"):  # a column that is not finite has no interval
         intervals_k2 = np.percentile(_resampled_means(values_nk, samples, seed), PERCENTILES, axis=0).T
     return np.full_like(intervals_k2, np.nan) if len(values_nk) == 1 else intervals_k2
+
+
+def corpus_interval(
+    rows_nk: np.ndarray, score: Callable[[np.ndarray], float], samples: int, seed: int
+) -> tuple[float, float]:
+    """Return the 95 % interval of a score that only sums over examples define, such as BLEU.
+
+    Args:
+        rows_nk: Statistics of the examples (n, k).
+        score: The score that sums of the statistics (k,) define.
+        samples: Number of resamples, with replacement; the same ones as of ``bootstrap_intervals``.
+        seed: Seed of the resamples.
+
+    Returns:
+        Lower and upper end; NaN for a single example, or if a resample defines no score.
+
+    Raises:
+        ValueError: There are no examples or no resamples.
+    """
+    means_mk = _resampled_means(rows_nk, samples, seed)
+    if len(rows_nk) == 1:
+        return float("nan"), float("nan")
+    scores = np.array([score(sums) for sums in means_mk * len(rows_nk)])
+    low, high = np.percentile(scores, PERCENTILES)
+    return float(low), float(high)
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, samples: int, seed: int) -> tuple[float, float, float]:

@@ -4,11 +4,14 @@ This needs no second generation: the summary of document j is scored against the
 its source scores the same either way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from warmstart.evaluation.rouge import rouge_scores
+from warmstart.evaluation.columns import Columns, average
+
+Score = Callable[[Sequence[str], Sequence[str], Sequence[str]], Columns]
+"""Scores predictions, with their references and documents."""
 
 
 def derangement(n: int, seed: int, shuffle: int = 0) -> np.ndarray:
@@ -36,24 +39,33 @@ def derangement(n: int, seed: int, shuffle: int = 0) -> np.ndarray:
 
 
 def shuffled_document(
-    predictions: Sequence[str], references: Sequence[str], *, shuffles: int, seed: int, rows: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
+    predictions: Sequence[str],
+    references: Sequence[str],
+    documents: Sequence[str],
+    *,
+    score: Score,
+    shuffles: int,
+    seed: int,
+    rows: np.ndarray | None = None,
+) -> Columns:
     """Score references against the summaries of other documents.
 
     Args:
         predictions: Summaries of all examples.
         references: References of all examples.
+        documents: Documents of all examples.
+        score: Scores summaries, with the references and documents to compare them with.
         shuffles: Number of derangements to average over.
         seed: Seed of the derangements.
         rows: Indices of the references to score; None scores all.
 
     Returns:
-        By kind of ROUGE, the mean score of each scored reference.
+        By name of the score, the mean of each scored reference.
     """
     rows = np.arange(len(predictions)) if rows is None else rows
-    wanted = [references[int(i)] for i in rows]
+    wanted, read = ([texts[int(i)] for i in rows] for texts in (references, documents))
     runs = []
     for shuffle in range(shuffles):
         others = derangement(len(predictions), seed, shuffle)[rows]
-        runs.append(rouge_scores([predictions[int(i)] for i in others], wanted))
-    return {kind: np.mean([run[kind] for run in runs], axis=0) for kind in runs[0]}
+        runs.append(score([predictions[int(i)] for i in others], wanted, read))
+    return {kind: average([run[kind] for run in runs]) for kind in runs[0]}

@@ -3,16 +3,17 @@
 import math
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
+from warmstart.config.metrics import METRICS, SCORES, TITLES, primary_of
 from warmstart.evaluation.baselines import LABELS
 from warmstart.evaluation.bootstrap import FEWEST
 from warmstart.evaluation.judgement import Judgement
 from warmstart.evaluation.likelihood import ALONE, SHUFFLED
-from warmstart.evaluation.rouge import KINDS
 
 NAMES = {SHUFFLED: "another document", ALONE: "decoder alone", **LABELS}
-SAID = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
+COLUMNS = 4  # scores side by side in 80 columns
 _BETTER = {
     "lead": "Copying the first sentences",
     "copula": "This rule",
@@ -31,15 +32,32 @@ def score_rows(
     return rows | {NAMES.get(name, name): row for name, row in (baselines | controls).items()}
 
 
-def score_table(judgement: Judgement, model_name: str) -> Table:
-    """Make the table: F1 times 100 of each ROUGE, above its 95 % interval; 80 columns wide with a short model name."""
-    table = Table(title=f"ROUGE F1 on {judgement.metrics['test/examples']} test examples, 95 % bootstrap intervals")
-    table.add_column("", overflow="fold")
-    for kind in KINDS:
-        table.add_column(SAID[kind], justify="right", no_wrap=True)
-    for name, row in score_rows(judgement.metrics, judgement.baselines, judgement.controls, model_name).items():
-        table.add_row(name.replace("[", r"\["), *(_cell(row, kind) for kind in KINDS))
-    return table
+def score_table(judgement: Judgement, model_name: str) -> Group:
+    """Make the table: each score above its 95 % interval, and the signatures of the metrics.
+
+    It is 80 columns wide with a short model name; more than ``COLUMNS`` scores are several tables.
+    """
+    kinds, tables = kinds_of(judgement.metrics), []
+    rows = score_rows(judgement.metrics, judgement.baselines, judgement.controls, model_name)
+    for start in range(0, len(kinds), COLUMNS):
+        shown = kinds[start : start + COLUMNS]
+        what = "ROUGE F1" if all(kind in METRICS["rouge"] for kind in shown) else "Scores"
+        table = Table(title=f"{what} on {judgement.metrics['test/examples']} test examples, 95 % bootstrap intervals")
+        table.add_column("", overflow="fold")
+        for kind in shown:
+            table.add_column(TITLES[kind], justify="right", no_wrap=True)
+        for name, row in rows.items():
+            table.add_row(name.replace("[", r"\["), *(_cell(row, kind) for kind in shown))
+        tables.append(table)
+    # With blanks, long signatures break between their parts.
+    tables[-1].caption = "\n".join(text.replace("|", " | ") for text in judgement.signatures) or None
+    tables[-1].caption_justify = "left"
+    return Group(*tables)
+
+
+def kinds_of(metrics: dict[str, Any]) -> list[str]:
+    """Return the names of the scores in the metrics of a result, such as ``rouge1``."""
+    return [name for name in SCORES if f"test/{name}" in metrics]
 
 
 def known_interval(row: dict[str, Any], name: str) -> tuple[float, float] | None:
@@ -52,18 +70,23 @@ def known_interval(row: dict[str, Any], name: str) -> tuple[float, float] | None
 
 def verdict(judgement: Judgement) -> str:
     """Return the ``statements`` of a judgement, one per line."""
-    return "\n".join(statements(judgement.metrics, judgement.baselines, judgement.controls))
+    primary = primary_of(judgement.signatures)
+    left_out = [f"Left out: {reason}" for reason in judgement.left_out.values()]
+    return "\n".join(statements(judgement.metrics, judgement.baselines, judgement.controls, primary) + left_out)
 
 
-def statements(metrics: dict[str, Any], baselines: dict[str, Any], controls: dict[str, Any]) -> list[str]:
-    """State the result against each rival, from the paired interval of ROUGE-1.
+def statements(
+    metrics: dict[str, Any], baselines: dict[str, Any], controls: dict[str, Any], primary: str = "rouge1"
+) -> list[str]:
+    """State the result against each rival, from the paired interval of one score.
 
-    Other kinds of ROUGE are stated if they disagree. With fewer than ``FEWEST`` examples no conclusion is drawn.
+    Other scores are stated if they disagree. With fewer than ``FEWEST`` examples no conclusion is drawn.
 
     Args:
         metrics: Scores of the model, as in ``Judgement``.
         baselines: Scores of the baselines.
         controls: Scores of the controls.
+        primary: The score that decides.
 
     Returns:
         One to three sentences for each rival, and one each if few summaries are distinct, some are empty, or numbers
@@ -72,16 +95,18 @@ def statements(metrics: dict[str, Any], baselines: dict[str, Any], controls: dic
     found = []
     for name, row in (controls | baselines).items():
         examples = row.get("examples", metrics.get("test/examples", FEWEST))
-        if examples < FEWEST:
-            few = _too_few(name, examples, f"{row['rouge1_difference']:+.2f} ROUGE-1")
-            found.append(" ".join([few, *_not_finite(row)]))
+        if not _is_known(row, primary):
+            found.append(" ".join([f"Against {_rival(name)}, {TITLES[primary]} is not defined.", *_likelier(row)]))
             continue
-        kinds = [kind for kind in KINDS if f"{kind}_difference_ci" in row]
-        outcomes = {kind: _outcome(*row[f"{kind}_difference_ci"]) for kind in kinds}
-        low, high = row["rouge1_difference_ci"]
-        lead = f"{row['rouge1_difference']:+.2f} ROUGE-1 [{low:+.2f}, {high:+.2f}]"
-        sentence = _sentence(name, outcomes["rouge1"], lead)
-        others = [kind for kind in kinds if outcomes[kind] != outcomes["rouge1"]]
+        difference = f"{row[f'{primary}_difference']:+.2f} {TITLES[primary]}"
+        if examples < FEWEST:
+            found.append(" ".join([_too_few(name, examples, difference), *_not_finite(row)]))
+            continue
+        kinds = [kind for kind, score in SCORES.items() if score.better and _is_known(row, kind)]
+        outcomes = {kind: _outcome_of(row, kind) for kind in kinds}
+        low, high = row[f"{primary}_difference_ci"]
+        sentence = _sentence(name, outcomes[primary], f"{difference} [{low:+.2f}, {high:+.2f}]")
+        others = [kind for kind in kinds if outcomes[kind] != outcomes[primary]]
         found.append(" ".join([sentence, *(_otherwise(kind, outcomes[kind], row) for kind in others), *_likelier(row)]))
     distinct = metrics.get("test/distinct_fraction", 1.0)
     if distinct < FEW_DISTINCT:
@@ -96,9 +121,28 @@ def statements(metrics: dict[str, Any], baselines: dict[str, Any], controls: dic
     return found
 
 
+def _is_known(row: dict[str, Any], kind: str) -> bool:
+    """Return whether the difference from a rival is defined: precision is not if there is nothing to be precise in."""
+    value = row.get(f"{kind}_difference")
+    return value is not None and math.isfinite(value)
+
+
 def _cell(row: dict[str, Any], kind: str) -> str:
     ends = known_interval(row, kind)
+    if not _has_value(row, kind):
+        return "\N{EN DASH}"
     return f"{row[kind]:.2f}\n" + (f"\\[{ends[0]:.1f}, {ends[1]:.1f}]" if ends else "\N{EN DASH}")
+
+
+def _has_value(row: dict[str, Any], kind: str) -> bool:
+    return row.get(kind) is not None and math.isfinite(row[kind])
+
+
+def _outcome_of(row: dict[str, Any], kind: str) -> str:
+    low, high = row[f"{kind}_difference_ci"]
+    if low is None or high is None:  # NaN, once it is in a file
+        return "even"
+    return _outcome(-high, -low) if SCORES[kind].better == "min" else _outcome(low, high)
 
 
 def _outcome(low: float, high: float) -> str:
@@ -154,4 +198,4 @@ def _not_finite(row: dict[str, Any]) -> list[str]:
 def _otherwise(kind: str, outcome: str, row: dict[str, Any]) -> str:
     low, high = row[f"{kind}_difference_ci"]
     word = {"better": "ahead", "worse": "behind", "even": "not distinguishable"}[outcome]
-    return f"By {SAID[kind]} it is {word}: {row[f'{kind}_difference']:+.2f} [{low:+.2f}, {high:+.2f}]."
+    return f"By {TITLES[kind]} it is {word}: {row[f'{kind}_difference']:+.2f} [{low:+.2f}, {high:+.2f}]."

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from warmstart.config.metrics import SCORES as OF_METRICS
+from warmstart.config.metrics import primary_of
 from warmstart.config.schema import CHANGES_NO_NUMBER
 from warmstart.damaged_files import DamagedFile
 from warmstart.errors import UserError
 from warmstart.runs.run_dir import RunDir
 
-SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll")
+SCORES = (*OF_METRICS, "nll")
 DAMAGED = "damaged"
 BEST = RunDir(Path()).checkpoints.best.name  # the checkpoint that a fit evaluates
 
@@ -69,7 +71,17 @@ class Run:
     @property
     def is_tested(self) -> bool:
         """Whether the test split was scored."""
-        return "test/rouge1" in self.result.get("metrics", {})
+        return f"test/{self.primary}" in self.result.get("metrics", {})
+
+    @property
+    def primary(self) -> str:
+        """The score that decides comparisons: ROUGE-1, unless ``evaluation.metrics`` begins with another metric."""
+        return primary_of(self.signatures)
+
+    @property
+    def signatures(self) -> list[str]:
+        """What decides the scores of each metric; empty if an earlier release scored the run."""
+        return self.result.get("signatures") or []
 
     def _judged(self) -> dict[str, Any]:
         return self.result.get("checkpoint") or {}

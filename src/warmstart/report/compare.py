@@ -7,19 +7,21 @@ counts once per row: a checkpoint that was evaluated twice would otherwise show 
 """
 
 import statistics
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
+from warmstart.config.metrics import SCORES as OF_METRICS
+from warmstart.config.training import MONITORS
 from warmstart.evaluation.baselines import OF_TRAINING, from_documents
 from warmstart.evaluation.bootstrap import bootstrap_intervals
-from warmstart.evaluation.rouge import rouge_scores
+from warmstart.evaluation.metrics.rouge import rouge_scores
 from warmstart.report.collect import BEST, SCORES, Run
 
 RESAMPLES = 1000
-VALIDATION_ROUGE = "validation/rouge1"
 SEED = 1
 # What determines a trained tokenizer, which replaces a decoder's own tokenizer that is not available.
 TRAINING_TEXTS = tuple(
@@ -138,11 +140,12 @@ def rows_of(runs: list[Run]) -> list[Row]:
         of = (run.checkpoint, *(f"{k}={v}" for k, v in sorted(run.choices.items())))
         groups.setdefault(of, []).append(run)
     rows = [Row(label(group[0], keys), *_newest(group)) for group in groups.values()]
-    metric = ranked_by(rows)
+    metric, of_test = ranked_by(rows), f"test/{primary(rows)}"
 
     def rank(row: Row) -> tuple[bool, float, float]:
-        score, test = row.validation(metric), -(row.mean("metrics", "test/rouge1") or 0.0)
-        return (score is None, 0.0 if score is None else -score if higher_is_better(metric) else score, test)
+        score, test = row.validation(metric), row.mean("metrics", of_test) or 0.0
+        signs = [-1 if higher_is_better(name) else 1 for name in (metric, of_test)]
+        return (score is None, 0.0 if score is None else signs[0] * score, signs[1] * test)
 
     return sorted(rows, key=rank)
 
@@ -151,22 +154,30 @@ def ranked_by(rows: list[Row]) -> str:
     """Return the score that ranks the rows.
 
     It is a validation score, because the test split must not select anything: the metric that all fits monitored, if it
-    is comparable (losses are only with the same target tokens), otherwise the ROUGE-1 of the validation samples. If no
-    row has a validation score, it is the test's ROUGE-1.
+    is comparable (losses are only with the same target tokens), otherwise the ``primary`` score of the validation
+    samples. If no row has a validation score, it is that of the test split.
     """
+    of_samples, of_test = (f"{split}/{primary(rows)}" for split in ("validation", "test"))
     monitors = {run.result["validation"]["monitor"] for row in rows for run in _fits(row)}
     if not monitors:
-        return "test/rouge1"
+        return of_test
     if len(monitors) == 1:
         (monitor,) = monitors
         if monitor != "validation/loss" or all(_other_tokens(rows[0], row) is None for row in rows[1:]):
             return str(monitor)
-    return VALIDATION_ROUGE if any(row.validation(VALIDATION_ROUGE) is not None for row in rows) else "test/rouge1"
+    return of_samples if any(row.validation(of_samples) is not None for row in rows) else of_test
+
+
+def primary(rows: list[Row]) -> str:
+    """Return the score that decides comparisons in most of the rows."""
+    found = Counter(row.runs[0].primary for row in rows)
+    return found.most_common(1)[0][0] if found else "rouge1"
 
 
 def higher_is_better(metric: str) -> bool:
     """Return whether larger values of a metric are better."""
-    return metric != "validation/loss"
+    of_test = OF_METRICS.get(metric.removeprefix("test/"))
+    return (MONITORS.get(metric) if of_test is None else of_test.better) != "min"
 
 
 def _fits(row: Row) -> list[Run]:
@@ -184,14 +195,14 @@ def baseline_row(row: Row, name: str, label: str, shown: int) -> Row:
         label: Label of the new row.
         shown: Number of examples that get a text.
     """
-    examples = row.runs[0].examples
+    examples, language = row.runs[0].examples, row.runs[0].choices.get("data.language", "en")
     documents = [example["document"] for example in examples.values()]
     kinds = [kind for kind in SCORES if all(f"{name}/{kind}" in example for example in examples.values())]
     scored: dict[str, Any] = {k: [example[f"{name}/{k}"] for example in examples.values()] for k in kinds}
     if name in OF_TRAINING:
         texts = [_stored_text(example, name) for example in examples.values()][:shown]
     else:
-        texts = from_documents(name, documents[:shown] if kinds else documents)
+        texts = from_documents(name, documents[:shown] if kinds else documents, language)
     if not kinds and name not in OF_TRAINING:
         scored = dict(rouge_scores(texts, [example["reference"] for example in examples.values()]))
     rows = {
@@ -237,7 +248,7 @@ def differences(rows: list[Row]) -> list[Difference]:
     not_finite = [row.not_finite("nll") for row in rows]
     found = []
     for a, b in combinations(range(len(rows)), 2):
-        ids = sorted(set(scores[a]["rouge1"]) & set(scores[b]["rouge1"]))
+        ids = sorted(_scored(scores[a]) & _scored(scores[b]))
         ids = [i for i in ids if rows[a].texts(i) == rows[b].texts(i)]
         why = None
         if all(scores[one]["nll"] or not_finite[one] for one in (a, b)):  # a baseline has no likelihoods
@@ -257,11 +268,21 @@ def differences(rows: list[Row]) -> list[Difference]:
     return found
 
 
+def _scored(scores: dict[str, dict[str, float]]) -> set[str]:
+    """Return the ids of the examples that have scores."""
+    return {i for of_kind in scores.values() for i in of_kind}
+
+
 def interval(row: Row, kind: str) -> tuple[float, float] | None:
-    """Return the 95 % interval of a row's mean score; None if fewer than two examples have a score."""
+    """Return the 95 % interval of a row's mean score; None if fewer than two examples have a score.
+
+    A score that only the whole test split has, such as BLEU, has the mean interval of the row's runs.
+    """
     values = np.array(list(row.scores(kind).values()))
     if len(values) < 2:
-        return None
+        low, high = (row.mean("metrics", f"test/{kind}_ci", end) for end in (0, 1))
+        no_example_has_it = not any(kind in example for run in row.runs for example in run.examples.values())
+        return (low, high) if no_example_has_it and low is not None and high is not None else None
     ((low, high),) = bootstrap_intervals(values[:, None], RESAMPLES, SEED)
     return float(low), float(high)
 

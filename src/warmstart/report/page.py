@@ -14,6 +14,7 @@ from typing import Any
 import plotly
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from warmstart.config.metrics import TITLES as OF_METRICS
 from warmstart.evaluation.baselines import LABELS, lead
 from warmstart.evaluation.bootstrap import FEWEST
 from warmstart.report.collect import SCORES, Run
@@ -24,13 +25,14 @@ from warmstart.report.compare import (
     higher_is_better,
     interval,
     label,
+    primary,
     ranked_by,
     rows_of,
     telling_keys,
 )
 
 SAMPLES = 200  # examples per row, so that the page opens quickly
-TITLES = dict(zip(SCORES, ("ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum", "nats/token"), strict=True))
+TITLES = OF_METRICS | {"nll": "nats/token"}
 CONTROLS = ("shuffled_document", "decoder_alone")
 COSTS = [  # columns of the table of costs: path in result.json, factor, digits
     *((("parameters", name), 1, 0) for name in ("total", "trainable", "pretrained", "new")),
@@ -54,22 +56,24 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         The HTML.
     """
     rows = rows_of(runs)
-    metric = ranked_by(rows)
+    metric, decides = ranked_by(rows), primary(rows)
+    titles = {kind: TITLES[kind] for kind in SCORES if kind in ("nll", decides) or _has(rows, kind)}
     leads = _leads(rows)
-    rivals = _rivals(rows, leads)
+    rivals = _rivals(rows, leads, decides)
     keys = telling_keys([run.choices for run in runs])
     # Baselines are compared like rows, example by example.
     compared = [*rows, *(baseline_row(r["row"], r["kind"], f"{r['name']} (baseline)", SAMPLES) for r in rivals)]
     pairs = differences(compared)
     data = {
-        "rows": [_row(row, leads) for row in rows],
+        "rows": [_row(row, leads, list(titles), decides) for row in rows],
         "compared": [row.label for row in compared],
         "differences": [[d.a, d.b, d.examples, d.scores, d.left_out] for d in pairs],
         "fewest": FEWEST,
         "curves": [_curve(run, label(run, keys)) for run in runs if run.curves],
-        "titles": TITLES,
-        "leads": [[rival["name"], rival["scores"]["rouge1"]] for rival in rivals],
-        **(_samples(compared) if texts else {"samples": [], "documents": {}}),
+        "titles": titles,
+        "primary": decides,
+        "leads": [[rival["name"], rival["scores"][decides]] for rival in rivals],
+        **(_samples(compared, decides) if texts else {"samples": [], "documents": {}}),
     }
     environment = Environment(
         loader=PackageLoader("warmstart.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -80,11 +84,13 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         title=title,
         rows=rows,
         shown=data["rows"],
-        scores=TITLES,
+        scores=titles,
+        primary=decides,
+        signatures=sorted({text for row in rows for run in row.runs for text in run.signatures}),
         leads=[LABELS.get(name, name) for name in leads],
         ranked_by=metric,
         higher=higher_is_better(metric),
-        untested=sum(row.mean("metrics", "test/rouge1") is None for row in rows),
+        untested=sum(row.mean("metrics", f"test/{decides}") is None for row in rows),
         rivals=rivals,
         mixed=len(rivals) > len(leads),
         left_out=[run.folder for row in rows for run in row.left_out],
@@ -100,10 +106,15 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
     )
 
 
-def _row(row: Row, leads: list[str]) -> dict[str, Any]:
+def _has(rows: list[Row], kind: str) -> bool:
+    """Return whether a run has a score."""
+    return any(f"test/{kind}" in run.result.get("metrics", {}) for row in rows for run in row.runs)
+
+
+def _row(row: Row, leads: list[str], kinds: list[str], decides: str) -> dict[str, Any]:
     """Return the data of a row for the page's script."""
     scores = {}
-    for kind in SCORES:
+    for kind in kinds:
         path = ("metrics", f"test/{kind}")
         scores[kind] = {"mean": row.mean(*path), "deviation": row.deviation(*path), "interval": interval(row, kind)}
     return {
@@ -112,8 +123,9 @@ def _row(row: Row, leads: list[str]) -> dict[str, Any]:
         "decoder": row.decoder,
         "seeds": [run.seed for run in row.runs],
         "scores": scores,
-        "rivals": {name: row.mean("controls", name, "rouge1") for name in CONTROLS},
-        "over": [_over(row, "baselines", name) for name in leads] + [_over(row, "controls", name) for name in CONTROLS],
+        "rivals": {name: row.mean("controls", name, decides) for name in CONTROLS},
+        "over": [_over(row, "baselines", name, decides) for name in leads]
+        + [_over(row, "controls", name, decides) for name in CONTROLS],
         "seconds": row.cost("seconds", "fit"),
         "parameters": row.cost("parameters", "total"),
     }
@@ -125,7 +137,7 @@ def _leads(rows: list[Row]) -> list[str]:
     return sorted(names, key=lambda name: (not name.startswith("lead"), name))
 
 
-def _rivals(rows: list[Row], leads: list[str]) -> list[dict[str, Any]]:
+def _rivals(rows: list[Row], leads: list[str], decides: str) -> list[dict[str, Any]]:
     """Return each baseline once per set of test examples; if there are several sets, its name includes a row."""
     found: list[dict[str, Any]] = []
     rival: dict[str, Any]
@@ -133,7 +145,7 @@ def _rivals(rows: list[Row], leads: list[str]) -> list[dict[str, Any]]:
         examples = frozenset((i, *row.texts(i)) for i in row.runs[0].examples)
         for name in leads:
             scores = {kind: row.mean("baselines", name, kind) for kind in SCORES}
-            if scores["rouge1"] is None:
+            if scores[decides] is None:
                 continue
             rival = {"name": LABELS.get(name, name), "kind": name, "scores": scores, "row": row, "examples": examples}
             if not any(other["kind"] == name and _of_the_same_examples(other, rival) for other in found):
@@ -153,9 +165,9 @@ def _of_the_same_examples(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return all(x == y if x is None or y is None else math.isclose(x, y, abs_tol=1e-6) for x, y in pairs)
 
 
-def _over(row: Row, group: str, name: str) -> dict[str, Any]:
-    ends = [row.mean(group, name, "rouge1_difference_ci", end) for end in (0, 1)]
-    return {"mean": row.mean(group, name, "rouge1_difference"), "interval": None if None in ends else ends}
+def _over(row: Row, group: str, name: str, decides: str) -> dict[str, Any]:
+    ends = [row.mean(group, name, f"{decides}_difference_ci", end) for end in (0, 1)]
+    return {"mean": row.mean(group, name, f"{decides}_difference"), "interval": None if None in ends else ends}
 
 
 def _curve(run: Run, name: str) -> dict[str, Any]:
@@ -164,7 +176,7 @@ def _curve(run: Run, name: str) -> dict[str, Any]:
     return {"label": f"{name}{seed}{status}", "row": name, "metrics": run.curves}
 
 
-def _samples(rows: list[Row]) -> dict[str, Any]:
+def _samples(rows: list[Row], decides: str) -> dict[str, Any]:
     """Return up to ``SAMPLES`` examples of each row's first seed; each document is stored once."""
     documents: dict[str, dict[str, Any]] = {}
     keys: dict[tuple[str, str, str], str] = {}
@@ -176,9 +188,9 @@ def _samples(rows: list[Row]) -> dict[str, Any]:
             if (i, document, reference) not in keys:
                 # An id may refer to different examples in different test sets.
                 key = keys[i, document, reference] = i if i not in documents else f"{i} of {row.label}"
-                (lead1,) = lead([document], 1)
+                (lead1,) = lead([document], 1, row.runs[0].choices.get("data.language", "en"))
                 documents[key] = {"document": document, "reference": reference, "lead1": lead1}
-            of_row[keys[i, document, reference]] = [example["prediction"], example.get("rouge1")]
+            of_row[keys[i, document, reference]] = [example["prediction"], example.get(decides)]
         samples.append(of_row)
     return {"samples": samples, "documents": documents}
 

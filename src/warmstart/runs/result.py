@@ -5,10 +5,11 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from warmstart.config.metrics import SCORES
 from warmstart.damaged_files import DamagedFile
 
 _NUMBER = (int, float, NoneType)
-_SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "nll")
+_SCORES = (*SCORES, "nll")
 _GROUPS = (
     *("choices", "metrics", "baselines", "controls", "parameters", "seconds", "throughput", "versions"),
     *("validation", "checkpoint", "config", "generation"),
@@ -18,6 +19,7 @@ _PARTS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("status", "config_hash", "checkpoint.name", "checkpoint.sha256"), (str, NoneType)),
     **dict.fromkeys(("validation.monitor", "validation.mode"), (str, NoneType)),
     "validation.best": _NUMBER,
+    "signatures": (list, NoneType),
 }
 
 

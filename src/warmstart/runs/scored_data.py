@@ -57,21 +57,22 @@ def data_to_score(
     return settings, source, source.split("train")
 
 
-def check_scripts(source: Source, splits: Sequence[str], remedy: str) -> None:
-    """Check that ROUGE can score the references of some splits.
+def check_scripts(source: Source, splits: Sequence[str], remedy: str, language: str = "en") -> None:
+    """Check that the metrics can read the references of some splits.
 
     Args:
         source: the data.
         splits: names of the splits.
-        remedy: the end of the error message: what to do instead.
+        remedy: the end of the error message: what else to do.
+        language: ISO code of the references' language (``data.language``).
 
     Raises:
-        UserError: ROUGE would ignore most letters of a split's references.
+        UserError: the metrics would ignore many letters of a split's references.
     """
-    from warmstart.evaluation.rouge import check_references
+    from warmstart.evaluation.languages import check_references
 
     for split in splits:
-        check_references([example.summary for example in source.split(split)], split, remedy)
+        check_references([example.summary for example in source.split(split)], split, remedy, language)
 
 
 def _is_another_file(data: DataSettings, recorded: dict[str, Any], named: Collection[str]) -> bool:

@@ -34,6 +34,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from warmstart.atomic import write_text
+from warmstart.config.metrics import TITLES, primary_of
 from warmstart.errors import UserError
 from warmstart.locks import Lock
 from warmstart.printing import say
@@ -310,8 +311,9 @@ def _score_winner(sweeper: Any, study: optuna.Study, fixed: list[str]) -> list[A
         (job,) = sweeper.launch([[*words, "task=evaluate", f"ckpt='{quoted}'"]], best.number)
         if job.status is JobStatus.FAILED:
             return [job]
-    rouge = evaluation.read_result()["metrics"]["test/rouge1"]
-    say(f"Test ROUGE-1 of the best run: {rouge:.2f}, in {evaluation}")
+    result = evaluation.read_result()
+    primary = primary_of(result.get("signatures") or [])
+    say(f"Test {TITLES[primary]} of the best run: {result['metrics'][f'test/{primary}']:.2f}, in {evaluation}")
     return []
 
 

@@ -24,6 +24,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
 from warmstart.atomic import write_text
+from warmstart.config.metrics import TITLES, primary_of
 from warmstart.config.schema import Config, to_settings
 from warmstart.damaged_files import DamagedFile
 from warmstart.errors import UserError
@@ -173,9 +174,10 @@ def summary(folder: Path) -> tuple[list[str], int]:
 
 def _scores(result: dict[str, Any]) -> str:
     """Format the best validation score and the test score, if there are any."""
-    validation, rouge = result.get("validation") or {}, result.get("metrics", {}).get("test/rouge1")
+    primary = primary_of(result.get("signatures") or [])
+    validation, score = result.get("validation") or {}, result.get("metrics", {}).get(f"test/{primary}")
     best = [] if validation.get("best") is None else [f"{validation.get('monitor')} {validation['best']:.4f}"]
-    return ", ".join([*best, *([] if rouge is None else [f"test ROUGE-1 {rouge:.2f}"])])
+    return ", ".join([*best, *([] if score is None else [f"test {TITLES[primary]} {score:.2f}"])])
 
 
 def _result(run_dir: Path) -> dict[str, Any]:

@@ -319,7 +319,7 @@ def compared(document: str, summary: str, reference: str) -> list[dict[str, str]
         ``name``, ``text`` and ``rouge`` of each text. ``rouge`` is empty without a reference that ROUGE can read.
     """
     from warmstart.evaluation.baselines import lead
-    from warmstart.evaluation.rouge import rouge_scores
+    from warmstart.evaluation.metrics.rouge import rouge_scores
 
     texts = {"Summary": summary}
     texts |= {name: lead([document], n)[0] for name, n in (("First sentence (lead-1)", 1), ("First three (lead-3)", 3))}
@@ -337,7 +337,7 @@ def compared(document: str, summary: str, reference: str) -> list[dict[str, str]
 
 def no_score(reference: str) -> str:
     """Return why ROUGE cannot score against a reference; empty if it can, or if there is no reference."""
-    from warmstart.evaluation.rouge import MOST_LOST, lost_letters
+    from warmstart.evaluation.languages import MOST_LOST, lost_letters
 
     share = lost_letters([reference])
     if share <= MOST_LOST:

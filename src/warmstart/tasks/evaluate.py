@@ -5,9 +5,9 @@ python run.py task=evaluate ckpt=runs/demo data.path=other.csv     # scores all 
 python run.py task=evaluate ckpt=runs/demo trainer=ddp trainer.devices=8
 python run.py task=evaluate ckpt=runs/demo logger=wandb     # logs to the W&B run of that fit
 
-Summaries are scored with ROUGE and compared with baselines and controls. Several ranks share the batches, which are the
-same for any number of ranks; rank 0 scores. After an interruption the same command resumes: finished summaries are
-kept in the cache.
+Summaries are scored by ``evaluation.metrics`` and compared with baselines and controls. Several ranks share the
+batches, which are the same for any number of ranks; rank 0 scores. After an interruption the same command resumes:
+finished summaries are kept in the cache.
 """
 
 import logging
@@ -22,6 +22,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from warmstart.cache import cache_root
+from warmstart.config.metrics import primary_of
 from warmstart.config.schema import Config
 from warmstart.errors import UserError
 from warmstart.printing import say
@@ -31,6 +32,7 @@ from warmstart.runs.saved_model import SavedModel, Trained
 from warmstart.runs.scored_data import check_scripts, data_to_score
 from warmstart.tasks.check import validate_numbers
 
+_OTHERWISE = "Or use task=summarize, and score the summaries with another tool."
 _log = logging.getLogger(__name__)
 
 
@@ -87,7 +89,7 @@ def run(settings: Config, folder: Path, saved: SavedModel | None = None) -> floa
         saved: the model that ``ckpt`` names, if the caller has opened it.
 
     Returns:
-        The test ROUGE-1; NaN on every rank but rank 0.
+        The test score that verdicts use, by default ROUGE-1; NaN on every rank but rank 0.
 
     Raises:
         UserError: ``ckpt`` cannot be loaded, or it cannot be evaluated with these settings.
@@ -113,7 +115,7 @@ def run(settings: Config, folder: Path, saved: SavedModel | None = None) -> floa
         check_search(settings, trained.model)
         settings, source, training = data_to_score(settings, saved, _named())
         data = SummarizationDataModule(settings.data, trained.tokenizers, seed=settings.seed, source=source)
-        check_scripts(data.source, ["test"], "Use task=summarize, and score the summaries with another tool.")
+        check_scripts(data.source, ["test"], _OTHERWISE, settings.data.language)
         data.prepare_data()
         data.setup("test")
         facts = {"rows": data.row_counts()}
@@ -166,7 +168,7 @@ def test(evaluation: Evaluation) -> float:
     Every rank has to call this.
 
     Returns:
-        The test ROUGE-1; NaN on every rank but rank 0.
+        The test score that verdicts use, by default ROUGE-1; NaN on every rank but rank 0.
     """
     from warmstart import cpu
     from warmstart.tasks.closing import print_outcome
@@ -184,7 +186,7 @@ def test(evaluation: Evaluation) -> float:
     ready.kept.close(complete=True)
     examples, lower_case = evaluation.data.examples("test"), ready.trained.tokenizers.writes_lower_case
     print_outcome(evaluation.settings, evaluation.run_dir, judgement, examples, generated.predictions, lower_case)
-    return float(judgement.metrics["test/rouge1"])
+    return float(judgement.metrics[f"test/{primary_of(judgement.signatures)}"])
 
 
 def _load(evaluation: Evaluation) -> _Ready:
@@ -285,6 +287,7 @@ def _judge(evaluation: Evaluation, generated: _Generated) -> Any:
         training=training,
         likelihoods=generated.likelihoods,
         alone=generated.alone,
+        language=settings.data.language,
     )
 
 
@@ -302,6 +305,8 @@ def _write(
         "metrics": judgement.metrics,
         "baselines": judgement.baselines,
         "controls": judgement.controls,
+        "signatures": judgement.signatures,
+        "metrics_left_out": judgement.left_out,
         "summaries": generated.counts,
         "peak_memory_bytes": generated.peak_memory_bytes,
         **facts,

@@ -178,6 +178,7 @@ def _fit_and_test(fit: Fit) -> float:
 def _data(fit: Fit) -> Any:
     """Build the data module, with its training and validation splits set up."""
     from warmstart.data.datamodule import SummarizationDataModule
+    from warmstart.evaluation.metrics import scorer_of
     from warmstart.runs.scored_data import check_scripts
     from warmstart.training.trainer import check_validations
 
@@ -186,8 +187,11 @@ def _data(fit: Fit) -> Any:
     check_scripts(
         source,
         _scored_splits(settings),
-        "To train without ROUGE, set evaluation.test=false trainer.validation_samples=0.",
+        "To train without scores, set evaluation.test=false trainer.validation_samples=0.",
+        settings.data.language,
     )
+    if _scored_splits(settings):
+        scorer_of(settings.evaluation, settings.data.language)  # raises before training if no metric serves it
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
     data.setup("fit")
@@ -267,15 +271,20 @@ def _plan(fit: Fit, data: Any, model: Any) -> "FitPlan":
 
 def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan") -> Any:
     """Build the LightningModule."""
-    from warmstart.evaluation.rouge import rouge_scores
+    from warmstart.evaluation.columns import mean
+    from warmstart.evaluation.metrics import scorer_of
     from warmstart.evaluation.summarize import generation_kwargs
     from warmstart.model.parameters import parameter_counts
     from warmstart.training.module import SummarizationModule
 
-    def score(predictions: list[str], references: list[str]) -> dict[str, float]:
-        return {kind: float(values.mean()) for kind, values in rouge_scores(predictions, references).items()}
+    settings, validation = fit.settings, data.examples("validation")
+    scorer = scorer_of(settings.evaluation, settings.data.language)
 
-    settings = fit.settings
+    def score(samples: list[dict[str, Any]]) -> dict[str, float]:
+        predictions, references = ([sample[name] for sample in samples] for name in ("prediction", "reference"))
+        documents = [validation[sample["index"]].document for sample in samples]
+        return {name: mean(column) for name, column in scorer(predictions, references, documents).items()}
+
     return SummarizationModule(
         model,
         data.tokenizers,
@@ -338,7 +347,7 @@ def _train(fit: Fit, data: Any, module: Any, plan: "FitPlan") -> Any:
 
 
 def _scored_splits(settings: Config) -> list[str]:
-    """Return the splits that the fit scores with ROUGE."""
+    """Return the splits that the fit scores."""
     from warmstart.training.callbacks.checkpoints import validates
 
     sampled = settings.trainer.validation_samples > 0 and validates(settings.trainer)

@@ -35,7 +35,7 @@ from warmstart.training.schedule import build_schedule
 from warmstart.training.throughput import ThroughputMeter, peak_memory_bytes
 from warmstart.training.validation_sample import ValidationSample, gather_samples
 
-Score = Callable[[list[str], list[str]], dict[str, float]]
+Score = Callable[[list[dict[str, Any]]], dict[str, float]]
 
 _log = logging.getLogger(__name__)
 FORMAT = 1  # version of what a checkpoint holds in addition to Lightning's own entries
@@ -58,7 +58,7 @@ class SummarizationModule(L.LightningModule):
         total_steps: optimizer steps that the schedule spans.
         hparams: plain values to save in checkpoints; others could not be loaded with ``weights_only=True``.
         validation_samples: number of examples, the first ones of the split, that each validation summarises.
-        score: function from predictions and references to mean scores by name.
+        score: function from samples (index, prediction and reference of each) to scores by name.
         log_every: optimizer steps between logged learning rates and throughput; the trainer's ``log_every_n_steps``.
         unfreeze_after: optimizer steps in which only new parameters train (``bridge.warmup_steps``).
         seed: seed of dropout; with the rank, the epoch and the batch's number it determines what a batch draws.
@@ -286,8 +286,8 @@ class SummarizationModule(L.LightningModule):
             own = self._sample.summarize(self.model, self.tokenizers, self.generation)
         self.samples = gather_samples(own)
         if self.score is not None and self.samples:
-            scores = self.score([s["prediction"] for s in self.samples], [s["reference"] for s in self.samples])
-            # No reduction: every rank has all samples, so the means are equal.
+            scores = self.score(self.samples)
+            # No reduction: every rank has all samples, so the scores are equal.
             self.log_dict({f"validation/{name}": float(value) for name, value in scores.items()})
         self._meter.resume()
 

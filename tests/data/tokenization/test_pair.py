@@ -368,3 +368,24 @@ def test_failures_of_the_tokenizers_library_are_one_message(part, value, pair, t
 
     with pytest.raises(UserError, match=r"^encoder: .*tokenizer\.json"):
         encoded()
+
+
+@pytest.mark.parametrize(
+    ("text", "decoded"),
+    [
+        ("今天下雨。", "今天下雨。"),
+        ("東京タワーは高い、とても。", "東京タワーは高い、とても。"),
+        ("the word 你好 means hello", "the word 你好 means hello"),
+        ("비가 왔다", "비가 왔다"),
+    ],
+)
+def test_chinese_and_japanese_come_back_from_word_pieces_without_blanks(text, decoded):
+    from transformers import BertTokenizer
+
+    pieces = sorted(set(text) - {" "}) + sorted(f"##{one}" for one in set(text) - {" "})
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces]
+    tokenizer = BertTokenizer(
+        vocab={word: i for i, word in enumerate(vocabulary)}, do_lower_case=False, strip_accents=False
+    )
+    pair = TokenizerPair(tokenizer, tokenizer)
+    assert pair.decode(pair.encode_targets([text], 64)) == [decoded]

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -126,12 +127,14 @@ class TokenizerPair:
             ids: Ids (B, T), or a list of ids for each text. -100 ends a text as well.
         """
         rows = ids.tolist() if isinstance(ids, torch.Tensor) else [list(map(int, row)) for row in ids]
-        return [
+        texts = [
             self.target.decode(
                 self._body(row), skip_special_tokens=True, clean_up_tokenization_spaces=self._tidy
             ).strip()
             for row in rows
         ]
+        # WordPiece makes a word of each Chinese character, and decodes words with blanks between them.
+        return [_BETWEEN_CHARACTERS.sub("", text) for text in texts] if self._tidy else texts
 
     def _body(self, row: list[int]) -> list[int]:
         # The start token may be the end token (GPT-2), so it is removed before the search for the end.
@@ -213,6 +216,9 @@ class TokenizerPair:
         return hashlib.sha256(json.dumps(both, sort_keys=True).encode()).hexdigest()
 
 
+# Chinese characters, kana, and the punctuation of both.
+_CHARACTER = "[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+_BETWEEN_CHARACTERS = re.compile(rf"(?<={_CHARACTER}) (?={_CHARACTER})")
 _PAIR_IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id", "source_pad_id")
 _ONLY_IDS: dict[str, Any] = {
     "padding": False,

@@ -206,7 +206,7 @@ class SampleTable(Callback):
             row |= {"id": example.id, "document": example.document}
         row |= {"reference": sample["reference"], "prediction": sample["prediction"]}
         if module.score is not None:
-            scores = module.score([sample["prediction"]], [sample["reference"]])
+            scores = module.score([sample])
             row |= {name: round(float(value), 4) for name, value in scores.items()}
         return row
 

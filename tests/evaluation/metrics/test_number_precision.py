@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from warmstart.evaluation.new_numbers import have_new_numbers, new_numbers
+from warmstart.evaluation.metrics.number_precision import have_new_numbers, new_numbers
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from rouge_score import rouge_scorer
 
 from warmstart.errors import UserError
 from warmstart.evaluation.baselines import lead
-from warmstart.evaluation.rouge import KINDS, MOST_LOST, check_references, lost_letters, rouge_scores, sentences
+from warmstart.evaluation.languages import MOST_LOST, check_references, lost_letters, sentences
+from warmstart.evaluation.metrics.rouge import KINDS, rouge_scores
 
 
 def theirs(prediction, reference):
@@ -85,5 +86,5 @@ def test_references_that_lose_a_tenth_of_their_letters_are_refused():
     german = ["Die Bürgermeisterin erklärte, die Brücke bleibe für Wochen gesperrt."] * 9
     assert 0.02 < lost_letters(german) < MOST_LOST
     check_references(german, "test", "")
-    with pytest.raises(UserError, match=r"ignore 37% of the letters .* references, such as 'प.*'\. .* Stop\.$"):
+    with pytest.raises(UserError, match=r"ignore 37% of the letters .* references, such as 'प.*language=hi\. Stop\.$"):
         check_references([*german, "प" * 249], "test", "Stop.")
