@@ -4,9 +4,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from warmstart.config.data import DataSettings
+from warmstart.config.metrics import METRICS
 from warmstart.config.model import Scale, SubmodelSettings, Weights
 from warmstart.config.schema import Config
-from warmstart.config.metrics import METRICS
 from warmstart.runs.card_metadata import front_matter, hub_ids
 from warmstart.runs.model_card import Use, model_card
 

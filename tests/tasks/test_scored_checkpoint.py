@@ -82,7 +82,7 @@ def test_an_export_is_called_what_it_is(run_dir, tmp_path):
     assert result["metrics"]["test/nll"] == fitted["metrics"]["test/nll"]
     for group in ("encoder", "decoder", "bridge"):
         assert result["config"][group] == fitted["config"][group]
-    assert "`roberta`" in (tmp_path / "again" / "export" / "README.md").read_text()
+    assert not (tmp_path / "again" / "export").exists()
 
 
 def test_an_export_without_a_record_is_not_called_after_this_command_line(run_dir):
@@ -113,10 +113,10 @@ def test_the_card_has_scores_of_the_exported_weights_alone(run_dir, tmp_path):
 def test_a_failed_evaluation_leaves_result_and_predictions_of_one_run(run_dir, tmp_path, monkeypatch):
     before = (run_dir / "predictions.jsonl").read_text()
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("warmstart.tasks.export.export_model", full)
+    monkeypatch.setattr("warmstart.evaluation.judgement.judge", full)
     with pytest.raises(OSError, match="No space"):
         evaluate.run(of(run_dir, "data=written", "data.limit_test=3"), run_dir)
     assert RunDir(run_dir).read_result()["metrics"]["test/examples"] == before.count("\n")

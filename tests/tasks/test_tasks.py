@@ -173,7 +173,8 @@ def test_summaries_in_bfloat16_leave_likelihoods_and_the_export_in_float32(setti
         for folder in (run, tmp_path / "again")
     ]
     assert rows[0] == rows[1]
-    weights = [load_file(folder / "export" / "model.safetensors") for folder in (run, tmp_path / "again")]
+    export.run(settings_of(*rounded, f"output={tmp_path / 'model'}"), tmp_path)
+    weights = [load_file(folder / "model.safetensors") for folder in (run / "export", tmp_path / "model")]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
     article = tmp_path / "article.txt"
     article.write_text("The river rose.")

@@ -91,3 +91,15 @@ def test_a_fit_at_its_time_limit_ends_after_a_whole_step(tmp_path):
     _, trainer = run(tmp_path, tmp_path / "cache", callbacks=[seen, Up()], **settings)
     assert seen.validations == [(0, 3, 1)]
     assert trainer.global_step == 1
+
+
+def test_validations_every_few_epochs_and_at_the_end(tmp_path):
+    seen = Seen()
+    run(tmp_path, tmp_path / "cache", callbacks=[seen], epochs_per_validation=2, **(TWO_EPOCHS | {"max_epochs": 5}))
+    assert [epoch for epoch, _, _ in seen.validations] == [1, 3, 4]
+
+
+def test_a_fit_that_stops_between_two_validations_still_validates(tmp_path):
+    seen = Seen()
+    run(tmp_path, tmp_path / "cache", callbacks=[seen], epochs_per_validation=4, max_epochs=9, max_steps=10, samples=0)
+    assert [step for _, _, step in seen.validations] == [10]

@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -153,6 +154,8 @@ def main() -> None:
             # An error that is raised from here makes Hydra print its own line. In a sweep this line names the failed
             # job, and the other jobs run.
             if HydraConfig.get().mode is RunMode.RUN:
+                if explain(error) is not None:
+                    remove_unused_folder(cfg)
                 exit_on_user_error(error, debug)
             raise
 
@@ -179,6 +182,13 @@ def main() -> None:
     except Exception as error:
         exit_on_user_error(error, debug)
         raise
+
+
+def remove_unused_folder(cfg: DictConfig) -> None:
+    """Delete the folder of a run without a name whose command failed before it did anything."""
+    if cfg.name is None and cfg.task != "report" and int(os.environ.get("LOCAL_RANK") or 0) == 0:
+        with suppress(OSError):  # the error that is reported matters more
+            RunDir(Path(HydraConfig.get().runtime.output_dir)).remove_unused()
 
 
 def unnamed_folder(choices: str, *, _root_: DictConfig) -> str:

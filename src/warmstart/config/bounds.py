@@ -104,6 +104,11 @@ def _contradictions(settings: Config) -> list[str]:
             f"trainer.nodes is {trainer.devices * trainer.nodes}. Set trainer.budget_minutes=null "
             "trainer.measure_threads=false."
         )
+    if trainer.epochs_per_validation > 1 and trainer.validations_per_epoch > 1:
+        found.append(
+            f"trainer.epochs_per_validation={trainer.epochs_per_validation} contradicts "
+            f"trainer.validations_per_epoch={trainer.validations_per_epoch}. Set one of them to 1."
+        )
     if generation.min_new_tokens > generation.max_new_tokens:
         found.append(
             f"generation.min_new_tokens={generation.min_new_tokens} is more than "

@@ -144,6 +144,12 @@ class DataSettings:
         doc="File or folder of the test split, with `data=files`. Without it, 5 % of the training split become the "
         "test split, chosen by a hash of the source text.",
     )
+    split_at_least: int = option(
+        1,
+        at_least=1,
+        doc="Least number of different documents in a validation or test split that is taken from the training split. "
+        "More than 5 % are taken if that is needed. It makes the scores of a small file less uncertain.",
+    )
     document_column: str = option(
         "document",
         doc="Column that holds the source text. Dots lead into nested values: `translation.de`, `turns.text` (of each "

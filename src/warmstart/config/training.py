@@ -78,10 +78,24 @@ class OptimSettings:
     )
 
 
+class Recipe(StrEnum):
+    """Who chooses the length of a fit and of its texts."""
+
+    auto = "auto"
+    none = "none"
+
+
 @dataclass
 class TrainerSettings:
     """How long a fit trains, and on which devices."""
 
+    recipe: Recipe = option(
+        Recipe.auto,
+        changes_result=False,
+        doc="With `auto` and `data=files`, epochs, batches, learning rates, validations and lengths are chosen from "
+        "the number and the lengths of the texts; task=check lists them with the reasons. A value that the command "
+        "line sets is kept. `none` uses the defaults. An experiment or `debug=tiny` has the effect of `none`.",
+    )
     max_epochs: int = option(
         3,
         at_least=1,
@@ -155,6 +169,12 @@ class TrainerSettings:
         at_least=1,
         doc="Number of validations in each epoch. They are spread evenly over its optimizer steps; the last one is at "
         "the end of the epoch.",
+    )
+    epochs_per_validation: int = option(
+        1,
+        at_least=1,
+        doc="Number of epochs from one validation to the next. With 2 or more, `trainer.validations_per_epoch` must be "
+        "1. The fit always ends with a validation.",
     )
     validation_samples: int = option(
         64,

@@ -24,6 +24,7 @@ from warmstart.errors import UserError, says_nothing_of_the_file
 from warmstart.runs.run_dir import CheckpointDir
 
 _log = logging.getLogger(__name__)
+OPTIMIZER = "optimizer_states"  # the entry of a checkpoint
 Sums = dict[str, list[str]]  # digests by file name; a file has two only while it is being replaced
 
 
@@ -39,8 +40,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.keep = keep
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint completely or not at all, and its checksum."""
+        """Write a checkpoint completely or not at all, and its checksum.
+
+        The best checkpoint is written without the optimizer state, two thirds of a checkpoint: only the last one is
+        resumed.
+        """
         target = Path(path)
+        if target == CheckpointDir(target.parent).best:
+            checkpoint = {name: value for name, value in checkpoint.items() if name != OPTIMIZER}
         with replacing(target, "wb") as file:
             hashing: Any = _Hashing(file)
             torch.save(checkpoint, hashing)
@@ -98,6 +105,18 @@ def newest_sound(folder: Path) -> Path | None:
             f"Damaged checkpoints: {', '.join(map(str, damaged))}. None is left. Set ckpt=new to start over."
         )
     return None
+
+
+def delete_older(folder: Path) -> None:
+    """Delete ``last-1.ckpt`` and so on, if there is a ``last.ckpt``."""
+    last = CheckpointDir(folder).last
+    older = [path for path in CheckpointDir(folder).newest_first() if path != last]
+    if not older or not last.exists():
+        return
+    for path in older:
+        path.unlink(missing_ok=True)
+    gone = {path.name for path in older}
+    _write_sums(folder, {name: digests for name, digests in read_sums(folder).items() if name not in gone})
 
 
 def is_sound(path: Path) -> bool:

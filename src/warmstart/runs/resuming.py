@@ -91,6 +91,35 @@ def checkpoint_to_resume(settings: Config, run_dir: RunDir, digest: str) -> str 
     return str(found)
 
 
+def check_nothing_left(settings: Config, run_dir: RunDir, checkpoint: Path, taken: int, epoch: int) -> None:
+    """Check that a fit may resume from a checkpoint that has taken all of its steps.
+
+    It may if the checkpoint is the end of this very fit, which is then only scored.
+
+    Args:
+        settings: the config.
+        run_dir: the run directory.
+        checkpoint: the checkpoint to resume from.
+        taken: optimizer steps that it has taken.
+        epoch: epochs that it has trained.
+
+    Raises:
+        UserError: it is the checkpoint of another run, or has gone beyond the end of this fit.
+    """
+    trainer = settings.trainer
+    is_past_end = epoch > trainer.max_epochs or 0 < trainer.max_steps < taken
+    if is_of_run(checkpoint, run_dir) and not is_past_end:
+        _log.info("%s has taken all %d steps. Nothing is trained; the test split is scored.", checkpoint, taken)
+        return
+    limits = f"trainer.max_epochs={trainer.max_epochs}"
+    limits += f", trainer.max_steps={trainer.max_steps}" if trainer.max_steps > 0 else ""
+    raise UserError(
+        f"ckpt={settings.ckpt} has already taken {taken} steps in {epoch} epochs, but this fit ends at {limits}: "
+        "nothing would be trained. To train longer, raise them; both include those steps. To score the model, use "
+        "task=evaluate."
+    )
+
+
 def begin(run_dir: RunDir, mark: str, resume: str | None) -> None:
     """Prepare the folder of checkpoints for a fit.
 
@@ -111,8 +140,14 @@ def begin(run_dir: RunDir, mark: str, resume: str | None) -> None:
 
 
 def finish(run_dir: RunDir) -> None:
-    """Mark the fit as complete, and delete the checkpoints of earlier fits that were set aside."""
+    """Mark the fit as complete, and delete checkpoints that are no longer needed.
+
+    These are the ones of earlier fits that were set aside, and those before the last (``trainer.keep_last``).
+    """
+    from warmstart.runs.checkpoint_io import delete_older
+
     run_dir.checkpoints.unfinished.replace(run_dir.checkpoints.finished)
+    delete_older(run_dir.checkpoints.path)
     for previous in run_dir.previous():
         for path in (*previous.files_of_fit(), previous.set_aside_note):
             if path.is_dir():

@@ -9,7 +9,9 @@ No other module contains these file names.
 
 import json
 import re
+import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -229,6 +231,25 @@ class RunDir:
             self.result.replace(self.previous_result)
         else:
             self.result.unlink(missing_ok=True)
+
+    def restore_result(self) -> None:
+        """Undo ``set_result_aside``, unless another process has done so."""
+        with suppress(FileNotFoundError):
+            self.previous_result.replace(self.result)
+
+    def remove_unused(self) -> None:
+        """Delete the folder if it holds nothing but Hydra's config, an empty log and perhaps a failure.
+
+        The two folders above it are deleted too if they are then empty.
+        """
+        ours = (self.path / ".hydra", self.lock, self.result)
+        logs = [path for path in self.path.glob("*.log") if not path.stat().st_size]
+        if self.is_complete or {*self.path.iterdir()} - {*ours, *logs}:
+            return
+        shutil.rmtree(self.path)
+        with suppress(OSError):
+            self.path.parent.rmdir()
+            self.path.parent.parent.rmdir()
 
     def write_predictions(self, rows: Iterable[dict[str, Any]]) -> None:
         """Write ``predictions.jsonl``.

@@ -99,14 +99,22 @@ def check_same_tokenizers(settings: Config, resume: SavedModel, tokenizers: Any)
     )
 
 
-def check_same_weights(settings: Config, checkpoint: dict[str, Any], model: Any) -> None:
+def check_same_weights(settings: Config, resume: SavedModel, model: Any) -> None:
     """Check that the weights of the checkpoint to resume have the names and shapes of the model's.
 
     They differ if the folder of a pretrained model has changed since.
 
     Raises:
-        UserError: they differ.
+        UserError: they differ, or the checkpoint has no optimizer state.
     """
+    from warmstart.runs.checkpoint_io import OPTIMIZER
+
+    checkpoint = resume.checkpoint
+    if OPTIMIZER not in checkpoint:
+        raise UserError(
+            f"ckpt={settings.ckpt} holds weights without an optimizer state, so a fit cannot resume it. Set "
+            f"ckpt={resume.checkpoints.last}, or start a new fit from these weights: ckpt_weights={settings.ckpt}."
+        )
     found = _mismatches({name.removeprefix("model."): v for name, v in checkpoint["state_dict"].items()}, model)
     if found:
         raise UserError(

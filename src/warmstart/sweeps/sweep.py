@@ -24,6 +24,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
 from warmstart.atomic import write_text
+from warmstart.config.explicit import CommandLine
 from warmstart.config.metrics import TITLES, primary_of
 from warmstart.config.schema import Config, to_settings
 from warmstart.damaged_files import DamagedFile
@@ -69,7 +70,9 @@ def job_folder(root: DictConfig) -> str:
             f"ckpt={root.ckpt} was requested in a sweep of fits, but its jobs resume from their own checkpoints. To "
             "start each job from the weights of another run, set ckpt_weights= instead."
         )
-    settings = without_hydra(root)
+    from warmstart.training.recipe import with_recipe
+
+    settings = with_recipe(without_hydra(root), CommandLine.of(root.hydra)).settings
     earlier = config_hash_1(settings)
     if earlier is not None and (Path(str(root.hydra.sweep.dir)) / earlier).is_dir():
         return earlier

@@ -9,6 +9,7 @@ config.json, a few kilobytes; all of its parameters count as pretrained.
 
 import math
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from warmstart.config.bounds import faults_of_ids, faults_of_numbers, faults_of_search
@@ -21,6 +22,9 @@ from warmstart.data.hub_access import Unreachable, hub_reachable
 from warmstart.errors import UserError
 from warmstart.printing import say
 from warmstart.runs.starting_weights import fault_of_start
+
+LONGEST_SHOWN = 160  # characters of a text of the preview
+_ROLES = ("encoder", "decoder")
 
 
 def faults(settings: Config) -> list[str]:
@@ -147,12 +151,17 @@ def run(settings: Config, run_dir: Path) -> None:
     """
     from warmstart.profiling.cost import predict
     from warmstart.training.plausibility import implausible
+    from warmstart.training.recipe import with_recipe
 
+    chosen = with_recipe(settings)
+    settings = chosen.settings
     validate(settings)
     cost = predict(settings, pair_without_values(settings))
-    chosen = f"encoder={settings.encoder.name} decoder={settings.decoder.name} data={settings.data.name}"
+    names = f"encoder={settings.encoder.name} decoder={settings.decoder.name} data={settings.data.name}"
     warnings = [f"Warning: {one}" for one in implausible(settings, cost.steps, cost.examples, cost.label_lengths)]
-    say(f"{chosen}: the config is valid.", *prediction(settings, cost), *warnings)
+    recipe = ["  chosen from the data (trainer.recipe=auto); each can be set:"] if chosen.choices else []
+    recipe += [f"    {choice}" for choice in chosen.choices]
+    say(f"{names}: the config is valid.", *recipe, *prediction(settings, cost), *_first_pairs(settings), *warnings)
 
 
 def prediction(settings: Config, cost: Any) -> list[str]:
@@ -202,6 +211,40 @@ def prediction(settings: Config, cost: Any) -> list[str]:
     ]
 
 
+def _first_pairs(settings: Config) -> list[str]:
+    """Show the first training pairs as the model reads them, if nothing needs to be downloaded or trained for it."""
+    submodels = (settings.encoder, settings.decoder)
+    is_local = all(one.weights is Weights.pretrained and _is_here(one.tokenizer or one.path) for one in submodels)
+    if settings.data.kind is DataKind.cnn_dailymail or not is_local:
+        return []
+    from warmstart.data.preview import first_pairs
+    from warmstart.data.sources.load import load_source
+    from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
+
+    pair = TokenizerPair(*(load_tokenizer(one, role, list) for one, role in zip(submodels, _ROLES, strict=True)))
+    lines = []
+    for one in first_pairs(load_source(settings.data), pair, settings.data):
+        cut = [
+            f"{name}: {tokens} of {uncut} tokens"
+            for name, tokens, uncut in (
+                ("document", one.document_tokens, one.document_tokens_uncut),
+                ("summary", one.summary_tokens, one.summary_tokens_uncut),
+            )
+        ]
+        lines += [
+            f"  pair {one.id}: {', '.join(cut)}",
+            f"    document  {shorten(one.document, LONGEST_SHOWN, placeholder=' ...')}",
+            f"    summary   {shorten(one.summary, LONGEST_SHOWN, placeholder=' ...')}",
+        ]
+    return ["  The first training pairs, as the model reads them:", *lines]
+
+
+def _is_here(path: str) -> bool:
+    from warmstart.model.assets import PACKAGE_FILE
+
+    return path.startswith(PACKAGE_FILE) or Path(path).exists()
+
+
 def architecture(submodel: SubmodelSettings, role: Any) -> Any:
     """Return a submodel's transformers config. The hub is only asked if ``model_type`` is ``auto``.
 
@@ -219,11 +262,10 @@ def architecture(submodel: SubmodelSettings, role: Any) -> Any:
     from dataclasses import replace
 
     from warmstart.data.tokenization.train import TINY_VOCABULARY
-    from warmstart.model.assets import PACKAGE_FILE
     from warmstart.model.submodel_config import submodel_config
 
     vocab_size = TINY_VOCABULARY if submodel.scale is Scale.tiny else None
-    if submodel.path.startswith(PACKAGE_FILE) or Path(submodel.path).exists():
+    if _is_here(submodel.path):
         return submodel_config(submodel, role, vocab_size)
     if submodel.model_type != AUTO_TYPE:
         return submodel_config(replace(submodel, weights=Weights.random), role, vocab_size)

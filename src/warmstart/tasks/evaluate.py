@@ -55,6 +55,8 @@ class Evaluation:
     """The model of ``saved``, if it is already loaded."""
     training: Sequence[Any] | None = None
     """The training examples, for the baselines that use them; None takes those of ``data``."""
+    is_of_fit: bool = False
+    """Whether this is the end of a fit, which is exported."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def _refuse_job_of_sweep(run_dir: RunDir) -> None:
 
 
 def test(evaluation: Evaluation) -> float:
-    """Summarise the test split, score it, and write predictions, export and result.
+    """Summarise the test split, score it, and write predictions and result; export a fit.
 
     Every rank has to call this.
 
@@ -185,6 +187,8 @@ def test(evaluation: Evaluation) -> float:
     _write(evaluation, ready.trained, generated, judgement, time.perf_counter() - tested)
     ready.kept.close(complete=True)
     examples, lower_case = evaluation.data.examples("test"), ready.trained.tokenizers.writes_lower_case
+    if note := evaluation.facts.get("ended_early"):
+        say(note)
     print_outcome(evaluation.settings, evaluation.run_dir, judgement, examples, generated.predictions, lower_case)
     return float(judgement.metrics[f"test/{primary_of(judgement.signatures)}"])
 
@@ -294,7 +298,10 @@ def _judge(evaluation: Evaluation, generated: _Generated) -> Any:
 def _write(
     evaluation: Evaluation, trained: Trained, generated: _Generated, judgement: Any, test_seconds: float
 ) -> None:
-    """Write export, predictions and result, in this order, so that a result never describes older predictions."""
+    """Write predictions and result, in this order, so that a result never describes older predictions.
+
+    A fit is also exported.
+    """
     from warmstart.tasks.export import export_model
     from warmstart.training.loggers.wandb import log_result
 
@@ -312,7 +319,8 @@ def _write(
         **facts,
         "seconds": {**facts.get("seconds", {}), "test": test_seconds, "total": total},
     }
-    export_model(trained.model, trained.tokenizers, run_dir.export, result, settings)
+    if evaluation.is_of_fit:
+        export_model(trained.model, trained.tokenizers, run_dir.export, result, settings)
     run_dir.set_result_aside()  # it describes the predictions that are now replaced
     run_dir.write_predictions(
         {
@@ -363,6 +371,8 @@ def leave_untested(evaluation: Evaluation) -> None:
     log_result(evaluation.loggers, result)
     run_dir.write_result(result)
     best = "{monitor} {best:.4f}".format(**facts["validation"])
+    if note := facts.get("ended_early"):
+        say(note)
     say(f"{settings.encoder.name} x {settings.decoder.name}: best {best}.")
     say("The test split was not scored (evaluation.test=false).")
     say(f"To score it: python run.py task=evaluate ckpt={run_dir.path}")

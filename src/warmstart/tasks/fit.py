@@ -9,6 +9,7 @@ python run.py encoder=bert decoder=gpt2 name=mine     # resumes runs/mine if it 
 import itertools
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 from warmstart.config.bounds import fault_of_warm_up
 from warmstart.config.model import Weights
 from warmstart.config.schema import Config, plain
-from warmstart.config.training import TrainerSettings
 from warmstart.errors import Interrupted, UserError
 from warmstart.runs.explain import status_of
 from warmstart.runs.identity import config_hash, config_hash_in, run_name
-from warmstart.runs.resuming import begin, checkpoint_to_resume, finish, finished_result, is_of_run, mark_of
+from warmstart.runs.resuming import begin, check_nothing_left, checkpoint_to_resume, finish, finished_result, mark_of
 from warmstart.runs.run_dir import RunDir
 from warmstart.runs.saved_model import SavedModel
 from warmstart.runs.starting_weights import (
@@ -41,8 +41,7 @@ TIMED_BATCHES = 3  # training batches that trainer.budget_minutes and trainer.me
 def run(settings: Config, folder: Path) -> float:
     """Run the whole fit, or nothing if the run directory already holds its complete result.
 
-    A failed fit writes a ``result.json`` with the error. If the config is invalid or the checkpoint does not fit, a
-    complete result of an earlier fit stays.
+    A failed fit writes a ``result.json`` with the error; before it trains, an earlier complete result stays.
 
     Args:
         settings: the config.
@@ -59,8 +58,11 @@ def run(settings: Config, folder: Path) -> float:
 
     from warmstart.runs.identity import write_failure
     from warmstart.training.distributed.rank_watch import rank_timeout, watched_ranks
+    from warmstart.training.recipe import log_choices, with_recipe
 
     run_dir = RunDir(folder)
+    chosen = with_recipe(settings)
+    settings = chosen.settings
     set_aside = rank_zero_only(run_dir.set_result_aside)  # a late rank would remove the failure that another wrote
     digest = config_hash_in(run_dir, settings)
     if (result := finished_result(settings, run_dir, digest)) is not None:
@@ -77,6 +79,8 @@ def run(settings: Config, folder: Path) -> float:
             set_aside()
             write_failure(settings, run_dir, error)
         raise
+    log_choices(chosen)
+    was_complete = run_dir.is_complete
     set_aside()
     try:
         with watched_ranks(rank_timeout(settings.trainer)):
@@ -85,7 +89,10 @@ def run(settings: Config, folder: Path) -> float:
         write_failure(settings, run_dir, interrupted, "interrupted")
         raise
     except Exception as error:
-        write_failure(settings, run_dir, error)
+        if resume and was_complete and not run_dir.checkpoints.unfinished.exists():  # the earlier fit is untouched
+            run_dir.restore_result()
+        else:
+            write_failure(settings, run_dir, error)
         raise
 
 
@@ -136,7 +143,7 @@ def _fit_and_test(fit: Fit) -> float:
     from warmstart import cpu
     from warmstart.model.parameters import parameter_counts
     from warmstart.tasks.evaluate import Evaluation, leave_untested, test
-    from warmstart.training.callbacks.checkpoints import best_validation
+    from warmstart.training.callbacks.checkpoints import best_validation, ended_early
     from warmstart.training.loggers.wandb import log_parameters
     from warmstart.training.plausibility import warn_of_implausible
 
@@ -164,8 +171,9 @@ def _fit_and_test(fit: Fit) -> float:
         "rows": data.row_counts(),
         "validation": validation,
     }
+    facts |= ended_early(trainer, settings.trainer, plan.steps)
     best = SavedModel(str(fit.run_dir.checkpoints.best))
-    evaluation = Evaluation(settings, fit.run_dir, best, data, began=fit.began, facts=facts, loggers=fit.loggers)
+    evaluation = Evaluation(settings, fit.run_dir, best, data, fit.began, facts, fit.loggers, is_of_fit=True)
     if settings.evaluation.test:
         test(evaluation)
     else:
@@ -232,24 +240,22 @@ def _plan(fit: Fit, data: Any, model: Any) -> "FitPlan":
     """
     import torch
 
+    from warmstart.training.schedule import steps_of_fit
     from warmstart.training.step_timing import FitPlan, plan_fit
 
     settings, resume = fit.settings, fit.resume
     taken, epoch, batch = 0, 0, 0
     kept: dict[str, Any] | None = None
     if resume is not None:
-        check_same_weights(settings, resume.checkpoint, model)
+        check_same_weights(settings, resume, model)
         taken = resume.checkpoint["global_step"]
         epoch, batch = data.place_of(resume.checkpoint, fit.ranks)
         if resume.hyper_parameters.get("config_hash") == fit.digest:
             kept = resume.hyper_parameters.get("plan")
         resume.release()  # Lightning reads the file again, and the fit replaces it
-    total_steps = _total_steps(settings.trainer, data.batches_in_epoch(fit.ranks), taken, epoch, batch)
-    if resume is not None and taken >= total_steps and not is_of_run(resume.file, fit.run_dir):
-        raise UserError(
-            f"ckpt={settings.ckpt} has already taken {taken} steps in {epoch} epochs, and this fit ends there: "
-            "nothing would be trained. Raise trainer.max_epochs or trainer.max_steps; both include those steps."
-        )
+    total_steps = steps_of_fit(settings.trainer, data.batches_in_epoch(fit.ranks), taken, epoch, batch)
+    if resume is not None and taken >= total_steps:
+        check_nothing_left(settings, fit.run_dir, resume.file, taken, epoch)
     plan = FitPlan(total_steps)
     if settings.trainer.budget_minutes is not None or settings.trainer.measure_threads:
         if kept is not None:  # a resumed fit keeps its schedule, and its threads, on which rounding depends
@@ -312,6 +318,7 @@ def _train(fit: Fit, data: Any, module: Any, plan: "FitPlan") -> Any:
     """Train, write ``best.ckpt`` if no validation did, and return the trainer."""
     from warmstart.training.callbacks.checkpoints import SampleTable
     from warmstart.training.callbacks.interrupt import received_signal
+    from warmstart.training.callbacks.progress import FitProgress
     from warmstart.training.distributed.same_config import SameOnAllRanks
     from warmstart.training.trainer import build_trainer
 
@@ -321,7 +328,9 @@ def _train(fit: Fit, data: Any, module: Any, plan: "FitPlan") -> Any:
         "tokenizers": tokenizers.fingerprint(),
         "data": data.source.fingerprint(),
     }
-    callbacks = [SameOnAllRanks(**inputs), SampleTable(run_dir.path, settings.logger.samples)]
+    callbacks: list[Any] = [SameOnAllRanks(**inputs), SampleTable(run_dir.path, settings.logger.samples)]
+    if settings.trainer.progress_bar:
+        callbacks.append(FitProgress(settings.trainer, plan.steps))
     trainer_settings = settings.trainer
     if settings.trainer.budget_minutes is not None:
         trainer_settings = replace(trainer_settings, max_steps=plan.steps)
@@ -354,12 +363,6 @@ def _scored_splits(settings: Config) -> list[str]:
     return ["validation"] * sampled + ["test"] * settings.evaluation.test
 
 
-def _total_steps(trainer: TrainerSettings, batches: int, taken: int, epoch: int, batch: int) -> int:
-    """Return the optimizer steps of the whole fit: ``taken`` ones, and those left in the current batches and ranks."""
-    steps = taken + math.ceil(batches / trainer.accumulate) * (trainer.max_epochs - epoch) - batch // trainer.accumulate
-    return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps
-
-
 def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple[Any, Any]:
     """Load the texts and the tokenizers.
 
@@ -382,6 +385,10 @@ def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple
         source = load_source(settings.data, splits)
     except Unreachable as error:
         missing += error.what
+
+    def texts() -> Iterator[str]:
+        return (text for example in source.split("train") for text in (example.document, example.summary))
+
     tokenizers = []
     for submodel, role in ((settings.encoder, "encoder"), (settings.decoder, "decoder")):
         if role in kept:
@@ -390,7 +397,7 @@ def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple
         if source is None and submodel.weights is Weights.random:
             continue  # its tokenizer may need the texts for training
         try:
-            tokenizers.append(load_tokenizer(submodel, role, lambda: _texts(source)))
+            tokenizers.append(load_tokenizer(submodel, role, texts))
         except Unreachable as error:
             missing += error.what
     if missing:
@@ -399,9 +406,3 @@ def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple
     if resume is not None:
         check_same_tokenizers(settings, resume, pair)
     return source, pair
-
-
-def _texts(source: Any) -> Any:
-    for example in source.split("train"):
-        yield example.document
-        yield example.summary

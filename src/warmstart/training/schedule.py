@@ -11,8 +11,14 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from warmstart.config.training import Decay, OptimSettings
+from warmstart.config.training import Decay, OptimSettings, TrainerSettings
 from warmstart.training.optimizer import NEW
+
+
+def steps_of_fit(trainer: TrainerSettings, batches: int, taken: int, epoch: int, batch: int) -> int:
+    """Return the optimizer steps of the whole fit: ``taken`` ones, and those left in the current batches and ranks."""
+    steps = taken + math.ceil(batches / trainer.accumulate) * (trainer.max_epochs - epoch) - batch // trainer.accumulate
+    return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps
 
 
 def warmup_steps(optim: OptimSettings, total_steps: int) -> int:

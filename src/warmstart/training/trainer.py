@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, Timer
+from lightning.pytorch.callbacks import Callback, ProgressBar, Timer
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -118,7 +118,10 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
     if settings.max_minutes is not None:
         every.append(Timer(timedelta(minutes=settings.max_minutes)))
     extra = dict(settings.extra)
-    every += [*_listed(extra.pop("callbacks", None)), Validations(settings.validations_per_epoch)]
+    every += [
+        *_listed(extra.pop("callbacks", None)),
+        Validations(settings.validations_per_epoch, settings.epochs_per_validation),
+    ]
     plugins = [AtomicCheckpointIO(settings.keep_last), *_listed(extra.pop("plugins", None))]
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # GracefulShutdown requeues
@@ -137,7 +140,8 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
         "num_nodes": settings.nodes,
         "strategy": _strategy(settings),
         "log_every_n_steps": settings.log_every,
-        "enable_progress_bar": settings.progress_bar,
+        # Lightning's own bar would be added to the one of the fit.
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in every),
         "enable_model_summary": False,
         # Parameters that FSDP gathers in inference mode would be unusable for training.
         "inference_mode": settings.strategy != "fsdp",
@@ -152,6 +156,8 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # The folder already holds the run's tokenizers, and last.ckpt and best.ckpt are meant to be replaced.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
+    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\)")  # a call of Lightning's own
     try:
         trainer = L.Trainer(**(chosen | extra))
     except (MisconfigurationException, ValueError, TypeError) as error:

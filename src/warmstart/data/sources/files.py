@@ -86,12 +86,14 @@ def split_off(hashes: np.ndarray, split: str, settings: DataSettings) -> np.ndar
         settings: For the message.
 
     Returns:
-        A mask (N,) of the rows in the lowest ``SPLIT_SHARE`` of the range, or of the lowest hash if there is none.
+        A mask (N,) of the rows in the lowest ``SPLIT_SHARE`` of the range, or of the ``data.split_at_least`` lowest
+        hashes if that is more.
 
     Raises:
         UserError: No row would be left for training.
     """
-    taken: np.ndarray = (hashes < np.uint64(SPLIT_SHARE * 2**64)) | (hashes == hashes.min())
+    lowest = np.unique(hashes)[: settings.split_at_least]
+    taken: np.ndarray = (hashes < np.uint64(SPLIT_SHARE * 2**64)) | (hashes <= lowest[-1])
     if taken.all():
         raise UserError(
             f"data={settings.name}: {len(hashes)} training examples are too few to split off {split}. Provide more "

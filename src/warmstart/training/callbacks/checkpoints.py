@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import WandbLogger
 
 from warmstart.config.training import TrainerSettings
@@ -111,8 +111,27 @@ def best_validation(trainer: L.Trainer) -> dict[str, Any]:
     raise ValueError("The trainer has no checkpoint callback with a monitor.")
 
 
+def ended_early(trainer: L.Trainer, settings: TrainerSettings, total_steps: int) -> dict[str, str]:
+    """Return how much was trained and what ended the fit, as ``ended_early``; an empty dict after its last step."""
+    taken = trainer.global_step
+    if taken >= total_steps:
+        return {}
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    reason = f"Training ended after {taken} of {total_steps} steps ({taken / total_steps:.0%})"
+    if any(isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0 for callback in callbacks):
+        reason += (
+            f", at trainer.max_minutes={settings.max_minutes:g}, so the learning rates had not fallen to the end of "
+            "their schedule. For a fit whose schedule ends in time, set trainer.budget_minutes instead"
+        )
+    elif any(
+        isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience for callback in callbacks
+    ):
+        reason += f": {settings.monitor} had not improved for trainer.patience={settings.patience} validations"
+    return {"ended_early": f"{reason}."}
+
+
 class Validations(Callback):
-    """Schedules validations: ``each_epoch`` in an epoch, and one at the end of a fit.
+    """Schedules validations: ``each_epoch`` in an epoch, or one every few epochs, and one at the end of a fit.
 
     Validations only come after complete optimizer steps, because a checkpoint holds no gradients. The one at the end
     also comes if ``max_steps`` or the time limit ends the fit; without it, neither ``best`` nor ``last`` would contain
@@ -121,11 +140,13 @@ class Validations(Callback):
 
     Args:
         each_epoch: validations in each epoch.
+        every: epochs from one validation to the next; ``each_epoch`` is 1 if it is more than 1.
     """
 
-    def __init__(self, each_epoch: int) -> None:
-        """Keep the number."""
+    def __init__(self, each_epoch: int, every: int = 1) -> None:
+        """Keep the numbers."""
         self.each_epoch = each_epoch
+        self.every = every
         self._stops = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -141,6 +162,10 @@ class Validations(Callback):
 
     def _set_next(self, trainer: L.Trainer, batches: int) -> None:
         """Set ``val_check_batch``: Lightning validates after each batch whose number it divides."""
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every and epoch != trainer.max_epochs:
+            trainer.val_check_batch = int(trainer.num_training_batches) + 1  # a batch that never comes
+            return
         ends = validation_batches(int(trainer.num_training_batches), self.each_epoch, trainer.accumulate_grad_batches)
         trainer.val_check_batch = next((end for end in ends if end >= batches), batches)
 

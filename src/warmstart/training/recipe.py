@@ -1,0 +1,248 @@
+"""Choose the length of a fit, its learning rates and its text lengths from the user's own texts.
+
+    recipe = recipe_for(settings, explicit)
+    recipe.settings.trainer.max_epochs
+
+The choices depend on the texts and on the config only, never on the machine, so that a run resumes with the same values
+wherever it started. Numbers of tokens are estimated from words and bytes: no tokenizer is loaded, and ``task=check``
+shows the values of the fit without a download.
+"""
+
+import logging
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from warmstart.config.data import DataKind, Objective
+from warmstart.config.explicit import CommandLine, explicit_options
+from warmstart.config.model import SubmodelSettings
+from warmstart.config.schema import Config
+from warmstart.config.training import Recipe
+from warmstart.data.sources.files import SPLIT_SHARE
+from warmstart.data.sources.load import load_source
+from warmstart.errors import UserError
+
+SAMPLED_TEXTS = 2000
+TOKENS_PER_WORD = 1.3
+BYTES_PER_TOKEN = 5.0  # counts where words are not separated by blanks
+LONG = 1.75  # a text with many rare words has this many times the estimated tokens
+BATCH_SIZES = ((1_000, 4), (10_000, 8), (100_000, 16), (math.inf, 32))  # examples, for fewer rows than
+STEPS_PER_ROOT = 20  # optimizer steps of a fit: this times the square root of the training rows
+FEWEST_STEPS, FEWEST_EPOCHS = 200, 2
+VALIDATIONS = 8  # in a fit of many epochs
+FEWEST_VALIDATION_ROWS = 10  # with fewer, the loss does not tell which checkpoint is best
+LONGEST_SOURCE, LONGEST_TARGET = 512, 384
+SHORT_TARGET = 40  # tokens; a minimum length would only draw out shorter summaries
+TUNED_HIDDEN_SIZE = 384  # of the models that the rates were tuned with; larger ones need lower rates
+_WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value that the recipe chose."""
+
+    key: str
+    value: Any
+    reason: str
+
+    def __str__(self) -> str:
+        value = f"{self.value:.3g}" if isinstance(self.value, float) else self.value
+        return f"{self.key}={value}  ({self.reason})"
+
+
+@dataclass(frozen=True)
+class ChosenSettings:
+    """The config of a fit, and what the recipe chose in it."""
+
+    settings: Config
+    choices: Sequence[Choice] = ()
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What the recipe knows of the texts: rows, different documents, and estimated tokens of a sample."""
+
+    rows: int
+    documents: int
+    sources: np.ndarray
+    targets: np.ndarray
+    splits_off: int
+    """How many of the validation and the test split are taken from the training split."""
+
+
+def with_recipe(settings: Config, line: CommandLine | None = None) -> ChosenSettings:
+    """Apply ``trainer.recipe`` to the config of a fit.
+
+    Args:
+        settings: The composed config.
+        line: What it was composed from; None is the command line of this process.
+
+    Returns:
+        The config to use. It is unchanged outside of a Hydra application, with an experiment, for data other than the
+        user's files, and if these cannot be read, which the fit reports itself.
+    """
+    line = line or CommandLine.current()
+    if line is None or line.names_whole_run or settings.trainer.recipe is Recipe.none:
+        return ChosenSettings(settings)
+    return recipe_for(settings, explicit_options(settings, line))
+
+
+def recipe_for(settings: Config, explicit: Collection[str]) -> ChosenSettings:
+    """Choose every option of the recipe that is not in ``explicit``.
+
+    Args:
+        settings: The config.
+        explicit: Keys of the options that keep their values.
+    """
+    if settings.data.kind is not DataKind.files or settings.data.objective is not Objective.summary:
+        return ChosenSettings(settings)
+    try:
+        texts = _texts_of(settings)
+    except (UserError, OSError):
+        return ChosenSettings(settings)
+    chosen = []
+    for choose in (_splits, _lengths, _batches, _epochs, _validations, _rates):
+        for choice in choose(settings, texts):
+            if choice.key not in explicit and choice.value != _value(settings, choice.key):
+                settings = _replaced(settings, choice.key.split("."), choice.value)
+                chosen.append(choice)
+    return ChosenSettings(settings, chosen)
+
+
+def log_choices(chosen: ChosenSettings) -> None:
+    """Log the choices on one rank."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    if chosen.choices:
+        lines = [f"\n  {choice}" for choice in chosen.choices]
+        rank_zero_only(_log.info)("Chosen by trainer.recipe=auto; each can be set:%s", "".join(lines))
+
+
+def _texts_of(settings: Config) -> _Texts:
+    source = load_source(settings.data)
+    train = source.split("train")
+    off = [split for split in ("validation", "test") if f"{split}_split_off" in source.report]
+    some = [train[i] for i in range(0, len(train), math.ceil(len(train) / SAMPLED_TEXTS))]
+    documents = len({example.document for example in some})
+    return _Texts(
+        rows=sum(source.report[f"{split}_read"] for split in ("train", *off)),
+        documents=documents,
+        sources=np.array([_tokens(example.document) for example in some]),
+        targets=np.array([_tokens(example.summary) for example in some]),
+        splits_off=len(off),
+    )
+
+
+def _tokens(text: str) -> float:
+    return max(TOKENS_PER_WORD * len(text.split()), len(text.encode(errors="replace")) / BYTES_PER_TOKEN) + 2
+
+
+def _splits(settings: Config, texts: _Texts) -> list[Choice]:
+    at_least = max(1, min(texts.documents // 5, 20))
+    if not texts.splits_off:
+        return []
+    return [Choice("data.split_at_least", at_least, f"5 % of {texts.rows} rows are too few to score")]
+
+
+def _lengths(settings: Config, texts: _Texts) -> list[Choice]:
+    source = min(LONGEST_SOURCE, _whole(LONG * np.quantile(texts.sources, 0.99)))
+    target = min(LONGEST_TARGET, _whole(LONG * np.quantile(texts.targets, 0.99)))
+    shortest = float(np.quantile(texts.targets, 0.1))
+    of_targets = f"99 % of the summaries have about {np.quantile(texts.targets, 0.99):.0f} tokens or fewer"
+    shown = f"90 % have about {shortest:.0f} or more"
+    return [
+        Choice(
+            "data.max_source_length",
+            source,
+            f"99 % of the documents have about {np.quantile(texts.sources, 0.99):.0f} tokens or fewer",
+        ),
+        Choice("data.max_target_length", target, of_targets),
+        Choice("generation.max_new_tokens", target, of_targets),
+        Choice("generation.min_new_tokens", 0 if shortest < SHORT_TARGET else int(shortest / 2), shown),
+        Choice("generation.length_penalty", 1.0 if shortest < SHORT_TARGET else 2.0, shown),
+    ]
+
+
+def _batches(settings: Config, texts: _Texts) -> list[Choice]:
+    size = next(size for rows, size in BATCH_SIZES if texts.rows < rows)
+    tokens = size * float(np.minimum(texts.sources, settings.data.max_source_length).mean() + texts.targets.mean())
+    if settings.data.batch.size is not None:
+        return []
+    return [Choice("data.batch.max_tokens", _whole(1.2 * tokens), f"about {size} examples for {texts.rows} rows")]
+
+
+def _epochs(settings: Config, texts: _Texts) -> list[Choice]:
+    train, in_epoch = _train_rows(settings, texts), _steps_in_epoch(settings, texts)
+    wanted = STEPS_PER_ROOT * math.sqrt(train)
+    epochs = max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / in_epoch), round(wanted / in_epoch))
+    steps = f"about {epochs * in_epoch} optimizer steps for {train} training rows, {in_epoch} an epoch"
+    return [Choice("trainer.max_epochs", epochs, steps), Choice("optim.warmup_fraction", 0.1, "the fit is short")]
+
+
+def _validations(settings: Config, texts: _Texts) -> list[Choice]:
+    epochs = settings.trainer.max_epochs
+    held_out = max(settings.data.split_at_least, round(SPLIT_SHARE * texts.rows))
+    if texts.splits_off and held_out < FEWEST_VALIDATION_ROWS:
+        each, every, patience = 1, epochs, None
+        often = f"about {held_out} validation rows are too few to choose a checkpoint by, so the last one is used"
+    else:
+        each = min(_steps_in_epoch(settings, texts), max(1, math.ceil(VALIDATIONS / 2 / epochs)))
+        every = max(1, epochs // VALIDATIONS)
+        patience = 3
+        often = f"about {epochs // every * each} validations in the fit"
+    return [
+        Choice("trainer.validations_per_epoch", each, often),
+        Choice("trainer.epochs_per_validation", every, often),
+        Choice("trainer.validation_samples", 16, "summaries take most of the time of a short validation"),
+        Choice("trainer.patience", patience, "further epochs are only learned by heart"),
+    ]
+
+
+def _rates(settings: Config, texts: _Texts) -> list[Choice]:
+    reason = "for encoder and decoder of this hidden size"
+    encoder, decoder = _shrunk(settings.encoder), _shrunk(settings.decoder)
+    return [
+        Choice("optim.encoder_rate", 1e-4 * encoder, reason),
+        Choice("optim.decoder_rate", 3e-4 * decoder, reason),
+        Choice("optim.new_rate", 6e-4 * decoder, reason),
+    ]
+
+
+def _shrunk(submodel: SubmodelSettings) -> float:
+    widths = [submodel.architecture[name] for name in _WIDTHS if name in submodel.architecture]
+    return min(1.0, TUNED_HIDDEN_SIZE / (widths[0] if widths else 2 * TUNED_HIDDEN_SIZE))
+
+
+def _train_rows(settings: Config, texts: _Texts) -> int:
+    taken = max(settings.data.split_at_least, round(SPLIT_SHARE * texts.rows))
+    return max(1, min(texts.rows - texts.splits_off * taken, settings.data.limit_train or texts.rows))
+
+
+def _steps_in_epoch(settings: Config, texts: _Texts) -> int:
+    trainer, batch = settings.trainer, settings.data.batch
+    size = _train_rows(settings, texts)
+    if batch.max_tokens is not None:
+        mean = np.minimum(texts.sources, settings.data.max_source_length).mean() + texts.targets.mean()
+        size = min(size, max(1, int(batch.max_tokens / (1.2 * mean))))
+    size = min(size, batch.size or size) * trainer.devices * trainer.nodes * trainer.accumulate
+    return math.ceil(_train_rows(settings, texts) / size)
+
+
+def _whole(tokens: float) -> int:
+    """Round up to a multiple of eight."""
+    return 8 * math.ceil(tokens / 8)
+
+
+def _value(settings: Any, key: str) -> Any:
+    for name in key.split("."):
+        settings = getattr(settings, name)
+    return settings
+
+
+def _replaced(settings: Any, names: Sequence[str], value: Any) -> Any:
+    first, *rest = names
+    return replace(settings, **{first: _replaced(getattr(settings, first), rest, value) if rest else value})

@@ -1,0 +1,93 @@
+"""What ``trainer.recipe=auto`` chooses for files of different sizes."""
+
+import json
+
+import pytest
+
+from warmstart.data.sources.load import load_source
+from warmstart.profiling.cost import predict
+from warmstart.runs.identity import config_hash
+from warmstart.tasks.check import faults, pair_without_values
+from warmstart.training.plausibility import implausible
+from warmstart.training.recipe import recipe_for, with_recipe
+
+PAIR = ("encoder=minilm", "decoder=minilm", "data=files")
+
+
+@pytest.fixture
+def chosen(settings_of, tmp_path):
+    """Return a function that applies the recipe to a file of some rows."""
+
+    def make(rows, *words, words_in_summary=5, explicit=()):
+        file = tmp_path / f"{rows}.jsonl"
+        summary = " ".join(["boats"] * words_in_summary)
+        lines = [
+            {"document": f"Ana has {i} boats. " + "She sails. " * (i % 40), "summary": summary} for i in range(rows)
+        ]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return recipe_for(settings_of(*PAIR, f"data.path='{file}'", *words), explicit)
+
+    return make
+
+
+@pytest.mark.parametrize("rows", [7, 30, 300, 3000, 30_000])
+def test_every_size_gets_a_valid_fit_without_a_warning(rows, chosen):
+    settings = chosen(rows).settings
+    assert faults(settings) == []
+    steps = predict(settings, pair_without_values(settings)).steps
+    assert implausible(settings, steps, rows, [8.0] * 10) == []
+    assert settings.generation.min_new_tokens == 0
+    assert 8 <= settings.generation.max_new_tokens == settings.data.max_target_length <= 40
+
+
+def test_small_files_keep_enough_rows_for_validation_and_test(chosen):
+    for rows, fewest in ((30, 5), (300, 20)):
+        source = load_source(chosen(rows).settings.data)
+        sizes = [len(source.split(split)) for split in ("validation", "test", "train")]
+        assert min(sizes[:2]) >= fewest
+        assert sizes[2] >= rows * 0.6
+
+
+def test_few_validation_rows_choose_no_checkpoint(chosen):
+    trainer = chosen(30).settings.trainer
+    assert (trainer.epochs_per_validation, trainer.patience) == (trainer.max_epochs, None)
+    assert chosen(300).settings.trainer.patience == 3
+
+
+def test_long_summaries_get_a_minimum_length_and_are_not_cut(chosen):
+    settings = chosen(100, words_in_summary=120).settings
+    assert settings.data.max_target_length > 1.3 * 120
+    assert 40 < settings.generation.min_new_tokens < 120
+
+
+def test_an_explicit_option_keeps_its_value_and_the_others_follow_it(chosen):
+    few = chosen(
+        300,
+        "data.batch.size=2",
+        "data.batch.max_tokens=null",
+        "trainer.max_epochs=3",
+        explicit={"data.batch.size", "data.batch.max_tokens", "trainer.max_epochs"},
+    ).settings
+    assert (few.data.batch.size, few.data.batch.max_tokens, few.trainer.max_epochs) == (2, None, 3)
+    assert few.trainer.validations_per_epoch == 2
+
+
+def test_the_hash_holds_what_was_chosen(chosen, settings_of, tmp_path):
+    first, plain = chosen(30), settings_of(*PAIR, f"data.path='{tmp_path / '30.jsonl'}'")
+    assert config_hash(first.settings) == config_hash(chosen(30).settings) != config_hash(plain)
+    words = [f"{one.key}={'null' if one.value is None else one.value}" for one in first.choices]
+    spelled = settings_of(*PAIR, f"data.path='{tmp_path / '30.jsonl'}'", "trainer.recipe=none", *words)
+    assert config_hash(spelled) == config_hash(first.settings)
+
+
+def test_nothing_is_chosen_for_other_data_or_without_a_command_line(chosen, settings_of, tmp_path):
+    assert recipe_for(settings_of("data=written"), ()).choices == ()
+    missing = settings_of(*PAIR, f"data.path='{tmp_path / 'none.csv'}'")
+    assert recipe_for(missing, ()).settings == missing
+    assert with_recipe(settings_of(*PAIR, "data.path=x.csv")).choices == ()
+
+
+def test_larger_models_get_lower_rates(chosen):
+    small, large = chosen(30).settings.optim, chosen(30, "encoder=bert", "decoder=gpt2").settings.optim
+    assert large.encoder_rate == pytest.approx(small.encoder_rate / 2)
+    assert large.new_rate == pytest.approx(small.new_rate / 2)
