@@ -21,6 +21,19 @@ def test_a_path_from_the_home_folder_is_found(settings_of, tmp_path, monkeypatch
     assert faults(settings_of("data=files", "data.path='~/y.jsonl'")) == ["data: ~/y.jsonl does not exist."]
 
 
+def test_a_pattern_of_files_is_accepted_where_a_file_matches(settings_of, tmp_path):
+    words = ("data=files", f"data.path='{tmp_path}/part-*.jsonl'")
+    assert faults(settings_of(*words)) == [f"data: {tmp_path}/part-*.jsonl does not exist."]
+    (tmp_path / "part-0.jsonl").write_text('{"document": "a", "summary": "b"}\n')
+    assert faults(settings_of(*words)) == []
+
+
+def test_a_file_as_the_path_of_a_hub_data_set_is_named(settings_of, tmp_path):
+    (tmp_path / "own.csv").write_text("document,summary\na,b\n")
+    (fault,) = faults(settings_of("data=xsum", f"data.path={tmp_path}/own.csv"))
+    assert "is a file, but data=xsum reads a data set of the hub" in fault
+
+
 def test_all_numbers_are_refused_in_one_message(settings_of):
     validate_numbers(settings_of())
     with pytest.raises(UserError, match="2 errors") as refused:

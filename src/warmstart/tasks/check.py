@@ -19,6 +19,7 @@ from warmstart.config.own_files import is_own_file
 from warmstart.config.schema import Config
 from warmstart.config.training import ACCELERATORS, PRECISIONS
 from warmstart.data.hub_access import Unreachable, hub_reachable
+from warmstart.data.sources.own_paths import is_there
 from warmstart.errors import UserError
 from warmstart.printing import say
 from warmstart.runs.starting_weights import fault_of_start
@@ -65,13 +66,14 @@ def faults(settings: Config) -> list[str]:
         named = [settings.data.path, settings.data.train_path, settings.data.validation_path, settings.data.test_path]
         if not any(named):
             found.append("data=files: set data.path or data.train_path to your file or folder.")
-        found += [f"data: {path} does not exist." for path in named if path and not Path(path).expanduser().exists()]
+        found += [f"data: {path} does not exist." for path in named if path and not is_there(Path(path).expanduser())]
     else:
         own = {name: getattr(settings.data, name) for name in ("train_path", "validation_path", "test_path")}
         found += [
             f"data.{name}={path} is only read with data=files. Add data=files." for name, path in own.items() if path
         ]
-        if settings.data.kind is DataKind.cnn_dailymail and settings.data.path and is_own_file(settings.data.path):
+        is_on_hub = settings.data.kind in (DataKind.cnn_dailymail, DataKind.hub)
+        if is_on_hub and settings.data.path and is_own_file(settings.data.path):
             found.append(
                 f"data.path={settings.data.path} is a file, but data={settings.data.name} reads a data set of the hub. "
                 f"Set data=files data.path={settings.data.path}."
@@ -215,7 +217,7 @@ def _first_pairs(settings: Config) -> list[str]:
     """Show the first training pairs as the model reads them, if nothing needs to be downloaded or trained for it."""
     submodels = (settings.encoder, settings.decoder)
     is_local = all(one.weights is Weights.pretrained and _is_here(one.tokenizer or one.path) for one in submodels)
-    if settings.data.kind is DataKind.cnn_dailymail or not is_local:
+    if settings.data.kind in (DataKind.cnn_dailymail, DataKind.hub) or not is_local:
         return []
     from warmstart.data.preview import first_pairs
     from warmstart.data.sources.load import load_source
