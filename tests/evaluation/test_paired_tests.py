@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from warmstart.evaluation.paired_tests import equivalence_p, holm, mcnemar, resampled_differences, two_sided_p
+from warmstart.evaluation.paired_tests import equivalence_p, holm, mcnemar, resampled_differences, seeds_p, two_sided_p
 
 
 def test_a_constant_difference_has_no_spread():
@@ -55,3 +55,23 @@ def test_mcnemar_is_the_binomial_test_of_the_examples_that_differ():
     b = np.array([0] * 9 + [1] * 1 + [1] * 5 + [0] * 5)
     assert mcnemar(a, b) == pytest.approx(2 * (1 + 10) / 2**10)
     assert mcnemar(a, a) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("quantile", "freedom"), [(12.706, 1), (4.303, 2), (3.182, 3), (2.776, 4), (2.571, 5), (2.262, 9)]
+)
+def test_the_t_test_of_seeds_has_the_quantiles_of_the_tables(quantile, freedom):
+    s = freedom + 1
+    differences = np.linspace(-1, 1, s)
+    spread = differences.std(ddof=1) / np.sqrt(s)
+    assert seeds_p(differences + quantile * spread) == pytest.approx(0.05, abs=1e-4)
+    assert seeds_p(np.full(s, 0.3)) == 0.0
+    assert seeds_p(np.zeros(s)) == 1.0
+
+
+def test_three_seeds_that_differ_widely_do_not_prove_a_difference_of_one_sign():
+    # Every resample of seeds is above zero; of three fair coins a quarter of all throws agree.
+    seeds = np.array([0.6, 9.73, 7.37])
+    a = np.repeat(seeds[:, None], 30, axis=1)
+    assert two_sided_p(resampled_differences(a, np.zeros_like(a), 2000, seed=1)) < 0.01
+    assert seeds_p(seeds) == pytest.approx(0.16, abs=0.01)

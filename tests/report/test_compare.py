@@ -255,3 +255,40 @@ def test_one_example_has_no_interval(write_run, tmp_path):
     assert interval(rows[0], "rouge1") is None
     (found,) = differences(rows)
     assert found.scores["rouge1"] == (20.0, None, None)
+
+
+def test_scores_of_other_signatures_are_not_compared(write_run, tmp_path):
+    write_run("a", scores=(1.0, 2.0))
+    write_run("b", encoder="roberta", scores=(3.0, 5.0))
+    runs = collect([tmp_path])
+    signed = "rouge|tok:{}|lang:{}"
+    for run, code in zip(runs, ("en", "de"), strict=True):
+        run.result["signatures"] = [signed.format("rouge-score", code)]
+    (found,) = differences(rows_of(runs))
+    assert found.scores == {}
+    assert "rouge is omitted" in found.left_out
+    for run in runs:
+        run.result["signatures"] = [signed.format("rouge-score", "en")]
+    (found,) = differences(rows_of(runs))
+    assert found.left_out is None
+    assert abs(found.scores["rouge1"][0]) == 2.5
+
+
+def test_a_baseline_is_not_scored_by_a_metric_that_its_run_does_not_have(write_run, tmp_path):
+    write_run("a", scores=(1.0, 2.0), text="a b")
+    (run,) = collect([tmp_path])
+    run.result["signatures"] = ["bleu|lang:en"]
+    assert not any(
+        "rouge1" in one for one in baseline_row(rows_of([run])[0], "lead1", "lead1", 9).runs[0].examples.values()
+    )
+
+
+def test_a_run_without_newer_options_is_in_the_row_of_those_with_their_defaults(write_run, tmp_path):
+    write_run("a", seed=1)
+    write_run("b", seed=2)
+    runs = collect([tmp_path])
+    runs[1].choices |= {"data.language": "en", "data.delimiter": "None"}
+    (row,) = rows_of(runs)
+    assert len(row.runs) == 2
+    runs[1].choices["data.language"] = "de"
+    assert [row.label for row in rows_of(runs)] == ["data.language=en", "data.language=de"]

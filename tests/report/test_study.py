@@ -72,7 +72,8 @@ def test_a_yes_or_no_has_mcnemars_test_in_each_seed():
     for row in given["runs"]:
         row["examples"] = {"new_number": [int(row["factors"]["weights"] == "cold")] * 8 + [0] * 32}
     (contrast,) = contrasts_of(plan, cells_of(given))
-    assert contrast.by_seed == pytest.approx([2 / 2**8] * 3)
+    assert contrast.mcnemar == pytest.approx([2 / 2**8] * 3)
+    assert contrast.of_seeds == pytest.approx([-0.2] * 3)
     assert "| -20.0 [" in rebuilt(f"{START}{END}", plan, given)
 
 
@@ -89,6 +90,29 @@ def test_runs_become_stored_scores(write_run, tmp_path):
     assert [row["seed"] for row in found["runs"]] == [1, 2, 3]
     assert found["runs"][0]["factors"] == {"weights": "pretrained"}
     assert found["runs"][0]["examples"] == {"rouge1": [10.0, 20.0]}
+
+
+def test_a_score_that_no_example_has_is_named(write_run, tmp_path):
+    write_run("a", scores=(10.0, 20.0))
+    plan = Plan(**{**vars(PLAN), "measures": {"bleu": "BLEU"}})
+    with pytest.raises(UserError, match="needs bleu of each example"):
+        stored_results(plan, collect([tmp_path]))
+
+
+def test_an_output_without_text_is_empty(write_run, tmp_path):
+    write_run("a", scores=(10.0, 20.0))
+    runs = collect([tmp_path])
+    next(iter(runs[0].examples.values()))["prediction"] = " "
+    plan = Plan(**{**vars(PLAN), "measures": {"empty": "empty (%)"}})
+    assert sorted(stored_results(plan, runs)["runs"][0]["examples"]["empty"]) == [0.0, 1.0]
+
+
+def test_a_contrast_of_settings_that_a_finished_study_lacks_is_refused():
+    plan = Plan(
+        **{**vars(PLAN), "contrasts": [{"name": "x", "of": {"weights": "hot"}, "against": {"weights": "cold"}}]}
+    )
+    with pytest.raises(UserError, match="no two settings are those of the contrast x"):
+        contrasts_of(plan, cells_of(stored()))
 
 
 def test_runs_of_other_test_examples_are_refused(write_run, tmp_path):

@@ -64,7 +64,10 @@ def compare(run_a: str | Path | TrainedRun, run_b: str | Path | TrainedRun) -> C
     rows = [Row(str(run.folder), [run]) for run in (first, second)]
     found = differences(rows)
     if not found:
-        raise UserError(f"{first.folder} and {second.folder} have no score in common. Evaluate both with one release.")
+        raise UserError(
+            f"{first.folder} and {second.folder} have no score of single examples in common. Evaluate both with the "
+            "same evaluation.metrics. BLEU, chrF and TER belong to the whole test split and cannot be paired."
+        )
     scores = {kind: ScoreDifference(*values) for kind, values in found[0].scores.items()}
     return Comparison(first.folder, second.folder, found[0].examples, scores, found[0].left_out)
 

@@ -1,7 +1,8 @@
 """Tests of paired differences between trained models, over seeds and test examples together, and their correction.
 
 Another seed and other test examples would both have moved a mean. The bootstrap here draws seeds and examples anew in
-each resample, so its interval covers both. With three seeds, the share of the seeds in it is rough.
+each resample, so its interval covers both. With few seeds it is too narrow where seeds differ by much more than
+examples do, so a study also uses Student's t-test of the means of the seeds.
 
 Shapes: s seeds, n examples, m resamples.
 """
@@ -54,6 +55,33 @@ def two_sided_p(resampled_M: np.ndarray) -> float:
     m = len(resampled_M)
     rarer = min(int((resampled_M <= 0).sum()), int((resampled_M >= 0).sum()))
     return min(1.0, 2 * (rarer + 1) / (m + 1))
+
+
+def seeds_p(differences_S: np.ndarray) -> float:
+    """Return the two-sided p-value of Student's t-test that the mean over seeds is zero.
+
+    Args:
+        differences_S: Mean difference of each seed (s,), of two seeds or more.
+    """
+    s = len(differences_S)
+    spread = float(np.std(differences_S, ddof=1)) / math.sqrt(s)
+    mean = float(np.mean(differences_S))
+    if spread == 0:
+        return 1.0 if mean == 0 else 0.0
+    return _student_p(mean / spread, s - 1)
+
+
+def _student_p(t: float, freedom: int) -> float:
+    """Return P(|T| > |t|) for whole degrees of freedom (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
+    angle = math.atan(abs(t) / math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = freedom % 2
+    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
+    for k in range(2 + odd, freedom + 1, 2):
+        total += term
+        term *= cosine**2 * (k - 1) / k
+    inside = 2 / math.pi * (angle + sine * total) if odd else sine * total
+    return max(0.0, 1 - inside)
 
 
 def equivalence_p(resampled_M: np.ndarray, margin: float) -> float:

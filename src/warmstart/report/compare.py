@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from warmstart.config.metrics import SCORES as OF_METRICS
+from warmstart.config.metrics import metric_of
+from warmstart.config.schema import OPTIONS
 from warmstart.config.training import MONITORS
 from warmstart.evaluation.baselines import OF_TRAINING, from_documents
 from warmstart.evaluation.bootstrap import bootstrap_intervals
@@ -23,6 +25,8 @@ from warmstart.report.collect import BEST, SCORES, Run
 
 RESAMPLES = 1000
 SEED = 1
+# A run of an earlier release lacks the options that are newer, and was fitted with their defaults.
+_DEFAULTS = {key: str(one.default) for key, one in OPTIONS.items()}
 # What determines a trained tokenizer, which replaces a decoder's own tokenizer that is not available.
 TRAINING_TEXTS = tuple(
     f"data.{key}" for key in ("kind", "path", "train_path", "subset", "revision", "clean", "limit_train")
@@ -137,7 +141,8 @@ def rows_of(runs: list[Run]) -> list[Row]:
     keys = telling_keys([run.choices for run in runs])
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in complete:
-        of = (run.checkpoint, *(f"{k}={v}" for k, v in sorted(run.choices.items())))
+        set_to = ((key, value) for key, value in sorted(run.choices.items()) if value != _DEFAULTS.get(key))
+        of = (run.checkpoint, *(f"{key}={value}" for key, value in set_to))
         groups.setdefault(of, []).append(run)
     rows = [Row(label(group[0], keys), *_newest(group)) for group in groups.values()]
     metric, of_test = ranked_by(rows), f"test/{primary(rows)}"
@@ -203,8 +208,8 @@ def baseline_row(row: Row, name: str, label: str, shown: int) -> Row:
         texts = [_stored_text(example, name) for example in examples.values()][:shown]
     else:
         texts = from_documents(name, documents[:shown] if kinds else documents, language)
-    if not kinds and name not in OF_TRAINING:
-        scored = dict(rouge_scores(texts, [example["reference"] for example in examples.values()]))
+    if not kinds and name not in OF_TRAINING and not row.runs[0].signatures:  # scored by an earlier release
+        scored = dict(rouge_scores(texts, [example["reference"] for example in examples.values()], language))
     rows = {
         i: {name: example[name] for name in ("document", "reference")}
         | ({"prediction": texts[number]} if number < len(texts) else {})
@@ -223,21 +228,22 @@ def _stored_text(example: dict[str, Any], name: str) -> str:
 def telling_keys(choices: list[dict[str, str]]) -> list[str]:
     """Return the fewest keys that distinguish all different configs, names first."""
     every = {key for one in choices for key in one}
-    varying = [key for key in every if len({one.get(key) for one in choices}) > 1]
-    wanted = len({tuple(one.get(key) for key in varying) for one in choices})
+    full = [{key: one.get(key, _DEFAULTS.get(key)) for key in every} for one in choices]
+    varying = [key for key in every if len({one[key] for one in full}) > 1]
+    wanted = len({tuple(one[key] for key in varying) for one in full})
     kept: list[str] = []
     for key in sorted(varying, key=lambda key: (not key.endswith(".name"), key)):
-        before = len({tuple(one.get(k) for k in kept) for one in choices})
+        before = len({tuple(one[k] for k in kept) for one in full})
         if before == wanted:
             break
-        if len({tuple(one.get(k) for k in (*kept, key)) for one in choices}) > before:
+        if len({tuple(one[k] for k in (*kept, key)) for one in full}) > before:
             kept.append(key)
     return kept
 
 
 def label(run: Run, keys: list[str]) -> str:
     """Label a run by the given keys, as on the command line, and by its checkpoint if that is not the best one."""
-    pairs = [f"{key.removesuffix('.name')}={run.choices.get(key, '')}" for key in keys]
+    pairs = [f"{key.removesuffix('.name')}={run.choices.get(key, _DEFAULTS.get(key, ''))}" for key in keys]
     name = " ".join(pairs) or f"{_submodel(run, 'encoder')} x {_submodel(run, 'decoder')}"
     return name if run.checkpoint == BEST else f"{name} checkpoint={run.checkpoint}"
 
@@ -256,7 +262,10 @@ def differences(rows: list[Row]) -> list[Difference]:
             why = _not_finite(broken) if broken else _other_tokens(rows[a], rows[b])
         kinds = [k for k in SCORES if all(i in scores[a][k] and i in scores[b][k] for i in ids)]
         kinds = [k for k in kinds if k != "nll" or why is None]
-        if not ids or not kinds:
+        if otherwise := {k: metric for k in kinds if (metric := _signed_otherwise(rows[a], rows[b], k))}:
+            kinds = [k for k in kinds if k not in otherwise]
+            why = " ".join([*filter(None, [why]), *map(_omitted, sorted(set(otherwise.values())))])
+        if not ids or (not kinds and not otherwise):
             continue
         values_nk = np.array([[scores[a][k][i] - scores[b][k][i] for k in kinds] for i in ids])
         intervals = bootstrap_intervals(values_nk, RESAMPLES, SEED)
@@ -266,6 +275,22 @@ def differences(rows: list[Row]) -> list[Difference]:
             by_kind[kind] = (float(values.mean()), *ends)
         found.append(Difference(a, b, len(ids), by_kind, why))
     return found
+
+
+def _signed_otherwise(a: Row, b: Row, kind: str) -> str | None:
+    """Return the metric of a score if the runs of two rows computed it in different ways; None if not, or not known."""
+    metric = metric_of(kind)
+    signed = [
+        {text for run in row.runs for text in run.signatures if text.partition("|")[0] == metric} for row in (a, b)
+    ]
+    return metric if all(signed) and len(set.union(*signed)) > 1 else None
+
+
+def _omitted(metric: str) -> str:
+    return (
+        f"{metric} is omitted: it was computed in different ways (its signatures differ). Evaluate both rows with the "
+        "same data.language, evaluation options and release."
+    )
 
 
 def _scored(scores: dict[str, dict[str, float]]) -> set[str]:

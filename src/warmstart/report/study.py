@@ -9,13 +9,14 @@ import numpy as np
 import yaml
 
 from warmstart.errors import UserError
-from warmstart.evaluation.paired_tests import equivalence_p, holm, mcnemar, resampled_differences, two_sided_p
+from warmstart.evaluation.paired_tests import equivalence_p, holm, mcnemar, resampled_differences, seeds_p, two_sided_p
 from warmstart.report.collect import Run
 
 RESAMPLES = 10_000
 SEED = 1
 FEWEST_SEEDS = 3
-DIGITS = {"nll": 4, "new_number": 0}  # of stored scores; the others have 2
+YES_OR_NO = ("empty", "new_number")  # measures that are true or false of an example; shown in percent
+DIGITS = {"nll": 4} | dict.fromkeys(YES_OR_NO, 0)  # of stored scores; the others have 2
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Plan:
     factors: dict[str, str]
     """Name of each factor in the tables to the option that it varies."""
     measures: dict[str, str]
-    """Score of each example (a key of predictions.jsonl) to its title; the first one decides."""
+    """Score of each example (a key of predictions.jsonl, or ``empty``: no text) to its title; the first one decides."""
     contrasts: list[dict[str, Any]]
     """Each with ``name``, ``of`` and ``against`` (values of factors), and maybe ``each`` (a factor: one contrast for
     each of its values)."""
@@ -63,10 +64,13 @@ class Contrast:
     differences: dict[str, tuple[float, float, float]]
     """By measure, the mean and both ends of its 95 % interval over seeds and examples."""
     p: float
+    """Of the first measure: the larger p of the bootstrap and of the t-test over seeds, or that of equivalence."""
     corrected: float = 1.0
     """p of the first measure after Holm's correction for all contrasts of the study that can be computed."""
-    by_seed: list[float] = field(default_factory=list)
-    """p of McNemar's test in each seed, for a measure that is a yes or no."""
+    of_seeds: list[float] = field(default_factory=list)
+    """Mean difference of the first measure in each seed."""
+    mcnemar: list[float] = field(default_factory=list)
+    """p of McNemar's test in each seed, if the first measure is a yes or no."""
 
 
 def read_plan(path: Path) -> Plan:
@@ -104,14 +108,12 @@ def stored_results(plan: Plan, runs: list[Run]) -> dict[str, Any]:
     complete = [run for run in runs if run.status == "complete" and run.examples]
     if not complete:
         raise UserError(f"{len(runs)} runs were found, but none is complete. The same sweep command continues them.")
-    ids = sorted(complete[0].examples)
+    texts = _texts(complete[0])
     rows = []
     for run in complete:
-        if sorted(run.examples) != ids:
+        if _texts(run) != texts:
             raise UserError(f"{run.folder} was tested on other examples than {complete[0].folder}. Choose one sweep.")
-        scores = {
-            name: [round(float(run.examples[i][name]), DIGITS.get(name, 2)) for i in ids] for name in plan.measures
-        }
+        scores = {name: [_score(run, i, name) for i in texts] for name in plan.measures}
         rows.append(
             {
                 "factors": {name: run.choices[key] for name, key in plan.factors.items()},
@@ -124,7 +126,7 @@ def stored_results(plan: Plan, runs: list[Run]) -> dict[str, Any]:
             }
         )
     rows.sort(key=lambda row: json.dumps([row["factors"], row["seed"]], sort_keys=True))
-    return {"versions": complete[0].result.get("versions", {}), "examples": len(ids), "runs": rows}
+    return {"versions": complete[0].result.get("versions", {}), "examples": len(texts), "runs": rows}
 
 
 def cells_of(stored: dict[str, Any]) -> list[Cell]:
@@ -150,6 +152,10 @@ def contrasts_of(plan: Plan, cells: list[Cell]) -> list[Contrast]:
             also = {each: value} if each else {}
             name = f"{wanted['name']}, {each} {value}" if each else wanted["name"]
             of, against = (_cell(cells, wanted[side] | also) for side in ("of", "against"))
+            if plan.runs and sum(len(cell.seeds) for cell in cells) >= plan.runs and not (of and against):
+                raise UserError(
+                    f"All runs are there, but no two settings are those of the contrast {name}. Correct it."
+                )
             if of and against and (contrast := _contrast(plan, name, of, against)):
                 found.append(contrast)
     for contrast, corrected in zip(found, holm([contrast.p for contrast in found]), strict=True):
@@ -161,19 +167,45 @@ def _contrast(plan: Plan, name: str, of: Cell, against: Cell) -> Contrast | None
     seeds = [seed for seed in of.seeds if seed in against.seeds]
     if len(seeds) < FEWEST_SEEDS:
         return None
-    differences, p = {}, 1.0
-    for measure in plan.measures:
+    differences, p, of_seeds, tests = {}, 1.0, np.zeros(0), list[float]()
+    for number, measure in enumerate(plan.measures):
         a, b = of.scores(measure, seeds), against.scores(measure, seeds)
         resampled = resampled_differences(a, b, RESAMPLES, SEED)
         low, high = np.percentile(resampled, (2.5, 97.5))
         differences[measure] = (float((a - b).mean()), float(low), float(high))
-        if measure == next(iter(plan.measures)):
-            p = two_sided_p(resampled) if plan.margin is None else equivalence_p(resampled, plan.margin)
-    by_seed = []
-    if "new_number" in plan.measures:
-        pairs = zip(of.scores("new_number", seeds), against.scores("new_number", seeds), strict=True)
-        by_seed = [mcnemar(a, b) for a, b in pairs]
-    return Contrast(name, len(seeds), differences, p, by_seed=by_seed)
+        if number > 0:
+            continue
+        of_seeds = (a - b).mean(axis=1)
+        p = max(two_sided_p(resampled), seeds_p(of_seeds))
+        if plan.margin is not None:
+            p = equivalence_p(resampled, plan.margin)
+        if measure in YES_OR_NO:
+            tests = [mcnemar(*pair) for pair in zip(a, b, strict=True)]
+    return Contrast(name, len(seeds), differences, p, of_seeds=of_seeds.tolist(), mcnemar=tests)
+
+
+def _texts(run: Run) -> dict[str, tuple[str, str]]:
+    """Return document and reference of each test example, by id in order."""
+    return {
+        i: (run.examples[i].get("document", ""), run.examples[i].get("reference", "")) for i in sorted(run.examples)
+    }
+
+
+def _score(run: Run, i: str, measure: str) -> float:
+    """Return a score of an example.
+
+    Raises:
+        UserError: The run has no such score of single examples, or it is not finite.
+    """
+    if measure == "empty":
+        return float(not run.examples[i]["prediction"].strip())
+    value = run.examples[i].get(measure)
+    if value is None:
+        raise UserError(
+            f"The study needs {measure} of each example, but {run.folder} has none for example {i}. Choose another "
+            "measure, or find out why the value is missing or not finite."
+        )
+    return round(float(value), DIGITS.get(measure, 2))
 
 
 def _cell(cells: list[Cell], wanted: dict[str, Any]) -> Cell | None:

@@ -24,6 +24,7 @@ from warmstart.report.study import (
     FEWEST_SEEDS,
     RESAMPLES,
     SEED,
+    YES_OR_NO,
     Cell,
     Contrast,
     Plan,
@@ -155,28 +156,28 @@ def _mean(cell: Cell, measure: str) -> str:
 def _contrasts(plan: Plan, contrasts: list[Contrast]) -> str:
     if not contrasts:
         return ""
-    tested = "equal within the margin" if plan.margin is not None else "p"
-    header = ["contrast", *plan.measures.values(), tested, "after Holm"]
-    has_flags = any(contrast.by_seed for contrast in contrasts)
-    header += ["McNemar, each seed"] if has_flags else []
+    tested = "p of a difference beyond the margin" if plan.margin is not None else "p"
+    first = next(iter(plan.measures))
+    header = ["contrast", *plan.measures.values(), f"{plan.measures[first]}, each seed", tested, "after Holm"]
+    header += ["McNemar, each seed"] if first in YES_OR_NO else []
     lines = [_row(header), _row(["---"] * len(header))]
     for contrast in contrasts:
         cells = [contrast.name]
         for measure, (mean, low, high) in contrast.differences.items():
             factor, digits = _unit(measure)
             cells.append(f"{mean * factor:+.{digits}f} [{low * factor:+.{digits}f}, {high * factor:+.{digits}f}]")
-        cells += [
-            _p(contrast.p),
-            f"**{_p(contrast.corrected)}**" if contrast.corrected < 0.05 else _p(contrast.corrected),
-        ]
-        cells += [", ".join(_p(p) for p in contrast.by_seed)] if has_flags else []
+        factor, digits = _unit(first)
+        cells.append(", ".join(f"{one * factor:+.{digits}f}" for one in contrast.of_seeds))
+        corrected = _p(contrast.corrected)
+        cells += [_p(contrast.p), f"**{corrected}**" if contrast.corrected < 0.05 else corrected]
+        cells += [", ".join(_p(p) for p in contrast.mcnemar)] if contrast.mcnemar else []
         lines.append(_row(cells))
     return "\n".join(lines)
 
 
 def _unit(measure: str) -> tuple[float, int]:
     """Return factor and digits: a yes or no is shown in percent, nats with three digits."""
-    return (100.0, 1) if measure == "new_number" else (1.0, 3 if measure == "nll" else 2)
+    return (100.0, 1) if measure in YES_OR_NO else (1.0, 3 if measure == "nll" else 2)
 
 
 def _p(value: float) -> str:
