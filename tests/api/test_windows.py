@@ -34,5 +34,13 @@ def test_a_sentence_that_is_too_long_is_split_at_words():
     assert all(len(window.split()) <= 5 for window in found)
 
 
-def test_a_word_that_does_not_fit_is_a_window_of_its_own():
-    assert windows("short " + "x" * 40 + " end", lambda text: len(text) <= 10) == ["short", "x" * 40, "end"]
+def test_a_word_that_does_not_fit_is_split_at_characters():
+    text = "short " + "x" * 40 + " end"
+    found = windows(text, lambda text: len(text) <= 10)
+    assert found == ["short", *["x" * 10] * 4, "end"]
+
+
+def test_a_text_without_blanks_is_split_at_the_ends_of_its_sentences():
+    text = "会议在周一举行。学校将被关闭。没有人受伤。"
+    found = windows(text, lambda text: len(text) <= 16, "zh")
+    assert [part.replace(" ", "") for part in found] == ["会议在周一举行。学校将被关闭。", "没有人受伤。"]

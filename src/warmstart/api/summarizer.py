@@ -59,7 +59,8 @@ class Summarizer:
 
         Args:
             run: A run or its folder (its best checkpoint), a ``.ckpt`` file, or an exported folder.
-            device: Where the model computes; by default a GPU if there is one.
+            device: Where the model computes; by default a GPU if there is one, unless the run was fitted with
+                ``trainer.accelerator=cpu``.
             dtype: ``float32`` or ``bfloat16``.
             **search: Options of ``conf/generation`` that replace those of the run: ``num_beams=8``.
 
@@ -117,7 +118,8 @@ class Summarizer:
             long_texts: What happens to a text of more than ``max_source_length`` tokens. ``cut`` reads its start.
                 ``windows`` splits it at ends of sentences, and joins the summaries of all parts with a blank.
             batch_tokens: Largest batch in source tokens, padding included; by default ``data.evaluation_max_tokens``.
-            **search: Options of ``conf/generation`` for this call: ``num_beams=1``.
+            **search: Options of ``conf/generation`` for this call: ``num_beams=1``. With ``do_sample``, the summaries
+                of a list depend on which texts share a batch.
 
         Returns:
             The summary of a text, or a list of summaries in the order of ``texts``.
@@ -189,7 +191,9 @@ class Summarizer:
         if long_texts != "windows":
             raise UserError(f"long_texts={long_texts!r} was requested. Set 'cut' or 'windows'.")
         limit = self.max_source_length
-        return windows(text, lambda part: len(self._writer.encode(part, limit + 1)) <= limit)
+        return windows(
+            text, lambda part: len(self._writer.encode(part, limit + 1)) <= limit, self._writer.settings.data.language
+        )
 
     def _search_with(self, search: dict[str, Any]) -> GenerationSettings:
         """Return the search with other options."""

@@ -3,15 +3,16 @@
 from collections.abc import Callable
 
 
-def windows(text: str, fits: Callable[[str], bool]) -> list[str]:
+def windows(text: str, fits: Callable[[str], bool], language: str = "en") -> list[str]:
     """Split a text into as few consecutive windows as fit, at ends of sentences where possible.
 
     Args:
         text: The text.
-        fits: Whether the model reads a text to its end. It must hold for a single word.
+        fits: Whether the model reads a text to its end. It must hold for a single character.
+        language: ISO code of the language, for the ends of sentences.
 
     Returns:
-        The windows, in order; every word of the text is in one of them. The text itself if it fits.
+        The windows, in order; all of the text is in them. The text itself if it fits.
     """
     from warmstart.evaluation.languages import sentences
 
@@ -19,7 +20,7 @@ def windows(text: str, fits: Callable[[str], bool]) -> list[str]:
         return [text]
     found: list[str] = []
     pending = ""
-    for piece in (part for sentence in sentences(text) for part in _fitting(sentence, fits)):
+    for piece in (part for sentence in sentences(text, language) for part in _fitting(sentence, fits)):
         longer = f"{pending} {piece}".strip()
         if pending and not fits(longer):
             found.append(pending)
@@ -29,9 +30,10 @@ def windows(text: str, fits: Callable[[str], bool]) -> list[str]:
 
 
 def _fitting(sentence: str, fits: Callable[[str], bool]) -> list[str]:
-    """Halve a sentence at a word until every part fits; a word that does not fit is returned as it is."""
-    words = sentence.split()
-    if len(words) < 2 or fits(sentence):
+    """Halve a sentence at a word, or a word at a character, until every part fits."""
+    if len(sentence) < 2 or fits(sentence):
         return [sentence]
-    half = len(words) // 2
-    return [*_fitting(" ".join(words[:half]), fits), *_fitting(" ".join(words[half:]), fits)]
+    words = sentence.split()
+    parts, between = (words, " ") if len(words) > 1 else (list(sentence), "")
+    half = len(parts) // 2
+    return [*_fitting(between.join(parts[:half]), fits), *_fitting(between.join(parts[half:]), fits)]

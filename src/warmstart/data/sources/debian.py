@@ -164,7 +164,7 @@ def _descriptions(paths: Sequence[Path], language: str) -> Iterator[tuple[str, D
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Join the lines of each paragraph; a line with a dot alone separates them."""
+    """Join the lines of each paragraph; a line with only a dot separates them."""
     paragraphs = re.split(r"^ \.\s*$", text, flags=re.MULTILINE)
     return [joined for paragraph in paragraphs if (joined := " ".join(paragraph.split()))]
 
