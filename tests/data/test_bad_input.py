@@ -272,6 +272,16 @@ def test_a_wrong_delimiter_is_not_a_bad_row(text, options, message, tmp_path):
         load(tmp_path / "x.csv", on_bad_row=OnBadRow.skip, **options)
 
 
+@pytest.mark.parametrize("first", ['"a;b"', "a;b"])
+def test_a_first_row_of_one_cell_is_a_bad_row_if_the_next_has_all(first, tmp_path):
+    rows = "".join(f"Text {i},Gist {i}\n" for i in range(8))
+    (tmp_path / "x.csv").write_text(f"document,summary\n{first}\n\n{rows}")
+    source = load(tmp_path / "x.csv", on_bad_row=OnBadRow.skip)
+    assert (len(everything(source)), source.report["skipped"]) == (8, 1)
+    with pytest.raises(UserError, match="line 2 has 1 cells for 2 columns"):
+        load(tmp_path / "x.csv")
+
+
 def test_a_delimiter_that_is_set_is_used(tmp_path):
     rows = "".join(f"a;b {i}:c{i}\n" for i in range(5))
     (tmp_path / "x.csv").write_text("document:summary\n" + rows)

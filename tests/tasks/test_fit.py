@@ -235,6 +235,26 @@ def test_texts_that_rouge_cannot_read_end_the_run_before_training(settings_of, t
         evaluate.run(settings_of(*words, f"ckpt={tmp_path / 'run'}"), tmp_path / "scored")
 
 
+def test_a_monitored_metric_that_is_left_out_ends_the_run_before_training(settings_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("warmstart.evaluation.metrics.bleu.find_spec", lambda name: None)
+    words = ("debug=tiny", "data.language=ja", "evaluation.metrics=[bleu,chrf]")
+    with pytest.raises(UserError, match=r"monitor=validation/bleu .*MeCab.*Set trainer\.monitor") as refused:
+        fit.run(settings_of(*words, "trainer.monitor=validation/bleu", "trainer.monitor_mode=max"), tmp_path / "run")
+    assert status_of(refused.value) == 2
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_fit_that_scores_nothing_needs_no_metric_of_its_language(settings_of, tmp_path):
+    words = ("debug=tiny", "data.language=ar", "evaluation.metrics=[entity_precision]")
+    with pytest.raises(UserError, match="compares nothing in data"):
+        fit.run(settings_of(*words), tmp_path / "scored")
+    fit.run(
+        settings_of(*words, "evaluation.test=false", "trainer.validation_samples=0", "trainer.monitor=validation/loss"),
+        tmp_path / "run",
+    )
+    assert RunDir(tmp_path / "run").read_result()["status"] == "complete"
+
+
 def test_a_fit_without_the_test_split_neither_reads_nor_scores_it(settings_of, tmp_path, capsys):
     rows = [{"document": f"The river rose on day {i}. It rained.", "summary": f"Rain on day {i}."} for i in range(40)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.config.bounds import fault_of_warm_up
+from warmstart.config.metrics import metric_of
 from warmstart.config.model import Weights
 from warmstart.config.schema import Config, plain
 from warmstart.errors import Interrupted, UserError
@@ -186,7 +187,6 @@ def _fit_and_test(fit: Fit) -> float:
 def _data(fit: Fit) -> Any:
     """Build the data module, with its training and validation splits set up."""
     from warmstart.data.datamodule import SummarizationDataModule
-    from warmstart.evaluation.metrics import scorer_of
     from warmstart.runs.scored_data import check_scripts
     from warmstart.training.trainer import check_validations
 
@@ -198,8 +198,7 @@ def _data(fit: Fit) -> Any:
         "To train without scores, set evaluation.test=false trainer.validation_samples=0.",
         settings.data.language,
     )
-    if _scored_splits(settings):
-        scorer_of(settings.evaluation, settings.data.language)  # raises before training if no metric serves it
+    _scorer(settings)  # raises before training
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
     data.setup("fit")
@@ -278,13 +277,12 @@ def _plan(fit: Fit, data: Any, model: Any) -> "FitPlan":
 def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan") -> Any:
     """Build the LightningModule."""
     from warmstart.evaluation.columns import mean
-    from warmstart.evaluation.metrics import scorer_of
     from warmstart.evaluation.summarize import generation_kwargs
     from warmstart.model.parameters import parameter_counts
     from warmstart.training.module import SummarizationModule
 
     settings, validation = fit.settings, data.examples("validation")
-    scorer = scorer_of(settings.evaluation, settings.data.language)
+    scorer = _scorer(settings)
 
     def score(samples: list[dict[str, Any]]) -> dict[str, float]:
         predictions, references = ([sample[name] for sample in samples] for name in ("prediction", "reference"))
@@ -306,7 +304,7 @@ def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan") -> Any:
             "parameters": parameter_counts(model),  # a loaded model does not know which parameters were new
         },
         validation_samples=settings.trainer.validation_samples,
-        score=score,
+        score=None if scorer is None else score,
         log_every=settings.trainer.log_every,
         unfreeze_after=settings.bridge.warmup_steps,
         seed=settings.seed,
@@ -361,6 +359,24 @@ def _scored_splits(settings: Config) -> list[str]:
 
     sampled = settings.trainer.validation_samples > 0 and validates(settings.trainer)
     return ["validation"] * sampled + ["test"] * settings.evaluation.test
+
+
+def _scorer(settings: Config) -> Any:
+    """Return the scorer of the fit; None if the fit scores nothing.
+
+    Raises:
+        UserError: no metric serves the language, or the monitored one does not.
+    """
+    from warmstart.evaluation.metrics import scorer_of
+
+    splits, monitor = _scored_splits(settings), settings.trainer.monitor
+    if not splits:
+        return None
+    scorer = scorer_of(settings.evaluation, settings.data.language)
+    reason = scorer.left_out.get(metric_of(monitor.removeprefix("validation/")) or "")
+    if reason and "validation" in splits:
+        raise UserError(f"trainer.monitor={monitor} cannot be computed. {reason} Set trainer.monitor to another score.")
+    return scorer
 
 
 def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple[Any, Any]:

@@ -86,6 +86,34 @@ def test_numbers_and_names_are_sought_in_the_source():
     assert math.isnan(scored("entity_precision", ["no names"])["entity_precision"])
 
 
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (
+            "ru",
+            "Вчера президент Владимир Путин встретил Ангелу Меркель около города Москва. Переговоры шли весь день.",
+        ),
+        (
+            "fr",
+            "Hier, à l'Élysée, le président François Hollande écarte Manuel Valls. L'été à Évian déçoit Émile Zola.",
+        ),
+        ("el", "Χθες στην πόλη των Αθηνών Αλέξης Τσίπρας συνάντησε την Άνγκελα Μέρκελ στην Αθήνα."),
+        ("en", "Yesterday an iPhone of Ada Hill rang in Graz."),
+    ],
+)
+def test_a_copied_source_has_all_its_names_in_any_script(code, text):
+    assert scored("entity_precision", [text], code=code)["entity_precision"] == 100.0
+
+
+def test_words_between_names_do_not_join_them():
+    text = "Hier François Hollande écarte Manuel Valls à Paris."
+    assert names_in(text, "fr") == {"Hier François Hollande", "Manuel Valls", "Paris"}
+    assert names_in("Écarté hier, il quitte l'Élysée et d\u2019Orsay.", "fr") == {"Élysée", "Orsay"}
+    assert names_in("Сегодня идёт дождь в городе Москва.", "ru") == {"Москва"}
+    scores = scored("entity_precision", ["Il aime Évian."], documents=["La ville d'Évian"], code="fr")
+    assert scores["entity_precision"] == 100.0
+
+
 @pytest.mark.parametrize("code", ["de", "hi", "zh", "ar"])
 def test_names_without_telling_capitals_are_left_out_with_a_reason(code):
     scorer = scorer_of(EvaluationSettings(metrics=["rouge", "entity_precision"]), code)

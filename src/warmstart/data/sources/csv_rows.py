@@ -3,6 +3,7 @@
 import csv
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, NamedTuple, TextIO
 
 from warmstart.data.sources.bad_rows import MAX_ROW_BYTES, BadText
@@ -10,6 +11,7 @@ from warmstart.data.sources.columns import Columns
 from warmstart.errors import UserError, listed
 
 COMMON = (",", ";", "\t", "|")
+_LEADING = 3  # rows that show whether the file has another delimiter than its header
 _log = logging.getLogger(__name__)
 
 
@@ -60,23 +62,18 @@ def csv_rows(
         for name in {top for columns in wanted for top in columns.tops(header)}:
             if header.count(name) > 1:
                 raise UserError(f"{named} has two columns named {name}. Rename one of them.")
-        before, is_first = reader.line_num, True
-        lines.taken = 0
-        for cells in reader:
-            lines.taken = 0
-            where, before = f"line {dialect.skipped + before + 1}", reader.line_num
-            if not cells:
-                continue  # an empty line
+        rows = _located(reader, lines, dialect.skipped)
+        leading = list(islice(rows, _LEADING))
+        other = _other_delimiter([cells for _, cells in leading], len(header))
+        if other is not None:
+            raise UserError(
+                f"{named}: the columns of its first line are separated by {shown}, those of {leading[0][0]} by "
+                f"{shown_delimiter(other)}. Write the file with one delimiter."
+            )
+        for where, cells in chain(leading, rows):
             row: dict[str, Any] | BadText = dict(zip(header, cells, strict=False))
             if len(cells) != len(header):
-                other = _other_delimiter(cells, len(header)) if is_first else None
-                if other is not None:
-                    raise UserError(
-                        f"{named}: the columns of its first line are separated by {shown}, those of {where} by "
-                        f"{shown_delimiter(other)}. Write the file with one delimiter."
-                    )
                 row = BadText("wrong_cells", f"has {len(cells)} cells for {len(header)} columns (separated by {shown})")
-            is_first = False
             yield where, row
     except csv.Error as error:
         raise UserError(
@@ -160,11 +157,22 @@ def _cells(line: str, delimiter: str) -> list[str]:
     return [cell.strip("\ufeff \t'") for cell in cells]
 
 
-def _other_delimiter(cells: list[str], columns: int) -> str | None:
-    """Return a delimiter that splits a row of one cell into the right number of cells."""
-    if len(cells) != 1:
+def _located(reader: Any, lines: "_Lines", skipped: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield the location and the cells of each row that is not an empty line."""
+    before = reader.line_num
+    lines.taken = 0
+    for cells in reader:
+        lines.taken = 0
+        where, before = f"line {skipped + before + 1}", reader.line_num
+        if cells:
+            yield where, cells
+
+
+def _other_delimiter(rows: list[list[str]], columns: int) -> str | None:
+    """Return a delimiter that splits the first row into the right number of cells, if all rows have one cell."""
+    if not rows or columns == 1 or any(len(cells) != 1 for cells in rows):
         return None
-    return next((one for one in COMMON if len(_cells(cells[0], one)) == columns), None)
+    return next((one for one in COMMON if len(_cells(rows[0][0], one)) == columns), None)
 
 
 class _Lines:

@@ -6,14 +6,16 @@ all have them, cannot be served. A summary in lower case has no names.
 """
 
 import re
+from itertools import groupby
 
 from warmstart.config.evaluation import EvaluationSettings
 from warmstart.evaluation.columns import Columns, ratio
 from warmstart.evaluation.languages import UNSPACED, sentences, words
 from warmstart.evaluation.metrics.metric import Metric, Texts, signed
 
-_WORD = r"[^\W\d_a-z][\w'\u2019-]*"
-_RUN = re.compile(rf"{_WORD}(?:[ \u00a0]{_WORD})*")
+_WORD = r"[^\W\d_][\w'\u2019-]*"
+_RUN = re.compile(rf"(?<!\w){_WORD}(?:[ \u00a0]{_WORD})*")
+_ELISION = re.compile(r"(?<!\w)([^\W\d_]{1,3}['\u2019])(?=([^\W\d_]))")  # the l' of l'Italie
 _OPENERS = frozenset(
     (
         "a",
@@ -87,31 +89,39 @@ def names_in(text: str, code: str) -> set[str]:
         code: ISO code of its language.
     """
     found = set()
-    for sentence in sentences(text, code):
+    for sentence in sentences(_without_elisions(text), code):
         for run in _RUN.finditer(sentence):
-            name = [word for word in run[0].split() if word[:1].isupper()]
             opens = not any(map(str.isalnum, sentence[: run.start()]))
-            if name and name[0].lower() in _OPENERS:
-                name = name[1:]
-            elif opens and len(name) == 1:
-                continue
-            if name:
-                found.add(" ".join(name))
+            for is_capitalized, group in groupby(run[0].split(), key=lambda word: word[0].isupper()):
+                name, starts, opens = list(group), opens, False
+                if not is_capitalized:
+                    continue
+                if name[0].lower() in _OPENERS:
+                    name = name[1:]
+                elif starts and len(name) == 1:
+                    continue
+                if name:
+                    found.add(" ".join(name))
     return found
+
+
+def _without_elisions(text: str) -> str:
+    """Separate lower-case articles and the like from the capitalized words that they are attached to."""
+    return _ELISION.sub(lambda found: " " if found[1].islower() and found[2].isupper() else found[0], text)
 
 
 def _score(texts: Texts, settings: EvaluationSettings) -> Columns:
     supported, every = [], []
     for prediction, document in zip(texts.predictions, texts.documents, strict=True):
         names = names_in(prediction, texts.language)
-        source = f" {' '.join(words(document, texts.language))} "
+        source = f" {' '.join(words(_without_elisions(document), texts.language))} "
         supported.append(sum(f" {' '.join(words(name, texts.language))} " in source for name in names))
         every.append(len(names))
     return {"entity_precision": ratio(supported, every)}
 
 
 def _signature(code: str, settings: EvaluationSettings) -> str:
-    return signed("entity_precision", "1", names="capitalized-runs", tok="unicode-v1", lang=code)
+    return signed("entity_precision", "2", names="capitalized-runs", tok="unicode-v1", lang=code)
 
 
 def _reason_against(code: str) -> str | None:

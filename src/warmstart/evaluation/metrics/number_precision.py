@@ -13,14 +13,15 @@ from warmstart.config.evaluation import EvaluationSettings
 from warmstart.evaluation.columns import Columns, ratio
 from warmstart.evaluation.metrics.metric import Metric, Texts, signed
 
-_THOUSANDS = re.compile(r"(?<=\d)[,\u00a0\u202f\u066c](?=\d{3}(?!\d))")  # 12,500 is 12500
+_THOUSANDS = re.compile(r"(?<=\d)[.,\u00a0\u202f\u066c](?=\d{3}(?!\d))")  # 12,500 and 12.500 are 12500
 
 
 def new_numbers(summary: str, document: str) -> set[str]:
     """Return the digit runs of a summary that are not digit runs of its document.
 
-    Thousands separators are removed first, and digits of all scripts are equal. Numbers in words ("two") are not
-    compared.
+    Thousands separators are removed first: also a point or comma before exactly three digits, in any language. The two
+    sides of a decimal separator are runs of their own, so 3.5 equals 3,5. Digits of all scripts are equal. Numbers in
+    words ("two") are not compared.
     """
     return _digit_runs(summary) - _digit_runs(document)
 
@@ -43,7 +44,7 @@ def _score(texts: Texts, settings: EvaluationSettings) -> Columns:
 
 
 def _signature(code: str, settings: EvaluationSettings) -> str:
-    return signed("number_precision", "1", numbers="digit-runs", lang=code)
+    return signed("number_precision", "2", numbers="digit-runs", lang=code)
 
 
 METRIC = Metric(_score, _signature)
