@@ -87,6 +87,32 @@ def test_nothing_is_chosen_for_other_data_or_without_a_command_line(chosen, sett
     assert with_recipe(settings_of(*PAIR, "data.path=x.csv")).choices == ()
 
 
+CHINESE = "本届奥运会开幕式将于周五晚在国家体育场举行预计有九万名观众到场。"
+RUSSIAN = "Церемония открытия состоится вечером в пятницу на национальном стадионе."
+
+
+@pytest.mark.parametrize("summary", [CHINESE, RUSSIAN], ids=["zh", "ru"])
+def test_summaries_in_other_scripts_are_not_cut_and_need_no_minimum(summary, settings_of, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    rows = [{"document": f"{i} {summary}", "summary": summary * (1 if i % 9 else 2)} for i in range(50)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = recipe_for(settings_of(*PAIR, f"data.path='{file}'"), ()).settings
+    assert settings.data.max_target_length >= 128
+    assert settings.data.max_target_length >= len(2 * summary.encode()) / 1.5  # a byte-level tokenizer of English
+    assert settings.generation.max_new_tokens >= 142
+    assert settings.generation.min_new_tokens < 0.2 * len(summary.encode())  # a tokenizer of many languages
+
+
+def test_a_limit_that_is_not_below_the_default_gives_that_reason(settings_of, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"document": f"{i} {RUSSIAN}", "summary": "Да."}) + "\n" for i in range(50)))
+    made = recipe_for(settings_of(*PAIR, f"data.path='{file}'", "generation=greedy"), ())
+    assert made.settings.data.max_target_length == 128
+    assert made.settings.generation.max_new_tokens == 142
+    limits = ("data.max_target_length", "generation.max_new_tokens")
+    assert all("default" in choice.reason for choice in made.choices if choice.key in limits)
+
+
 def test_larger_models_get_lower_rates(chosen):
     small, large = chosen(30).settings.optim, chosen(30, "encoder=bert", "decoder=gpt2").settings.optim
     assert large.encoder_rate == pytest.approx(small.encoder_rate / 2)

@@ -10,6 +10,7 @@ shows the values of the fit without a download.
 
 import logging
 import math
+import string
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from warmstart.config.data import DataKind, Objective
 from warmstart.config.explicit import CommandLine, explicit_options
 from warmstart.config.model import SubmodelSettings
-from warmstart.config.schema import Config
+from warmstart.config.schema import OPTIONS, Config
 from warmstart.config.training import Recipe
 from warmstart.data.sources.files import SPLIT_SHARE
 from warmstart.data.sources.load import load_source
@@ -28,6 +29,7 @@ from warmstart.errors import UserError
 SAMPLED_TEXTS = 2000
 TOKENS_PER_WORD = 1.3
 BYTES_PER_TOKEN = 5.0  # counts where words are not separated by blanks
+BYTES_PER_TOKEN_IN_OTHER_SCRIPTS = 1.5  # of a tokenizer of English; one of many languages has up to 5
 LONG = 1.75  # a text with many rare words has this many times the estimated tokens
 BATCH_SIZES = ((1_000, 4), (10_000, 8), (100_000, 16), (math.inf, 32))  # examples, for fewer rows than
 STEPS_PER_ROOT = 20  # optimizer steps of a fit: this times the square root of the training rows
@@ -70,6 +72,8 @@ class _Texts:
     documents: int
     sources: np.ndarray
     targets: np.ndarray
+    fewest: np.ndarray
+    """The tokens of the same targets for a tokenizer that knows their language."""
     splits_off: int
     """How many of the validation and the test split are taken from the training split."""
 
@@ -133,11 +137,21 @@ def _texts_of(settings: Config) -> _Texts:
         documents=documents,
         sources=np.array([_tokens(example.document) for example in some]),
         targets=np.array([_tokens(example.summary) for example in some]),
+        fewest=np.array([_fewest_tokens(example.summary) for example in some]),
         splits_off=len(off),
     )
 
 
 def _tokens(text: str) -> float:
+    content = text.encode(errors="replace")
+    others = content.translate(None, string.ascii_letters.encode() + string.whitespace.encode())
+    letters = len(content.translate(None, string.whitespace.encode())) - len(others)
+    if letters >= len(others.decode()):
+        return _fewest_tokens(text)
+    return len(content) / BYTES_PER_TOKEN_IN_OTHER_SCRIPTS + 2
+
+
+def _fewest_tokens(text: str) -> float:
     return max(TOKENS_PER_WORD * len(text.split()), len(text.encode(errors="replace")) / BYTES_PER_TOKEN) + 2
 
 
@@ -151,7 +165,8 @@ def _splits(settings: Config, texts: _Texts) -> list[Choice]:
 def _lengths(settings: Config, texts: _Texts) -> list[Choice]:
     source = min(LONGEST_SOURCE, _whole(LONG * np.quantile(texts.sources, 0.99)))
     target = min(LONGEST_TARGET, _whole(LONG * np.quantile(texts.targets, 0.99)))
-    shortest = float(np.quantile(texts.targets, 0.1))
+    shortest = float(np.quantile(texts.fewest, 0.1))
+    has_other_scripts = bool((texts.targets > texts.fewest).mean() > 0.01)
     of_targets = f"99 % of the summaries have about {np.quantile(texts.targets, 0.99):.0f} tokens or fewer"
     shown = f"90 % have about {shortest:.0f} or more"
     return [
@@ -160,8 +175,12 @@ def _lengths(settings: Config, texts: _Texts) -> list[Choice]:
             source,
             f"99 % of the documents have about {np.quantile(texts.sources, 0.99):.0f} tokens or fewer",
         ),
-        Choice("data.max_target_length", target, of_targets),
-        Choice("generation.max_new_tokens", target, of_targets),
+        *(
+            Choice(key, least, "the default: how many tokens letters other than a to z need depends on the tokenizer")
+            if has_other_scripts and target < (least := OPTIONS[key].default)
+            else Choice(key, target, of_targets)
+            for key in ("data.max_target_length", "generation.max_new_tokens")
+        ),
         Choice("generation.min_new_tokens", 0 if shortest < SHORT_TARGET else int(shortest / 2), shown),
         Choice("generation.length_penalty", 1.0 if shortest < SHORT_TARGET else 2.0, shown),
     ]
