@@ -113,6 +113,34 @@ def test_a_limit_that_is_not_below_the_default_gives_that_reason(settings_of, tm
     assert all("default" in choice.reason for choice in made.choices if choice.key in limits)
 
 
+def test_one_explicit_interval_of_validations_leaves_the_other_at_one(chosen):
+    for each, every in ((2, 1), (1, 3)):
+        words = [f"trainer.validations_per_epoch={each}", f"trainer.epochs_per_validation={every}"]
+        key = words[0 if each > 1 else 1]
+        settings = chosen(30, key, explicit={key.partition("=")[0]}).settings
+        assert (settings.trainer.validations_per_epoch, settings.trainer.epochs_per_validation) == (each, every)
+        assert faults(settings) == []
+
+
+def test_an_explicit_maximum_bounds_the_chosen_minimum_length(chosen):
+    key = "generation.max_new_tokens"
+    settings = chosen(100, f"{key}=48", words_in_summary=120, explicit={key}).settings
+    assert (settings.generation.min_new_tokens, settings.generation.max_new_tokens) == (24, 48)
+
+
+def test_an_explicit_minimum_length_raises_the_chosen_maximum(chosen):
+    key = "generation.min_new_tokens"
+    settings = chosen(100, f"{key}=50", explicit={key}).settings
+    assert (settings.generation.min_new_tokens, settings.generation.max_new_tokens) == (50, 100)
+
+
+def test_an_epoch_of_few_steps_gets_one_validation(chosen):
+    keys = {"trainer.max_epochs", "data.batch.max_tokens"}
+    for tokens in (100_000, 10_000):
+        words = ("trainer.max_epochs=1", f"data.batch.max_tokens={tokens}")
+        assert chosen(300, *words, explicit=keys).settings.trainer.validations_per_epoch == 1
+
+
 def test_larger_models_get_lower_rates(chosen):
     small, large = chosen(30).settings.optim, chosen(30, "encoder=bert", "decoder=gpt2").settings.optim
     assert large.encoder_rate == pytest.approx(small.encoder_rate / 2)
