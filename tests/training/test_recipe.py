@@ -141,6 +141,30 @@ def test_an_epoch_of_few_steps_gets_one_validation(chosen):
         assert chosen(300, *words, explicit=keys).settings.trainer.validations_per_epoch == 1
 
 
+@pytest.fixture
+def paths(tmp_path):
+    """Options of a training file of 300 rows, a validation file of 40, and a test file without summaries."""
+    for split, rows, key in (("train", 300, "summary"), ("validation", 40, "summary"), ("test", 20, "none")):
+        lines = [json.dumps({"document": f"Ana has {split} {i}.", key: "Ana."}) for i in range(rows)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+    return {split: f"data.{split}_path='{tmp_path / split}.jsonl'" for split in ("train", "validation", "test")}
+
+
+def test_a_test_file_that_the_fit_does_not_read_is_not_needed(paths, settings_of, caplog):
+    untested = settings_of(*PAIR, *paths.values(), "evaluation.test=false")
+    assert recipe_for(untested, ()).choices
+    assert not caplog.records
+    split_off = settings_of(*PAIR, paths["train"], paths["validation"], "evaluation.test=false")
+    tested = settings_of(*PAIR, paths["train"], paths["validation"])
+    assert recipe_for(split_off, ()).choices == recipe_for(tested, ()).choices
+
+
+def test_texts_that_cannot_be_read_are_logged_with_the_reason(paths, settings_of, caplog):
+    assert recipe_for(settings_of(*PAIR, *paths.values()), ()).choices == ()
+    assert "trainer.recipe=auto chooses nothing" in caplog.text
+    assert "data.summary_column='summary' is not a column" in caplog.text
+
+
 def test_larger_models_get_lower_rates(chosen):
     small, large = chosen(30).settings.optim, chosen(30, "encoder=bert", "decoder=gpt2").settings.optim
     assert large.encoder_rate == pytest.approx(small.encoder_rate / 2)

@@ -22,6 +22,7 @@ from warmstart.config.explicit import CommandLine, explicit_options
 from warmstart.config.model import SubmodelSettings
 from warmstart.config.schema import OPTIONS, Config
 from warmstart.config.training import Recipe
+from warmstart.data.sources.base import SPLITS
 from warmstart.data.sources.files import SPLIT_SHARE
 from warmstart.data.sources.load import load_source
 from warmstart.errors import UserError
@@ -107,7 +108,10 @@ def recipe_for(settings: Config, explicit: Collection[str]) -> ChosenSettings:
         return ChosenSettings(settings)
     try:
         texts = _texts_of(settings)
-    except (UserError, OSError):
+    except (UserError, OSError) as error:
+        from lightning.pytorch.utilities import rank_zero_only
+
+        rank_zero_only(_log.warning)("trainer.recipe=auto chooses nothing, because the texts cannot be read: %s", error)
         return ChosenSettings(settings)
     chosen = []
     for choose in (_splits, _lengths, _shortest, _batches, _epochs, _validations, _rates):
@@ -128,13 +132,13 @@ def log_choices(chosen: ChosenSettings) -> None:
 
 
 def _texts_of(settings: Config) -> _Texts:
-    source = load_source(settings.data)
+    source = load_source(settings.data, [split for split in SPLITS if split != "test" or settings.evaluation.test])
     train = source.split("train")
     off = [split for split in ("validation", "test") if f"{split}_split_off" in source.report]
     some = [train[i] for i in range(0, len(train), math.ceil(len(train) / SAMPLED_TEXTS))]
     documents = len({example.document for example in some})
     return _Texts(
-        rows=sum(source.report[f"{split}_read"] for split in ("train", *off)),
+        rows=source.report["train_read"] + sum(source.report[f"{split}_split_off"] for split in off),
         documents=documents,
         sources=np.array([_tokens(example.document) for example in some]),
         targets=np.array([_tokens(example.summary) for example in some]),
