@@ -40,8 +40,8 @@ FEWEST_STEPS_TO_VALIDATION = 10  # estimated ones; an epoch must not have fewer 
 FEWEST_VALIDATION_ROWS = 10  # with fewer, the loss does not tell which checkpoint is best
 LONGEST_SOURCE, LONGEST_TARGET = 512, 384
 SHORT_TARGET = 40  # tokens; a minimum length would only draw out shorter summaries
-TUNED_HIDDEN_SIZE = 384  # of the models that the rates were tuned with; larger ones need lower rates
-_WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
+TUNED_HIDDEN_SIZE = 384  # of the models that the learning rates were tuned with; larger ones need lower learning rates
+_HIDDEN_SIZES = ("hidden_size", "n_embd", "d_model", "dim")
 _log = logging.getLogger(__name__)
 
 
@@ -114,7 +114,7 @@ def recipe_for(settings: Config, explicit: Collection[str]) -> ChosenSettings:
         rank_zero_only(_log.warning)("trainer.recipe=auto chooses nothing, because the texts cannot be read: %s", error)
         return ChosenSettings(settings)
     chosen = []
-    for choose in (_splits, _lengths, _shortest, _batches, _epochs, _validations, _rates):
+    for choose in (_splits, _lengths, _shortest, _batches, _epochs, _validations, _learning_rates):
         for choice in choose(settings, texts, explicit):
             if choice.key not in explicit and choice.value != _value(settings, choice.key):
                 settings = _replaced(settings, choice.key.split("."), choice.value)
@@ -241,11 +241,11 @@ def _validations(settings: Config, texts: _Texts, explicit: Collection[str]) -> 
         Choice("trainer.validations_per_epoch", each, often),
         Choice("trainer.epochs_per_validation", every, often),
         Choice("trainer.validation_samples", 16, "summaries take most of the time of a short validation"),
-        Choice("trainer.patience", patience, "further epochs are only learned by heart"),
+        Choice("trainer.patience", patience, "more epochs would overfit"),
     ]
 
 
-def _rates(settings: Config, texts: _Texts, explicit: Collection[str]) -> list[Choice]:
+def _learning_rates(settings: Config, texts: _Texts, explicit: Collection[str]) -> list[Choice]:
     reason = "for encoder and decoder of this hidden size"
     encoder, decoder = _shrunk(settings.encoder), _shrunk(settings.decoder)
     return [
@@ -256,8 +256,8 @@ def _rates(settings: Config, texts: _Texts, explicit: Collection[str]) -> list[C
 
 
 def _shrunk(submodel: SubmodelSettings) -> float:
-    widths = [submodel.architecture[name] for name in _WIDTHS if name in submodel.architecture]
-    return min(1.0, TUNED_HIDDEN_SIZE / (widths[0] if widths else 2 * TUNED_HIDDEN_SIZE))
+    hidden_sizes = [submodel.architecture[name] for name in _HIDDEN_SIZES if name in submodel.architecture]
+    return min(1.0, TUNED_HIDDEN_SIZE / (hidden_sizes[0] if hidden_sizes else 2 * TUNED_HIDDEN_SIZE))
 
 
 def _train_rows(settings: Config, texts: _Texts) -> int:
