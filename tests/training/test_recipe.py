@@ -165,6 +165,17 @@ def test_texts_that_cannot_be_read_are_logged_with_the_reason(paths, settings_of
     assert "data.summary_column='summary' is not a column" in caplog.text
 
 
+def test_the_rows_of_a_validation_file_are_counted(paths, settings_of, tmp_path):
+    words = [*PAIR, paths["train"], paths["validation"], "data.split_at_least=1"]
+    enough = recipe_for(settings_of(*words), {"data.split_at_least"}).settings.trainer
+    assert enough.patience == 3
+    file = tmp_path / "validation.jsonl"
+    file.write_text("\n".join(file.read_text().splitlines()[:4]))
+    few = recipe_for(settings_of(*words), {"data.split_at_least"})
+    assert few.settings.trainer.patience is None
+    assert any("4 validation rows are too few" in choice.reason for choice in few.choices)
+
+
 def test_larger_models_get_lower_rates(chosen):
     small, large = chosen(30).settings.optim, chosen(30, "encoder=bert", "decoder=gpt2").settings.optim
     assert large.encoder_rate == pytest.approx(small.encoder_rate / 2)

@@ -78,6 +78,8 @@ class _Texts:
     """The tokens of the same targets for a tokenizer that knows their language."""
     splits_off: int
     """How many of the validation and the test split are taken from the training split."""
+    given_validation: int | None
+    """Examples of the validation split, if it is not taken from the training split."""
 
 
 def with_recipe(settings: Config, line: CommandLine | None = None) -> ChosenSettings:
@@ -144,6 +146,7 @@ def _texts_of(settings: Config) -> _Texts:
         targets=np.array([_tokens(example.summary) for example in some]),
         fewest=np.array([_fewest_tokens(example.summary) for example in some]),
         splits_off=len(off),
+        given_validation=None if "validation" in off else source.report["validation_examples"],
     )
 
 
@@ -221,8 +224,8 @@ def _epochs(settings: Config, texts: _Texts, explicit: Collection[str]) -> list[
 
 def _validations(settings: Config, texts: _Texts, explicit: Collection[str]) -> list[Choice]:
     trainer, epochs = settings.trainer, settings.trainer.max_epochs
-    held_out = max(settings.data.split_at_least, round(SPLIT_SHARE * texts.rows))
-    if texts.splits_off and held_out < FEWEST_VALIDATION_ROWS:
+    held_out = texts.given_validation or max(settings.data.split_at_least, round(SPLIT_SHARE * texts.rows))
+    if held_out < FEWEST_VALIDATION_ROWS:
         each, every, patience = 1, epochs, None
         often = f"about {held_out} validation rows are too few to choose a checkpoint by, so the last one is used"
     else:
