@@ -153,6 +153,12 @@ def test_mistakes_are_refused_before_a_folder_is_made(arguments, message, tmp_pa
     assert not GlobalHydra.instance().is_initialized()
 
 
+def test_options_are_checked_after_the_recipe_of_the_texts(settings_of_fit):
+    maximum = {"generation.max_new_tokens": 40}  # less than the default minimum, which the recipe lowers
+    settings, _ = settings_of_fit([(f"Ana has {i} boats.", "Ana.") for i in range(40)], overrides=maximum)
+    assert settings.generation.max_new_tokens == 40
+
+
 def test_ctrl_c_is_a_keyboard_interrupt(monkeypatch, tmp_path):
     def interrupted(settings, folder):
         raise Interrupted(signal.SIGINT, None)

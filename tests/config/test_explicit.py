@@ -48,6 +48,14 @@ def test_a_value_other_than_the_default_is_set_wherever_it_comes_from(settings_o
     assert "generation.max_new_tokens" not in explicit_options(settings, line)
 
 
+def test_a_choice_that_a_config_file_names_sets_the_options_of_its_file(settings_of):
+    words = ("optim=bertsum", "generation=short")
+    choices = CHOICES | {"optim": "bertsum", "generation": "short"}
+    found = explicit_options(settings_of(*words), CommandLine([], choices, [Path(config_dir())]))
+    assert {"optim.encoder_rate", "optim.warmup_steps", "generation.max_new_tokens"} <= found
+    assert "trainer.max_epochs" not in found
+
+
 def test_an_experiment_and_debug_name_a_whole_run():
     assert not CommandLine([], CHOICES, []).names_whole_run
     assert CommandLine([], CHOICES | {"experiment": "demo"}, []).names_whole_run

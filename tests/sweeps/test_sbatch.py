@@ -33,6 +33,17 @@ def test_it_needs_a_name_and_a_valid_config(run_py, tmp_path):
         assert said in outcome.stderr
 
 
+def test_options_are_checked_after_the_recipe_of_the_texts(run_py, tmp_path):
+    rows = [json.dumps({"document": f"Ana has {i} boats.", "summary": "Ana."}) for i in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    words = ("task=sbatch", "name=x", "encoder=minilm", "decoder=minilm", "data.path=rows.jsonl")
+    short = "generation.max_new_tokens=40"  # less than the default minimum, which the recipe lowers
+    for swept in ((), ("-m", "seed=1,2")):
+        outcome = run_py(*swept, *words, short, cwd=tmp_path)
+        assert outcome.returncode == 0, outcome.stderr
+        assert short in outcome.stdout
+
+
 @pytest.mark.parametrize("words", [["name=a\ntouch owned\n#"], ["name=x", "output_root=a\rtouch owned"]])
 def test_a_line_break_cannot_end_a_line_of_the_script(words, run_py, tmp_path):
     for swept in ([], ["-m", "seed=1,2"]):

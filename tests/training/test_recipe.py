@@ -87,6 +87,95 @@ def test_nothing_is_chosen_for_other_data_or_without_a_command_line(chosen, sett
     assert with_recipe(settings_of(*PAIR, "data.path=x.csv")).choices == ()
 
 
+CHINESE = "本届奥运会开幕式将于周五晚在国家体育场举行预计有九万名观众到场。"
+RUSSIAN = "Церемония открытия состоится вечером в пятницу на национальном стадионе."
+
+
+@pytest.mark.parametrize("summary", [CHINESE, RUSSIAN], ids=["zh", "ru"])
+def test_summaries_in_other_scripts_are_not_cut_and_need_no_minimum(summary, settings_of, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    rows = [{"document": f"{i} {summary}", "summary": summary * (1 if i % 9 else 2)} for i in range(50)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = recipe_for(settings_of(*PAIR, f"data.path='{file}'"), ()).settings
+    assert settings.data.max_target_length >= 128
+    assert settings.data.max_target_length >= len(2 * summary.encode()) / 1.5  # a byte-level tokenizer of English
+    assert settings.generation.max_new_tokens >= 142
+    assert settings.generation.min_new_tokens < 0.2 * len(summary.encode())  # a tokenizer of many languages
+
+
+def test_a_limit_that_is_not_below_the_default_gives_that_reason(settings_of, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"document": f"{i} {RUSSIAN}", "summary": "Да."}) + "\n" for i in range(50)))
+    made = recipe_for(settings_of(*PAIR, f"data.path='{file}'", "generation=greedy"), ())
+    assert made.settings.data.max_target_length == 128
+    assert made.settings.generation.max_new_tokens == 142
+    limits = ("data.max_target_length", "generation.max_new_tokens")
+    assert all("default" in choice.reason for choice in made.choices if choice.key in limits)
+
+
+def test_one_explicit_interval_of_validations_leaves_the_other_at_one(chosen):
+    for each, every in ((2, 1), (1, 3)):
+        words = [f"trainer.validations_per_epoch={each}", f"trainer.epochs_per_validation={every}"]
+        key = words[0 if each > 1 else 1]
+        settings = chosen(30, key, explicit={key.partition("=")[0]}).settings
+        assert (settings.trainer.validations_per_epoch, settings.trainer.epochs_per_validation) == (each, every)
+        assert faults(settings) == []
+
+
+def test_an_explicit_maximum_bounds_the_chosen_minimum_length(chosen):
+    key = "generation.max_new_tokens"
+    settings = chosen(100, f"{key}=48", words_in_summary=120, explicit={key}).settings
+    assert (settings.generation.min_new_tokens, settings.generation.max_new_tokens) == (24, 48)
+
+
+def test_an_explicit_minimum_length_raises_the_chosen_maximum(chosen):
+    key = "generation.min_new_tokens"
+    settings = chosen(100, f"{key}=50", explicit={key}).settings
+    assert (settings.generation.min_new_tokens, settings.generation.max_new_tokens) == (50, 100)
+
+
+def test_an_epoch_of_few_steps_gets_one_validation(chosen):
+    keys = {"trainer.max_epochs", "data.batch.max_tokens"}
+    for tokens in (100_000, 10_000):
+        words = ("trainer.max_epochs=1", f"data.batch.max_tokens={tokens}")
+        assert chosen(300, *words, explicit=keys).settings.trainer.validations_per_epoch == 1
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Options of a training file of 300 rows, a validation file of 40, and a test file without summaries."""
+    for split, rows, key in (("train", 300, "summary"), ("validation", 40, "summary"), ("test", 20, "none")):
+        lines = [json.dumps({"document": f"Ana has {split} {i}.", key: "Ana."}) for i in range(rows)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+    return {split: f"data.{split}_path='{tmp_path / split}.jsonl'" for split in ("train", "validation", "test")}
+
+
+def test_a_test_file_that_the_fit_does_not_read_is_not_needed(paths, settings_of, caplog):
+    untested = settings_of(*PAIR, *paths.values(), "evaluation.test=false")
+    assert recipe_for(untested, ()).choices
+    assert not caplog.records
+    split_off = settings_of(*PAIR, paths["train"], paths["validation"], "evaluation.test=false")
+    tested = settings_of(*PAIR, paths["train"], paths["validation"])
+    assert recipe_for(split_off, ()).choices == recipe_for(tested, ()).choices
+
+
+def test_texts_that_cannot_be_read_are_logged_with_the_reason(paths, settings_of, caplog):
+    assert recipe_for(settings_of(*PAIR, *paths.values()), ()).choices == ()
+    assert "trainer.recipe=auto chooses nothing" in caplog.text
+    assert "data.summary_column='summary' is not a column" in caplog.text
+
+
+def test_the_rows_of_a_validation_file_are_counted(paths, settings_of, tmp_path):
+    words = [*PAIR, paths["train"], paths["validation"], "data.split_at_least=1"]
+    enough = recipe_for(settings_of(*words), {"data.split_at_least"}).settings.trainer
+    assert enough.patience == 3
+    file = tmp_path / "validation.jsonl"
+    file.write_text("\n".join(file.read_text().splitlines()[:4]))
+    few = recipe_for(settings_of(*words), {"data.split_at_least"})
+    assert few.settings.trainer.patience is None
+    assert any("4 validation rows are too few" in choice.reason for choice in few.choices)
+
+
 def test_larger_models_get_lower_rates(chosen):
     small, large = chosen(30).settings.optim, chosen(30, "encoder=bert", "decoder=gpt2").settings.optim
     assert large.encoder_rate == pytest.approx(small.encoder_rate / 2)

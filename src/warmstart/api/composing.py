@@ -15,9 +15,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from warmstart.cli.main import config_dir
 from warmstart.config.quoting import quote, quote_texts
 from warmstart.config.schema import register
+from warmstart.config.shipped import config_dir
 from warmstart.errors import UserError
 from warmstart.runs.explain import explain
 

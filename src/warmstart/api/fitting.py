@@ -20,6 +20,7 @@ from warmstart.runs.lock import held
 from warmstart.runs.run_dir import RunDir
 from warmstart.tasks import fit as fit_task
 from warmstart.tasks.check import validate
+from warmstart.training.recipe import with_recipe
 
 if TYPE_CHECKING:
     from warmstart.api.in_memory import Texts
@@ -84,7 +85,7 @@ def fit(
     with library_settings_restored(), composed([*words, *more]) as cfg:
         settings = to_settings(cfg)
         _refuse_other_tasks(settings)
-        validate(settings)  # before the run's folder is made
+        validate(with_recipe(settings).settings)  # before the run's folder is made
         folder = _folder(settings)
         with held(folder):
             write_text(RunDir(folder).hydra_config, OmegaConf.to_yaml(cfg))

@@ -26,6 +26,7 @@ from warmstart.cli.hydra_files import explain_composition, write_configs_whole
 from warmstart.config.own_files import with_own_files
 from warmstart.config.quoting import quote, quote_texts
 from warmstart.config.schema import register, to_settings
+from warmstart.config.shipped import config_dir
 from warmstart.data.hub_access import set_timeout
 from warmstart.errors import Interrupted, UserError
 from warmstart.printing import escape_log_records, escape_tracebacks, say
@@ -48,13 +49,6 @@ TASKS_ON_A_RUN = ("evaluate", "summarize", "export", "replay", "demo")
 TASKS_WITH_RANKS = ("fit", "evaluate")
 _TIMESTAMP = re.compile(r"\d{8}-\d{6}-")  # begins the folder of a run without a name, see conf/config.yaml
 TASKS = ("fit", *TASKS_ON_A_RUN, "report", "sbatch", "check")
-
-
-def config_dir() -> str:
-    """Return the path of conf/ in the checkout, or in the installed wheel."""
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parents[1] / "conf"
-    return str(checkout if (checkout / "config.yaml").exists() else package / "conf")
 
 
 def run_task(cfg: DictConfig) -> object:

@@ -1,8 +1,8 @@
 """Tell the options that the user has set from those that still have their defaults.
 
-An option counts as set if the command line names it, if a choice that the command line names sets it
-(``generation=beam`` sets ``generation.num_beams``), or if its value is not the default, for example because of a config
-file of the user's.
+An option counts as set if the command line names it, if a choice that the user made sets it (``generation=beam`` sets
+``generation.num_beams``), or if its value is not the default. The user makes a choice on the command line, or in a
+config file of their own, where it differs from the choice in ``conf/config.yaml``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +15,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 
 from warmstart.config.schema import GROUPS, OPTIONS, Config
+from warmstart.config.shipped import default_choices
 
 WHOLE = ("experiment", "debug")  # a choice of these sets the values of a whole run
 _LOCAL = "file://"
@@ -63,12 +64,12 @@ def explicit_options(settings: Config, line: CommandLine) -> frozenset[str]:
             groups.add(key)
         else:
             named |= {one for one in OPTIONS if one == key or one.startswith(f"{key}.")}
-    of_defaults = dict[str, Any]()
+    of_defaults, shipped = dict[str, Any](), default_choices()
     for group, choice in line.choices.items():
         if choice is None or group.startswith("hydra/"):
             continue
         values = dict(_values(line, group, choice))
-        if group in groups:
+        if group in groups or choice != shipped.get(group):
             named |= values.keys() & OPTIONS.keys()
         else:
             of_defaults |= values

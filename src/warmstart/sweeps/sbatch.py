@@ -20,10 +20,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from warmstart.compat.submitit import submission_script
+from warmstart.config.explicit import CommandLine
 from warmstart.config.schema import Config
 from warmstart.errors import UserError
 from warmstart.sweeps.sweep import Sweep, without_hydra
 from warmstart.tasks.check import validate
+from warmstart.training.recipe import with_recipe
 
 
 def run(settings: Config, run_dir: Path) -> None:
@@ -39,7 +41,7 @@ def run(settings: Config, run_dir: Path) -> None:
         UserError: the config is invalid, or has no name by which a requeued job finds its run.
     """
     name = _name(settings)
-    validate(settings)
+    validate(with_recipe(settings).settings)
     words = _words(HydraConfig.get().overrides)
     lines = [*_head(settings, name), _option("output", f"{settings.output_root}/{name}-%j.out", "output_root")]
     print(*lines, _srun(words), sep="\n")
@@ -120,7 +122,7 @@ def _validated(configs: list[DictConfig]) -> list[Config]:
     jobs = [without_hydra(config) for config in configs]
     for job, config in zip(jobs, configs, strict=True):
         try:
-            validate(job)
+            validate(with_recipe(job, CommandLine.of(config.hydra)).settings)
         except UserError as error:
             raise UserError(f"{' '.join(_words(config.hydra.overrides))}: {error}") from error
     return jobs

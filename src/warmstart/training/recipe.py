@@ -10,6 +10,7 @@ shows the values of the fit without a download.
 
 import logging
 import math
+import string
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,8 +20,9 @@ import numpy as np
 from warmstart.config.data import DataKind, Objective
 from warmstart.config.explicit import CommandLine, explicit_options
 from warmstart.config.model import SubmodelSettings
-from warmstart.config.schema import Config
+from warmstart.config.schema import OPTIONS, Config
 from warmstart.config.training import Recipe
+from warmstart.data.sources.base import SPLITS
 from warmstart.data.sources.files import SPLIT_SHARE
 from warmstart.data.sources.load import load_source
 from warmstart.errors import UserError
@@ -28,16 +30,18 @@ from warmstart.errors import UserError
 SAMPLED_TEXTS = 2000
 TOKENS_PER_WORD = 1.3
 BYTES_PER_TOKEN = 5.0  # counts where words are not separated by blanks
+BYTES_PER_TOKEN_IN_OTHER_SCRIPTS = 1.5  # of a tokenizer of English; one of many languages has up to 5
 LONG = 1.75  # a text with many rare words has this many times the estimated tokens
 BATCH_SIZES = ((1_000, 4), (10_000, 8), (100_000, 16), (math.inf, 32))  # examples, for fewer rows than
 STEPS_PER_ROOT = 20  # optimizer steps of a fit: this times the square root of the training rows
 FEWEST_STEPS, FEWEST_EPOCHS = 200, 2
 VALIDATIONS = 8  # in a fit of many epochs
+FEWEST_STEPS_TO_VALIDATION = 10  # estimated ones; an epoch must not have fewer steps than validations
 FEWEST_VALIDATION_ROWS = 10  # with fewer, the loss does not tell which checkpoint is best
 LONGEST_SOURCE, LONGEST_TARGET = 512, 384
 SHORT_TARGET = 40  # tokens; a minimum length would only draw out shorter summaries
-TUNED_HIDDEN_SIZE = 384  # of the models that the rates were tuned with; larger ones need lower rates
-_WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
+TUNED_HIDDEN_SIZE = 384  # of the models that the learning rates were tuned with; larger ones need lower learning rates
+_HIDDEN_SIZES = ("hidden_size", "n_embd", "d_model", "dim")
 _log = logging.getLogger(__name__)
 
 
@@ -70,8 +74,12 @@ class _Texts:
     documents: int
     sources: np.ndarray
     targets: np.ndarray
+    fewest: np.ndarray
+    """The tokens of the same targets for a tokenizer that knows their language."""
     splits_off: int
     """How many of the validation and the test split are taken from the training split."""
+    given_validation: int | None
+    """Examples of the validation split, if it is not taken from the training split."""
 
 
 def with_recipe(settings: Config, line: CommandLine | None = None) -> ChosenSettings:
@@ -102,11 +110,14 @@ def recipe_for(settings: Config, explicit: Collection[str]) -> ChosenSettings:
         return ChosenSettings(settings)
     try:
         texts = _texts_of(settings)
-    except (UserError, OSError):
+    except (UserError, OSError) as error:
+        from lightning.pytorch.utilities import rank_zero_only
+
+        rank_zero_only(_log.warning)("trainer.recipe=auto chooses nothing, because the texts cannot be read: %s", error)
         return ChosenSettings(settings)
     chosen = []
-    for choose in (_splits, _lengths, _batches, _epochs, _validations, _rates):
-        for choice in choose(settings, texts):
+    for choose in (_splits, _lengths, _shortest, _batches, _epochs, _validations, _learning_rates):
+        for choice in choose(settings, texts, explicit):
             if choice.key not in explicit and choice.value != _value(settings, choice.key):
                 settings = _replaced(settings, choice.key.split("."), choice.value)
                 chosen.append(choice)
@@ -123,51 +134,79 @@ def log_choices(chosen: ChosenSettings) -> None:
 
 
 def _texts_of(settings: Config) -> _Texts:
-    source = load_source(settings.data)
+    source = load_source(settings.data, [split for split in SPLITS if split != "test" or settings.evaluation.test])
     train = source.split("train")
     off = [split for split in ("validation", "test") if f"{split}_split_off" in source.report]
     some = [train[i] for i in range(0, len(train), math.ceil(len(train) / SAMPLED_TEXTS))]
     documents = len({example.document for example in some})
     return _Texts(
-        rows=sum(source.report[f"{split}_read"] for split in ("train", *off)),
+        rows=source.report["train_read"] + sum(source.report[f"{split}_split_off"] for split in off),
         documents=documents,
         sources=np.array([_tokens(example.document) for example in some]),
         targets=np.array([_tokens(example.summary) for example in some]),
+        fewest=np.array([_fewest_tokens(example.summary) for example in some]),
         splits_off=len(off),
+        given_validation=None if "validation" in off else source.report["validation_examples"],
     )
 
 
 def _tokens(text: str) -> float:
+    content = text.encode(errors="replace")
+    others = content.translate(None, string.ascii_letters.encode() + string.whitespace.encode())
+    letters = len(content.translate(None, string.whitespace.encode())) - len(others)
+    if letters >= len(others.decode()):
+        return _fewest_tokens(text)
+    return len(content) / BYTES_PER_TOKEN_IN_OTHER_SCRIPTS + 2
+
+
+def _fewest_tokens(text: str) -> float:
     return max(TOKENS_PER_WORD * len(text.split()), len(text.encode(errors="replace")) / BYTES_PER_TOKEN) + 2
 
 
-def _splits(settings: Config, texts: _Texts) -> list[Choice]:
+def _splits(settings: Config, texts: _Texts, explicit: Collection[str]) -> list[Choice]:
     at_least = max(1, min(texts.documents // 5, 20))
     if not texts.splits_off:
         return []
     return [Choice("data.split_at_least", at_least, f"5 % of {texts.rows} rows are too few to score")]
 
 
-def _lengths(settings: Config, texts: _Texts) -> list[Choice]:
+def _lengths(settings: Config, texts: _Texts, explicit: Collection[str]) -> list[Choice]:
     source = min(LONGEST_SOURCE, _whole(LONG * np.quantile(texts.sources, 0.99)))
     target = min(LONGEST_TARGET, _whole(LONG * np.quantile(texts.targets, 0.99)))
-    shortest = float(np.quantile(texts.targets, 0.1))
+    has_other_scripts = bool((texts.targets > texts.fewest).mean() > 0.01)
     of_targets = f"99 % of the summaries have about {np.quantile(texts.targets, 0.99):.0f} tokens or fewer"
-    shown = f"90 % have about {shortest:.0f} or more"
+    limits = [
+        Choice(key, least, "the default: how many tokens letters other than a to z need depends on the tokenizer")
+        if has_other_scripts and target < (least := OPTIONS[key].default)
+        else Choice(key, target, of_targets)
+        for key in ("data.max_target_length", "generation.max_new_tokens")
+    ]
+    twice = 2 * settings.generation.min_new_tokens if "generation.min_new_tokens" in explicit else 0
+    if limits[1].value < twice:
+        limits[1] = replace(limits[1], value=twice, reason="twice generation.min_new_tokens")
     return [
         Choice(
             "data.max_source_length",
             source,
             f"99 % of the documents have about {np.quantile(texts.sources, 0.99):.0f} tokens or fewer",
         ),
-        Choice("data.max_target_length", target, of_targets),
-        Choice("generation.max_new_tokens", target, of_targets),
-        Choice("generation.min_new_tokens", 0 if shortest < SHORT_TARGET else int(shortest / 2), shown),
+        *limits,
+    ]
+
+
+def _shortest(settings: Config, texts: _Texts, explicit: Collection[str]) -> list[Choice]:
+    shortest, longest = float(np.quantile(texts.fewest, 0.1)), settings.generation.max_new_tokens
+    shown = f"90 % of the summaries have about {shortest:.0f} tokens or more"
+    least, of_least = 0 if shortest < SHORT_TARGET else int(shortest / 2), shown
+    if least > longest // 2:
+        least, of_least = longest // 2, f"at most half of generation.max_new_tokens={longest}"
+    return [
+        Choice("generation.min_new_tokens", least, of_least),
         Choice("generation.length_penalty", 1.0 if shortest < SHORT_TARGET else 2.0, shown),
     ]
 
 
-def _batches(settings: Config, texts: _Texts) -> list[Choice]:
+def _batches(settings: Config, texts: _Texts, explicit: Collection[str]) -> list[Choice]:
     size = next(size for rows, size in BATCH_SIZES if texts.rows < rows)
     tokens = size * float(np.minimum(texts.sources, settings.data.max_source_length).mean() + texts.targets.mean())
     if settings.data.batch.size is not None:
@@ -175,7 +214,7 @@ def _batches(settings: Config, texts: _Texts) -> list[Choice]:
     return [Choice("data.batch.max_tokens", _whole(1.2 * tokens), f"about {size} examples for {texts.rows} rows")]
 
 
-def _epochs(settings: Config, texts: _Texts) -> list[Choice]:
+def _epochs(settings: Config, texts: _Texts, explicit: Collection[str]) -> list[Choice]:
     train, in_epoch = _train_rows(settings, texts), _steps_in_epoch(settings, texts)
     wanted = STEPS_PER_ROOT * math.sqrt(train)
     epochs = max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / in_epoch), round(wanted / in_epoch))
@@ -183,26 +222,33 @@ def _epochs(settings: Config, texts: _Texts) -> list[Choice]:
     return [Choice("trainer.max_epochs", epochs, steps), Choice("optim.warmup_fraction", 0.1, "the fit is short")]
 
 
-def _validations(settings: Config, texts: _Texts) -> list[Choice]:
-    epochs = settings.trainer.max_epochs
-    held_out = max(settings.data.split_at_least, round(SPLIT_SHARE * texts.rows))
-    if texts.splits_off and held_out < FEWEST_VALIDATION_ROWS:
+def _validations(settings: Config, texts: _Texts, explicit: Collection[str]) -> list[Choice]:
+    trainer, epochs = settings.trainer, settings.trainer.max_epochs
+    held_out = texts.given_validation or max(settings.data.split_at_least, round(SPLIT_SHARE * texts.rows))
+    if held_out < FEWEST_VALIDATION_ROWS:
         each, every, patience = 1, epochs, None
         often = f"about {held_out} validation rows are too few to choose a checkpoint by, so the last one is used"
     else:
-        each = min(_steps_in_epoch(settings, texts), max(1, math.ceil(VALIDATIONS / 2 / epochs)))
+        most = _steps_in_epoch(settings, texts) // FEWEST_STEPS_TO_VALIDATION
+        each = max(1, min(most, math.ceil(VALIDATIONS / 2 / epochs)))
         every = max(1, epochs // VALIDATIONS)
         patience = 3
-        often = f"about {epochs // every * each} validations in the fit"
+        often = "about {} validations in the fit"
+    # Only one of the two can be above 1. Here such a value is the user's.
+    if trainer.validations_per_epoch > 1:
+        each, every = trainer.validations_per_epoch, 1
+    elif trainer.epochs_per_validation > 1:
+        each, every = 1, trainer.epochs_per_validation
+    often = often.format(max(1, epochs // every) * each)
     return [
         Choice("trainer.validations_per_epoch", each, often),
         Choice("trainer.epochs_per_validation", every, often),
         Choice("trainer.validation_samples", 16, "summaries take most of the time of a short validation"),
-        Choice("trainer.patience", patience, "further epochs are only learned by heart"),
+        Choice("trainer.patience", patience, "more epochs would overfit"),
     ]
 
 
-def _rates(settings: Config, texts: _Texts) -> list[Choice]:
+def _learning_rates(settings: Config, texts: _Texts, explicit: Collection[str]) -> list[Choice]:
     reason = "for encoder and decoder of this hidden size"
     encoder, decoder = _shrunk(settings.encoder), _shrunk(settings.decoder)
     return [
@@ -213,8 +259,8 @@ def _rates(settings: Config, texts: _Texts) -> list[Choice]:
 
 
 def _shrunk(submodel: SubmodelSettings) -> float:
-    widths = [submodel.architecture[name] for name in _WIDTHS if name in submodel.architecture]
-    return min(1.0, TUNED_HIDDEN_SIZE / (widths[0] if widths else 2 * TUNED_HIDDEN_SIZE))
+    hidden_sizes = [submodel.architecture[name] for name in _HIDDEN_SIZES if name in submodel.architecture]
+    return min(1.0, TUNED_HIDDEN_SIZE / (hidden_sizes[0] if hidden_sizes else 2 * TUNED_HIDDEN_SIZE))
 
 
 def _train_rows(settings: Config, texts: _Texts) -> int:
