@@ -57,7 +57,7 @@ def greedy(encode, step, shapes, ids, zeros):
 
 
 def runners(model, folder: Path):
-    """Return, by format, a function from ids to ids, or the reason why there is none."""
+    """Return, by format, a function from ids to ids, or the reason why the pair has none."""
     found = {}
     for name, writer in (("torch_export", to_torch_export), ("onnx", to_onnx)):
         (folder / name).mkdir()

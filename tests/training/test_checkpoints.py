@@ -61,6 +61,15 @@ def test_patience_ends_a_fit_that_does_not_improve(tmp_path):
     assert trainer.current_epoch == 3
 
 
+def test_a_fit_that_patience_ended_trains_no_further_after_a_resume(tmp_path):
+    _, ended = fit(tmp_path, 8, 1, max_epochs=50, patience=2)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    _, resumed = fit(tmp_path, 8, 1, max_epochs=50, patience=2, ckpt_path=last)
+    assert resumed.global_step == ended.global_step
+    _, patient = fit(tmp_path, 8, 1, max_epochs=50, patience=4, ckpt_path=last)
+    assert patient.current_epoch == ended.current_epoch + 2
+
+
 def test_a_fit_without_validation_still_keeps_its_last_state(tmp_path):
     fit(tmp_path, 8, 1, extra={"limit_val_batches": 0})
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()

@@ -75,6 +75,8 @@ def fit(
     texts |= {split: value for split, value in given.items() if value is not None}
     if unknown := sorted(map(str, texts.keys() - set(_SPLITS))):
         raise UserError(f"train has the splits {unknown}, which a fit does not read. Name them {', '.join(_SPLITS)}.")
+    if texts.get("train") is None and (len(texts) > 1 or isinstance(train, Mapping)):
+        raise UserError("There are no training texts. Pass train, or leave out all splits to use the recipe's data.")
     words = _submodel("encoder", encoder) + _submodel("decoder", decoder)
     words += [] if recipe is None else [f"experiment={recipe}"]
     more = words_of(overrides)

@@ -64,7 +64,7 @@ def special_id(name: str, config: Any, generation_config: Any) -> int:
 
 
 def _tokenizer(path: str, hub: dict[str, Any]) -> Any:
-    """Return the tokenizer of a checkpoint; None if there is none, or if it has no vocabulary."""
+    """Return the tokenizer of a checkpoint; None for a checkpoint without one, or one without a vocabulary."""
     from transformers import AutoTokenizer
 
     try:

@@ -23,7 +23,7 @@ from urllib.parse import parse_qs
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from warmstart.config.schema import Config
-from warmstart.data.cleaning import clean_document, steps_named
+from warmstart.data.cleaning import steps_named
 from warmstart.data.sources.bad_rows import BadText, text_of
 from warmstart.errors import UserError
 from warmstart.runs.load import load_writer
@@ -94,23 +94,20 @@ def summarizer(model: Any, tokenizers: Any, settings: Config) -> Summarize:
     import torch
 
     from warmstart.evaluation.summarize import generation_kwargs
-    from warmstart.evaluation.truecase import restore_case
-    from warmstart.model.submodel_config import maximum_positions
+    from warmstart.runs.writer import Writer
 
-    length = min(settings.data.max_source_length, maximum_positions(model.config.encoder) or 10**9)
-    kwargs, steps = generation_kwargs(settings.generation), steps_named(settings.data.clean)
+    writer, kwargs = Writer(model, tokenizers, settings), generation_kwargs(settings.generation)
 
     def summarize(document: str) -> tuple[str, str, str]:
-        document = clean_document(document, steps)
-        (source,) = tokenizers.encode_sources([document], length)
+        document = writer.clean(document)
+        source = writer.encode(document)
         ids = torch.tensor([source], device=model.device)
         with torch.inference_mode():
             generated = model.generate(ids, attention_mask=torch.ones_like(ids), **kwargs)
-        (summary,) = tokenizers.decode(generated[:, 1:])
-        if tokenizers.writes_lower_case:
-            summary = restore_case(summary, document)
-        truncated = " (its limit; the rest of the text was not read)" if len(source) >= length else ""
-        return summary, f"The model read {len(source)} tokens{truncated}.", document
+        (summary,) = writer.decode(generated[:, 1:])
+        is_cut = len(source) >= writer.max_source_length
+        truncated = " (its limit; the rest of the text was not read)" if is_cut else ""
+        return writer.restore_case(summary, document), f"The model read {len(source)} tokens{truncated}.", document
 
     return summarize
 

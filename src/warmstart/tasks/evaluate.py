@@ -12,7 +12,6 @@ finished summaries are kept in the cache.
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -233,6 +232,7 @@ def _generate(evaluation: Evaluation, ready: _Ready) -> _Generated | None:
     from warmstart.evaluation.summarize import generation_kwargs, summarize_batches
     from warmstart.model.dtypes import computing_in
     from warmstart.seeding import seed_of
+    from warmstart.training.throughput import peak_memory_bytes
 
     settings, data, (model, tokenizers, _) = evaluation.settings, evaluation.data, ready.trained
     rank, ranks = rank_and_world_size()
@@ -254,7 +254,7 @@ def _generate(evaluation: Evaluation, ready: _Ready) -> _Generated | None:
         judged: dict[str, Any] = {}
         if settings.evaluation.control_samples != 0:
             judged = likelihoods(model, data, "test", seed=settings.seed, rank=rank, world_size=ranks)
-    shares = of_all_ranks((summaries, judged, _peak_memory(model.device.type)))
+    shares = of_all_ranks((summaries, judged, peak_memory_bytes(model.device)))
     if rank > 0:
         return None
     done = dict(ready.done)
@@ -349,10 +349,11 @@ def leave_untested(evaluation: Evaluation) -> None:
     from warmstart.collectives import of_all_ranks, rank_and_world_size
     from warmstart.tasks.export import export_model
     from warmstart.training.loggers.wandb import log_result
+    from warmstart.training.throughput import peak_memory_bytes
 
     settings, run_dir, facts = evaluation.settings, evaluation.run_dir, evaluation.facts
     on_cuda = torch.cuda.is_available() and settings.trainer.accelerator != "cpu"
-    peaks = of_all_ranks(_peak_memory("cuda" if on_cuda else "cpu"))
+    peaks = of_all_ranks(peak_memory_bytes(torch.device("cuda" if on_cuda else "cpu")))
     if rank_and_world_size()[0] > 0:
         return
     model, tokenizers, _ = evaluation.saved.load()
@@ -391,13 +392,3 @@ def _about(evaluation: Evaluation, model: Any) -> dict[str, Any]:
         "parameters": evaluation.saved.parameters or {"total": parameter_counts(model)["total"]},
         "generation": asdict(evaluation.settings.generation),
     }
-
-
-def _peak_memory(device: str) -> int:
-    import resource
-
-    import torch
-
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.config.bounds import fault_of_warm_up
-from warmstart.config.metrics import metric_of
 from warmstart.config.model import Weights
 from warmstart.config.schema import Config, plain
 from warmstart.errors import Interrupted, UserError
@@ -188,17 +187,18 @@ def _data(fit: Fit) -> Any:
     """Build the data module, with its training and validation splits set up."""
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.runs.scored_data import check_scripts
+    from warmstart.training.scoring import scored_splits, scorer_of_fit
     from warmstart.training.trainer import check_validations
 
     settings = fit.settings
     source, tokenizers = _source_and_tokenizers(settings, fit.resume)
     check_scripts(
         source,
-        _scored_splits(settings),
+        scored_splits(settings),
         "To train without scores, set evaluation.test=false trainer.validation_samples=0.",
         settings.data.language,
     )
-    _scorer(settings)  # raises before training
+    scorer_of_fit(settings)  # raises before training
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
     data.setup("fit")
@@ -280,9 +280,10 @@ def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan") -> Any:
     from warmstart.evaluation.summarize import generation_kwargs
     from warmstart.model.parameters import parameter_counts
     from warmstart.training.module import SummarizationModule
+    from warmstart.training.scoring import scorer_of_fit
 
     settings, validation = fit.settings, data.examples("validation")
-    scorer = _scorer(settings)
+    scorer = scorer_of_fit(settings)
 
     def score(samples: list[dict[str, Any]]) -> dict[str, float]:
         predictions, references = ([sample[name] for sample in samples] for name in ("prediction", "reference"))
@@ -351,32 +352,6 @@ def _train(fit: Fit, data: Any, module: Any, plan: "FitPlan") -> Any:
     if trainer.strategy.broadcast(not best.exists()):
         trainer.save_checkpoint(best)
     return trainer
-
-
-def _scored_splits(settings: Config) -> list[str]:
-    """Return the splits that the fit scores."""
-    from warmstart.training.callbacks.checkpoints import validates
-
-    sampled = settings.trainer.validation_samples > 0 and validates(settings.trainer)
-    return ["validation"] * sampled + ["test"] * settings.evaluation.test
-
-
-def _scorer(settings: Config) -> Any:
-    """Return the scorer of the fit; None if the fit scores nothing.
-
-    Raises:
-        UserError: no metric serves the language, or the monitored one does not.
-    """
-    from warmstart.evaluation.metrics import scorer_of
-
-    splits, monitor = _scored_splits(settings), settings.trainer.monitor
-    if not splits:
-        return None
-    scorer = scorer_of(settings.evaluation, settings.data.language)
-    reason = scorer.left_out.get(metric_of(monitor.removeprefix("validation/")) or "")
-    if reason and "validation" in splits:
-        raise UserError(f"trainer.monitor={monitor} cannot be computed. {reason} Set trainer.monitor to another score.")
-    return scorer
 
 
 def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple[Any, Any]:

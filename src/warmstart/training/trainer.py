@@ -120,7 +120,7 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
     extra = dict(settings.extra)
     every += [
         *_listed(extra.pop("callbacks", None)),
-        Validations(settings.validations_per_epoch, settings.epochs_per_validation),
+        Validations(settings.validations_per_epoch, settings.epochs_per_validation, settings.patience),
     ]
     plugins = [AtomicCheckpointIO(settings.keep_last), *_listed(extra.pop("plugins", None))]
     if SLURMEnvironment.detect():

@@ -64,7 +64,7 @@ def test_fragments_are_those_of_the_paper():
 
 def test_novel_and_repeated_ngrams():
     found = scored("novel_ngrams", ["the river fell", ""], documents=["the river rose", "x"])
-    assert math.isnan(found.pop("novel_4grams"))  # there is none
+    assert math.isnan(found.pop("novel_4grams"))  # the text has three words
     assert found == pytest.approx({"novel_1grams": 100 / 3, "novel_2grams": 50.0, "novel_3grams": 100.0})
     assert scored("repetition", ["a b c a b c", "one two three"])["repeated_3grams"] == pytest.approx(20.0)
 

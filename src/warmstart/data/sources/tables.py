@@ -31,7 +31,7 @@ Row = dict[str, Any] | BadText
 
 
 def table_suffix(path: Path) -> str:
-    """Return the suffix of a table file, such as ``.csv`` or ``.csv.gz``; empty if it is none."""
+    """Return the suffix of a table file, such as ``.csv`` or ``.csv.gz``; empty for another file."""
     name = path.name.lower()
     return next((suffix for suffix in (*PACKED, *SUFFIXES) if name.endswith(suffix)), "")
 

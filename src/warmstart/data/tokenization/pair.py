@@ -149,7 +149,7 @@ class TokenizerPair:
         """Save into ``folder`` unless it already contains this pair; another pair there is replaced."""
         try:
             same = TokenizerPair.load(folder).fingerprint() == self.fingerprint()
-        except UserError:  # there is none, or it is damaged
+        except UserError:  # it is missing or damaged
             same = False
         if not same:
             with replacing_folder(folder) as partial:

@@ -141,17 +141,23 @@ class Validations(Callback):
     Args:
         each_epoch: validations in each epoch.
         every: epochs from one validation to the next; ``each_epoch`` is 1 if it is more than 1.
+        patience: validations without improvement after which the fit stops; None never stops early.
     """
 
-    def __init__(self, each_epoch: int, every: int = 1) -> None:
+    def __init__(self, each_epoch: int, every: int = 1, patience: int | None = None) -> None:
         """Keep the numbers."""
         self.each_epoch = each_epoch
         self.every = every
+        self.patience = patience
         self._stops = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Set the first validation."""
+        """Set the first validation, and stop a resumed fit that patience had ended."""
         self._stops = False
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and self.patience is not None:
+                callback.patience = self.patience  # the checkpoint restores that of the earlier fit
+                trainer.should_stop = callback.wait_count >= self.patience
         self._set_next(trainer, trainer.fit_loop.epoch_loop.batch_progress.current.completed)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -232,7 +232,7 @@ def _answers(server: str) -> bool:
 
 @rank_zero_only
 def _run_id(run_dir: Path) -> str:
-    """Return the W&B run id of the run directory; make one if there is none.
+    """Return the W&B run id of the run directory; make one if it is missing.
 
     An agent of W&B Sweeps sets the id, and wandb uses that one in any case. Only rank 0 writes the id: ranks that start
     together would each write a different one.
