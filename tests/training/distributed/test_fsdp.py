@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def start(*words, ranks=2):
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=240)
+        said, _ = process.communicate(timeout=400)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
         raise
@@ -84,7 +85,15 @@ def start(*words, ranks=2):
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory):
     folder, cache = tmp_path_factory.mktemp("sharded"), tmp_path_factory.mktemp("cache")
-    start(folder, cache)
+    try:
+        start(folder, cache)
+    except AssertionError as error:
+        # A thread of gloo, without a Python frame, crashed in 2 of about 60 runs; a second crash is a failure.
+        if "Signal 11 (SIGSEGV)" not in str(error):
+            raise
+        warnings.warn(f"a rank crashed and all ranks were started again: {error}", stacklevel=1)
+        folder, cache = tmp_path_factory.mktemp("sharded"), tmp_path_factory.mktemp("cache")
+        start(folder, cache)
     return folder, cache
 
 

@@ -21,7 +21,7 @@ from lightning.pytorch.strategies.parallel import ParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from warmstart.model.bridge.grafting import outermost_lists
 
@@ -134,8 +134,26 @@ class ShardedStrategy(ModelParallelStrategy):
     def _whole(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        value = value.full_tensor() if isinstance(value, DTensor) else value
+        if isinstance(value, DTensor):
+            return _gathered(value)
         return value.cpu() if self.is_global_zero else None
+
+
+def _gathered(value: DTensor) -> Tensor | None:
+    """Return the whole tensor on rank 0; the other ranks send their rows and hold no more than these.
+
+    ``DTensor.full_tensor`` gathers on every rank. With gloo it also ended a rank by a segmentation fault now and then
+    (torch 2.13).
+    """
+    assert value.placements == (Shard(0),), value.placements
+    group = value.device_mesh.get_group()
+    ranks, rank = group.size(), group.rank()
+    mine, rows = value.to_local(), -(-len(value) // ranks)
+    padded = mine.new_zeros(rows, *value.shape[1:])  # ranks at the end hold fewer rows than the first, or none
+    padded[: len(mine)] = mine
+    parts = [torch.empty_like(padded) for _ in range(ranks)] if rank == 0 else None
+    torch.distributed.gather(padded, parts, group=group, group_dst=0)
+    return None if parts is None else torch.cat(parts)[: len(value)].cpu()
 
 
 def shard(model: Any, mesh: Any, device: torch.device) -> None:
