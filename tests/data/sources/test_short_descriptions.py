@@ -148,7 +148,7 @@ def test_raw_targets_have_another_fingerprint(raw, cleaned):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(UserError, match=r"no-such-package.*pip install --no-deps -r requirements-assets"):
+    with pytest.raises(UserError, match=r"no-such-package.*pip install --no-deps no-such-package"):
         load_source(settings(path="package_file:no-such-package/x.json"))
     path = tmp_path / "x.json"
     for text, match in (

