@@ -59,6 +59,22 @@ def test_drop_steps(step, kept, dropped):
     assert not cleaning.kept_in_training("a document of six words only", dropped, steps)
 
 
+@pytest.mark.parametrize(
+    ("language", "document", "kept", "dropped"),
+    [
+        ("zh", "今天上海下了大雨。很多地铁停运。", "上海下大雨", "大雨"),
+        ("ja", "昨日、東京で大雨が降り、電車が止まった。", "東京で大雨", "大雨"),
+        ("th", "วันนี้ฝนตกหนักในกรุงเทพฯ", "ฝนตกหนัก", "ฝน"),
+        ("de", "Heute regnet es in Berlin sehr stark.", "In Berlin regnet es", "In Berlin-Mitte regnet's"),
+    ],
+)
+def test_words_are_counted_as_the_language_separates_them(language, document, kept, dropped):
+    steps = cleaning.steps_named(["drop_short_targets", "drop_longer_than_document"])
+    assert cleaning.kept_in_training(document, kept, steps, language)
+    assert not cleaning.kept_in_training(document, dropped, steps, language)
+    assert not cleaning.kept_in_training(kept, document, steps, language)
+
+
 def test_steps_apply_in_the_order_given():
     steps = cleaning.steps_named(["strip_cnn_dateline", "strip_by_author"])
     assert cleaning.clean_document("(CNN) By . A Name . The ferry", steps) == "The ferry"

@@ -8,12 +8,13 @@ from rich.console import Console
 
 from warmstart.config.data import BASELINES
 from warmstart.config.evaluation import EvaluationSettings
+from warmstart.config.metrics import split_of
 from warmstart.data.sources.base import Example
 from warmstart.errors import UserError
 from warmstart.evaluation.baselines import lead
 from warmstart.evaluation.judgement import judge, novel_bigram_fraction
 from warmstart.evaluation.metrics.rouge import KINDS, rouge_scores
-from warmstart.evaluation.score_table import score_table, statements, verdict
+from warmstart.evaluation.score_table import score_table, scores_of_split, statements, verdict
 
 SETTINGS = EvaluationSettings(bootstrap_samples=200)
 
@@ -279,3 +280,18 @@ def test_an_undefined_precision_is_a_dash_and_no_verdict(references, documents):
     out = io.StringIO()
     Console(file=out, width=80).print(score_table(judgement, "m"))
     assert "nan" not in out.getvalue()
+
+
+def test_a_judgement_of_the_validation_split_is_named_so_everywhere(references, documents):
+    judgement = judge(references[:12], references[:12], documents[:12], EvaluationSettings(), 1, split="validation")
+    assert {name.partition("/")[0] for name in judgement.metrics} == {"validation"}
+    out = io.StringIO()
+    Console(file=out, width=80).print(score_table(judgement, "m"))
+    assert "on 12 validation examples" in out.getvalue()
+    tested = judge(references[:12], references[:12], documents[:12], EvaluationSettings(), 1)
+    assert verdict(judgement) == verdict(tested)
+    both = tested.metrics | {"validation/rouge1": 1.0}  # of an evaluation that keeps the validation scores of the fit
+    assert split_of(both) == "test"
+    assert scores_of_split(both) == {name.removeprefix("test/"): value for name, value in tested.metrics.items()}
+    with pytest.raises(UserError, match=r"The validation split has no examples.*data\.limit_validation"):
+        judge([], [], [], EvaluationSettings(), 1, split="validation")

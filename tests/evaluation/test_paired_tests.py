@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from warmstart.evaluation.paired_tests import equivalence_p, holm, mcnemar, resampled_differences, seeds_p, two_sided_p
+from warmstart.evaluation.paired_tests import (
+    equivalence_p,
+    holm,
+    mcnemar,
+    paired_t_p,
+    resampled_differences,
+    two_sided_p,
+)
 
 
 def test_a_constant_difference_has_no_spread():
@@ -64,9 +71,9 @@ def test_the_t_test_of_seeds_has_the_quantiles_of_the_tables(quantile, freedom):
     s = freedom + 1
     differences = np.linspace(-1, 1, s)
     spread = differences.std(ddof=1) / np.sqrt(s)
-    assert seeds_p(differences + quantile * spread) == pytest.approx(0.05, abs=1e-4)
-    assert seeds_p(np.full(s, 0.3)) == 0.0
-    assert seeds_p(np.zeros(s)) == 1.0
+    assert paired_t_p(differences + quantile * spread) == pytest.approx(0.05, abs=1e-4)
+    assert paired_t_p(np.full(s, 0.3)) == 0.0
+    assert paired_t_p(np.zeros(s)) == 1.0
 
 
 def test_three_seeds_that_differ_widely_do_not_prove_a_difference_of_one_sign():
@@ -74,4 +81,4 @@ def test_three_seeds_that_differ_widely_do_not_prove_a_difference_of_one_sign():
     seeds = np.array([0.6, 9.73, 7.37])
     a = np.repeat(seeds[:, None], 30, axis=1)
     assert two_sided_p(resampled_differences(a, np.zeros_like(a), 2000, seed=1)) < 0.01
-    assert seeds_p(seeds) == pytest.approx(0.16, abs=0.01)
+    assert paired_t_p(seeds) == pytest.approx(0.16, abs=0.01)

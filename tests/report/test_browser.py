@@ -70,7 +70,13 @@ def test_the_page_can_sort_filter_and_compare(page, tmp_path):
     assert gaps == [48.0, 9.0, -70.0]
     page.select_option("#b", label="lead1 (baseline)")
     assert page.locator("#difference tbody tr").count() == 4
-    assert page.locator("#difference thead th").all_inner_texts() == ["score", "A minus B", "95 % interval", "verdict"]
+    assert page.locator("#difference thead th").all_inner_texts() == [
+        "score",
+        "A minus B",
+        "95 % interval",
+        "corrected p",
+        "verdict",
+    ]
     assert "first seed" in page.inner_text("body")
     page.select_option("#b", label="encoder=roberta")
     page.select_option("#order", "behind")

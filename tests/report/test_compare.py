@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from warmstart.evaluation.paired_tests import holm, paired_t_p
 from warmstart.report.collect import Run, collect
-from warmstart.report.compare import RESAMPLES, SEED, Row, baseline_row, differences, interval, ranked_by, rows_of
+from warmstart.report.compare import RESAMPLES, SEED, Ranking, Row, baseline_row, interval, ranked_by, rows_of
+from warmstart.report.differences import differences
 
 
 def test_seeds_form_one_row_and_a_single_seed_has_no_deviation(write_run, tmp_path):
@@ -120,8 +122,8 @@ def test_one_seed_counts_once_by_its_newest_run(write_run, tmp_path):
     assert row.scores("rouge1") == {"0": 50.0, "1": 60.0}
     # The costs of the fit are kept, although the newest run is an evaluation without costs.
     assert row.mean("seconds", "fit") is None
-    assert row.cost("seconds", "fit") == 15.0
-    assert row.cost("seconds", "nothing") is None
+    assert row.of_fit("seconds", "fit") == 15.0
+    assert row.of_fit("seconds", "nothing") is None
 
 
 def test_a_checkpoint_evaluated_with_another_seed_counts_once(write_run, tmp_path):
@@ -143,7 +145,7 @@ def test_rows_are_ranked_by_validation_and_not_by_the_test_split(write_run, tmp_
     write_run("c", encoder="electra", result=validated(1.0) | {"metrics": {}, "baselines": {}, "controls": {}})
     write_run("d", encoder="minilm", scores=(90.0, 90.0))  # has no validation score
     rows = rows_of(collect([tmp_path]))
-    assert ranked_by(rows) == "validation/loss"
+    assert ranked_by(rows).metric == "validation/loss"
     assert [row.encoder for row in rows] == ["electra", "roberta", "bert", "minilm"]
     assert [row.validation("validation/loss") for row in rows] == [1.0, 2.0, 2.5, None]
     assert rows[0].mean("metrics", "test/rouge1") is None
@@ -153,8 +155,56 @@ def test_higher_validation_scores_are_better_except_losses(write_run, tmp_path):
     for name, best in (("a", 10.0), ("b", 30.0)):
         write_run(name, encoder=name, result=validated(best, "validation/rouge2", "max"))
     rows = rows_of(collect([tmp_path]))
-    assert ranked_by(rows) == "validation/rouge2"
+    assert ranked_by(rows).metric == "validation/rouge2"
     assert [row.encoder for row in rows] == ["b", "a"]
+
+
+def on_validation(score, metrics=(), **more):
+    scores = {"validation/rouge1": score, "validation/rouge1_ci": [score - 1, score + 1], **dict(metrics)}
+    return {"metrics": scores} | more
+
+
+def test_the_whole_validation_split_ranks_rows_whose_losses_are_not_comparable(write_run, tmp_path):
+    write_run("a", decoder="gpt2", result=validated(2.0) | on_validation(11.0))
+    write_run("b", decoder="llama", result=validated(3.0) | on_validation(12.0))
+    for folder in ("a", "b"):  # of a sample, in the other order
+        curve = f"step,validation/loss,validation/rouge1\n1,2.0,{30 if folder == 'a' else 20}\n"
+        (tmp_path / "sweep" / folder / "metrics.csv").write_text(curve)
+    rows = rows_of(collect([tmp_path]))
+    assert ranked_by(rows) == Ranking("validation/rouge1", whole_split=True)
+    assert [row.decoder for row in rows] == ["llama", "gpt2"]
+    assert ranked_by(rows).score(rows[0]) == 12.0
+    write_run("c", decoder="opt", result=validated(2.0))  # an earlier run without it: samples are in all curves
+    (tmp_path / "sweep" / "c" / "metrics.csv").write_text("step,validation/loss,validation/rouge1\n1,2.0,25\n")
+    rows = rows_of(collect([tmp_path]))
+    assert ranked_by(rows) == Ranking("validation/rouge1")
+    assert [row.decoder for row in rows] == ["gpt2", "opt", "llama"]
+
+
+def test_a_fit_that_was_scored_on_validation_and_its_evaluation_are_one_row(write_run, tmp_path):
+    write_run("fit", finished=3, result=of("best.ckpt", "a") | validated(2.0) | on_validation(40.0, test_looks=2))
+    write_run("evaluate-1", finished=2, scores=(10.0, 30.0), result=of("best.ckpt", "a") | {"test_looks": 1})
+    (row,) = rows_of(collect([tmp_path]))
+    assert (row.split, row.mean("metrics", "test/rouge1"), row.looks) == ("test", 20.0, 2)
+    assert row.of_fit("metrics", "validation/rouge1") == 40.0
+    assert row.of_fit("metrics", "validation/rouge1_ci", 1) == 41.0
+
+
+def test_p_values_are_corrected_for_all_pairs_of_rows(write_run, tmp_path):
+    rng = np.random.default_rng(0)
+    base = rng.uniform(20, 30, 40)
+    scores = {name: base + step + rng.normal(0, 3, 40) for name, step in (("a", 0.0), ("b", 1.5), ("c", 3.0))}
+    for name, values in scores.items():
+        write_run(name, encoder=name, scores=tuple(values))
+    write_run("few", encoder="few", scores=(1.0, 2.0))  # its pairs are too small to be tested
+    rows = rows_of(collect([tmp_path]))
+    found = {(rows[d.a].encoder, rows[d.b].encoder): d.p.get("rouge1") for d in differences(rows)}
+    tested = {pair: p for pair, p in found.items() if p is not None}
+    assert sorted(map(sorted, tested)) == [["a", "b"], ["a", "c"], ["b", "c"]]
+    raw = {pair: paired_t_p(scores[pair[0]] - scores[pair[1]]) for pair in tested}
+    corrected = dict(zip(raw, holm(list(raw.values())), strict=True))
+    assert tested == {pair: pytest.approx(p) for pair, p in corrected.items()}
+    assert any(raw[pair] < p for pair, p in tested.items())
 
 
 def test_losses_of_two_vocabularies_do_not_rank_rows_but_validation_rouge_does(write_run, tmp_path):
@@ -163,12 +213,12 @@ def test_losses_of_two_vocabularies_do_not_rank_rows_but_validation_rouge_does(w
         curve = f"step,validation/loss,validation/rouge1\n1,9.0,99.0\n2,{loss},{rouge}\n3,9.0,99.0\n"
         (folder / "metrics.csv").write_text(curve)
     rows = rows_of(collect([tmp_path]))
-    assert ranked_by(rows) == "validation/rouge1"
+    assert ranked_by(rows).metric == "validation/rouge1"
     assert [row.decoder for row in rows] == ["llama", "gpt2"]
     assert rows[0].validation("validation/rouge1") == 12.0  # at the best checkpoint, not the maximum of the curve
     for folder in ("a", "b"):
         (tmp_path / "sweep" / folder / "metrics.csv").unlink()
-    assert ranked_by(rows_of(collect([tmp_path]))) == "test/rouge1"
+    assert ranked_by(rows_of(collect([tmp_path]))).metric == "test/rouge1"
 
 
 def test_an_evaluation_of_a_fit_without_a_test_score_joins_its_row(write_run, tmp_path):

@@ -132,7 +132,7 @@ def test_omitted_runs_and_scores_are_stated(write_run, tmp_path):
     assert "No nats/token for decoder=gpt2 encoder=roberta: not all likelihoods are finite." in page
     assert "<button>nats/token</button><small>test</small><small>only within one decoder vocabulary</small>" in page
     assert "compare it only between rows with the same decoder vocabulary and max_target_length" in page
-    reasons = {why for *_, scores, why in data_of(page)["differences"] if "nll" not in scores}
+    reasons = {why for *_, scores, why, _ in data_of(page)["differences"] if "nll" not in scores}
     assert {why.partition(":")[0] for why in reasons if why} == {"nats/token is omitted"}
 
 
@@ -159,3 +159,56 @@ def test_the_column_that_ranks_is_named(write_run, tmp_path):
     page = render(collect([tmp_path]), title="t")
     assert "<button>ROUGE-1</button><small>test; ranks the rows, as no run has a comparable validation score" in page
     assert "Without a test score" not in page
+
+
+def validation(score, looks=0, best=None):
+    """The result of a fit that scored the validation split."""
+    metrics = {"validation/rouge1": score, "validation/rouge1_ci": [score - 1.5, score + 1.5]}
+    monitored = {"monitor": "validation/loss", "mode": "min", "best": best or 90 - score}
+    return {"metrics": metrics, "validation": monitored, "test_looks": looks}
+
+
+def test_validation_scores_stand_next_to_those_of_the_test_split(write_run, tmp_path):
+    tested = {"validation": {"monitor": "validation/loss", "mode": "min", "best": 1.0}, "test_looks": 3}
+    tested |= {"metrics": {"test/rouge1": 35.0, "validation/rouge1": 41.0}}
+    write_run("winner", scores=(30.0, 40.0), result=tested)
+    write_run("other", encoder="roberta", scores=(33.0, 33.0), text="c d", lead=22.0, result=validation(33.25))
+    page = render(collect([tmp_path]), title="t")
+    assert "<button>validation ROUGE-1</button><small>whole split</small>" in page
+    assert "<button>looks</button><small>at the test split</small>" in page
+    assert "Without a test score: 1 of 2 rows. Their fits did not read the test split" in page
+    assert "33.25<small>[31.8, 34.8]</small>" in page
+    assert "evaluated on different test examples" not in page
+    first, second = data_of(page)["rows"]
+    assert [row["looks"] for row in (first, second)] == [3, 0]
+    assert first["scores"]["rouge1"]["mean"] == 35.0
+    assert second["scores"]["rouge1"] == {"mean": None, "deviation": None, "interval": None}
+    assert data_of(page)["leads"] == [["lead1, test", 30.0]]
+    lead = re.search(r"lead1, validation \(baseline\)</td>(.*?)</tr>", page, re.DOTALL).group(1)
+    assert re.findall(r">([^<>\n]+)</td>", lead)[:4] == ["\u2013", "\u2013", "22.00", "\u2013"]
+
+
+def test_without_any_test_score_the_page_is_of_the_validation_split(write_run, tmp_path):
+    write_run("a", scores=(30.0, 32.0), result=validation(31.0))
+    write_run("b", encoder="roberta", scores=(40.0, 42.0), result=validation(41.0))
+    page = render(collect([tmp_path]), title="t")
+    data = data_of(page)
+    assert data["split"] == "validation"
+    assert [row["scores"]["rouge1"]["mean"] for row in data["rows"]] == [41.0, 31.0]
+    assert data["rows"][0]["scores"]["rouge1"]["interval"] == [40.0, 42.0]
+    assert data["leads"] == [["lead1", 30.0]]
+    assert "<button>ROUGE-1</button><small>validation</small>" in page
+    assert "validation ROUGE-1" not in page
+    assert "All scores on this page are of the validation split." in page
+    assert data["differences"][0][2:4] == [2, data["differences"][0][3]]
+    assert data["differences"][0][3]["rouge1"][0] == 10.0
+
+
+def test_the_page_says_what_its_correction_is_for(write_run, tmp_path):
+    for number, name in enumerate(("a", "b", "c")):
+        write_run(name, encoder=name, scores=tuple(float(10 * i % 37 + number) for i in range(12)))
+    page = render(collect([tmp_path]), title="t")
+    assert "corrected by Holm's method for the 6 pairs of 4 rows that can be compared here" in page
+    assert all(one[5].keys() == one[3].keys() for one in data_of(page)["differences"])
+    write_run("d", encoder="d", scores=(1.0,))
+    assert "for the 6 pairs of 4 rows" in render(collect([tmp_path]), title="t")

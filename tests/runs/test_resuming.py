@@ -64,7 +64,7 @@ def test_old_checkpoints_stay_until_the_new_ones_are_complete(finished, settings
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("warmstart.tasks.evaluate.test", killed)
+        patched.setattr("warmstart.tasks.evaluate.score", killed)
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 fit.run(command, run)

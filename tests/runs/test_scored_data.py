@@ -83,6 +83,18 @@ def test_an_evaluation_scores_the_split_of_the_runs_file_and_all_rows_of_another
     assert evaluated("lead", f"data.path={other}", NOT_READ)["metrics"]["test/examples"] == 12
 
 
+def test_a_validation_split_is_scored_without_the_test_split(settings_of, files, tmp_path):
+    mine, other = files
+    (tmp_path / "test.jsonl").write_text("not json")
+    words = ("data=files", f"data.train_path={mine}", f"data.test_path={tmp_path / 'test.jsonl'}")
+    _, source, _ = data_to_score(settings_of(*words), Recorded(train_path=str(mine)), [], "validation")
+    assert source.names == ("train", "validation")
+    with pytest.raises(
+        UserError, match=r"evaluation\.test=false was set, but data\.path=.*other\.jsonl is not the data"
+    ):
+        data_to_score(settings_of("data=files", f"data.path={other}"), Recorded(path=str(mine)), [], "validation")
+
+
 def test_the_files_of_the_runs_splits_do_not_hide_another_file(settings_of, files):
     mine, other = files
     words = ["data=files", f"data.train_path={mine}", f"data.test_path={mine}"]

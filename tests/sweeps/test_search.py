@@ -184,7 +184,7 @@ def test_only_the_best_run_is_scored_on_the_test_split_and_only_once(run_py, tmp
         return {
             path.parent.name: (path.stat().st_mtime_ns, result["checkpoint"]["sha256"])
             for path, result in written.items()
-            if result["metrics"]
+            if any(name.startswith("test/") for name in result["metrics"])
         }
 
     words = (*RATES, "hydra.sweeper.trials=2")
@@ -197,6 +197,14 @@ def test_only_the_best_run_is_scored_on_the_test_split_and_only_once(run_py, tmp
     assert list(first) == [f"evaluate-{study(tmp_path).best_trial.number}"]
     assert [sha256 for _, sha256 in first.values()] == [winner["checkpoint"]["sha256"]]
     assert "Test ROUGE-1 of the best run: " in outcome.stdout
+    assert "Looks at its test split: 1." in outcome.stdout
+    assert "Points are compared by validation/loss. The test split is scored once, at the end" in outcome.stdout
+    trials = [json.loads(path.read_text()) for path in folder.glob("*/result.json") if path.parent.name not in first]
+    assert [trial["test_looks"] for trial in trials if trial["checkpoint"] != winner["checkpoint"]] == [0]
+    assert winner["test_looks"] == 1
+    assert all("validation/rouge1_ci" in trial["metrics"] and trial["baselines"] for trial in trials)
+    evaluated = json.loads((folder / next(iter(first)) / "result.json").read_text())
+    assert evaluated["metrics"]["validation/rouge1"] == winner["metrics"]["validation/rouge1"]
     assert "test ROUGE-1" not in outcome.stdout.partition("Sweep ")[2]
     outcome = run_py(*words, cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr

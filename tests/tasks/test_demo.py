@@ -88,6 +88,15 @@ def test_a_reference_that_rouge_cannot_read_gives_no_score_and_a_reason():
     assert "No ROUGE" not in german
 
 
+def test_the_overlap_is_that_of_the_language():
+    document, reference = "今天上海下了大雨。很多地铁停运。", "上海下大雨"
+    _, first, _ = demo.compared(document, "上海下大雨", reference, "zh")
+    assert first["text"] == "今天上海下了大雨。"
+    assert demo.compared(document, "上海下大雨", reference, "zh")[0]["rouge"].startswith("rouge1 100.0")
+    assert demo.no_score(reference, "zh") == ""
+    assert demo.no_score(reference, "en").startswith("No ROUGE")
+
+
 def test_a_text_is_cleaned_as_the_documents_of_the_run_were(settings_of, tmp_path):
     fit.run(settings_of("debug=tiny"), tmp_path)
     model, tokenizers, _ = load_trained(str(tmp_path))

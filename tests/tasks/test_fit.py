@@ -70,7 +70,7 @@ def interrupted(command, run_dir, monkeypatch):
         raise RuntimeError("preempted")
 
     with monkeypatch.context() as patched:
-        patched.setattr("warmstart.tasks.evaluate.test", preempted)
+        patched.setattr("warmstart.tasks.evaluate.score", preempted)
         with pytest.raises(RuntimeError, match="preempted"):
             fit.run(command, run_dir)
 
@@ -255,9 +255,11 @@ def test_a_fit_that_scores_nothing_needs_no_metric_of_its_language(settings_of, 
     assert RunDir(tmp_path / "run").read_result()["status"] == "complete"
 
 
+TEXTS = [{"document": f"The river rose on day {i}. It rained.", "summary": f"Rain on day {i}."} for i in range(40)]
+
+
 def test_a_fit_without_the_test_split_neither_reads_nor_scores_it(settings_of, tmp_path, capsys):
-    rows = [{"document": f"The river rose on day {i}. It rained.", "summary": f"Rain on day {i}."} for i in range(40)]
-    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TEXTS))
     (tmp_path / "test.jsonl").write_text("not json\n")
     words = [
         "debug=tiny",
@@ -271,18 +273,34 @@ def test_a_fit_without_the_test_split_neither_reads_nor_scores_it(settings_of, t
     (run / "predictions.jsonl").write_text("of an earlier run\n")
     best = fit.run(settings_of(*words, "evaluation.test=false"), run)
     result = RunDir(run).read_result()
-    assert (result["status"], result["metrics"], result["baselines"], result["controls"]) == ("complete", {}, {}, {})
+    metrics = result["metrics"]
+    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    assert result["status"] == "complete"
+    assert not any(name.startswith("test/") for name in metrics)
+    assert metrics["validation/examples"] == len(rows) == result["rows"]["validation"]["kept"]
+    assert metrics["validation/rouge1"] == pytest.approx(sum(row["rouge1"] for row in rows) / len(rows), abs=1e-3)
+    assert len(metrics["validation/rouge1_ci"]) == 2
+    assert {"lead1", "lead3"} <= result["baselines"].keys()
+    assert result["controls"].keys() == {"shuffled_document", "decoder_alone"}
+    assert result["test_looks"] == 0
     assert result["validation"]["best"] == pytest.approx(best)
     assert result["checkpoint"]["name"] == "best.ckpt"
     assert sorted(result["rows"]) == ["reader", "train", "validation"]
-    assert result["seconds"].keys() == {"fit", "total"}
-    assert not (run / "predictions.jsonl").exists()
-    assert (run / "export" / "config.json").exists()
-    assert "The test split was not scored" in capsys.readouterr().out
+    assert result["seconds"].keys() == {"fit", "validation", "total"}
+    assert f"intervals on {len(rows)} validation examples" in (run / "export" / "README.md").read_text()
+    printed = capsys.readouterr().out
+    assert f"on {len(rows)} validation examples" in printed
+    assert "The test split was not read (evaluation.test=false).\nTo score it: " in printed
+    curve = [row["validation/rouge1"] for row in RunDir(run).read_metrics() if row.get("validation/rouge1")]
+    assert len(curve) == len([row for row in RunDir(run).read_metrics() if row["validation/loss"]])
 
-    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:9]))
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TEXTS[:9]))
     evaluate.run(settings_of(*words, "evaluation.test=false", f"ckpt={run}"), tmp_path / "scored")
-    assert RunDir(tmp_path / "scored").read_result()["metrics"]["test/examples"] == 9
+    scored = RunDir(tmp_path / "scored").read_result()
+    assert scored["metrics"]["test/examples"] == 9
+    assert {name: value for name, value in scored["metrics"].items() if name.startswith("validation/")} == metrics
+    assert scored["validation"] == result["validation"]
+    assert "on 9 test examples" in capsys.readouterr().out
 
 
 def test_rows_of_the_test_split_are_trained_on_no_more_where_it_is_not_scored(settings_of, tmp_path):

@@ -110,6 +110,22 @@ def test_the_card_has_scores_of_the_exported_weights_alone(run_dir, tmp_path):
     assert "Not evaluated" in (tmp_path / "other" / "README.md").read_text()
 
 
+def test_an_evaluation_scores_the_validation_split_if_its_command_leaves_out_the_test_split(
+    run_dir, tmp_path, monkeypatch, capsys
+):
+    words = ["evaluation.test=false"]
+    evaluate.run(of(run_dir, *words), tmp_path / "recorded")  # as where only the fit's settings say so
+    assert RunDir(tmp_path / "recorded").read_result()["test_looks"] == 2
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"overrides": {"task": words}}}))
+    evaluate.run(of(run_dir, *words), tmp_path / "said")
+    result = RunDir(tmp_path / "said").read_result()
+    assert {name.partition("/")[0] for name in result["metrics"]} == {"validation"}
+    assert "test" not in result["rows"]
+    assert "test_looks" not in result
+    assert "validation examples" in capsys.readouterr().out
+    assert RunDir(run_dir).read_result()["test_looks"] == 2
+
+
 def test_a_failed_evaluation_leaves_result_and_predictions_of_one_run(run_dir, tmp_path, monkeypatch):
     before = (run_dir / "predictions.jsonl").read_text()
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from warmstart.api.trained_run import TrainedRun
 from warmstart.errors import UserError, listed
 from warmstart.report.collect import Run, collect
-from warmstart.report.compare import Row, differences
+from warmstart.report.compare import Row
+from warmstart.report.differences import differences
 
 
 @dataclass(frozen=True)

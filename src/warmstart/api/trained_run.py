@@ -49,12 +49,15 @@ class TrainedRun:
     @property
     def baselines(self) -> dict[str, Any]:
         """Scores of the baselines on the same test split, such as the first sentence, by name."""
-        found: dict[str, Any] = self.result.get("baselines", {})
+        found: dict[str, Any] = self.result.get("baselines", {}) if self._metrics() else {}
         return found
 
     @cached_property
     def predictions(self) -> list[dict[str, Any]]:
-        """For each test example its id, document, reference, prediction and scores."""
+        """For each test example its id, document, reference, prediction and scores.
+
+        They are validation examples if the test split was not scored.
+        """
         return list(RunDir(self.folder).read_predictions().values())
 
     def summarizer(self, **options: Any) -> "Summarizer":

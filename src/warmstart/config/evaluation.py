@@ -70,14 +70,16 @@ class EvaluationSettings:
 
     test: bool = option(
         True,
-        doc="Whether a fit summarizes and scores the test split at its end. With false, the test split is not read; "
-        "use `task=evaluate`, which always scores it. `hydra/sweeper=search` by default scores only the best trial, "
-        "at the end of the search. If the command line sets this option, true scores every trial and false none.",
+        doc="Whether a fit summarizes and scores the test split at its end. With false, the test split is not read, "
+        "and the validation split is summarized and scored instead (not if `trainer.validation_samples=0`). A later "
+        "`task=evaluate` scores the test split; with `evaluation.test=false` on its command line it scores the "
+        "validation split. `hydra/sweeper=search` by default scores only the best trial on the test split, at the end "
+        "of the search. If the command line sets this option, true scores every trial and false none.",
     )
     metrics: list[str] = option(
         default_factory=lambda: ["rouge"],
         choices=tuple(METRICS),
-        doc="Metrics of summaries, baselines and controls, on the test split and on the validation samples. Verdicts "
+        doc="Metrics of summaries, baselines and controls, on the scored split and on the validation samples. Verdicts "
         "and reports use the first score that says which value is better. `rouge`, `bleu`, `chrf` and `ter` (the "
         "numbers of rouge-score and sacrebleu), `sari` (for simplification), `exact_match` and `bertscore` compare "
         "with the reference. `fragments`, `novel_ngrams`, `entity_precision` and `number_precision` compare with the "
@@ -102,13 +104,13 @@ class EvaluationSettings:
     bootstrap_samples: int = option(
         1000,
         at_least=1,
-        doc="Number of bootstrap resamples of the test examples for each 95 % confidence interval.",
+        doc="Number of bootstrap resamples of the scored examples for each 95 % confidence interval.",
     )
     control_samples: int | None = option(
         None,
         at_least=0,
         doc="Number of references scored in the shuffled-document control. null scores all; 0 turns off all controls. "
-        "The controls cost three forward passes over the test split and one generated text.",
+        "The controls cost three forward passes over the scored split and one generated text.",
     )
     control_shuffles: int = option(
         5, at_least=1, doc="Number of shuffles over which the shuffled-document control is averaged."
@@ -117,6 +119,6 @@ class EvaluationSettings:
         0,
         at_least=0,
         changes_result=False,
-        doc="Number of test examples that are printed at the end with source, reference and summary. They are drawn by "
-        "`seed`, not by their quality.",
+        doc="Number of scored examples that are printed at the end with source, reference and summary. They are drawn "
+        "by `seed`, not by their quality.",
     )

@@ -5,6 +5,7 @@ How a metric is computed is in ``warmstart.evaluation.metrics``, in the file of 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -69,3 +70,15 @@ def primary_of(signatures: Sequence[str]) -> str:
     """Return the score that verdicts use, from the signatures of a result; earlier results have none, and ROUGE-1."""
     known = [metric for metric in (text.partition("|")[0] for text in signatures) if metric in METRICS]
     return primary_score(known) if known else "rouge1"
+
+
+def split_of(metrics: dict[str, Any]) -> str:
+    """Return the split that baselines, controls and predictions of a result belong to.
+
+    It is ``validation`` if the test split was not scored. A result with test scores may also have validation scores.
+
+    Args:
+        metrics: The metrics of the result, such as ``test/rouge1``.
+    """
+    scored = {name.partition("/")[0] for name in metrics}
+    return "validation" if "validation" in scored and "test" not in scored else "test"

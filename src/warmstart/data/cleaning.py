@@ -23,8 +23,8 @@ class Step:
     """Description, listed in the error for an unknown step."""
     document: Callable[[str], str] | None = None
     target: Callable[[str], str] | None = None
-    keep: Callable[[str, str], bool] | None = None
-    """Whether to keep a training example, from its cleaned document and target."""
+    keep: Callable[[str, str, str], bool] | None = None
+    """Whether to keep a training example, from its cleaned document, its cleaned target and their language."""
 
 
 _DASH = r"\s*(?:--|-|\u2013|\u2014)?\s*"
@@ -88,6 +88,18 @@ def is_garbled(text: str) -> bool:
     return _GARBLED.search(text) is not None
 
 
+def count_words(text: str, language: str = "en") -> int:
+    """Count the words between blanks; the characters in languages that do not separate words.
+
+    Args:
+        text: The text.
+        language: ISO code of its language.
+    """
+    from warmstart.evaluation.languages import UNSPACED, words  # its libraries are needed only here
+
+    return len(words(text, language) if language in UNSPACED else text.split())
+
+
 STEPS: dict[str, Step] = {
     "strip_cnn_dateline": Step("cut PLACE (CNN) -- before a document", document=strip_cnn_dateline),
     "strip_wire_dateline": Step("cut TASS, Reuters, AP and AFP datelines", document=strip_wire_dateline),
@@ -97,13 +109,16 @@ STEPS: dict[str, Step] = {
     "collapse_whitespace": Step(
         "replace runs of whitespace by one space", document=collapse_whitespace, target=collapse_whitespace
     ),
-    "drop_garbled": Step("drop examples with garbled training targets", keep=lambda _, target: not is_garbled(target)),
+    "drop_garbled": Step(
+        "drop examples with garbled training targets", keep=lambda _, target, __: not is_garbled(target)
+    ),
     "drop_short_targets": Step(
-        "drop examples with training targets under 4 words", keep=lambda _, t: len(t.split()) >= 4
+        "drop examples with training targets under 4 words",
+        keep=lambda _, target, language: count_words(target, language) >= 4,
     ),
     "drop_longer_than_document": Step(
         "drop examples with training targets longer than their document",
-        keep=lambda d, t: len(t.split()) < len(d.split()),
+        keep=lambda document, target, language: count_words(target, language) < count_words(document, language),
     ),
 }
 
@@ -137,6 +152,13 @@ def clean_target(target: str, steps: Sequence[Step]) -> str:
     return target
 
 
-def kept_in_training(document: str, target: str, steps: Sequence[Step]) -> bool:
-    """Return whether the steps keep a cleaned training example."""
-    return all(step.keep(document, target) for step in steps if step.keep is not None)
+def kept_in_training(document: str, target: str, steps: Sequence[Step], language: str = "en") -> bool:
+    """Return whether the steps keep a cleaned training example.
+
+    Args:
+        document: Its cleaned document.
+        target: Its cleaned target.
+        steps: The steps.
+        language: ISO code of their language (``data.language``).
+    """
+    return all(step.keep(document, target, language) for step in steps if step.keep is not None)

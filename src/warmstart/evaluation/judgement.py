@@ -29,15 +29,15 @@ class Judgement:
     """The scores of a run; ``metrics``, ``baselines`` and ``controls`` as in result.json."""
 
     metrics: dict[str, Any]
-    """The model's means and intervals, such as ``test/rouge1`` and ``test/rouge1_ci``."""
+    """The model's means and intervals, such as ``test/rouge1`` and ``test/rouge1_ci``; the prefix is the split."""
     baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By baseline: its means, and the paired differences of the model from it."""
     controls: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By control: its means, and the paired differences of the model from it."""
     per_example: dict[str, np.ndarray] = field(default_factory=dict)
     """Values of each example (n,): the model's scores as ``rouge1``, a baseline's as ``lead1/rouge1``, and
-    ``new_number``, which is 1 if the summary has a number that its document lacks. Scores that only the whole test
-    split has, such as BLEU, are not among them."""
+    ``new_number``, which is 1 if the summary has a number that its document lacks. Scores that only the whole split
+    has, such as BLEU, are not among them."""
     texts: dict[str, list[str]] = field(default_factory=dict)
     """By baseline, its texts, if they cannot be made again from the documents."""
     signatures: list[str] = field(default_factory=list)
@@ -58,6 +58,7 @@ def judge(
     likelihoods: dict[str, np.ndarray] | None = None,
     alone: str | None = None,
     language: str = "en",
+    split: str = "test",
 ) -> Judgement:
     """Score the predictions, the baselines and the controls on the same examples.
 
@@ -72,6 +73,7 @@ def judge(
         likelihoods: Nats per token of each reference, see ``warmstart.evaluation.likelihood``.
         alone: The text that the decoder generates without a source.
         language: ISO code of the texts' language.
+        split: Name of the split, which is the prefix of ``metrics``.
 
     Raises:
         UserError: There are no examples, or no metric serves the language.
@@ -79,25 +81,26 @@ def judge(
     """
     if not predictions:
         raise UserError(
-            "The test split has no examples, so nothing can be scored. Check data.test_path and data.limit_test."
+            f"The {split} split has no examples, so nothing can be scored. Check data.{split}_path and "
+            f"data.limit_{split}."
         )
     if not len(predictions) == len(references) == len(documents):
         raise ValueError(f"{len(predictions)} predictions, {len(references)} references, {len(documents)} documents.")
     scorer = scorer_of(settings, language)
     scores = scorer(predictions, references, documents)
     judgement = Judgement(
-        _with_intervals(scores, settings, seed, "test/"),
+        _with_intervals(scores, settings, seed, f"{split}/"),
         per_example=_values(scores),
         signatures=list(scorer.signatures.values()),
         left_out=scorer.left_out,
     )
     described = about_texts(predictions, documents, language)
-    judgement.metrics |= {f"test/{name}": value for name, value in described.items()}
-    judgement.metrics["test/reference_words"] = _words(references, language)
+    judgement.metrics |= {f"{split}/{name}": value for name, value in described.items()}
+    judgement.metrics[f"{split}/reference_words"] = _words(references, language)
     judgement.per_example["new_number"] = have_new_numbers(predictions, documents)
-    judgement.metrics["test/new_number_fraction"] = float(judgement.per_example["new_number"].mean())
-    judgement.metrics["test/reference_new_number_fraction"] = float(have_new_numbers(references, documents).mean())
-    judgement.metrics["test/examples"] = len(predictions)
+    judgement.metrics[f"{split}/new_number_fraction"] = float(judgement.per_example["new_number"].mean())
+    judgement.metrics[f"{split}/reference_new_number_fraction"] = float(have_new_numbers(references, documents).mean())
+    judgement.metrics[f"{split}/examples"] = len(predictions)
 
     lead_sentences = settings.lead_sentences
     found = baseline_texts(baselines, documents, training, lead_sentences=lead_sentences, language=language)
@@ -123,7 +126,7 @@ def judge(
         judgement.controls[ALONE] = _compared(scores, rival, settings, seed) | {"text": alone}
     if likelihoods:
         nats: Columns = {"nll": likelihoods[OWN]}
-        judgement.metrics |= _with_intervals(nats, settings, seed, "test/")
+        judgement.metrics |= _with_intervals(nats, settings, seed, f"{split}/")
         judgement.per_example |= _values(nats)
         for name, control in judgement.controls.items():
             of = rows if name == SHUFFLED else np.arange(len(predictions))  # the examples that its scores cover

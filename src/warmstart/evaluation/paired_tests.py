@@ -57,18 +57,18 @@ def two_sided_p(resampled_M: np.ndarray) -> float:
     return min(1.0, 2 * (rarer + 1) / (m + 1))
 
 
-def seeds_p(differences_S: np.ndarray) -> float:
-    """Return the two-sided p-value of Student's t-test that the mean over seeds is zero.
+def paired_t_p(differences_N: np.ndarray) -> float:
+    """Return the two-sided p-value of Student's paired t-test that a mean difference is zero.
 
     Args:
-        differences_S: Mean difference of each seed (s,), of two seeds or more.
+        differences_N: Difference of each example, or mean difference of each seed (n,); two or more.
     """
-    s = len(differences_S)
-    spread = float(np.std(differences_S, ddof=1)) / math.sqrt(s)
-    mean = float(np.mean(differences_S))
+    n = len(differences_N)
+    spread = float(np.std(differences_N, ddof=1)) / math.sqrt(n)
+    mean = float(np.mean(differences_N))
     if spread == 0:
         return 1.0 if mean == 0 else 0.0
-    return _student_p(mean / spread, s - 1)
+    return _student_p(mean / spread, n - 1)
 
 
 def _student_p(t: float, freedom: int) -> float:

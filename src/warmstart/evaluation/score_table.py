@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from warmstart.config.metrics import METRICS, SCORES, TITLES, primary_of
+from warmstart.config.metrics import METRICS, SCORES, TITLES, primary_of, split_of
 from warmstart.evaluation.baselines import LABELS
 from warmstart.evaluation.bootstrap import FEWEST
 from warmstart.evaluation.judgement import Judgement
@@ -28,7 +28,7 @@ def score_rows(
     metrics: dict[str, Any], baselines: dict[str, Any], controls: dict[str, Any], model_name: str
 ) -> dict[str, dict[str, Any]]:
     """Return the scores by name of the row: the model, its baselines, its controls."""
-    rows = {model_name: {name.removeprefix("test/"): value for name, value in metrics.items()}}
+    rows: dict[str, dict[str, Any]] = {model_name: scores_of_split(metrics)}
     return rows | {NAMES.get(name, name): row for name, row in (baselines | controls).items()}
 
 
@@ -38,11 +38,13 @@ def score_table(judgement: Judgement, model_name: str) -> Group:
     It is 80 columns wide with a short model name; more than ``COLUMNS`` scores are several tables.
     """
     kinds, tables = kinds_of(judgement.metrics), []
+    split = split_of(judgement.metrics)
+    examples = f"{judgement.metrics[f'{split}/examples']} {split} examples"
     rows = score_rows(judgement.metrics, judgement.baselines, judgement.controls, model_name)
     for start in range(0, len(kinds), COLUMNS):
         shown = kinds[start : start + COLUMNS]
         what = "ROUGE F1" if all(kind in METRICS["rouge"] for kind in shown) else "Scores"
-        table = Table(title=f"{what} on {judgement.metrics['test/examples']} test examples, 95 % bootstrap intervals")
+        table = Table(title=f"{what} on {examples}, 95 % bootstrap intervals")
         table.add_column("", overflow="fold")
         for kind in shown:
             table.add_column(TITLES[kind], justify="right", no_wrap=True)
@@ -55,9 +57,15 @@ def score_table(judgement: Judgement, model_name: str) -> Group:
     return Group(*tables)
 
 
+def scores_of_split(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics of the split of ``split_of``, without the prefix."""
+    prefix = f"{split_of(metrics)}/"
+    return {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+
+
 def kinds_of(metrics: dict[str, Any]) -> list[str]:
     """Return the names of the scores in the metrics of a result, such as ``rouge1``."""
-    return [name for name in SCORES if f"test/{name}" in metrics]
+    return [name for name in SCORES if f"{split_of(metrics)}/{name}" in metrics]
 
 
 def known_interval(row: dict[str, Any], name: str) -> tuple[float, float] | None:
@@ -92,9 +100,9 @@ def statements(
         One to three sentences for each rival, and one each if few summaries are distinct, some are empty, or numbers
         are not from the source.
     """
-    found = []
+    found, own = [], scores_of_split(metrics)
     for name, row in (controls | baselines).items():
-        examples = row.get("examples", metrics.get("test/examples", FEWEST))
+        examples = row.get("examples", own.get("examples", FEWEST))
         if not _is_known(row, primary):
             found.append(" ".join([f"Against {_rival(name)}, {TITLES[primary]} is not defined.", *_likelier(row)]))
             continue
@@ -108,12 +116,12 @@ def statements(
         sentence = _sentence(name, outcomes[primary], f"{difference} [{low:+.2f}, {high:+.2f}]")
         others = [kind for kind in kinds if outcomes[kind] != outcomes[primary]]
         found.append(" ".join([sentence, *(_otherwise(kind, outcomes[kind], row) for kind in others), *_likelier(row)]))
-    distinct = metrics.get("test/distinct_fraction", 1.0)
+    distinct = own.get("distinct_fraction", 1.0)
     if distinct < FEW_DISTINCT:
         found.append(f"Its summaries repeat each other: only {distinct:.0%} are distinct.")
-    if empty := metrics.get("test/empty_fraction", 0.0):
+    if empty := own.get("empty_fraction", 0.0):
         found.append(f"{empty:.1%} of its summaries are empty.")
-    new, of_references = (metrics.get(f"test/{kind}new_number_fraction", 0.0) for kind in ("", "reference_"))
+    new, of_references = (own.get(f"{kind}new_number_fraction", 0.0) for kind in ("", "reference_"))
     if new or of_references:
         found.append(
             f"{new:.1%} of its summaries have a number that the source lacks (references: {of_references:.1%})."

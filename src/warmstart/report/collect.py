@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.config.metrics import SCORES as OF_METRICS
-from warmstart.config.metrics import primary_of
+from warmstart.config.metrics import primary_of, split_of
 from warmstart.config.schema import CHANGES_NO_NUMBER
 from warmstart.damaged_files import DamagedFile
 from warmstart.errors import UserError
@@ -72,6 +72,16 @@ class Run:
     def is_tested(self) -> bool:
         """Whether the test split was scored."""
         return f"test/{self.primary}" in self.result.get("metrics", {})
+
+    @property
+    def split(self) -> str:
+        """The split of predictions, baselines and controls: ``validation`` if the test split was not scored."""
+        return split_of(self.result.get("metrics", {}))
+
+    @property
+    def looks(self) -> int | None:
+        """How often the test split of the model's run was scored; None if an earlier release did not record it."""
+        return self.result.get("test_looks")
 
     @property
     def primary(self) -> str:

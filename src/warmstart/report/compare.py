@@ -1,21 +1,20 @@
-"""Group runs by seed into rows, and compare any two rows, with intervals.
+"""Group runs by seed into rows, and rank them by validation.
 
 A row's score of an example is the mean over its seeds. Intervals come from a bootstrap over examples (Koehn 2004); that
-of a difference is paired, with both rows on the same examples. The standard deviation over seeds is reported
-separately, because it answers another question: how far another seed would move the mean. Each seed and each checkpoint
-counts once per row: a checkpoint that was evaluated twice would otherwise show a deviation of 0.
+of a difference (``warmstart.report.differences``) is paired, with both rows on the same examples. The standard
+deviation over seeds is reported separately, because it answers another question: how far another seed would move the
+mean. Each seed and each checkpoint counts once per row: a checkpoint that was evaluated twice would otherwise show a
+deviation of 0.
 """
 
 import statistics
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from warmstart.config.metrics import SCORES as OF_METRICS
-from warmstart.config.metrics import metric_of
 from warmstart.config.schema import OPTIONS
 from warmstart.config.training import MONITORS
 from warmstart.evaluation.baselines import OF_TRAINING, from_documents
@@ -52,6 +51,17 @@ class Row:
         """Name of the decoder, with a note if it is untrained."""
         return _submodel(self.runs[0], "decoder")
 
+    @property
+    def split(self) -> str:
+        """The split of the row's examples, baselines and controls: ``validation`` if a run was not tested."""
+        return "test" if all(run.split == "test" for run in self.runs) else "validation"
+
+    @property
+    def looks(self) -> int | None:
+        """How often the test split of its runs was scored, at most; None if that is not recorded."""
+        found = [run.looks for run in (*self.runs, *self.left_out) if run.looks is not None]
+        return max(found, default=None)
+
     def mean(self, *path: str | int) -> float | None:
         """Return the mean over seeds of a number in ``result.json``; None if a run lacks it.
 
@@ -62,20 +72,20 @@ class Row:
         known = [float(value) for value in values if isinstance(value, int | float)]
         return statistics.fmean(known) if len(known) == len(values) else None
 
-    def cost(self, *path: str) -> float | None:
-        """Return the mean over seeds of a cost of the fit; None if a seed has none.
+    def of_fit(self, *path: str | int) -> float | None:
+        """Return the mean over seeds of a number of the fit, such as a cost; None if a seed has none.
 
-        The result of an evaluation does not repeat the costs, so they may come from the run that was fitted.
+        The result of an evaluation may not repeat it, so it may come from the run that was fitted.
 
         Args:
-            path: Keys of nested objects in ``result.json``.
+            path: Keys of nested objects in ``result.json``, and indices of lists.
         """
-        costs = []
+        found = []
         for run in self.runs:
             values = (_at(one.result, path) for one in (run, *self.left_out) if one.seed == run.seed)
-            costs.append(next((float(value) for value in values if isinstance(value, int | float)), None))
-        known = [cost for cost in costs if cost is not None]
-        return statistics.fmean(known) if len(known) == len(costs) else None
+            found.append(next((float(value) for value in values if isinstance(value, int | float)), None))
+        known = [value for value in found if value is not None]
+        return statistics.fmean(known) if len(known) == len(found) else None
 
     def validation(self, metric: str) -> float | None:
         """Return the mean over seeds of a validation score; None if a seed has none.
@@ -109,26 +119,13 @@ class Row:
 
     def not_finite(self, kind: str) -> bool:
         """Return whether a value of a score was NaN or infinite, which the files of a run store as null."""
-        means = (run.result.get("metrics", {}).get(f"test/{kind}", 0.0) for run in self.runs)
+        means = (run.result.get("metrics", {}).get(f"{run.split}/{kind}", 0.0) for run in self.runs)
         values = (row.get(kind, 0.0) for run in self.runs for row in run.examples.values())
         return any(value is None for value in (*means, *values))
 
     def texts(self, i: str) -> tuple[str | None, str | None]:
         """Return document and reference of an example; one id can mean different examples in two test sets."""
         return _texts(self.runs[0], i)
-
-
-@dataclass
-class Difference:
-    """Row ``a`` minus row ``b``, on the examples that both have."""
-
-    a: int
-    b: int
-    examples: int
-    scores: dict[str, tuple[float, float | None, float | None]]
-    """By score, the mean and both ends of its 95 % interval; None as ends for a single example."""
-    left_out: str | None = None
-    """Why the page does not compare likelihoods; None if it does, or if one row has none."""
 
 
 def rows_of(runs: list[Run]) -> list[Row]:
@@ -145,32 +142,51 @@ def rows_of(runs: list[Run]) -> list[Row]:
         of = (run.checkpoint, *(f"{key}={value}" for key, value in set_to))
         groups.setdefault(of, []).append(run)
     rows = [Row(label(group[0], keys), *_newest(group)) for group in groups.values()]
-    metric, of_test = ranked_by(rows), f"test/{primary(rows)}"
+    ranking, of_test = ranked_by(rows), f"test/{primary(rows)}"
 
     def rank(row: Row) -> tuple[bool, float, float]:
-        score, test = row.validation(metric), row.mean("metrics", of_test) or 0.0
-        signs = [-1 if higher_is_better(name) else 1 for name in (metric, of_test)]
+        score, test = ranking.score(row), row.mean("metrics", of_test) or 0.0
+        signs = [-1 if higher_is_better(name) else 1 for name in (ranking.metric, of_test)]
         return (score is None, 0.0 if score is None else signs[0] * score, signs[1] * test)
 
     return sorted(rows, key=rank)
 
 
-def ranked_by(rows: list[Row]) -> str:
+@dataclass(frozen=True)
+class Ranking:
+    """The score that ranks the rows."""
+
+    metric: str
+    """Its name, with the split."""
+    whole_split: bool = False
+    """Whether it is that of the whole split, as in ``metrics`` of result.json, and not of a validation during the
+    fit."""
+
+    def score(self, row: Row) -> float | None:
+        """Return the mean over the row's seeds; None if a seed has none."""
+        return row.of_fit("metrics", self.metric) if self.whole_split else row.validation(self.metric)
+
+
+def ranked_by(rows: list[Row]) -> Ranking:
     """Return the score that ranks the rows.
 
     It is a validation score, because the test split must not select anything: the metric that all fits monitored, if it
-    is comparable (losses are only with the same target tokens), otherwise the ``primary`` score of the validation
-    samples. If no row has a validation score, it is that of the test split.
+    is comparable (losses are only with the same target tokens), otherwise the ``primary`` score of the whole validation
+    split if all rows have it, otherwise that of the validation samples. If no row has a validation score, it is that of
+    the test split.
     """
-    of_samples, of_test = (f"{split}/{primary(rows)}" for split in ("validation", "test"))
+    of_validation, of_test = (f"{split}/{primary(rows)}" for split in ("validation", "test"))
+    whole = Ranking(of_validation, whole_split=True)
     monitors = {run.result["validation"]["monitor"] for row in rows for run in _fits(row)}
-    if not monitors:
-        return of_test
     if len(monitors) == 1:
         (monitor,) = monitors
-        if monitor != "validation/loss" or all(_other_tokens(rows[0], row) is None for row in rows[1:]):
-            return str(monitor)
-    return of_samples if any(row.validation(of_samples) is not None for row in rows) else of_test
+        if monitor != "validation/loss" or all(other_tokens(rows[0], row) is None for row in rows[1:]):
+            return Ranking(str(monitor))
+    if rows and all(whole.score(row) is not None for row in rows):
+        return whole
+    if monitors and any(row.validation(of_validation) is not None for row in rows):
+        return Ranking(of_validation)
+    return whole if any(whole.score(row) is not None for row in rows) else Ranking(of_test, whole_split=True)
 
 
 def primary(rows: list[Row]) -> str:
@@ -248,64 +264,14 @@ def label(run: Run, keys: list[str]) -> str:
     return name if run.checkpoint == BEST else f"{name} checkpoint={run.checkpoint}"
 
 
-def differences(rows: list[Row]) -> list[Difference]:
-    """Compare every pair of rows that have test examples in common."""
-    scores = [{kind: row.scores(kind) for kind in SCORES} for row in rows]
-    not_finite = [row.not_finite("nll") for row in rows]
-    found = []
-    for a, b in combinations(range(len(rows)), 2):
-        ids = sorted(_scored(scores[a]) & _scored(scores[b]))
-        ids = [i for i in ids if rows[a].texts(i) == rows[b].texts(i)]
-        why = None
-        if all(scores[one]["nll"] or not_finite[one] for one in (a, b)):  # a baseline has no likelihoods
-            broken = [rows[one].label for one in (a, b) if not_finite[one]]
-            why = _not_finite(broken) if broken else _other_tokens(rows[a], rows[b])
-        kinds = [k for k in SCORES if all(i in scores[a][k] and i in scores[b][k] for i in ids)]
-        kinds = [k for k in kinds if k != "nll" or why is None]
-        if otherwise := {k: metric for k in kinds if (metric := _signed_otherwise(rows[a], rows[b], k))}:
-            kinds = [k for k in kinds if k not in otherwise]
-            why = " ".join([*filter(None, [why]), *map(_omitted, sorted(set(otherwise.values())))])
-        if not ids or (not kinds and not otherwise):
-            continue
-        values_nk = np.array([[scores[a][k][i] - scores[b][k][i] for k in kinds] for i in ids])
-        intervals = bootstrap_intervals(values_nk, RESAMPLES, SEED)
-        by_kind: dict[str, tuple[float, float | None, float | None]] = {}
-        for kind, values, (low, high) in zip(kinds, values_nk.T, intervals, strict=True):
-            ends = (float(low), float(high)) if len(ids) > 1 else (None, None)
-            by_kind[kind] = (float(values.mean()), *ends)
-        found.append(Difference(a, b, len(ids), by_kind, why))
-    return found
-
-
-def _signed_otherwise(a: Row, b: Row, kind: str) -> str | None:
-    """Return the metric of a score if the runs of two rows computed it in different ways; None if not, or not known."""
-    metric = metric_of(kind)
-    signed = [
-        {text for run in row.runs for text in run.signatures if text.partition("|")[0] == metric} for row in (a, b)
-    ]
-    return metric if all(signed) and len(set.union(*signed)) > 1 else None
-
-
-def _omitted(metric: str) -> str:
-    return (
-        f"{metric} is omitted: it was computed in different ways (its signatures differ). Evaluate both rows with the "
-        "same data.language, evaluation options and release."
-    )
-
-
-def _scored(scores: dict[str, dict[str, float]]) -> set[str]:
-    """Return the ids of the examples that have scores."""
-    return {i for of_kind in scores.values() for i in of_kind}
-
-
 def interval(row: Row, kind: str) -> tuple[float, float] | None:
-    """Return the 95 % interval of a row's mean score; None if fewer than two examples have a score.
+    """Return the 95 % interval of a row's mean score on its split; None if fewer than two examples have a score.
 
-    A score that only the whole test split has, such as BLEU, has the mean interval of the row's runs.
+    A score that only the whole split has, such as BLEU, has the mean interval of the row's runs.
     """
     values = np.array(list(row.scores(kind).values()))
     if len(values) < 2:
-        low, high = (row.mean("metrics", f"test/{kind}_ci", end) for end in (0, 1))
+        low, high = (row.mean("metrics", f"{row.split}/{kind}_ci", end) for end in (0, 1))
         no_example_has_it = not any(kind in example for run in row.runs for example in run.examples.values())
         return (low, high) if no_example_has_it and low is not None and high is not None else None
     ((low, high),) = bootstrap_intervals(values[:, None], RESAMPLES, SEED)
@@ -328,11 +294,7 @@ def _newest(runs: list[Run]) -> tuple[list[Run], list[Run]]:
     return [run for run in runs if not any(run is other for other in others)], others
 
 
-def _not_finite(labels: list[str]) -> str:
-    return f"nats/token is omitted: not all likelihoods of {' and '.join(labels)} are finite."
-
-
-def _other_tokens(a: Row, b: Row) -> str | None:
+def other_tokens(a: Row, b: Row) -> str | None:
     """Return why the nats per token of two rows are not comparable; None if they are."""
     first, second = a.runs[0], b.runs[0]
     left, right = _decides_tokens(first), _decides_tokens(second)

@@ -21,7 +21,6 @@ from warmstart.report.collect import SCORES, Run
 from warmstart.report.compare import (
     Row,
     baseline_row,
-    differences,
     higher_is_better,
     interval,
     label,
@@ -30,6 +29,7 @@ from warmstart.report.compare import (
     rows_of,
     telling_keys,
 )
+from warmstart.report.differences import differences
 
 SAMPLES = 200  # examples per row, so that the page opens quickly
 TITLES = OF_METRICS | {"nll": "nats/token"}
@@ -56,23 +56,28 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         The HTML.
     """
     rows = rows_of(runs)
-    metric, decides = ranked_by(rows), primary(rows)
-    titles = {kind: TITLES[kind] for kind in SCORES if kind in ("nll", decides) or _has(rows, kind)}
+    ranking, decides = ranked_by(rows), primary(rows)
+    # Without any test score, the page shows the scores of the validation split instead.
+    split = "test" if not rows or any(row.split == "test" for row in rows) else "validation"
+    titles = {kind: TITLES[kind] for kind in SCORES if kind in ("nll", decides) or _has(rows, split, kind)}
     leads = _leads(rows)
     rivals = _rivals(rows, leads, decides)
     keys = telling_keys([run.choices for run in runs])
     # Baselines are compared like rows, example by example.
     compared = [*rows, *(baseline_row(r["row"], r["kind"], f"{r['name']} (baseline)", SAMPLES) for r in rivals)]
     pairs = differences(compared)
+    tested = [pair for pair in pairs if decides in pair.p]
     data = {
-        "rows": [_row(row, leads, list(titles), decides) for row in rows],
+        "rows": [_row(row, leads, list(titles), decides, split) for row in rows],
+        "split": split,
         "compared": [row.label for row in compared],
-        "differences": [[d.a, d.b, d.examples, d.scores, d.left_out] for d in pairs],
+        "differences": [[d.a, d.b, d.examples, d.scores, d.left_out, d.p] for d in pairs],
+        "pairs": len(tested),
         "fewest": FEWEST,
         "curves": [_curve(run, label(run, keys)) for run in runs if run.curves],
         "titles": titles,
         "primary": decides,
-        "leads": [[rival["name"], rival["scores"][decides]] for rival in rivals],
+        "leads": [[rival["name"], rival["scores"][decides]] for rival in rivals if rival["split"] == split],
         **(_samples(compared, decides) if texts else {"samples": [], "documents": {}}),
     }
     environment = Environment(
@@ -88,17 +93,22 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         primary=decides,
         signatures=sorted({text for row in rows for run in row.runs for text in run.signatures}),
         leads=[LABELS.get(name, name) for name in leads],
-        ranked_by=metric,
-        higher=higher_is_better(metric),
+        split=split,
+        ranked_by=ranking.metric,
+        ranks=[ranking.score(row) for row in rows],
+        whole_split=ranking.whole_split,
+        higher=higher_is_better(ranking.metric),
         untested=sum(row.mean("metrics", f"test/{decides}") is None for row in rows),
+        validated=[_validation(row, decides) for row in rows],
         rivals=rivals,
-        mixed=len(rivals) > len(leads),
+        mixed=any(sum(rival["split"] == one for rival in rivals) > len(leads) for one in ("test", "validation")),
         left_out=[run.folder for row in rows for run in row.left_out],
         not_finite=[row.label for row in rows if row.not_finite("nll")],
         costs=COSTS,
         runs=runs,
         others=[(label(run, keys), run) for run in runs if run.status != "complete"],
-        pairs=len(pairs),
+        pairs=len(tested),
+        corrected_rows=len({one for pair in tested for one in (pair.a, pair.b)}),
         sampled=SAMPLES,
         texts=texts,
         data=_packed(json.dumps(data, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")),
@@ -106,28 +116,38 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
     )
 
 
-def _has(rows: list[Row], kind: str) -> bool:
-    """Return whether a run has a score."""
-    return any(f"test/{kind}" in run.result.get("metrics", {}) for row in rows for run in row.runs)
+def _has(rows: list[Row], split: str, kind: str) -> bool:
+    """Return whether a run has a score of a split."""
+    return any(f"{split}/{kind}" in run.result.get("metrics", {}) for row in rows for run in row.runs)
 
 
-def _row(row: Row, leads: list[str], kinds: list[str], decides: str) -> dict[str, Any]:
-    """Return the data of a row for the page's script."""
+def _validation(row: Row, decides: str) -> dict[str, Any]:
+    """Return a row's score on the whole validation split, with the mean ends of its interval over seeds."""
+    name = f"validation/{decides}"
+    ends = [row.of_fit("metrics", f"{name}_ci", end) for end in (0, 1)]
+    return {"mean": row.of_fit("metrics", name), "interval": None if None in ends else ends}
+
+
+def _row(row: Row, leads: list[str], kinds: list[str], decides: str, split: str) -> dict[str, Any]:
+    """Return the data of a row for the page's script; its scores are of one split of all rows."""
     scores = {}
     for kind in kinds:
-        path = ("metrics", f"test/{kind}")
-        scores[kind] = {"mean": row.mean(*path), "deviation": row.deviation(*path), "interval": interval(row, kind)}
+        path = ("metrics", f"{split}/{kind}")
+        ends = interval(row, kind) if row.split == split else None
+        scores[kind] = {"mean": row.mean(*path), "deviation": row.deviation(*path), "interval": ends}
     return {
         "label": row.label,
         "encoder": row.encoder,
         "decoder": row.decoder,
         "seeds": [run.seed for run in row.runs],
+        "split": row.split,
+        "looks": row.looks,
         "scores": scores,
         "rivals": {name: row.mean("controls", name, decides) for name in CONTROLS},
         "over": [_over(row, "baselines", name, decides) for name in leads]
         + [_over(row, "controls", name, decides) for name in CONTROLS],
-        "seconds": row.cost("seconds", "fit"),
-        "parameters": row.cost("parameters", "total"),
+        "seconds": row.of_fit("seconds", "fit"),
+        "parameters": row.of_fit("parameters", "total"),
     }
 
 
@@ -148,16 +168,22 @@ def _rivals(rows: list[Row], leads: list[str], decides: str) -> list[dict[str, A
             if scores[decides] is None:
                 continue
             rival = {"name": LABELS.get(name, name), "kind": name, "scores": scores, "row": row, "examples": examples}
+            rival["split"] = row.split
             if not any(other["kind"] == name and _of_the_same_examples(other, rival) for other in found):
                 found.append(rival)
-    if len(found) > len(leads):
-        for rival in found:
-            rival["name"] += f" for {rival['row'].label}"
+    splits = {rival["split"] for rival in found}
+    for split in splits:
+        of_split = [rival for rival in found if rival["split"] == split]
+        for rival in of_split:
+            rival["name"] += f" for {rival['row'].label}" if len(of_split) > len(leads) else ""
+            rival["name"] += f", {split}" if len(splits) > 1 else ""
     return found
 
 
 def _of_the_same_examples(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """Return whether two baselines have the same test examples or, without predictions, the same scores."""
+    if a["split"] != b["split"]:
+        return False
     if a["examples"] and b["examples"]:
         return bool(a["examples"] == b["examples"])
     pairs = [(a["scores"][kind], b["scores"][kind]) for kind in SCORES]

@@ -9,7 +9,14 @@ import numpy as np
 import yaml
 
 from warmstart.errors import UserError
-from warmstart.evaluation.paired_tests import equivalence_p, holm, mcnemar, resampled_differences, seeds_p, two_sided_p
+from warmstart.evaluation.paired_tests import (
+    equivalence_p,
+    holm,
+    mcnemar,
+    paired_t_p,
+    resampled_differences,
+    two_sided_p,
+)
 from warmstart.report.collect import Run
 
 RESAMPLES = 10_000
@@ -105,7 +112,7 @@ def stored_results(plan: Plan, runs: list[Run]) -> dict[str, Any]:
     Raises:
         UserError: No run is complete, or the runs were tested on different examples.
     """
-    complete = [run for run in runs if run.status == "complete" and run.examples]
+    complete = [run for run in runs if run.status == "complete" and run.examples and run.split == "test"]
     if not complete:
         raise UserError(f"{len(runs)} runs were found, but none is complete. The same sweep command continues them.")
     texts = _texts(complete[0])
@@ -176,7 +183,7 @@ def _contrast(plan: Plan, name: str, of: Cell, against: Cell) -> Contrast | None
         if number > 0:
             continue
         of_seeds = (a - b).mean(axis=1)
-        p = max(two_sided_p(resampled), seeds_p(of_seeds))
+        p = max(two_sided_p(resampled), paired_t_p(of_seeds))
         if plan.margin is not None:
             p = equivalence_p(resampled, plan.margin)
         if measure in YES_OR_NO:

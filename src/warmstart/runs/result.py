@@ -1,12 +1,15 @@
-"""Check the format of ``result.json`` and ``predictions.jsonl`` when they are read."""
+"""Write ``result.json`` with the number of looks at the test split; check it and ``predictions.jsonl`` when read."""
 
+import json
 import math
+import os
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from warmstart.atomic import replacing
 from warmstart.config.metrics import SCORES
-from warmstart.damaged_files import DamagedFile
+from warmstart.damaged_files import DamagedFile, read_json, read_text
 
 _NUMBER = (int, float, NoneType)
 _SCORES = (*SCORES, "nll")
@@ -20,7 +23,58 @@ _PARTS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("validation.monitor", "validation.mode"), (str, NoneType)),
     "validation.best": _NUMBER,
     "signatures": (list, NoneType),
+    "test_looks": (int, NoneType),
 }
+
+
+def write_result(path: Path, looks: Path, result: dict[str, Any]) -> None:
+    """Write ``result.json``; its ``test_looks`` is at least the number of looks that ``looks`` records.
+
+    Args:
+        path: the file.
+        looks: ``test_looks.jsonl`` of the same folder, which may be missing. The caller holds the lock of both.
+        result: the contents.
+    """
+    if recorded := len(_read_looks(looks)):
+        result = result | {"test_looks": max(recorded, result.get("test_looks") or 0)}
+    with replacing(path) as file:
+        file.write(json.dumps(finite(result), indent=2, sort_keys=True) + "\n")
+
+
+def add_look(path: Path, looks: Path, look: dict[str, Any]) -> int:
+    """Record a look at the test split, and update the number in ``result.json`` if there is one.
+
+    A result of an earlier release, which recorded no looks, counts as one if it has test scores.
+
+    Args:
+        path: ``result.json``. It keeps its time, by which reports find the newest result.
+        looks: ``test_looks.jsonl`` of the same folder. The caller holds the lock of both.
+        look: what to record.
+
+    Returns:
+        The number of looks.
+    """
+    try:
+        result, status = check_result(path, read_json(path)), path.stat()
+    except (FileNotFoundError, DamagedFile):
+        result, status = {}, None
+    lines = _read_looks(looks)
+    if not lines and any(name.startswith("test/") for name in result.get("metrics", {})):
+        lines = [json.dumps({"result": str(path.parent)})]
+    lines.append(json.dumps(look))
+    with replacing(looks) as file:
+        file.writelines(f"{line}\n" for line in lines)
+    if status is not None:
+        write_result(path, looks, result)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return len(lines)
+
+
+def _read_looks(looks: Path) -> list[str]:
+    try:
+        return [line for line in read_text(looks, errors="replace").split("\n") if line.strip()]
+    except FileNotFoundError:
+        return []
 
 
 def check_result(path: Path, result: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from typing import Any
 from warmstart.atomic import naming, replacing
 from warmstart.damaged_files import DamagedFile, read_csv, read_json, read_json_lines, read_text, read_yaml
 from warmstart.errors import UserError
-from warmstart.runs.result import check_predictions, check_result, finite
+from warmstart.locks import locked
+from warmstart.runs.result import add_look, check_predictions, check_result, finite, write_result
 
 _OLDER = re.compile(r"last-(\d+)\.ckpt")
 _CHECKPOINT_FILE = re.compile(r"(last(-\d+)?|best|nonfinite)\.ckpt|SHA256SUMS")
@@ -132,8 +133,18 @@ class RunDir:
         return self.path / "result.previous.json"
 
     @property
+    def looks(self) -> Path:
+        """One JSON object per line for each look at the run's test split; see ``warmstart.runs.looks``."""
+        return self.path / "test_looks.jsonl"
+
+    @property
+    def result_lock(self) -> Path:
+        """The lock of a process that changes ``result.json`` or counts a look; held for a moment."""
+        return self.path / ".result.lock"
+
+    @property
     def predictions(self) -> Path:
-        """Texts and scores of each test example, one JSON object per line."""
+        """Texts and scores of each example of the scored split, one JSON object per line."""
         return self.path / "predictions.jsonl"
 
     @property
@@ -201,9 +212,17 @@ class RunDir:
         return [path for path in found if path.exists()]
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Write ``result.json`` completely or not at all; NaN and infinity become null."""
-        with replacing(self.result) as file:
-            file.write(json.dumps(finite(result), indent=2, sort_keys=True) + "\n")
+        """Write ``result.json`` completely or not at all; NaN and infinity become null.
+
+        Its ``test_looks`` is at least the number of looks that the folder records.
+        """
+        with locked(self.result_lock):
+            write_result(self.result, self.looks, result)
+
+    def add_look(self, look: dict[str, Any]) -> int:
+        """Record a look at the test split, also in ``result.json``, and return the number of all looks."""
+        with locked(self.result_lock):
+            return add_look(self.result, self.looks, look)
 
     def read_result(self) -> dict[str, Any]:
         """Read ``result.json``.
@@ -227,10 +246,13 @@ class RunDir:
 
     def set_result_aside(self) -> None:
         """Remove an earlier result, so that it cannot pass for the new run's; a complete one is renamed."""
-        if self.is_complete:
-            self.result.replace(self.previous_result)
-        else:
-            self.result.unlink(missing_ok=True)
+        if not self.result.exists():
+            return
+        with locked(self.result_lock):
+            if self.is_complete:
+                self.result.replace(self.previous_result)
+            else:
+                self.result.unlink(missing_ok=True)
 
     def restore_result(self) -> None:
         """Undo ``set_result_aside``, unless another process has done so."""
@@ -255,7 +277,7 @@ class RunDir:
         """Write ``predictions.jsonl``.
 
         Args:
-            rows: id, document, reference, prediction and ROUGE scores of each test example.
+            rows: id, document, reference, prediction and scores of each example.
         """
         with replacing(self.predictions) as file:
             file.writelines(json.dumps(finite(row), ensure_ascii=False) + "\n" for row in rows)

@@ -1,4 +1,4 @@
-"""Choose the texts that ``task=evaluate`` scores: the run's test split, or every row of another file.
+"""Choose the texts that ``task=evaluate`` scores: a split of the run, or every row of another file.
 
     settings, source, training = data_to_score(settings, saved, named)
 
@@ -18,7 +18,7 @@ from warmstart.collectives import rank_and_world_size
 from warmstart.config.data import DataKind, DataSettings
 from warmstart.config.own_files import is_own_file
 from warmstart.config.schema import Config
-from warmstart.data.sources.base import Example, Source
+from warmstart.data.sources.base import SPLITS, Example, Source
 from warmstart.data.sources.load import load_source
 from warmstart.data.sources.own_paths import split_paths
 from warmstart.errors import UserError
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 def data_to_score(
-    settings: Config, saved: SavedModel, named: Collection[str]
+    settings: Config, saved: SavedModel, named: Collection[str], split: str = "test"
 ) -> tuple[Config, Source, Sequence[Example]]:
     """Load the texts of an evaluation.
 
@@ -39,9 +39,10 @@ def data_to_score(
         settings: the config of the task.
         saved: the model to evaluate.
         named: the keys that the command line sets.
+        split: the split to score. With ``validation``, the test split is not read.
 
     Returns:
-        The settings, with the data that is read; a source with the test split; the training examples that baselines
+        The settings, with the data that is read; a source with that split; the training examples that baselines
         use.
 
     Raises:
@@ -50,10 +51,15 @@ def data_to_score(
     recorded: dict[str, Any] = saved.config.get("data", {})
     data, path = settings.data, settings.data.path
     if path is not None and _is_another_file(data, recorded, named):
+        if split != "test":
+            raise UserError(
+                f"evaluation.test=false was set, but data.path={path} is not the data of the run and has no validation "
+                "split. Leave evaluation.test= out to score all its rows."
+            )
         return _every_row(settings, path, recorded, named)
-    source = load_source(data)
+    source = load_source(data, SPLITS if split == "test" else ("train", split))
     if data.kind is DataKind.files and path is not None:
-        _report("data.path=%s: its test split is scored, %d rows.", path, len(source.split("test")))
+        _report("data.path=%s: its %s split is scored, %d rows.", path, split, len(source.split(split)))
     return settings, source, source.split("train")
 
 

@@ -4,13 +4,13 @@
     optuna-dashboard sqlite:///runs/multirun/rates/search.db
 
 A point of the space is a job like those of a grid: it has a folder named by the hash of its config, and its value is
-the best validation score. An interrupted trial resumes from its checkpoint, a failed point is tried again, and no point
-is proposed twice. Proposals only depend on the seed and on the known points, so an interrupted search proposes the same
-points as an uninterrupted one.
+the best validation score (``trainer.monitor``). An interrupted trial resumes from its checkpoint, a failed point is
+tried again, and no point is proposed twice. Proposals only depend on the seed and on the known points, so an
+interrupted search proposes the same points as an uninterrupted one.
 
-Trials do not read the test split (``evaluation.test=false``). At the end, a job of ``task=evaluate`` in the sweep's
-folder scores the best run on the test split, once. If the command line sets ``evaluation.test``, all trials follow it,
-and there is no such job.
+Trials do not read the test split (``evaluation.test=false``); at their end they score the validation split. At the end
+of the search, a job of ``task=evaluate`` in the sweep's folder scores the best run on the test split, once. If the
+command line sets ``evaluation.test``, all trials follow it, and there is no such job.
 """
 
 import logging
@@ -42,6 +42,7 @@ from warmstart.runs.run_dir import RunDir, SweepDir
 from warmstart.runs.saved_model import SavedModel
 
 _log = logging.getLogger(__name__)
+_UNTESTED = "evaluation.test=false"
 _PROPOSALS = 50  # attempts to find a new point; a sampler can repeat itself
 
 Space = dict[str, BaseDistribution]
@@ -64,7 +65,11 @@ def search(sweeper: Any, arguments: list[str]) -> float:
     space, fixed = _space(sweeper, arguments)
     scores_winner = not any(word.lstrip("+").startswith("evaluation.test=") for word in fixed)
     if scores_winner:
-        fixed.append("evaluation.test=false")
+        fixed.append(_UNTESTED)
+        _log.info(
+            "Points are compared by %s. The test split is scored once, at the end, for the best run (%s).",
+            *(sweeper.config.trainer.monitor, _UNTESTED),
+        )
     folder = Path(str(sweeper.config.hydra.sweep.dir))
     folder.mkdir(parents=True, exist_ok=True)
     write_text(SweepDir(folder).multirun, OmegaConf.to_yaml(sweeper.config))
@@ -308,12 +313,18 @@ def _score_winner(sweeper: Any, study: optuna.Study, fixed: list[str]) -> list[A
     evaluation = RunDir(run.parent / f"evaluate-{best.number}")  # the name that job_folder gives
     if not (evaluation.is_complete and evaluation.read_result().get("checkpoint") == SavedModel(str(run)).identity):
         quoted = str(run).replace("'", "\\'")
-        (job,) = sweeper.launch([[*words, "task=evaluate", f"ckpt='{quoted}'"]], best.number)
+        # Its own settings say evaluation.test=false, which task=evaluate follows only on the command line.
+        tested = [word for word in words if word != _UNTESTED]
+        (job,) = sweeper.launch([[*tested, "task=evaluate", f"ckpt='{quoted}'"]], best.number)
         if job.status is JobStatus.FAILED:
             return [job]
     result = evaluation.read_result()
     primary = primary_of(result.get("signatures") or [])
-    say(f"Test {TITLES[primary]} of the best run: {result['metrics'][f'test/{primary}']:.2f}, in {evaluation}")
+    looks = result.get("test_looks")
+    say(
+        f"Test {TITLES[primary]} of the best run: {result['metrics'][f'test/{primary}']:.2f}, in {evaluation.path}"
+        + (f". Looks at its test split: {looks}." if looks else "")
+    )
     return []
 
 

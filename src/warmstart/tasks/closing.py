@@ -25,6 +25,7 @@ def print_outcome(
     examples: Sequence[Example],
     predictions: Sequence[str],
     lower_case: bool,
+    looks: int | None = None,
 ) -> None:
     """Print the scores, the examples and the next commands; only the scores for a job of a sweep.
 
@@ -32,30 +33,33 @@ def print_outcome(
         settings: the config of the task.
         run_dir: the run.
         judgement: its scores.
-        examples: the examples of the test split.
+        examples: the examples of the scored split.
         predictions: their summaries.
         lower_case: whether summaries are in lower case; they are then shown in the case of their source's words.
+        looks: how often the test split of the run was scored, this time included; None if it is not known.
     """
-    print_scores(settings, run_dir.path, judgement)
+    print_scores(settings, run_dir.path, judgement, looks)
     if not run_dir.is_job_of_sweep:
         print_examples(settings, examples, predictions, restore=lower_case)
         print_next_commands(run_dir.path, settings.ckpt if settings.task == "evaluate" else str(run_dir.path))
 
 
-def print_scores(settings: Config, folder: Path, judgement: Judgement) -> None:
-    """Print the table of scores, what it says in words, and where the run is."""
+def print_scores(settings: Config, folder: Path, judgement: Judgement, looks: int | None = None) -> None:
+    """Print the table of scores, what it says in words, the number of looks, and where the run is."""
     out = Console()
     out.print(score_table(judgement, visible(f"{settings.encoder.name} x {settings.decoder.name}")))
     out.print(verdict(judgement), highlight=False, markup=False)
+    if looks is not None:
+        out.print(f"Looks at the test split of this model's run: {looks}", highlight=False, markup=False)
     out.print(visible(f"Run: {folder}"), highlight=False, markup=False, soft_wrap=True)
 
 
 def print_examples(settings: Config, examples: Sequence[Example], predictions: Sequence[str], *, restore: bool) -> None:
-    """Print ``evaluation.show_examples`` test examples, drawn by ``seed`` and not by their quality.
+    """Print ``evaluation.show_examples`` examples of the scored split, drawn by ``seed`` and not by their quality.
 
     Args:
         settings: the config of the task.
-        examples: the examples of the test split.
+        examples: the examples of the scored split.
         predictions: their summaries.
         restore: whether summaries are in lower case and are shown with the case of their source's words.
     """

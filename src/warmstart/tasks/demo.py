@@ -71,6 +71,7 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
         server = DemoServer(
             (settings.host, settings.port), summarizer(model, tokenizers, settings), str(settings.ckpt), search
         )
+        server.language = settings.data.language
     except (OSError, OverflowError) as error:
         raise UserError(
             f"host={settings.host} port={settings.port} cannot be opened ({error}). Set another port=, or port=0 for "
@@ -119,6 +120,7 @@ class DemoServer(ThreadingTCPServer):
     network.
     """
 
+    language = "en"
     daemon_threads = True
     allow_reuse_address = True
 
@@ -244,8 +246,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             with self.server.one:
                 summary, read, cleaned = self.server.summarize(document)
-                rows = compared(cleaned, summary, reference)
-                if reason := no_score(reference):
+                rows = compared(cleaned, summary, reference, self.server.language)
+                if reason := no_score(reference, self.server.language):
                     read = f"{read} {reason}"
         except Exception:  # noqa: BLE001 - one failed request must not end the server
             _log.exception("A summary failed.")
@@ -304,13 +306,14 @@ class Handler(BaseHTTPRequestHandler):
         """Log nothing: requests are private."""
 
 
-def compared(document: str, summary: str, reference: str) -> list[dict[str, str]]:
+def compared(document: str, summary: str, reference: str, language: str) -> list[dict[str, str]]:
     """Compare a summary with the first sentence and the first three sentences of its document.
 
     Args:
         document: the cleaned document.
         summary: its summary.
         reference: the text to score against; may be empty.
+        language: ISO code of their language.
 
     Returns:
         ``name``, ``text`` and ``rouge`` of each text. ``rouge`` is empty without a reference that ROUGE can read.
@@ -319,9 +322,12 @@ def compared(document: str, summary: str, reference: str) -> list[dict[str, str]
     from warmstart.evaluation.metrics.rouge import rouge_scores
 
     texts = {"Summary": summary}
-    texts |= {name: lead([document], n)[0] for name, n in (("First sentence (lead-1)", 1), ("First three (lead-3)", 3))}
-    scored = reference and not no_score(reference)
-    scores = rouge_scores(list(texts.values()), [reference] * len(texts)) if scored else {}
+    texts |= {
+        name: lead([document], n, language)[0]
+        for name, n in (("First sentence (lead-1)", 1), ("First three (lead-3)", 3))
+    }
+    scored = reference and not no_score(reference, language)
+    scores = rouge_scores(list(texts.values()), [reference] * len(texts), language) if scored else {}
     return [
         {
             "name": name,
@@ -332,11 +338,11 @@ def compared(document: str, summary: str, reference: str) -> list[dict[str, str]
     ]
 
 
-def no_score(reference: str) -> str:
+def no_score(reference: str, language: str) -> str:
     """Return why ROUGE cannot score against a reference; empty if it can, or if there is no reference."""
     from warmstart.evaluation.languages import MOST_LOST, lost_letters
 
-    share = lost_letters([reference])
+    share = lost_letters([reference], language)
     if share <= MOST_LOST:
         return ""
     return f"No ROUGE: it reads only the letters a to z, and would ignore {share:.0%} of the reference's letters."

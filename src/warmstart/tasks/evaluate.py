@@ -1,6 +1,7 @@
 """Evaluate a trained model on the test split: generate summaries, score them, and write result.json.
 
 python run.py task=evaluate ckpt=runs/demo
+python run.py task=evaluate ckpt=runs/demo evaluation.test=false     # scores the validation split instead
 python run.py task=evaluate ckpt=runs/demo data.path=other.csv     # scores all rows of another file
 python run.py task=evaluate ckpt=runs/demo trainer=ddp trainer.devices=8
 python run.py task=evaluate ckpt=runs/demo logger=wandb     # logs to the W&B run of that fit
@@ -13,8 +14,8 @@ finished summaries are kept in the cache.
 import logging
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,32 +31,10 @@ from warmstart.runs.run_dir import RunDir
 from warmstart.runs.saved_model import SavedModel, Trained
 from warmstart.runs.scored_data import check_scripts, data_to_score
 from warmstart.tasks.check import validate_numbers
+from warmstart.tasks.outcome import Evaluation, say_untested, write_outcome
 
 _OTHERWISE = "Or use task=summarize, and score the summaries with another tool."
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The inputs of one evaluation."""
-
-    settings: Config
-    run_dir: RunDir
-    saved: SavedModel
-    """The checkpoint or export to evaluate."""
-    data: Any
-    """A ``SummarizationDataModule``."""
-    began: float
-    """Start time, in seconds of ``time.perf_counter``."""
-    facts: dict[str, Any]
-    """Further fields of ``result.json``, such as a fit's throughput."""
-    loggers: list[Any] = field(default_factory=list)
-    trained: Trained | None = None
-    """The model of ``saved``, if it is already loaded."""
-    training: Sequence[Any] | None = None
-    """The training examples, for the baselines that use them; None takes those of ``data``."""
-    is_of_fit: bool = False
-    """Whether this is the end of a fit, which is exported."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +61,9 @@ class _Generated:
 
 
 def run(settings: Config, folder: Path, saved: SavedModel | None = None) -> float:
-    """Evaluate ``ckpt`` on ``data``'s test split into the run directory.
+    """Evaluate ``ckpt`` on a split of ``data`` into the run directory.
+
+    It is the test split, unless the command line sets ``evaluation.test=false``.
 
     Args:
         settings: the config of the task.
@@ -90,7 +71,7 @@ def run(settings: Config, folder: Path, saved: SavedModel | None = None) -> floa
         saved: the model that ``ckpt`` names, if the caller has opened it.
 
     Returns:
-        The test score that verdicts use, by default ROUGE-1; NaN on every rank but rank 0.
+        The score that verdicts use, by default ROUGE-1; NaN on every rank but rank 0.
 
     Raises:
         UserError: ``ckpt`` cannot be loaded, or it cannot be evaluated with these settings.
@@ -108,23 +89,27 @@ def run(settings: Config, folder: Path, saved: SavedModel | None = None) -> floa
         raise UserError("task=evaluate needs ckpt=: a run directory, a .ckpt file or an exported folder.")
     validate_numbers(settings)
     _refuse_job_of_sweep(run_dir)
-    began = time.perf_counter()
+    began, named = time.perf_counter(), _named()
+    # Only if the command line says so: the recorded settings of a fit that left out the test split say so, too.
+    split = "validation" if "evaluation.test" in named and not settings.evaluation.test else "test"
     with watched_ranks(rank_timeout(settings.trainer)):
-        start_ranks(settings.trainer, _named())
+        start_ranks(settings.trainer, named)
         saved = saved or SavedModel(settings.ckpt)
         trained = saved.load()
         check_search(settings, trained.model)
-        settings, source, training = data_to_score(settings, saved, _named())
+        settings, source, training = data_to_score(settings, saved, named, split)
         data = SummarizationDataModule(settings.data, trained.tokenizers, seed=settings.seed, source=source)
-        check_scripts(data.source, ["test"], _OTHERWISE, settings.data.language)
+        check_scripts(data.source, [split], _OTHERWISE, settings.data.language)
         data.prepare_data()
-        data.setup("test")
+        data.setup("test" if split == "test" else "validate")
         facts = {"rows": data.row_counts()}
-        inputs = Evaluation(settings, run_dir, saved, data, began, facts, trained=trained, training=training)
-        score = test(inputs)
-        if settings.logger.wandb and any(word.split(".")[0] == "logger" for word in _named()):
+        inputs = Evaluation(
+            settings, run_dir, saved, data, began, facts, trained=trained, training=training, split=split
+        )
+        found = score(inputs)
+        if settings.logger.wandb and any(word.split(".")[0] == "logger" for word in named):
             _log_to_wandb(settings, run_dir, saved)
-        return score
+        return found
 
 
 def _named() -> set[str]:
@@ -163,33 +148,46 @@ def _refuse_job_of_sweep(run_dir: RunDir) -> None:
         )
 
 
-def test(evaluation: Evaluation) -> float:
-    """Summarise the test split, score it, and write predictions and result; export a fit.
+def score(evaluation: Evaluation) -> float:
+    """Summarise the split, score it, and write predictions and result; export a fit.
 
     Every rank has to call this.
 
     Returns:
-        The test score that verdicts use, by default ROUGE-1; NaN on every rank but rank 0.
+        The score that verdicts use, by default ROUGE-1; NaN on every rank but rank 0.
     """
     from warmstart import cpu
     from warmstart.tasks.closing import print_outcome
 
-    if evaluation.settings.trainer.keep_freed_memory:
+    settings, split = evaluation.settings, evaluation.split
+    if settings.trainer.keep_freed_memory:
         cpu.keep_freed_memory()
     ready = _load(evaluation)
-    tested = time.perf_counter()
+    began = time.perf_counter()
     generated = _generate(evaluation, ready)
     if generated is None:
         ready.kept.close(complete=False)  # rank 0 deletes all ranks' files once its result is written
         return math.nan
     judgement = _judge(evaluation, generated)
-    _write(evaluation, ready.trained, generated, judgement, time.perf_counter() - tested)
+    scored = {
+        "metrics": judgement.metrics,
+        "baselines": judgement.baselines,
+        "controls": judgement.controls,
+        "signatures": judgement.signatures,
+        "metrics_left_out": judgement.left_out,
+        "summaries": generated.counts,
+        "peak_memory_bytes": generated.peak_memory_bytes,
+    }
+    seconds = {split: time.perf_counter() - began}
+    looks = write_outcome(evaluation, ready.trained, scored, seconds, _rows(evaluation, generated, judgement))
     ready.kept.close(complete=True)
-    examples, lower_case = evaluation.data.examples("test"), ready.trained.tokenizers.writes_lower_case
+    examples, lower_case = evaluation.data.examples(split), ready.trained.tokenizers.writes_lower_case
     if note := evaluation.facts.get("ended_early"):
         say(note)
-    print_outcome(evaluation.settings, evaluation.run_dir, judgement, examples, generated.predictions, lower_case)
-    return float(judgement.metrics[f"test/{primary_of(judgement.signatures)}"])
+    print_outcome(settings, evaluation.run_dir, judgement, examples, generated.predictions, lower_case, looks)
+    if split == "validation" and evaluation.is_of_fit:
+        say_untested(evaluation)
+    return float(judgement.metrics[f"{split}/{primary_of(judgement.signatures)}"])
 
 
 def _load(evaluation: Evaluation) -> _Ready:
@@ -204,7 +202,7 @@ def _load(evaluation: Evaluation) -> _Ready:
     with failing_together():
         trained = evaluation.trained or evaluation.saved.load()
         refuse_nonfinite(f"ckpt={evaluation.saved.given}", trained.model)
-        texts = [data.tokenized("test").folder.name, data.settings.evaluation_max_tokens]
+        texts = [data.tokenized(evaluation.split).folder.name, data.settings.evaluation_max_tokens]
         search = [asdict(settings.generation), settings.seed if settings.generation.do_sample else None]
         key = summaries_key(trained.model, trained.tokenizers, texts, search)
         if torch.cuda.is_available() and settings.trainer.accelerator != "cpu":
@@ -234,17 +232,18 @@ def _generate(evaluation: Evaluation, ready: _Ready) -> _Generated | None:
     from warmstart.seeding import seed_of
     from warmstart.training.throughput import peak_memory_bytes
 
-    settings, data, (model, tokenizers, _) = evaluation.settings, evaluation.data, ready.trained
+    settings, data, split = evaluation.settings, evaluation.data, evaluation.split
+    model, tokenizers, _ = ready.trained
     rank, ranks = rank_and_world_size()
     dtype = getattr(torch, settings.generation.dtype)
-    count, earlier = len(data.examples("test")), len(ready.done)
+    count, earlier = len(data.examples(split)), len(ready.done)
     shown = settings.trainer.progress_bar and rank == 0
     with failing_together(), Progress(console=Console(stderr=True), transient=True, disable=not shown) as progress:
-        bar = progress.add_task("summarizing the test split", total=math.ceil((count - earlier) / ranks))
+        bar = progress.add_task(f"summarizing the {split} split", total=math.ceil((count - earlier) / ranks))
         with computing_in(model, dtype):
             summaries = summarize_batches(
                 model,
-                data.eval_dataloader("test", done=ready.done, rank=rank, world_size=ranks),
+                data.eval_dataloader(split, done=ready.done, rank=rank, world_size=ranks),
                 tokenizers,
                 settings.generation,
                 progress=lambda n: progress.advance(bar, n),
@@ -253,7 +252,7 @@ def _generate(evaluation: Evaluation, ready: _Ready) -> _Generated | None:
             )
         judged: dict[str, Any] = {}
         if settings.evaluation.control_samples != 0:
-            judged = likelihoods(model, data, "test", seed=settings.seed, rank=rank, world_size=ranks)
+            judged = likelihoods(model, data, split, seed=settings.seed, rank=rank, world_size=ranks)
     shares = of_all_ranks((summaries, judged, peak_memory_bytes(model.device)))
     if rank > 0:
         return None
@@ -279,7 +278,7 @@ def _judge(evaluation: Evaluation, generated: _Generated) -> Any:
     """Score the summaries, the baselines and the controls."""
     from warmstart.evaluation.judgement import judge
 
-    settings, examples = evaluation.settings, evaluation.data.examples("test")
+    settings, examples = evaluation.settings, evaluation.data.examples(evaluation.split)
     training = evaluation.data.examples("train") if evaluation.training is None else evaluation.training
     return judge(
         generated.predictions,
@@ -292,38 +291,15 @@ def _judge(evaluation: Evaluation, generated: _Generated) -> Any:
         likelihoods=generated.likelihoods,
         alone=generated.alone,
         language=settings.data.language,
+        split=evaluation.split,
     )
 
 
-def _write(
-    evaluation: Evaluation, trained: Trained, generated: _Generated, judgement: Any, test_seconds: float
-) -> None:
-    """Write predictions and result, in this order, so that a result never describes older predictions.
-
-    A fit is also exported.
-    """
-    from warmstart.tasks.export import export_model
-    from warmstart.training.loggers.wandb import log_result
-
-    settings, run_dir, facts = evaluation.settings, evaluation.run_dir, evaluation.facts
-    total = time.perf_counter() - evaluation.began
-    result = {
-        **_about(evaluation, trained.model),
-        "metrics": judgement.metrics,
-        "baselines": judgement.baselines,
-        "controls": judgement.controls,
-        "signatures": judgement.signatures,
-        "metrics_left_out": judgement.left_out,
-        "summaries": generated.counts,
-        "peak_memory_bytes": generated.peak_memory_bytes,
-        **facts,
-        "seconds": {**facts.get("seconds", {}), "test": test_seconds, "total": total},
-    }
-    if evaluation.is_of_fit:
-        export_model(trained.model, trained.tokenizers, run_dir.export, result, settings)
-    run_dir.set_result_aside()  # it describes the predictions that are now replaced
-    run_dir.write_predictions(
-        {
+def _rows(evaluation: Evaluation, generated: _Generated, judgement: Any) -> Iterator[dict[str, Any]]:
+    """Yield the rows of ``predictions.jsonl``."""
+    examples = evaluation.data.examples(evaluation.split)
+    for i, (example, prediction) in enumerate(zip(examples, generated.predictions, strict=True)):
+        yield {
             "id": example.id,
             "document": example.document,
             "reference": example.summary,
@@ -331,64 +307,3 @@ def _write(
             **({"baselines": {name: texts[i] for name, texts in judgement.texts.items()}} if judgement.texts else {}),
             **{kind: round(float(values[i]), 4) for kind, values in judgement.per_example.items()},
         }
-        for i, (example, prediction) in enumerate(
-            zip(evaluation.data.examples("test"), generated.predictions, strict=True)
-        )
-    )
-    log_result(evaluation.loggers, result)
-    run_dir.write_result(result)
-
-
-def leave_untested(evaluation: Evaluation) -> None:
-    """Write export and result of a fit without reading or scoring the test split.
-
-    Every rank has to call this; only rank 0 writes.
-    """
-    import torch
-
-    from warmstart.collectives import of_all_ranks, rank_and_world_size
-    from warmstart.tasks.export import export_model
-    from warmstart.training.loggers.wandb import log_result
-    from warmstart.training.throughput import peak_memory_bytes
-
-    settings, run_dir, facts = evaluation.settings, evaluation.run_dir, evaluation.facts
-    on_cuda = torch.cuda.is_available() and settings.trainer.accelerator != "cpu"
-    peaks = of_all_ranks(peak_memory_bytes(torch.device("cuda" if on_cuda else "cpu")))
-    if rank_and_world_size()[0] > 0:
-        return
-    model, tokenizers, _ = evaluation.saved.load()
-    result = {
-        **_about(evaluation, model),
-        "metrics": {},
-        "baselines": {},
-        "controls": {},
-        "peak_memory_bytes": max(peaks),
-        **facts,
-        "seconds": {**facts.get("seconds", {}), "total": time.perf_counter() - evaluation.began},
-    }
-    export_model(model, tokenizers, run_dir.export, result, settings)
-    run_dir.set_result_aside()
-    run_dir.predictions.unlink(missing_ok=True)  # they belong to an earlier run in this folder
-    log_result(evaluation.loggers, result)
-    run_dir.write_result(result)
-    best = "{monitor} {best:.4f}".format(**facts["validation"])
-    if note := facts.get("ended_early"):
-        say(note)
-    say(f"{settings.encoder.name} x {settings.decoder.name}: best {best}.")
-    say("The test split was not scored (evaluation.test=false).")
-    say(f"To score it: python run.py task=evaluate ckpt={run_dir.path}")
-    say(f"Run: {run_dir.path}")
-
-
-def _about(evaluation: Evaluation, model: Any) -> dict[str, Any]:
-    """Return the fields of ``result.json`` that every complete run has."""
-    from warmstart.model.parameters import parameter_counts
-    from warmstart.runs.identity import identity
-
-    return {
-        **identity(evaluation.settings, evaluation.run_dir),
-        "status": "complete",
-        "checkpoint": evaluation.saved.identity,
-        "parameters": evaluation.saved.parameters or {"total": parameter_counts(model)["total"]},
-        "generation": asdict(evaluation.settings.generation),
-    }

@@ -3,7 +3,7 @@
 python run.py encoder=bert decoder=gpt2
 python run.py encoder=bert decoder=gpt2 name=mine     # resumes runs/mine if it was interrupted
 
-``evaluation.test=false`` skips the test split. A complete run is not repeated.
+``evaluation.test=false`` scores the validation split instead. A complete run is not repeated.
 """
 
 import itertools
@@ -31,6 +31,7 @@ from warmstart.runs.starting_weights import (
     unchanged_tokenizers,
 )
 from warmstart.tasks.check import validate
+from warmstart.training.scoring import final_split, scored_splits, scorer_of_fit
 
 if TYPE_CHECKING:
     from warmstart.training.step_timing import FitPlan
@@ -142,7 +143,8 @@ def _fit_and_test(fit: Fit) -> float:
 
     from warmstart import cpu
     from warmstart.model.parameters import parameter_counts
-    from warmstart.tasks.evaluate import Evaluation, leave_untested, test
+    from warmstart.tasks.evaluate import score
+    from warmstart.tasks.outcome import Evaluation, leave_unscored
     from warmstart.training.callbacks.checkpoints import best_validation, ended_early
     from warmstart.training.loggers.wandb import log_parameters
     from warmstart.training.plausibility import warn_of_implausible
@@ -174,10 +176,10 @@ def _fit_and_test(fit: Fit) -> float:
     facts |= ended_early(trainer, settings.trainer, plan.steps)
     best = SavedModel(str(fit.run_dir.checkpoints.best))
     evaluation = Evaluation(settings, fit.run_dir, best, data, fit.began, facts, fit.loggers, is_of_fit=True)
-    if settings.evaluation.test:
-        test(evaluation)
+    if (split := final_split(settings)) is None:
+        leave_unscored(evaluation)
     else:
-        leave_untested(evaluation)
+        score(replace(evaluation, split=split))
     if trainer.is_global_zero:
         finish(fit.run_dir)
     return float(validation["best"])
@@ -187,7 +189,6 @@ def _data(fit: Fit) -> Any:
     """Build the data module, with its training and validation splits set up."""
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.runs.scored_data import check_scripts
-    from warmstart.training.scoring import scored_splits, scorer_of_fit
     from warmstart.training.trainer import check_validations
 
     settings = fit.settings
@@ -280,7 +281,6 @@ def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan") -> Any:
     from warmstart.evaluation.summarize import generation_kwargs
     from warmstart.model.parameters import parameter_counts
     from warmstart.training.module import SummarizationModule
-    from warmstart.training.scoring import scorer_of_fit
 
     settings, validation = fit.settings, data.examples("validation")
     scorer = scorer_of_fit(settings)

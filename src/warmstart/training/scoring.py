@@ -7,12 +7,20 @@ from warmstart.config.schema import Config
 from warmstart.errors import UserError
 
 
+def final_split(settings: Config) -> str | None:
+    """Return the split on which a fit scores its best checkpoint at the end; None if it scores nothing."""
+    if settings.evaluation.test:
+        return "test"
+    return "validation" if settings.trainer.validation_samples > 0 else None
+
+
 def scored_splits(settings: Config) -> list[str]:
     """Return the splits that a fit scores."""
     from warmstart.training.callbacks.checkpoints import validates
 
     sampled = settings.trainer.validation_samples > 0 and validates(settings.trainer)
-    return ["validation"] * sampled + ["test"] * settings.evaluation.test
+    final = final_split(settings)
+    return ["validation"] * (sampled or final == "validation") + ["test"] * (final == "test")
 
 
 def scorer_of_fit(settings: Config) -> Any:

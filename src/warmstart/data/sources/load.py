@@ -47,7 +47,7 @@ def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS, *, unspl
         limit = getattr(settings, f"limit_{name}")
         if limit is not None and limit < 1:
             raise UserError(f"data.limit_{name}={limit} leaves no example. Set 1 or more, or null for all.")
-        found[name] = _prepared(raw[name], steps, limit, name, settings.objective)
+        found[name] = _prepared(raw[name], steps, limit, name, settings)
         report[f"{name}_read"], report[f"{name}_examples"] = len(raw[name]), len(found[name])
         report[f"{name}_sampled"] = int(len(found[name]) == limit and limit < len(raw[name]))
         if not found[name]:
@@ -100,8 +100,9 @@ def _overlaps(raw: Mapping[str, Sequence[Example]], splits: Sequence[str], name:
 
 
 def _prepared(
-    raw: Sequence[Example], steps: list[Step], limit: int | None, name: str, objective: Objective
+    raw: Sequence[Example], steps: list[Step], limit: int | None, name: str, settings: DataSettings
 ) -> Sequence[Example]:
+    objective = settings.objective
     labelled = objective is Objective.summary
     training = name == "train" and labelled
     every = CleanedSplit(raw, range(len(raw)), steps, training=training)
@@ -111,7 +112,7 @@ def _prepared(
 
         def usable(i: int) -> bool:
             example = every[i]
-            return kept_in_training(example.document, example.summary, steps)
+            return kept_in_training(example.document, example.summary, steps, settings.language)
 
         rows = filter(usable, rows)
     chosen: Sequence[int] = rows if isinstance(rows, range) else array("q", sorted(islice(rows, limit)))

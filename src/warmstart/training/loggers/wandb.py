@@ -85,7 +85,9 @@ def log_result(loggers: list[Logger], result: Mapping[str, Any]) -> None:
         loggers: the loggers of the run.
         result: the contents of ``result.json``.
     """
-    metrics = {name: value for name, value in result["metrics"].items() if isinstance(value, int | float)}
+    # Scores of the whole validation split would be one more point of the curves of the validation samples.
+    tested = {name: value for name, value in result["metrics"].items() if name.startswith("test/")}
+    metrics = {name: value for name, value in tested.items() if isinstance(value, int | float)}
     wanted = (
         "baselines",
         "controls",
