@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from warmstart.cli.main import config_dir
-from warmstart.config.paper import paper_of
+from warmstart.config.paper import described, paper_of
 from warmstart.model.decoders import cross_attention_modules
 from warmstart.model.parameters import parameter_counts
 from warmstart.runs.run_dir import RunDir
@@ -115,6 +115,17 @@ def test_every_recipe_has_the_scores_of_its_row(recipe, settings_of):
     assert set(paper["scores"]) == {"rouge1", "rouge2", "rougeLsum"}
     assert paper_of(settings.evaluation.paper, "samsum") is None
     assert settings.evaluation.paper.scores.keys() <= set(DATA)
+
+
+def test_check_shows_what_the_recipe_took_and_the_target(settings_of):
+    assert described(settings_of("experiment=rothe/bert2bert", "data=xsum")) == [
+        "  recipe      at most 512 + 64 tokens, 128 examples a step, 200,000 steps; noam, 40000 warm-up steps",
+        "  target      Rothe et al. 2020, BERT2BERT on xsum: ROUGE-1 37.53, ROUGE-2 15.24, ROUGE-L 30.05",
+    ]
+    assert "30 epochs" in described(settings_of("experiment=rothe/gpt", "data=wmt14_de_en"))[0]
+    [_, target] = described(settings_of("experiment=rothe/gpt", "data=samsum"))
+    assert target == "  target      none: Rothe et al. 2020, GPT has no scores for data=samsum"
+    assert described(settings_of()) == []
 
 
 def test_a_score_that_no_metric_computes_is_refused(settings_of):

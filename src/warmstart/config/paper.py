@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from warmstart.config.metrics import TITLES
 from warmstart.config.option import option
 
 
@@ -48,3 +49,25 @@ def faults_of_paper(paper: PaperSettings, known: set[str]) -> list[str]:
                 "names in result.json, such as rouge1 or bleu."
             )
     return found
+
+
+def described(settings: Any) -> list[str]:
+    """Describe what a recipe of a paper has set and its target, as lines for ``task=check``; empty for other configs.
+
+    Args:
+        settings: The whole config.
+    """
+    paper, data, trainer = settings.evaluation.paper, settings.data, settings.trainer
+    if not paper.source:
+        return []
+    batch = (data.batch.size or 0) * trainer.accumulate * trainer.devices * trainer.nodes
+    examples = f"{batch} examples a step" if batch and data.batch.max_tokens is None else "batches by tokens"
+    length = f"{trainer.max_steps:,} steps" if trainer.max_steps > 0 else f"{trainer.max_epochs} epochs"
+    rates = f"{settings.optim.decay.value}, {settings.optim.warmup_steps} warm-up steps"
+    tokens = f"{data.max_source_length} + {data.max_target_length} tokens"
+    lines = [f"  recipe      at most {tokens}, {examples}, {length}; {rates}"]
+    found = paper_of(paper, data.name)
+    if found is None:
+        return [*lines, f"  target      none: {paper.source} has no scores for data={data.name}"]
+    scores = ", ".join(f"{TITLES[name]} {value:g}" for name, value in found["scores"].items())
+    return [*lines, f"  target      {paper.source} on {data.name}: {scores}"]

@@ -30,6 +30,7 @@ from warmstart.report.compare import (
     rows_of,
     telling_keys,
 )
+from warmstart.report.paper_rows import paper_rows
 
 SAMPLES = 200  # examples per row, so that the page opens quickly
 TITLES = OF_METRICS | {"nll": "nats/token"}
@@ -92,6 +93,7 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         higher=higher_is_better(metric),
         untested=sum(row.mean("metrics", f"test/{decides}") is None for row in rows),
         rivals=rivals,
+        papers=paper_rows(rows),
         mixed=len(rivals) > len(leads),
         left_out=[run.folder for row in rows for run in row.left_out],
         not_finite=[row.label for row in rows if row.not_finite("nll")],

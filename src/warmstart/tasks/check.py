@@ -27,6 +27,7 @@ from warmstart.config.model import (
     reader_of,
 )
 from warmstart.config.own_files import is_own_file
+from warmstart.config.paper import described
 from warmstart.config.schema import Config
 from warmstart.config.training import ACCELERATORS, PRECISIONS
 from warmstart.data.hub_access import Unreachable, hub_reachable
@@ -175,6 +176,7 @@ def run(settings: Config, run_dir: Path) -> None:
     warnings = [f"Warning: {one}" for one in implausible(settings, cost.steps, cost.examples, cost.label_lengths)]
     recipe = ["  chosen from the data (trainer.recipe=auto); each can be set:"] if chosen.choices else []
     recipe += [f"    {choice}" for choice in chosen.choices]
+    recipe += described(settings)
     say(f"{names}: the config is valid.", *recipe, *prediction(settings, cost), *_first_pairs(settings), *warnings)
 
 
