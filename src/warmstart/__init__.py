@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from warmstart.errors import UserError
     from warmstart.model.auto_classes import use_in_auto_classes
     from warmstart.model.configuration import EncoderDecoderConfig
+    from warmstart.model.decoder_only import DecoderOnlyModel
     from warmstart.model.modeling import EncoderDecoderModel
 
 __version__ = "0.1.0"
 __all__ = [
     "Comparison",
+    "DecoderOnlyModel",
     "EncoderDecoderConfig",
     "EncoderDecoderModel",
     "ScoreDifference",
@@ -53,6 +55,7 @@ __all__ = [
 
 _HOME = {
     "Comparison": ("warmstart.api.comparison", "Comparison"),
+    "DecoderOnlyModel": ("warmstart.model.decoder_only", "DecoderOnlyModel"),
     "EncoderDecoderConfig": ("warmstart.model.configuration", "EncoderDecoderConfig"),
     "EncoderDecoderModel": ("warmstart.model.modeling", "EncoderDecoderModel"),
     "ScoreDifference": ("warmstart.api.comparison", "ScoreDifference"),

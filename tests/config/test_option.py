@@ -67,7 +67,7 @@ def test_types_are_shown_in_words():
         "seed": "int",
         "optim.betas": "list of float",
         "data.path": "str or null",
-        "optim.decay": "one of linear, cosine, inverse_sqrt, constant",
+        "optim.decay": "one of linear, cosine, inverse_sqrt, constant, noam",
         "trainer.extra": "mapping",
     }
 
@@ -76,7 +76,7 @@ def test_types_are_shown_in_words():
     ("word", "shown"),
     [
         ("data.max_source_length=long", "data.max_source_length (int, at least 2): Longest source in tokens"),
-        ("optim.decay=x", "optim.decay (one of linear, cosine, inverse_sqrt, constant): How the learning rate falls"),
+        ("optim.decay=x", "optim.decay (one of linear, cosine, inverse_sqrt, constant, noam): How the learning rate"),
         ("data.max_sorce_length=5", "Did you mean:\n  data.max_source_length (int, at least 2): Longest"),
         ("+data.max_sorce_length=5", "Did you mean:\n  data.max_source_length (int, at least 2): Longest"),
     ],

@@ -15,7 +15,8 @@ from transformers import (
     OPTConfig,
 )
 
-from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart import DecoderOnlyModel, EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.model.decoder_only import DecoderOnlyConfig
 from warmstart.profiling.flops import count_flops, lengths_seen, training_flops
 
 ROWS, SOURCE, TARGET = 3, 11, 7
@@ -68,6 +69,13 @@ def counted_by_torch(model):
 )
 def test_the_count_matches_a_real_step(encoder, decoder, graft):
     model = pair(encoder, decoder, **graft)
+    assert ROWS * training_flops(model, SOURCE, TARGET) == counted_by_torch(model)
+
+
+@pytest.mark.parametrize("decoder", [GPT2, LLAMA])
+def test_without_an_encoder_the_decoder_processes_the_source(decoder):
+    torch.manual_seed(0)
+    model = DecoderOnlyModel(DecoderOnlyConfig(decoder=decoder, **IDS)).train()
     assert ROWS * training_flops(model, SOURCE, TARGET) == counted_by_torch(model)
 
 

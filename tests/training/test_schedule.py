@@ -25,6 +25,24 @@ def test_warmup_then_decay(decay, at_half, at_end):
     assert factor(110) == pytest.approx(at_end)
 
 
+def test_noam_is_the_formula_of_the_paper():
+    factor = lr_factor(OptimSettings(warmup_steps=40_000, decay=Decay.noam), 300_000, hidden_size=768)
+    for step in (1, 100, 39_999, 40_000, 40_001, 300_000):
+        expected = 768**-0.5 * min(step**-0.5, step * 40_000**-1.5)
+        assert factor(step - 1) == pytest.approx(expected, rel=1e-9)
+    assert 0.05 * factor(39_999) == pytest.approx(9.02e-6, rel=1e-3)
+
+
+def test_noam_unfreezes_pretrained_groups_with_a_warm_up_to_its_own_peak():
+    groups = [{"params": [torch.nn.Parameter(torch.ones(1))], "lr": 1.0, "name": name} for name in ("new", "encoder")]
+    optimizer = torch.optim.AdamW(groups)
+    schedule = build_schedule(optimizer, OptimSettings(warmup_steps=4, decay=Decay.noam), 9, 2, hidden_size=16)
+    new, pretrained = zip(*([factor(step) for factor in schedule.lr_lambdas] for step in range(9)), strict=True)
+    assert new[:4] == pytest.approx([1 / 32, 2 / 32, 3 / 32, 4 / 32])
+    assert pretrained[:5] == pytest.approx([0, 0, 1 / 32, 2 / 32, 3 / 32])
+    assert pretrained[5:] == pytest.approx(new[5:])
+
+
 def test_warmup_is_steps_or_a_fraction():
     assert warmup_steps(OptimSettings(warmup_fraction=0.06), 1000) == 60
     assert warmup_steps(OptimSettings(warmup_fraction=0.06, warmup_steps=7), 1000) == 7

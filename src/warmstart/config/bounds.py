@@ -9,8 +9,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from warmstart.config.evaluation import GenerationSettings
-from warmstart.config.metrics import METRICS, metric_of, primary_score
-from warmstart.config.model import Scale
+from warmstart.config.metrics import METRICS, SCORES, metric_of, primary_score
+from warmstart.config.model import NO_ENCODER, Scale
+from warmstart.config.paper import faults_of_paper
 from warmstart.config.schema import OPTIONS, Config
 from warmstart.config.training import MONITORS
 
@@ -74,6 +75,24 @@ def faults_of_search(
     return found
 
 
+def faults_of_one_sequence(settings: Config, positions: int | None) -> list[str]:
+    """Return a message if source and target do not fit into the decoder's positions together (``encoder=none``).
+
+    Args:
+        settings: The whole config.
+        positions: Largest number of positions of the decoder; None if it has no limit.
+    """
+    data, new = settings.data, settings.generation.max_new_tokens
+    longest = data.max_source_length + max(data.max_target_length, new)
+    if settings.encoder.model_type != NO_ENCODER or positions is None or longest <= positions:
+        return []
+    return [
+        f"data.max_source_length={data.max_source_length}, but with encoder=none source and target are one sequence, "
+        f"and decoder={settings.decoder.name} has {positions} positions. Lower it, data.max_target_length="
+        f"{data.max_target_length} or generation.max_new_tokens={new} by {longest - positions}."
+    ]
+
+
 def fault_of_warm_up(settings: Config, steps: int) -> str | None:
     """Return the message if the learning rates would still be warming up at the end of the fit, else None.
 
@@ -131,6 +150,7 @@ def _contradictions(settings: Config) -> list[str]:
             f"data.language={settings.data.language} is invalid. Set an ISO 639 code of two or three small letters, "
             "such as en, de, hi or zh."
         )
+    found += faults_of_paper(settings.evaluation.paper, set(SCORES))
     return found + _faults_of_metrics(settings, metric)
 
 

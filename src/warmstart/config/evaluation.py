@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from warmstart.config.metrics import METRICS
 from warmstart.config.option import option
+from warmstart.config.paper import PaperSettings
 
 
 class GenerationDtype(StrEnum):
@@ -121,4 +122,7 @@ class EvaluationSettings:
         changes_result=False,
         doc="Number of scored examples that are printed at the end with source, reference and summary. They are drawn "
         "by `seed`, not by their quality.",
+    )
+    paper: PaperSettings = option(
+        default_factory=PaperSettings, changes_result=False, doc="What a paper reports for this recipe."
     )

@@ -10,6 +10,7 @@ from typing import Any
 from warmstart.config.option import option
 
 AUTO_TYPE = "auto"  # the model type that the checkpoint's config.json names
+NO_ENCODER = "none"  # the model type of encoder=none: the decoder reads the source
 
 
 class Weights(StrEnum):
@@ -166,6 +167,31 @@ class BridgeSettings:
         below=1,
         doc="Dropout probability in encoder and decoder. null keeps the probability of each checkpoint.",
     )
+
+
+def reader_of(encoder: SubmodelSettings, decoder: SubmodelSettings) -> SubmodelSettings:
+    """Return the submodel whose tokenizer reads the source: the decoder if there is no encoder."""
+    return decoder if encoder.model_type == NO_ENCODER else encoder
+
+
+def fault_of_no_encoder(encoder: SubmodelSettings, bridge: BridgeSettings) -> str | None:
+    """Return the message if ``encoder=none`` is set together with an option that needs an encoder, else None."""
+    if encoder.model_type != NO_ENCODER:
+        return None
+    of_encoder = (WhichSubmodels.encoder, WhichSubmodels.both)
+    contradicting = {
+        f"bridge.share={bridge.share.value}": bridge.share is not Share.none,
+        f"bridge.freeze={bridge.freeze.value}": bridge.freeze in of_encoder,
+        f"bridge.lora={bridge.lora.value}": bridge.lora in of_encoder,
+        f"bridge.warmup_steps={bridge.warmup_steps}": bridge.warmup_steps > 0,
+        f"encoder.attention={encoder.attention.value}": encoder.attention is not Attention.own,
+    }
+    if found := [name for name, contradicts in contradicting.items() if contradicts]:
+        return (
+            f"encoder=none and {' and '.join(found)} contradict each other: there is neither an encoder nor "
+            f"cross-attention. Remove {'it' if len(found) == 1 else 'them'}, or choose an encoder."
+        )
+    return None
 
 
 def fault_of_sharing(encoder: SubmodelSettings, decoder: SubmodelSettings, bridge: BridgeSettings) -> str | None:

@@ -9,12 +9,21 @@ from warmstart.config.option import option
 
 
 class Decay(StrEnum):
-    """The shape of the learning-rate schedule after warm-up."""
+    """The shape of the learning-rate schedule after warm-up.
+
+    With ``noam`` (Vaswani et al. 2017; Rothe et al. 2020) the learning rates of the config are not peaks but factors:
+    in optimizer step s = 1, 2, ... the learning rate is
+
+        factor * hidden_size ** -0.5 * min(s ** -0.5, s * warmup_steps ** -1.5)
+
+    with the hidden size of the decoder. It peaks at s = warmup_steps, at factor / sqrt(hidden_size * warmup_steps).
+    """
 
     linear = "linear"
     cosine = "cosine"
     inverse_sqrt = "inverse_sqrt"
     constant = "constant"
+    noam = "noam"
 
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu")
@@ -69,7 +78,12 @@ class OptimSettings:
         at_most=1,
         doc="Fraction of all optimizer steps that are warm-up steps. It is used if `optim.warmup_steps` is null.",
     )
-    decay: Decay = option(Decay.linear, doc="How the learning rate falls after warm-up.")
+    decay: Decay = option(
+        Decay.linear,
+        doc="How the learning rate falls after warm-up. With `noam` the learning rates above are factors instead of "
+        "peaks, as in Rothe et al. 2020: the peak is the factor divided by sqrt(hidden size of the decoder x warm-up "
+        "steps), and the learning rate then falls with the inverse square root of the step.",
+    )
     label_smoothing: float = option(
         0.0,
         at_least=0,

@@ -7,6 +7,7 @@ from string import Template
 from typing import Any
 
 from warmstart.config.evaluation import GenerationSettings
+from warmstart.config.model import NO_ENCODER
 from warmstart.config.schema import ExportFormat
 from warmstart.errors import UserError
 
@@ -127,6 +128,11 @@ def convert(to: ExportFormat, model: Any, tokenizers: Any, folder: Path, search:
             f"'warmstart[{to.value}]'."
         )
     generation, config = search.generation, model.config
+    if config.encoder.model_type == NO_ENCODER:
+        raise UserError(
+            f"format={to.value} was requested, but this model has no encoder (encoder=none), which the format needs. "
+            "Set format=safetensors."
+        )
     ends = config.eos_token_id
     values: dict[str, Any] = {
         "longest": search.max_source_length,

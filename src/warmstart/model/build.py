@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from warmstart import cpu
 from warmstart.config.model import (
+    NO_ENCODER,
     Attention,
     BridgeSettings,
     CrossAttentionInit,
@@ -22,13 +23,15 @@ from warmstart.config.model import (
     SubmodelSettings,
     Weights,
     WhichSubmodels,
+    fault_of_no_encoder,
     fault_of_sharing,
 )
 from warmstart.errors import UserError, says_nothing_of_the_file
 from warmstart.model.assets import resolve_path
 from warmstart.model.bridge.copy_init import copy_cross_attention
 from warmstart.model.bridge.lora import add_lora
-from warmstart.model.decoders import has_own_cross_attention
+from warmstart.model.decoder_only import DecoderOnlyModel
+from warmstart.model.decoders import has_own_cross_attention, make_decoder
 from warmstart.model.encoders import build_encoder, check_sees_both_ways
 from warmstart.model.loading import load_submodels
 from warmstart.model.modeling import EncoderDecoderModel
@@ -65,7 +68,7 @@ def build_model(
     Raises:
         UserError: The settings contradict each other, or a checkpoint cannot be read.
     """
-    if fault := fault_of_sharing(encoder, decoder, bridge):
+    if fault := fault_of_no_encoder(encoder, bridge) or fault_of_sharing(encoder, decoder, bridge):
         raise UserError(fault)
     chosen = {"encoder": encoder, "decoder": decoder}
     configs = {
@@ -78,7 +81,8 @@ def build_model(
                 f"The {role}'s tokenizer has {needed} tokens, but the model has {configs[role].vocab_size} embeddings. "
                 f"Set {role}.tokenizer to the tokenizer of this model."
             )
-        if not set_dropout(configs[role], bridge.dropout) and bridge.dropout:
+        has_dropout = set_dropout(configs[role], bridge.dropout) or chosen[role].model_type == NO_ENCODER
+        if bridge.dropout and not has_dropout:
             _log.warning(
                 "bridge.dropout=%g has no effect in %s=%s: a %s has no dropout.",
                 bridge.dropout,
@@ -89,7 +93,11 @@ def build_model(
     joint: dict[str, Any] = dict(special_ids)
     joint["tie_encoder_decoder"] = bridge.share is Share.weights
     joint["tie_embeddings"] = bridge.share is Share.embeddings
-    if not has_own_cross_attention(configs["decoder"]):
+    has_encoder = encoder.model_type != NO_ENCODER
+    if not has_encoder:
+        joint["graft"] = {}  # the decoder is built without cross-attention of its own, and gets none
+        make_decoder(configs["decoder"], grafted=True)
+    elif not has_own_cross_attention(configs["decoder"]):
         joint["graft"] = {
             "every_n_layers": bridge.every_n_layers,
             "gate": bridge.gate.value,
@@ -113,10 +121,10 @@ def build_model(
         for role, settings in chosen.items():
             if settings.weights is Weights.random:
                 loaded.mark_untrained(role)
-        model = EncoderDecoderModel.from_submodels(loaded, joint)
+        model = (EncoderDecoderModel if has_encoder else DecoderOnlyModel).from_submodels(loaded, joint)
         if encoder.attention is Attention.bidirectional:
             check_sees_both_ways(model.encoder)
-        if bridge.init is CrossAttentionInit.copy:
+        if has_encoder and bridge.init is CrossAttentionInit.copy:
             copy_cross_attention(model)
         lora = lora_settings(bridge)
         if lora is not None:

@@ -5,8 +5,11 @@ from typing import Any
 import torch
 import transformers
 
-# transformers' class leaves global attention to the caller, and computes something else without it.
-_GLOBAL_ATTENTION = ("longformer", "led")
+from warmstart.config.model import NO_ENCODER
+
+# transformers' class leaves global attention to the caller, and computes something else without it. It always has an
+# encoder.
+_NEVER = ("longformer", "led", NO_ENCODER)
 
 
 def opens_in_transformers(model: Any) -> bool:
@@ -17,7 +20,7 @@ def opens_in_transformers(model: Any) -> bool:
     Args:
         model: A joint model with merged adapters.
     """
-    if model.config.graft is not None or model.config.encoder.model_type in _GLOBAL_ATTENTION:
+    if model.config.graft is not None or model.config.encoder.model_type in _NEVER:
         return False
     try:
         with torch.device("meta"):

@@ -13,6 +13,7 @@ from warmstart.model.assets import resolve_path
 from warmstart.model.configuration import refuse_kernels
 from warmstart.model.decoders import decoder_class, has_own_cross_attention, make_decoder, text_part
 from warmstart.model.encoders import encoder_class
+from warmstart.model.no_encoder import NoEncoderConfig  # noqa: F401 - registers the type of encoder=none
 from warmstart.model.padding import POSITIONS_AFTER_PAD
 from warmstart.model.pretrained import check_trainable
 

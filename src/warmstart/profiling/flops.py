@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from warmstart.config.model import NO_ENCODER
 from warmstart.model.bridge.grafting import decoder_layers
 from warmstart.model.decoders import cross_attention_modules
 from warmstart.model.encoders import encoder_part
@@ -94,6 +95,8 @@ def count_flops(model: Any) -> TrainingFlops:
     """Count the FLOPs of an ``EncoderDecoderModel`` with its current frozen parameters, which need fewer FLOPs."""
     readers = (*(f"decoder.{name}." for name in cross_attention_modules(model.decoder)), "cross_attention.")
     matrices = {"source": 0.0, "target": 0.0}
+    has_encoder = model.config.encoder.model_type != NO_ENCODER
+    output = model.get_output_embeddings()  # without an encoder, all but this module processes the source, too
     trains = {"source": False, "target": False}  # whether the next module has to pass gradients to its input
     for name, module in _as_they_run(model):
         encodes = name.startswith(("encoder.", "enc_to_dec_proj"))
@@ -104,7 +107,9 @@ def count_flops(model: Any) -> TrainingFlops:
             times = _times_in_a_pass(model, name)
             for weight in own:
                 if weight.dim() > 1:
-                    matrices[side] += 2 * weight.numel() * times * (1 + weight.requires_grad + trains[side])
+                    count = 2 * weight.numel() * times * (1 + weight.requires_grad + trains[side])
+                    matrices[side] += count
+                    matrices["source"] += 0 if has_encoder or module is output else count
         learns = any(weight.requires_grad for weight in own)
         if encodes:
             trains["source"] |= learns
@@ -115,11 +120,16 @@ def count_flops(model: Any) -> TrainingFlops:
     window = getattr(encoder, "attention_window", None)  # Longformer's, a number or a list with one for each layer
     window = sum(window) // len(window) if isinstance(window, list) else window
     passes_back = any(p.requires_grad for p in model.encoder.parameters())
+    source_pairs = 4 * layers_of(encoder) * attention_width(encoder) * (3 if passes_back else 1)
+    target_pairs = 4 * attention_width(decoder) * (3 * layers_of(decoder) - 2 * _layers_without_gradient(model))
+    cross_pairs = 12 * sum(cross_attention_widths(model))
+    if not has_encoder:  # one sequence of S + T tokens: (S + T)² = S² + T² + 2 S T
+        source_pairs, cross_pairs = target_pairs, 2 * target_pairs
     return TrainingFlops(
         **matrices,
-        source_pairs=4 * layers_of(encoder) * attention_width(encoder) * (3 if passes_back else 1),
-        target_pairs=4 * attention_width(decoder) * (3 * layers_of(decoder) - 2 * _layers_without_gradient(model)),
-        cross_pairs=12 * sum(cross_attention_widths(model)),
+        source_pairs=source_pairs,
+        target_pairs=target_pairs,
+        cross_pairs=cross_pairs,
         window=window or 2**31,
     )
 

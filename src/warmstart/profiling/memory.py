@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from warmstart.config.model import NO_ENCODER
 from warmstart.model.decoders import cross_attention_modules
 from warmstart.model.encoders import encoder_part, states_width
 from warmstart.model.loss import CHUNK
@@ -112,6 +113,8 @@ def activation_bytes(model: Any, source: float, target: float, sizes: ItemSizes,
         mask_bytes: bytes of an element of a dropout mask.
     """
     encoder, decoder = encoder_part(model.config.encoder), model.config.decoder
+    if encoder.model_type == NO_ENCODER:
+        return (source + target) * _layers(model.decoder, decoder, sizes, mask_bytes)
     trains = any(p.requires_grad for p in model.encoder.parameters())
     kept: float = source * _layers(model.encoder, encoder, sizes, mask_bytes) * trains
     kept += target * _layers(model.decoder, decoder, sizes, mask_bytes)
@@ -164,6 +167,8 @@ def generation_memory(
     """
     decoder, parameters = model.config.decoder, sum(p.numel() for p in model.parameters())
     cross_keys = sum(keys for _, keys in cross_attention_sizes(model))
+    if model.config.encoder.model_type == NO_ENCODER:
+        new += source  # each beam has the keys and values of the document
     return {
         "weights": float(itemsize * parameters),
         "their float32 originals": float(4 * parameters * (itemsize != 4)),

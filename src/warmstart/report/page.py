@@ -30,6 +30,7 @@ from warmstart.report.compare import (
     telling_keys,
 )
 from warmstart.report.differences import differences
+from warmstart.report.paper_rows import paper_rows
 
 SAMPLES = 200  # examples per row, so that the page opens quickly
 TITLES = OF_METRICS | {"nll": "nats/token"}
@@ -102,6 +103,7 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         validated=[_validation(row, decides) for row in rows],
         rivals=rivals,
         mixed=any(sum(rival["split"] == one for rival in rivals) > len(leads) for one in ("test", "validation")),
+        papers=paper_rows(rows),
         left_out=[run.folder for row in rows for run in row.left_out],
         not_finite=[row.label for row in rows if row.not_finite("nll")],
         costs=COSTS,

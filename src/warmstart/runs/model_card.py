@@ -48,6 +48,8 @@ class Use:
     """Whether transformers' own class opens it; otherwise only warmstart's class does."""
     max_source_length: int
     """Longest source in tokens."""
+    model_class: str = "EncoderDecoderModel"
+    """Name of warmstart's class that opens it."""
     dtype: str = "float32"
     """Dtype of generation."""
     clean: tuple[str, ...] = ()
@@ -72,7 +74,7 @@ class Use:
             )
         return (
             "transformers' own class cannot open this model, or would compute something else. Install warmstart, and "
-            "open it with `warmstart.EncoderDecoderModel`."
+            f"open it with `warmstart.{self.model_class}`."
         )
 
     def markdown(self) -> str:
@@ -83,8 +85,8 @@ class Use:
             return "\n".join([self.converted[1], *([f"{cleaned.strip()}\n"] if steps else [])])
         imports, model_class = "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer", "AutoModelForSeq2SeqLM"
         if not self.transformers_opens:
-            imports = "from transformers import AutoTokenizer\n\nfrom warmstart import EncoderDecoderModel"
-            model_class = "EncoderDecoderModel"
+            model_class = self.model_class
+            imports = f"from transformers import AutoTokenizer\n\nfrom warmstart import {model_class}"
         return USE.format(
             opens=self.opens(),
             imports=imports,

@@ -15,12 +15,13 @@ _NUMBER = (int, float, NoneType)
 _SCORES = (*SCORES, "nll")
 _GROUPS = (
     *("choices", "metrics", "baselines", "controls", "parameters", "seconds", "throughput", "versions"),
-    *("validation", "checkpoint", "config", "generation"),
+    *("validation", "checkpoint", "config", "generation", "paper"),
 )
 _PARTS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(_GROUPS, (dict, NoneType)),
     **dict.fromkeys(("status", "config_hash", "checkpoint.name", "checkpoint.sha256"), (str, NoneType)),
-    **dict.fromkeys(("validation.monitor", "validation.mode"), (str, NoneType)),
+    **dict.fromkeys(("validation.monitor", "validation.mode", "paper.source"), (str, NoneType)),
+    "paper.scores": (dict, NoneType),
     "validation.best": _NUMBER,
     "signatures": (list, NoneType),
     "test_looks": (int, NoneType),

@@ -12,10 +12,22 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from warmstart.config.bounds import faults_of_ids, faults_of_numbers, faults_of_search
+from warmstart.config.bounds import faults_of_ids, faults_of_numbers, faults_of_one_sequence, faults_of_search
 from warmstart.config.data import DataKind, Objective
-from warmstart.config.model import AUTO_TYPE, Scale, Share, SubmodelSettings, Weights, WhichSubmodels, fault_of_sharing
+from warmstart.config.model import (
+    AUTO_TYPE,
+    NO_ENCODER,
+    Scale,
+    Share,
+    SubmodelSettings,
+    Weights,
+    WhichSubmodels,
+    fault_of_no_encoder,
+    fault_of_sharing,
+    reader_of,
+)
 from warmstart.config.own_files import is_own_file
+from warmstart.config.paper import described
 from warmstart.config.schema import Config
 from warmstart.config.training import ACCELERATORS, PRECISIONS
 from warmstart.data.hub_access import Unreachable, hub_reachable
@@ -112,6 +124,7 @@ def faults(settings: Config) -> list[str]:
             is_buildable = False
         if role == "decoder":
             found += faults_of_search(settings.generation, submodel.name, positions, vocabulary)
+            found += faults_of_one_sequence(settings, positions)
     if is_buildable:
         try:
             pair_without_values(settings)
@@ -163,6 +176,7 @@ def run(settings: Config, run_dir: Path) -> None:
     warnings = [f"Warning: {one}" for one in implausible(settings, cost.steps, cost.examples, cost.label_lengths)]
     recipe = ["  chosen from the data (trainer.recipe=auto); each can be set:"] if chosen.choices else []
     recipe += [f"    {choice}" for choice in chosen.choices]
+    recipe += described(settings)
     say(f"{names}: the config is valid.", *recipe, *prediction(settings, cost), *_first_pairs(settings), *warnings)
 
 
@@ -215,7 +229,7 @@ def prediction(settings: Config, cost: Any) -> list[str]:
 
 def _first_pairs(settings: Config) -> list[str]:
     """Show the first training pairs as the model reads them, if nothing needs to be downloaded or trained for it."""
-    submodels = (settings.encoder, settings.decoder)
+    submodels = (reader_of(settings.encoder, settings.decoder), settings.decoder)
     is_local = all(one.weights is Weights.pretrained and _is_here(one.tokenizer or one.path) for one in submodels)
     if settings.data.kind in (DataKind.cnn_dailymail, DataKind.hub) or not is_local:
         return []
@@ -292,22 +306,26 @@ def pair_without_values(settings: Config) -> Any:
 
     from warmstart.model.build import freeze, lora_settings
     from warmstart.model.configuration import EncoderDecoderConfig
+    from warmstart.model.decoder_only import DecoderOnlyConfig, DecoderOnlyModel
     from warmstart.model.decoders import has_own_cross_attention
     from warmstart.model.modeling import EncoderDecoderModel
 
     bridge, submodels = settings.bridge, {"encoder": settings.encoder, "decoder": settings.decoder}
     configs = {role: architecture(submodel, role) for role, submodel in submodels.items()}
+    classes: Any = EncoderDecoderConfig, EncoderDecoderModel
+    if settings.encoder.model_type == NO_ENCODER:
+        classes = DecoderOnlyConfig, DecoderOnlyModel
     graft = {"every_n_layers": bridge.every_n_layers, "gate": bridge.gate.value, "bias": bridge.bias}
     try:
         with torch.device("meta"):
-            config = EncoderDecoderConfig(
+            config = classes[0](
                 **configs,
                 tie_encoder_decoder=bridge.share is Share.weights,
                 tie_embeddings=bridge.share is Share.embeddings,
                 graft=None if has_own_cross_attention(configs["decoder"]) else graft,
                 lora=lora_settings(bridge),
             )
-            model = EncoderDecoderModel(config)
+            model = classes[1](config)
     except ValueError as error:
         names = f"encoder={settings.encoder.name} decoder={settings.decoder.name}"
         raise UserError(f"{names} bridge.share={bridge.share.value}: {error}") from None
@@ -320,6 +338,8 @@ def pair_without_values(settings: Config) -> Any:
 
 def _faults_of_bridge(settings: Config) -> list[str]:
     bridge, found = settings.bridge, []
+    if fault := fault_of_no_encoder(settings.encoder, bridge):
+        return [fault]
     if fault := fault_of_sharing(settings.encoder, settings.decoder, bridge):
         found.append(fault)
     for option, chosen in (("freeze", bridge.freeze), ("lora", bridge.lora)):

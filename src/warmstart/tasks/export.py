@@ -99,6 +99,7 @@ def export_model(
     model.generation_config.update(**generation_kwargs(settings.generation))
     use = Use(
         transformers_opens=opens_in_transformers(model),
+        model_class=type(model).__name__,
         max_source_length=_longest_source(model, settings),
         dtype=settings.generation.dtype.value,
         clean=tuple(settings.data.clean),

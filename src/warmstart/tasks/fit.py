@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.config.bounds import fault_of_warm_up
-from warmstart.config.model import Weights
+from warmstart.config.model import Weights, reader_of
 from warmstart.config.schema import Config, plain
 from warmstart.errors import Interrupted, UserError
 from warmstart.runs.explain import status_of
@@ -381,7 +381,7 @@ def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple
         return (text for example in source.split("train") for text in (example.document, example.summary))
 
     tokenizers = []
-    for submodel, role in ((settings.encoder, "encoder"), (settings.decoder, "decoder")):
+    for submodel, role in ((reader_of(settings.encoder, settings.decoder), "encoder"), (settings.decoder, "decoder")):
         if role in kept:
             tokenizers.append(kept[role])
             continue

@@ -138,13 +138,17 @@ def _with_run(evaluation: Evaluation, scored: dict[str, Any]) -> dict[str, Any]:
 
 def _about(evaluation: Evaluation, model: Any) -> dict[str, Any]:
     """Return the fields of ``result.json`` that every complete run has."""
+    from warmstart.config.paper import paper_of
     from warmstart.model.parameters import parameter_counts
     from warmstart.runs.identity import identity
 
+    settings = evaluation.settings
+    paper = paper_of(settings.evaluation.paper, settings.data.name)
     return {
-        **identity(evaluation.settings, evaluation.run_dir),
+        **identity(settings, evaluation.run_dir),
+        **({} if paper is None else {"paper": paper}),
         "status": "complete",
         "checkpoint": evaluation.saved.identity,
         "parameters": evaluation.saved.parameters or {"total": parameter_counts(model)["total"]},
-        "generation": asdict(evaluation.settings.generation),
+        "generation": asdict(settings.generation),
     }

@@ -112,7 +112,8 @@ class SummarizationModule(L.LightningModule):
         """Return AdamW and the schedule, which advances with each optimizer step."""
         # A fused optimizer divides by fp16's loss scale inside its step, so clipping would see scaled gradients.
         optimizer = build_optimizer(self.model, self.optim, fused=False if self._scaled else None)
-        schedule = build_schedule(optimizer, self.optim, self.total_steps, self.unfreeze_after)
+        hidden_size = self.model.config.decoder.hidden_size
+        schedule = build_schedule(optimizer, self.optim, self.total_steps, self.unfreeze_after, hidden_size)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> list[Callback]:

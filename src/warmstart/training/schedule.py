@@ -1,5 +1,7 @@
 """The learning-rate schedule: linear warm-up, then linear, cosine or inverse-sqrt decay, or a constant learning rate.
 
+``noam`` is inverse-sqrt decay with the learning rates of Rothe et al. 2020 (``warmstart.config.training.Decay``).
+
 The caller counts the batches and passes ``total_steps``. Lightning's own estimate of it would make a resumed fit repeat
 data.
 """
@@ -27,24 +29,30 @@ def warmup_steps(optim: OptimSettings, total_steps: int) -> int:
     return max(steps, 1)
 
 
-def lr_factor(optim: OptimSettings, total_steps: int) -> Callable[[int], float]:
-    """Return a function from an optimizer step (0-based) to the factor on the peak learning rates.
+def lr_factor(optim: OptimSettings, total_steps: int, hidden_size: int = 1) -> Callable[[int], float]:
+    """Return a function from an optimizer step (0-based) to the factor on the learning rates of the config.
 
     Linear and cosine decay reach zero at step ``total_steps``, the first one after training.
+
+    Args:
+        optim: warm-up and decay.
+        total_steps: optimizer steps of the fit.
+        hidden_size: hidden size of the decoder, by whose square root ``noam`` divides.
     """
     warmup = warmup_steps(optim, total_steps)
+    peak = (hidden_size * warmup) ** -0.5 if optim.decay is Decay.noam else 1.0
 
     def factor(step: int) -> float:
         if step < warmup:
-            return (step + 1) / warmup
+            return peak * (step + 1) / warmup
         progress = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
         match optim.decay:
             case Decay.linear:
                 return 1 - progress
             case Decay.cosine:
                 return 0.5 * (1 + math.cos(math.pi * progress))
-            case Decay.inverse_sqrt:
-                return math.sqrt(warmup / (step + 1))
+            case Decay.inverse_sqrt | Decay.noam:
+                return peak * math.sqrt(warmup / (step + 1))
             case Decay.constant:
                 return 1.0
 
@@ -64,7 +72,11 @@ class Schedule(LambdaLR):
 
 
 def build_schedule(
-    optimizer: torch.optim.Optimizer, optim: OptimSettings, total_steps: int, unfreeze_after: int = 0
+    optimizer: torch.optim.Optimizer,
+    optim: OptimSettings,
+    total_steps: int,
+    unfreeze_after: int = 0,
+    hidden_size: int = 1,
 ) -> Schedule:
     """Build the schedule of all parameter groups.
 
@@ -74,14 +86,16 @@ def build_schedule(
         total_steps: optimizer steps of the fit.
         unfreeze_after: steps for which pretrained groups have a learning rate of zero. They then have a warm-up of
             their own, which never exceeds the common schedule.
+        hidden_size: hidden size of the decoder, for ``noam``.
 
     Returns:
         The schedule; call its ``step`` after each optimizer step.
     """
-    factor, warmup = lr_factor(optim, total_steps), warmup_steps(optim, total_steps)
+    factor, warmup = lr_factor(optim, total_steps, hidden_size), warmup_steps(optim, total_steps)
+    peak = factor(warmup - 1)
 
     def pretrained_factor(step: int) -> float:
-        return max(0.0, min(factor(step), (step - unfreeze_after + 1) / warmup))
+        return max(0.0, min(factor(step), peak * (step - unfreeze_after + 1) / warmup))
 
     factors = [
         factor if group.get("name", NEW).startswith(NEW) else pretrained_factor for group in optimizer.param_groups

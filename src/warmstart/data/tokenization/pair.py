@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from warmstart.atomic import replacing_folder
-from warmstart.config.model import Scale, SubmodelSettings, Weights
+from warmstart.config.model import Scale, SubmodelSettings, Weights, reader_of
 from warmstart.data.hub_access import Unreachable, hub_reachable
 from warmstart.data.tokenization.train import trained_tokenizer
 from warmstart.errors import UserError, says_nothing_of_the_file
@@ -244,7 +244,8 @@ def load_pair(
     Raises:
         UserError: A tokenizer is not available, or is empty.
     """
-    return TokenizerPair(load_tokenizer(encoder, "encoder", texts), load_tokenizer(decoder, "decoder", texts))
+    reader = reader_of(encoder, decoder)
+    return TokenizerPair(load_tokenizer(reader, "encoder", texts), load_tokenizer(decoder, "decoder", texts))
 
 
 def load_tokenizer(settings: SubmodelSettings, role: str, texts: Callable[[], Iterable[str]]) -> Any:

@@ -16,13 +16,15 @@ class NoRepeatedNGrams(LogitsProcessor):
 
     Args:
         size: Length of the n-grams in tokens.
+        begin: Position of the first token whose n-grams count: those of a document before it may be repeated.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, begin: int = 0) -> None:
+        self.size, self.begin = size, begin
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Set the scores (R, V) of blocked tokens after the ids (R, T) to minus infinity, in place."""
+        input_ids = input_ids[:, self.begin :]
         length = input_ids.shape[1]
         if length < self.size:
             return scores
