@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import os
 import socket
 import struct
 import threading
@@ -14,7 +15,8 @@ import pytest
 from warmstart.errors import UserError
 from warmstart.page import guard
 
-pytest.importorskip("uvicorn")
+if "CI" not in os.environ:
+    pytest.importorskip("uvicorn")
 from warmstart.page import server as served
 
 JOIN = "/gradio_api/queue/join"
@@ -146,13 +148,12 @@ def test_further_connections_are_closed(monkeypatch):
         held = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(4)]
         assert held[3].recv(1) == b""
         held[0].close()
-        for _ in range(100):
-            with pytest.MonkeyPatch.context():
-                try:
-                    assert ask(server, b"a")[0].status == 200
-                    break
-                except (ConnectionError, http.client.HTTPException):
-                    time.sleep(0.1)
+        for _ in range(100):  # the server sees the end a moment later
+            try:
+                assert ask(server, b"a")[0].status == 200
+                break
+            except (ConnectionError, http.client.HTTPException):
+                time.sleep(0.1)
         else:
             pytest.fail("the server does not answer")
         for one in held:
