@@ -104,7 +104,9 @@ class Config:
     runs: list[str] = option(
         default_factory=list,
         changes_result=False,
-        doc="Folders of runs or sweeps for `task=report`. `sweep=FOLDER` is the same for one folder.",
+        doc="Folders of runs or sweeps for `task=report`. `sweep=FOLDER` is the same for one folder.\n\n"
+        "For `task=demo` the folders of further models on the menu: runs, sweeps or exports. Without them, the menu "
+        "has all runs in `output_root`.",
     )
     device: Device = option(
         Device.auto,
