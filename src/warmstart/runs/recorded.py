@@ -12,13 +12,15 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from warmstart.config.schema import GROUPS, Config
+from warmstart.config.schema import GROUPS, OPTIONS, Config
 from warmstart.errors import UserError
 from warmstart.runs.saved_model import SavedModel
 
 _ROLES = ("encoder", "decoder")
 _OF_THIS_MACHINE = ("cache_dir", "processes")
 _OF_THE_WEIGHTS = ("encoder", "decoder", "bridge")
+# What the weights were trained to write after: options of the data that belong to the model.
+_START_OF_TARGETS = ("data.prompt", "data.prompt_as_chat", "data.start_tokens")
 _WHOLE = ("experiment", "debug")  # these can change any group, so nothing is taken from the run
 
 
@@ -59,20 +61,32 @@ def with_recorded(cfg: DictConfig, overrides: list[str], saved: SavedModel | Non
             f"{file}: the run's settings cannot be read ({str(error).splitlines()[0]}). Set experiment= or debug= as "
             "on the command line of the run; its recorded settings are then not read."
         ) from error
+    start = {
+        key: recorded["data"].get(key.partition(".")[2], OPTIONS[key].default)
+        for key in _START_OF_TARGETS
+        if "data" in recorded
+    }
     for key in keys:
         group = key.split(".")[0]
+        if key in start:
+            _refuse_other(key, OmegaConf.select(cfg, key), start[key], cfg.ckpt)
         if group in _OF_THE_WEIGHTS and group in recorded and file.exists():  # some exports have no recorded settings
             option = f"{key}.name" if key == group else key
             requested, found = OmegaConf.select(cfg, option), OmegaConf.select(merged, option)
-            if requested != found:
-                raise UserError(
-                    f"{option}={requested} was requested, but ckpt={cfg.ckpt} was trained with {option}={found}. Leave "
-                    f"{key}= out."
-                )
+            _refuse_other(option, requested, found, cfg.ckpt, key)
         elif key == "seed" or group in GROUPS:
             OmegaConf.update(merged, key, OmegaConf.select(cfg, key), merge=False)
     settings: DictConfig = merged
     return settings
+
+
+def _refuse_other(option: str, requested: Any, found: Any, ckpt: str, key: str | None = None) -> None:
+    """Raise if another value was requested than that of the training."""
+    if requested != found:
+        raise UserError(
+            f"{option}={requested} was requested, but ckpt={ckpt} was trained with {option}={found}. Leave "
+            f"{key or option}= out."
+        )
 
 
 def _interpolation(value: Any, key: str = "") -> str | None:

@@ -101,11 +101,11 @@ def summarizer(model: Any, tokenizers: Any, settings: Config) -> Summarize:
     def summarize(document: str) -> tuple[str, str, str]:
         document = writer.clean(document)
         source = writer.encode(document)
-        ids = torch.tensor([source], device=model.device)
+        ids, mask = writer.inputs(source)
         with torch.inference_mode():
-            generated = model.generate(ids, attention_mask=torch.ones_like(ids), **kwargs)
-        (summary,) = writer.decode(generated[:, 1:])
-        is_cut = len(source) >= writer.max_source_length
+            generated = model.generate(ids, attention_mask=mask, **kwargs)
+        (summary,) = writer.decode(generated[:, model.start_length :])
+        is_cut = len(source) >= writer.max_source_length or not writer.reads_whole(document)
         truncated = " (its limit; the rest of the text was not read)" if is_cut else ""
         return writer.restore_case(summary, document), f"The model read {len(source)} tokens{truncated}.", document
 
