@@ -21,13 +21,16 @@ _OF_THIS_MACHINE = ("cache_dir", "processes")
 _OF_THE_WEIGHTS = ("encoder", "decoder", "bridge")
 # What the weights were trained to write after: options of the data that belong to the model.
 _START_OF_TARGETS = ("data.prompt", "data.prompt_as_chat", "data.start_tokens")
+# How the model reads a text: also for another data set, unless the command line names the option.
+_READING = ("data.source_windows", "data.window_overlap", "data.truncation", *_START_OF_TARGETS)
 _WHOLE = ("experiment", "debug")  # these can change any group, so nothing is taken from the run
 
 
 def with_recorded(cfg: DictConfig, overrides: list[str], saved: SavedModel | None = None) -> DictConfig:
     """Return ``cfg`` with the settings and seed of the run that ``cfg.ckpt`` names.
 
-    Overridden values stay: a whole group for ``generation=beam``, one key for ``generation.num_beams=4``.
+    Overridden values stay: a whole group for ``generation=beam``, one key for ``generation.num_beams=4``. Windows,
+    truncation and prompt are taken from the run even if ``data=`` names another data set.
 
     Args:
         cfg: the composed config of this task.
@@ -76,6 +79,10 @@ def with_recorded(cfg: DictConfig, overrides: list[str], saved: SavedModel | Non
             _refuse_other(option, requested, found, cfg.ckpt, key)
         elif key == "seed" or group in GROUPS:
             OmegaConf.update(merged, key, OmegaConf.select(cfg, key), merge=False)
+    for key in _READING:
+        name = key.partition(".")[2]
+        if "data" in keys and key not in keys and name in recorded.get("data", {}):
+            OmegaConf.update(merged, key, recorded["data"][name], merge=False)
     settings: DictConfig = merged
     return settings
 
