@@ -56,7 +56,7 @@ def test_options_of_a_call_replace_those_of_the_run(summarizer):
         ({"num_beams": "many"}, "many"),
         ({"max_new_tokens": 10**6}, "positions"),
         ({"dtype": "bfloat16"}, r"Set it in Summarizer\.from_pretrained"),
-        ({"long_texts": "split"}, "'cut' or 'windows'"),
+        ({"long_texts": "split"}, "'cut' or 'parts'"),
     ],
 )
 def test_invalid_options_are_refused(summarizer, options, message):
@@ -78,7 +78,7 @@ def test_threads_share_a_summarizer(summarizer):
         lambda: summarizer(TEXTS),
         lambda: summarizer(TEXTS[:2], num_beams=1),
         lambda: "".join(summarizer.stream(TEXT)),
-        lambda: summarizer(LONG, long_texts="windows"),
+        lambda: summarizer(LONG, long_texts="parts"),
         lambda: summarizer(TEXTS, do_sample=True, num_beams=1),
         lambda: summarizer(LONG, do_sample=True, num_beams=1),
     ]
@@ -128,18 +128,19 @@ def test_a_stream_is_the_greedy_summary(summarizer):
         summarizer.stream(TEXT, num_beams=2)
 
 
-def test_windows_of_a_long_text(summarizer):
-    from warmstart.api.windows import windows
+def test_parts_of_a_long_text(summarizer):
+    from warmstart.api.parts import parts_of
 
     encode, limit = summarizer._writer.encode, summarizer.max_source_length
-    parts = windows(LONG, lambda part: len(encode(part, limit + 1)) <= limit)
+    parts = parts_of(LONG, lambda part: len(encode(part, limit + 1)) <= limit)
     assert len(parts) > 2
     assert " ".join(parts) == LONG
-    assert summarizer(LONG, long_texts="windows") == " ".join(summarizer(parts))
+    assert summarizer(LONG, long_texts="parts") == " ".join(summarizer(parts))
+    assert summarizer(LONG, long_texts="windows") == summarizer(LONG, long_texts="parts")  # its earlier name
     assert summarizer(LONG) == summarizer(parts[0] + " " + parts[1])  # cut where the model stops to read
-    assert summarizer(TEXTS, long_texts="windows")[0] == summarizer(TEXT)
-    pieces = "".join(summarizer.stream(LONG, long_texts="windows"))
-    assert pieces == summarizer(LONG, long_texts="windows", num_beams=1)
+    assert summarizer(TEXTS, long_texts="parts")[0] == summarizer(TEXT)
+    pieces = "".join(summarizer.stream(LONG, long_texts="parts"))
+    assert pieces == summarizer(LONG, long_texts="parts", num_beams=1)
 
 
 def test_a_summarizer_on_the_cpu_in_bfloat16(run):

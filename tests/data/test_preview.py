@@ -40,3 +40,19 @@ def test_a_data_module_is_previewed_like_its_texts(pair):
     module = SummarizationDataModule(SETTINGS, pair, seed=1)
     assert first_pairs(module, pair, SETTINGS, count=5) == first_pairs(module.source, pair, SETTINGS, 5)
     assert len(first_pairs(module, pair, SETTINGS, count=5)) == 5
+
+
+def test_a_preview_counts_the_windows_of_a_document(pair):
+    settings = replace(SETTINGS, source_windows=3, window_overlap=2)
+    source = load_source(settings)
+    for one in first_pairs(source, pair, settings):
+        whole = len(pair.encode_sources([one_document(source, one.id)], 10_000)[0])
+        assert one.windows == 3
+        assert one.document_tokens == 36
+        assert one.document_tokens_uncut > whole > 36 - 3 * 2
+    (short,) = first_pairs(source, pair, replace(settings, max_source_length=500), count=1)
+    assert (short.windows, short.document_tokens) == (1, short.document_tokens_uncut)
+
+
+def one_document(source, index):
+    return next(example.document for example in source.split("train") if example.id == index)

@@ -68,6 +68,36 @@ def test_what_the_command_line_names_wins(run_dir):
     assert (both.num_beams, both.max_new_tokens) == (7, beams.generation.max_new_tokens)
 
 
+def test_another_data_set_is_read_as_the_model_was_trained(run_dir):
+    words = ("data.source_windows=3", "data.window_overlap=8", "data.truncation=head_tail", "data.prompt=Summarize:")
+    config = plain(to_settings(composed("experiment=demo", *words)))
+    write_checkpoint(run_dir / "checkpoints" / "best.ckpt", config)
+    data = of(run_dir, "data=files", "data.path=a.csv", "data.truncation=head").data
+    assert (data.name, data.path) == ("files", "a.csv")
+    assert (data.source_windows, data.window_overlap, data.prompt) == (3, 8, "Summarize:")
+    assert data.truncation == "head"
+
+
+def test_the_prompt_is_that_of_the_training(run_dir):
+    write_checkpoint(
+        run_dir / "checkpoints" / "best.ckpt", plain(to_settings(composed("experiment=demo", "data.prompt=Summarize:")))
+    )
+    assert of(run_dir).data.prompt == "Summarize:"
+    assert of(run_dir, "data.prompt=Summarize:").data.prompt == "Summarize:"
+    message = (
+        r"data\.prompt=Short: was requested, but .* was trained with data\.prompt=Summarize:\. Leave data\.prompt= out"
+    )
+    for words in (["data.prompt=Short:"], ["data=files", "data.prompt=Short:"]):
+        with pytest.raises(UserError, match=message):
+            of(run_dir, *words)
+    # A run of a release without the option was trained without a prompt.
+    config = plain(to_settings(composed("experiment=demo")))
+    del config["data"]["prompt"]
+    write_checkpoint(run_dir / "checkpoints" / "best.ckpt", config)
+    with pytest.raises(UserError, match=r"trained with data\.prompt=None"):
+        of(run_dir, "data.prompt=Short:")
+
+
 def test_the_halves_are_the_runs_whatever_is_asked_for(run_dir):
     minilm = to_settings(composed("encoder=minilm")).encoder
     assert of(run_dir).encoder.architecture == minilm.architecture

@@ -69,3 +69,20 @@ def test_an_incomplete_line_of_a_killed_run_is_dropped(tmp_path):
     (RunDir(tmp_path).samples).write_text(json.dumps(earlier) + "\n" + '{"step": 1, "ind')
     fit(tmp_path, 8, 1, module=module(3), callbacks=[SampleTable(tmp_path, rows=1)], max_epochs=1)
     assert [row["step"] for row in read(tmp_path)] == [0, 1]
+
+
+def test_a_sample_with_several_windows_is_summarised_as_each_example_by_itself():
+    model, data = tiny_model().eval(), rows(24)
+    wide = {name: data[name][:6].clone().view(3, 2, -1) for name in ("input_ids", "attention_mask")}
+    wide["attention_mask"][1, 1] = 0
+    labels = data["labels"][:6]
+    sample = ValidationSample(6)
+    sample.take({name: data[name][3:6] for name in data})  # a batch in which every source has one window
+    sample.take(wide | {"labels": labels[:3], "index": data["index"][:3]})
+    found = sorted(sample.summarize(model, Letters(), SEARCH), key=lambda row: row["index"])
+    assert [row["index"] for row in found] == list(range(6))
+    for row, ids, mask in zip(found, wide["input_ids"], wide["attention_mask"], strict=False):
+        alone = model.generate(ids[None], attention_mask=mask[None], **SEARCH)
+        assert row["prediction"] == Letters().decode(alone[:, 1:])[0]
+    one = model.generate(data["input_ids"][3:4], attention_mask=data["attention_mask"][3:4], **SEARCH)
+    assert found[3]["prediction"] == Letters().decode(one[:, 1:])[0]

@@ -32,12 +32,15 @@ class _Tokens(BaseStreamer):
         """Do nothing: the thread of the search passes the end on, also after an error."""
 
 
-def stream(generate: Callable[[BaseStreamer], Any], decode: Callable[[list[int]], str]) -> Iterator[str]:
+def stream(
+    generate: Callable[[BaseStreamer], Any], decode: Callable[[list[int]], str], start_length: int = 1
+) -> Iterator[str]:
     """Yield the pieces of a text; joined, they are the whole text.
 
     Args:
         generate: Runs the search with a streamer. It runs in a thread of its own, and ends when the iterator is closed.
         decode: Decodes all ids so far, without the start token.
+        start_length: Number of ids before the text: the start token and a prompt.
     """
     tokens, failed = _Tokens(), list[BaseException]()
 
@@ -56,7 +59,10 @@ def stream(generate: Callable[[BaseStreamer], Any], decode: Callable[[list[int]]
     try:
         ids: list[int] = []
         yielded, before = "", ""
-        tokens.ids.get()  # the start token, or the end of a search that failed at once
+        for _ in range(start_length):
+            if tokens.ids.get() is None:  # the end of a search that failed at once
+                tokens.ids.put(None)
+                break
         while not failed and (token := tokens.ids.get()) is not None:
             ids.append(token)
             text = decode(ids)

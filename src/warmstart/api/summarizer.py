@@ -1,7 +1,7 @@
 """Summarize texts with a trained run or an export."""
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from warmstart.api.composing import composed, words_of
+from warmstart.api.parts import parts_of
 from warmstart.api.process_state import library_settings_restored
 from warmstart.api.streaming import stream
-from warmstart.api.windows import windows
 from warmstart.config.evaluation import GenerationSettings
 from warmstart.config.schema import to_settings
 from warmstart.errors import UserError
@@ -28,7 +28,7 @@ from warmstart.tasks.check import validate_numbers
 if TYPE_CHECKING:
     from warmstart.api.trained_run import TrainedRun
 
-LongTexts = Literal["cut", "windows"]
+LongTexts = Literal["cut", "parts", "windows"]
 
 
 class Summarizer:
@@ -92,8 +92,24 @@ class Summarizer:
 
     @property
     def max_source_length(self) -> int:
-        """Number of source tokens that the model reads."""
+        """Number of source tokens that the model reads, in all windows of a text (``data.source_windows``)."""
         return self._writer.max_source_length
+
+    @property
+    def reads_start_only(self) -> bool:
+        """Whether a text that is too long is its first tokens: neither windows nor other parts of it are read."""
+        return self._writer.reads_start_only
+
+    def tokens_read(self, text: str) -> tuple[int, bool]:
+        """Return how many tokens of a cleaned text the model reads, and whether these are all of it.
+
+        Args:
+            text: The text, after ``data.clean``.
+
+        Returns:
+            The number of tokens, special tokens included, and whether the text is read to its end.
+        """
+        return len(self._writer.encode(text)), self._writer.reads_whole(text)
 
     @overload
     def __call__(
@@ -115,8 +131,10 @@ class Summarizer:
 
         Args:
             texts: A text, or several.
-            long_texts: What happens to a text of more than ``max_source_length`` tokens. ``cut`` reads its start.
-                ``windows`` splits it at ends of sentences, and joins the summaries of all parts with a blank.
+            long_texts: What happens to a text of more than ``max_source_length`` tokens. ``cut`` reads what
+                ``data.truncation`` keeps, by default its start. ``parts`` splits it at ends of sentences, and joins the
+                summaries of all parts with a blank. ``windows`` is the earlier name of ``parts``, which has nothing to
+                do with ``data.source_windows``: of those the model reads all, and writes one summary.
             batch_tokens: Largest batch in source tokens, padding included; by default ``data.evaluation_max_tokens``.
             **search: Options of ``conf/generation`` for this call: ``num_beams=1``. With ``do_sample``, the summaries
                 of a list depend on which texts share a batch.
@@ -134,8 +152,9 @@ class Summarizer:
         flat = [part for of_text in parts for part in of_text]
         ids = [self._writer.encode(part) for part in flat]
         budget = batch_tokens or self._writer.settings.data.evaluation_max_tokens
+        batches = by_length(ids, budget, self._writer.positions)
         with self._seeded(generation):
-            found = iter(self._writer.summaries(flat, ids, by_length(ids, budget), generation=generation))
+            found = iter(self._writer.summaries(flat, ids, batches, generation=generation))
         summaries = [" ".join(next(found) for _ in of_text) for of_text in parts]
         return summaries[0] if isinstance(texts, str) else summaries
 
@@ -165,20 +184,21 @@ class Summarizer:
 
         writer, kwargs = self._writer, generation_kwargs(generation)
         for number, part in enumerate(parts):
-            ids = torch.tensor([writer.encode(part)], device=writer.model.device)
+            inputs = writer.inputs(writer.encode(part))
 
-            def generate(streamer: Any, ids: torch.Tensor = ids, number: int = number) -> None:
+            def generate(streamer: Any, inputs: Any = inputs, number: int = number) -> None:
                 with self._seeded(generation), torch.inference_mode():
                     if generation.do_sample:
                         torch.manual_seed(seed_of(writer.settings.seed, number))
-                    writer.model.generate(ids, attention_mask=torch.ones_like(ids), streamer=streamer, **kwargs)
+                    ids, mask = inputs
+                    writer.model.generate(ids, attention_mask=mask, streamer=streamer, **kwargs)
 
             def decode(ids: list[int], part: str = part) -> str:
                 return writer.restore_case(writer.decode([ids])[0], part)
 
             if number:
                 yield " "
-            yield from stream(generate, decode)
+            yield from stream(generate, decode, writer.model.start_length)
 
     def _cleaned(self, text: str) -> str:
         if not isinstance(text, str):
@@ -188,12 +208,9 @@ class Summarizer:
     def _parts(self, text: str, long_texts: str) -> list[str]:
         if long_texts == "cut":
             return [text]
-        if long_texts != "windows":
-            raise UserError(f"long_texts={long_texts!r} was requested. Set 'cut' or 'windows'.")
-        limit = self.max_source_length
-        return windows(
-            text, lambda part: len(self._writer.encode(part, limit + 1)) <= limit, self._writer.settings.data.language
-        )
+        if long_texts not in ("parts", "windows"):
+            raise UserError(f"long_texts={long_texts!r} was requested. Set 'cut' or 'parts'.")
+        return parts_of(text, self._writer.reads_whole, self._writer.settings.data.language)
 
     def _search_with(self, search: dict[str, Any]) -> GenerationSettings:
         """Return the search with other options."""
@@ -226,18 +243,21 @@ class Summarizer:
         return f"Summarizer({self._writer.settings.ckpt!r}, device={str(self.model.device)!r})"
 
 
-def by_length(ids: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
+def by_length(
+    ids: Sequence[Sequence[int]], max_tokens: int, positions: Callable[[Sequence[int]], int] = len
+) -> list[list[int]]:
     """Group texts of similar length into batches.
 
     Args:
         ids: The ids of each text.
         max_tokens: Largest batch in tokens, padding included; a longer text is a batch of its own.
+        positions: Number of positions of the ids of a text.
 
     Returns:
         Indices of the texts in each batch.
     """
     from warmstart.data.batching import pack
 
-    lengths = [len(one) for one in ids]
+    lengths = [positions(one) for one in ids]
     order = sorted(range(len(ids)), key=lambda i: lengths[i])
     return pack(order, lengths, [0] * len(ids), max_tokens, None)

@@ -51,7 +51,7 @@ def faults_of_ids(role: str, submodel: Any, vocabulary: float) -> list[str]:
 
 
 def faults_of_search(
-    generation: GenerationSettings, decoder: str, positions: int | None, vocabulary: float
+    generation: GenerationSettings, decoder: str, positions: int | None, vocabulary: float, prompt: int = 0
 ) -> list[str]:
     """Return a message for each generation setting that the decoder does not allow.
 
@@ -60,12 +60,13 @@ def faults_of_search(
         decoder: Name of the decoder, for messages.
         positions: Largest number of positions of the decoder; None if it has no limit.
         vocabulary: Number of entries of its vocabulary.
+        prompt: Number of ids between the start id and the summary.
     """
     found = []
-    if positions is not None and generation.max_new_tokens > positions:
+    if positions is not None and generation.max_new_tokens + prompt > positions:
         found.append(
-            f"generation.max_new_tokens={generation.max_new_tokens}, but decoder={decoder} has {positions} positions. "
-            f"Set at most {positions}."
+            f"generation.max_new_tokens={generation.max_new_tokens}, but decoder={decoder} has {positions} positions"
+            f"{f', of which the prompt takes {prompt}' if prompt else ''}. Set at most {positions - prompt}."
         )
     if generation.num_beams > vocabulary:
         found.append(
@@ -84,7 +85,14 @@ def faults_of_one_sequence(settings: Config, positions: int | None) -> list[str]
     """
     data, new = settings.data, settings.generation.max_new_tokens
     longest = data.max_source_length + max(data.max_target_length, new)
-    if settings.encoder.model_type != NO_ENCODER or positions is None or longest <= positions:
+    if settings.encoder.model_type != NO_ENCODER:
+        return []
+    if data.source_windows > 1:
+        return [
+            f"data.source_windows={data.source_windows} needs an encoder, which encoder=none lacks. Choose an encoder, "
+            "or leave it out."
+        ]
+    if positions is None or longest <= positions:
         return []
     return [
         f"data.max_source_length={data.max_source_length}, but with encoder=none source and target are one sequence, "
@@ -145,6 +153,19 @@ def _contradictions(settings: Config) -> list[str]:
             f"trainer.monitor={trainer.monitor} needs summaries, but trainer.validation_samples=0 generates none. "
             "Set trainer.validation_samples to 1 or more."
         )
+    data = settings.data
+    if data.window_overlap and data.source_windows == 1:
+        found.append(
+            f"data.window_overlap={data.window_overlap} has no effect with data.source_windows=1. Set "
+            "data.source_windows to 2 or more, or leave the overlap out."
+        )
+    elif data.window_overlap >= data.max_source_length - 1:
+        found.append(
+            f"data.window_overlap={data.window_overlap} repeats all of a window of "
+            f"data.max_source_length={data.max_source_length} tokens. Lower the overlap."
+        )
+    if data.prompt_as_chat and not data.prompt:
+        found.append("data.prompt_as_chat=true needs a prompt. Set data.prompt, such as data.prompt='Summarize:'.")
     if not re.fullmatch("[a-z]{2,3}", settings.data.language):
         found.append(
             f"data.language={settings.data.language} is invalid. Set an ISO 639 code of two or three small letters, "

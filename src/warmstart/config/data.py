@@ -35,6 +35,14 @@ class Objective(StrEnum):
     gap_sentences = "gap_sentences"
 
 
+class Truncation(StrEnum):
+    """Which tokens of a document are kept if it is too long."""
+
+    head = "head"
+    head_tail = "head_tail"
+    lead_sentences = "lead_sentences"
+
+
 BASELINES = ("lead", "copula", "nearest", "most_frequent", "source")
 
 
@@ -216,13 +224,49 @@ class DataSettings:
     max_source_length: int = option(
         512,
         at_least=2,
-        doc="Longest source in tokens, special tokens included. Longer sources are cut off at the end.",
+        doc="Longest source in tokens, special tokens included; with `data.source_windows`, the longest window. Longer "
+        "sources are cut as `data.truncation` says.",
+    )
+    source_windows: int = option(
+        1,
+        at_least=1,
+        doc="Largest number of windows of `data.max_source_length` tokens that a long source is cut into. The encoder "
+        "reads each window by itself, and the decoder attends to the states of all of them (Fusion-in-Decoder). 1 is "
+        "the usual encoder-decoder model.",
+    )
+    window_overlap: int = option(
+        0,
+        at_least=0,
+        doc="Number of tokens at the end of a window that the next window of the source repeats, so that no sentence "
+        "is only read in two pieces. Needs `data.source_windows` above 1.",
+    )
+    truncation: Truncation = option(
+        Truncation.head,
+        doc="What is kept of a source that is too long. `head` keeps its first tokens, `head_tail` as many of its "
+        "first tokens as of its last ones, and `lead_sentences` the first sentences that fit whole, split by the rules "
+        "of `data.language`.",
     )
     max_target_length: int = option(
         128,
         at_least=2,
         doc="Longest target in tokens, the end token included. Longer targets are cut off at the end. Generated "
         "summaries are limited by `generation.max_new_tokens` instead.",
+    )
+    prompt: str | None = option(
+        None,
+        doc="Text that the decoder reads before it writes, such as `Summarize: `. It stands before every target, in "
+        "training and in generation; the model does not learn to write it, and summaries do not contain it.",
+    )
+    prompt_as_chat: bool = option(
+        False,
+        doc="Whether `data.prompt` is the user's message in the chat template of the decoder's tokenizer, so that the "
+        "target is the assistant's answer. For instruction-tuned decoders.",
+    )
+    start_tokens: list[str] = option(
+        default_factory=list,
+        doc="Tokens of the decoder with which every target begins, in training and in generation, such as `[de_DE]` "
+        "(mBART) or `[</s>,de_DE]` (mBART-50). `language` stands for the token of `data.language`. An empty list is "
+        "the tokenizer's start token.",
     )
     limit_train: int | None = option(
         None,

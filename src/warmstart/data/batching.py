@@ -19,6 +19,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from warmstart.data.target_buckets import MIN_SAVING, target_buckets
+from warmstart.data.tokenization.source_layout import SourceLayout
 
 _log = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         seed: Seed of the shuffles.
         rank: This rank.
         world_size: Number of ranks.
+        layout: How sources are cut into windows; None if each is one window.
 
     Raises:
         ValueError: Neither ``max_tokens`` nor ``size`` is set, or the rank is out of range.
@@ -143,12 +145,16 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        layout: SourceLayout | None = None,
     ) -> None:
         if max_tokens is None and size is None:
             raise ValueError("a batch needs a token budget or a size")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not among {world_size}")
-        self.source = [int(length) for length in source_lengths]
+        source = [int(length) for length in source_lengths]
+        self._source_tokens = sum(source)
+        # A batch pads the last window of a source to the length of the others.
+        self.source = source if layout is None else [layout.padded_length(length) for length in source]
         self.target = [int(length) for length in target_lengths]
         self.max_tokens, self.size, self.bucket = max_tokens, size, bucket
         self.seed, self.rank, self.world_size = seed, rank, world_size
@@ -187,7 +193,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
     def padding_fraction(self, epoch: int = 0) -> float:
         """Return the fraction of an epoch's tokens that are padding."""
         padded = padded_tokens(self.plan(epoch), self.source, self.target)
-        return 1 - (sum(self.source) + sum(self.target)) / padded if padded else 0.0
+        return 1 - (self._source_tokens + sum(self.target)) / padded if padded else 0.0
 
     def state_dict(self, consumed: int | None = None) -> dict[str, Any]:
         """Return the state after ``consumed`` batches of each rank; by default, that at which the epoch resumed."""

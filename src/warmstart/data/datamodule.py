@@ -22,6 +22,7 @@ from warmstart.data.sources.base import Example, Source
 from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.cache import ExchangedDocuments, TokenizedSplit, tokenized_split
 from warmstart.data.tokenization.pair import TokenizerPair
+from warmstart.data.tokenization.source_layout import SourceLayout
 from warmstart.errors import UserError
 
 _STAGES = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
@@ -96,6 +97,11 @@ class SummarizationDataModule(L.LightningDataModule):
             self._source = load_source(self.settings)
         return self._source
 
+    @property
+    def layout(self) -> SourceLayout:
+        """Which tokens of a document are read, and in how many windows."""
+        return SourceLayout.of(self.settings)
+
     def examples(self, split: str) -> Sequence[Example]:
         """Return the texts of a split; a batch's ``index`` refers to them."""
         return self.source.split(split)
@@ -122,7 +128,7 @@ class SummarizationDataModule(L.LightningDataModule):
                 self.tokenizers,
                 name=split,
                 texts_fingerprint=self.source.split_fingerprint(split),
-                max_source_length=self.settings.max_source_length,
+                layout=self.layout,
                 max_target_length=self.settings.max_target_length,
                 cache_dir=self.settings.cache_dir,
                 processes=self.settings.processes,
@@ -197,7 +203,8 @@ class SummarizationDataModule(L.LightningDataModule):
         Returns:
             For each split: rows ``read``, ``kept`` and ``skipped`` (by cleaning or a limit), whether the kept rows are
             a random sample (``sampled``), and texts that reach their maximum length (``truncated_documents``,
-            ``truncated_summaries``), which include the few that fit exactly. ``reader`` holds the counts of rows that
+            ``truncated_summaries``), which include the few that fit exactly; with several windows or another
+            ``data.truncation`` than ``head``, only documents that were cut. ``reader`` holds the counts of rows that
             the reader itself skipped.
         """
         report, settings = dict(self.source.report), self.settings
@@ -205,12 +212,15 @@ class SummarizationDataModule(L.LightningDataModule):
         for split in self.source.names:
             read, kept = report.pop(f"{split}_read"), report.pop(f"{split}_examples")
             rows = self.tokenized(split)
+            cut = None if self.layout.is_plain else rows.cut_sources
             counts[split] = {
                 "read": read,
                 "kept": kept,
                 "skipped": read - kept,
                 "sampled": bool(report.pop(f"{split}_sampled")),
-                "truncated_documents": int((rows.source_lengths >= settings.max_source_length).sum()),
+                "truncated_documents": (
+                    int((rows.source_lengths >= settings.max_source_length).sum()) if cut is None else cut
+                ),
                 "truncated_summaries": int((rows.target_lengths >= settings.max_target_length).sum()),
             }
         return counts | {"reader": report}
@@ -225,6 +235,7 @@ class SummarizationDataModule(L.LightningDataModule):
         return TokenBudgetBatchSampler(
             rows.source_lengths,
             rows.target_lengths,
+            layout=self.layout,
             max_tokens=batch.max_tokens,
             size=batch.size,
             bucket=batch.bucket,
@@ -269,14 +280,14 @@ class SummarizationDataModule(L.LightningDataModule):
         return DataLoader(rows, batch_sampler=batches, **self._loader_options())
 
     def _evaluation_batches(self, rows: Any, rank: int, world_size: int) -> list[list[int]]:
-        lengths = rows.source_lengths.tolist(), rows.target_lengths.tolist()
+        lengths = list(map(self.layout.padded_length, rows.source_lengths.tolist())), rows.target_lengths.tolist()
         budget = self.settings.evaluation_max_tokens
         return evaluation_batches(*lengths, budget, rank=rank, world_size=world_size)
 
     def _loader_options(self, *, bucket_targets: bool = False) -> dict[str, Any]:
         workers = self.settings.batch.workers
         return {
-            "collate_fn": Collator(self.tokenizers.source_pad_id, bucket_targets=bucket_targets),
+            "collate_fn": Collator(self.tokenizers.source_pad_id, bucket_targets=bucket_targets, layout=self.layout),
             "num_workers": workers,
             "persistent_workers": workers > 0,
             "pin_memory": torch.cuda.is_available(),

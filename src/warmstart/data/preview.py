@@ -3,7 +3,6 @@
 first_pairs(source, tokenizers, settings)[0].document_tokens
 """
 
-import sys
 from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from warmstart.config.data import DataSettings
 from warmstart.data.sources.base import Source
 from warmstart.data.tokenization.pair import TokenizerPair
+from warmstart.data.tokenization.source_layout import UNLIMITED, SourceLayout
 
 if TYPE_CHECKING:  # it imports Lightning, which takes seconds
     from warmstart.data.datamodule import SummarizationDataModule
@@ -23,7 +23,7 @@ class PreviewedPair(NamedTuple):
     document: str
     """The text of the tokens that the encoder gets, without special tokens other than the unknown one."""
     document_tokens: int
-    """Number of tokens that the encoder gets, special tokens included."""
+    """Number of tokens that the encoder gets, special tokens included; in several windows, those of all of them."""
     document_tokens_uncut: int
     """Number of tokens of the whole document, special tokens included."""
     summary: str
@@ -32,6 +32,8 @@ class PreviewedPair(NamedTuple):
     """Number of labels, the end token included."""
     summary_tokens_uncut: int
     """Number of labels of the whole summary, the end token included."""
+    windows: int = 1
+    """Number of windows in which the encoder gets the document."""
 
 
 def first_pairs(
@@ -42,7 +44,7 @@ def first_pairs(
     Args:
         source: The texts, or the data module that has them.
         tokenizers: The pair that tokenizes documents and summaries.
-        settings: The ``data`` group of the config, for the maximum lengths.
+        settings: The ``data`` group of the config, for the maximum lengths, windows and truncation.
         count: Number of pairs; fewer are returned if the split has fewer.
 
     Returns:
@@ -52,9 +54,9 @@ def first_pairs(
     split = "train" if "train" in texts.names else texts.names[0]
     examples = list(islice(texts.split(split), count))
     documents, summaries = [example.document for example in examples], [example.summary for example in examples]
-    sources = tokenizers.encode_sources(documents, settings.max_source_length)
+    layout = SourceLayout.of(settings)
+    sources = layout.encode(tokenizers, documents)
     targets = tokenizers.encode_targets(summaries, settings.max_target_length)
-    unlimited = sys.maxsize // 2
     return [
         PreviewedPair(
             example.id,
@@ -64,13 +66,14 @@ def first_pairs(
             _text(tokenizers.target, target_ids),
             len(target_ids),
             len(whole_target),
+            len(layout.windows_of(source_ids)),
         )
         for example, source_ids, target_ids, whole_source, whole_target in zip(
             examples,
             sources,
             targets,
-            tokenizers.encode_sources(documents, unlimited),
-            tokenizers.encode_targets(summaries, unlimited),
+            layout.without_limit().encode(tokenizers, documents),
+            tokenizers.encode_targets(summaries, UNLIMITED),
             strict=True,
         )
     ]

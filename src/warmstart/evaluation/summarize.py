@@ -74,7 +74,7 @@ def summarize_batches(
                     batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device), **kwargs
                 )
                 # Without the start token: if it is the end token too, decoding would stop at once.
-                texts = tokenizers.decode(ids[:, 1:])
+                texts = tokenizers.decode(ids[:, model.start_length :])
                 by_index.update(zip(batch["index"].tolist(), texts, strict=True))
                 if kept is not None:
                     kept.add(batch["index"].tolist(), texts)

@@ -35,7 +35,7 @@ from warmstart.model.decoders import has_own_cross_attention, make_decoder
 from warmstart.model.encoders import build_encoder, check_sees_both_ways
 from warmstart.model.loading import load_submodels
 from warmstart.model.modeling import EncoderDecoderModel
-from warmstart.model.submodel_config import first_line, set_dropout, submodel_config
+from warmstart.model.submodel_config import first_line, maximum_positions, set_dropout, submodel_config
 
 _log = logging.getLogger(__name__)
 
@@ -45,10 +45,11 @@ def build_model(
     decoder: SubmodelSettings,
     bridge: BridgeSettings,
     *,
-    special_ids: dict[str, int],
+    special_ids: dict[str, Any],
     encoder_vocab_size: int,
     decoder_vocab_size: int,
     encoder_pad_id: int | None = None,
+    longest_target: int = 0,
 ) -> EncoderDecoderModel:
     """Build the joint model in float32, whatever the dtype of the checkpoints.
 
@@ -56,11 +57,12 @@ def build_model(
         encoder: Settings of conf/encoder.
         decoder: Settings of conf/decoder.
         bridge: Settings of conf/bridge.
-        special_ids: The decoder's start, end and pad ids.
+        special_ids: The decoder's start, end and pad ids, and ``prompt_ids`` if targets begin with a prompt.
         encoder_vocab_size: Number of tokens in the encoder's tokenizer: the vocabulary size of a random encoder, and
             the minimum for a pretrained one.
         decoder_vocab_size: Number of tokens in the decoder's tokenizer, used likewise.
         encoder_pad_id: Pad id of the encoder's tokenizer, used by a random encoder.
+        longest_target: Longest target in tokens, for which the decoder needs positions after a prompt.
 
     Returns:
         The joint model, with frozen parameters and adapters according to ``bridge``.
@@ -90,6 +92,13 @@ def build_model(
                 chosen[role].name,
                 configs[role].model_type,
             )
+    prompt, positions = len(special_ids.get("prompt_ids") or []), maximum_positions(configs["decoder"])
+    if prompt and positions is not None and prompt + longest_target > positions:
+        raise UserError(
+            f"data.prompt and data.start_tokens have {prompt + 1} tokens, and data.max_target_length={longest_target} "
+            f"tokens follow, but decoder={decoder.name} has {positions} positions. Shorten the prompt, or lower the "
+            "length."
+        )
     joint: dict[str, Any] = dict(special_ids)
     joint["tie_encoder_decoder"] = bridge.share is Share.weights
     joint["tie_embeddings"] = bridge.share is Share.embeddings

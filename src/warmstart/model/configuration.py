@@ -31,6 +31,8 @@ class EncoderDecoderConfig(PreTrainedConfig):
         pad_token_id: The decoder's pad id, for training and generation.
         eos_token_id: The decoder's end id, or a list of them.
         decoder_start_token_id: The decoder's start id.
+        prompt_ids: Ids between the start id and every target: further start tokens, or a prompt. The model does not
+            learn to write them, and ``generate`` begins with them.
         tie_encoder_decoder: Share encoder and decoder weights layer by layer (BERTSHARE, Rothe et al. 2020).
         tie_embeddings: Share only the token embeddings of encoder and decoder.
         tied_parameters: More shared parameters, ``{name: name of the parameter that it equals}``; written by
@@ -57,6 +59,7 @@ class EncoderDecoderConfig(PreTrainedConfig):
     pad_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     decoder_start_token_id: int | None = None
+    prompt_ids: list[int] | None = None
     is_encoder_decoder: bool = True
     tie_encoder_decoder: bool | None = False
     tie_embeddings: bool | None = False

@@ -32,7 +32,7 @@ from warmstart.model.generation.source_options import option, refuse_options_in_
 from warmstart.model.loss import IGNORED, judge_head, summed_loss
 from warmstart.model.modeling import EncoderDecoderModel
 from warmstart.model.no_encoder import NoEncoderConfig
-from warmstart.model.padding import POSITIONS_AFTER_PAD, infer_source_mask, mask_of_batch
+from warmstart.model.padding import POSITIONS_AFTER_PAD, after_prompt, infer_source_mask, mask_of_batch
 from warmstart.model.submodel_config import maximum_positions
 
 
@@ -148,12 +148,14 @@ class DecoderOnlyModel(EncoderDecoderModel):
         buckets: Sequence[Sequence[int]] | None = None,
     ) -> tuple[Tensor, Tensor]:
         ids_BL = self.prepare_decoder_input_ids_from_labels(labels)
-        mask_BL, labels_BL = (labels != IGNORED).long(), labels
+        prompt = self.config.prompt_ids
+        labels_BL = after_prompt(labels, ids_BL.shape[1], prompt)
+        mask_BL = torch.nn.functional.pad((labels != IGNORED).long(), (len(prompt or []), 0), value=1)
         if read_source:
             source_mask_BS = self._fitting(attention_mask.long(), mask_BL.sum(dim=1, keepdim=True))
             ids_BL = torch.cat([input_ids, ids_BL], dim=1)
             mask_BL = torch.cat([source_mask_BS, mask_BL], dim=1)
-            labels_BL = torch.cat([torch.full_like(input_ids, IGNORED), labels], dim=1)
+            labels_BL = torch.cat([torch.full_like(input_ids, IGNORED), labels_BL], dim=1)
         # All padding moves to the end, where no token sees it: positions are those of the sequence by itself.
         longest = int(mask_BL.sum(dim=1).max())
         order_BL = mask_BL.argsort(dim=1, descending=True, stable=True)[:, :longest]
@@ -219,7 +221,7 @@ class DecoderOnlyModel(EncoderDecoderModel):
         given, mask = kwargs.pop("decoder_input_ids", None), kwargs.pop("decoder_attention_mask", None)
         start = kwargs.pop("decoder_start_token_id", None)
         start = self._special_id("decoder_start_token_id") if start is None else start
-        ids_BT = self._start_ids(sources, start)
+        ids_BT = self._first_ids(sources, start)
         if given is not None:
             ids_BT, mask = self._with_start(given, mask, start)
         return ids_BT, torch.ones_like(ids_BT) if mask is None else mask

@@ -40,15 +40,15 @@ from warmstart.model.decoders import (
     decoder_class,
     drop_own_cross_attention,
 )
-from warmstart.model.encoders import build_encoder, complete_inputs, drop_pooler, encoder_class, states_width
+from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class, states_width
 from warmstart.model.generation.mixin import PairGeneration
 from warmstart.model.generation.source_cache import FoldBeams, mask_of_sources, unfold_weights
 from warmstart.model.keywords import split_kwargs
 from warmstart.model.loading import Submodels, load_submodels
 from warmstart.model.loss import IGNORED, Head, TrainingLoss, cross_entropy, judge_head, summed_loss
 from warmstart.model.padding import (
+    after_prompt,
     decoder_positions,
-    encode_right_padded,
     infer_source_mask,
     mask_of_batch,
     mask_of_shifted,
@@ -56,6 +56,7 @@ from warmstart.model.padding import (
 )
 from warmstart.model.special_ids import special_id
 from warmstart.model.weight_index import check_weight_index
+from warmstart.model.windows import encode_windows, flat_mask
 
 _BRIDGE = ("enc_to_dec_proj.", "cross_attention.")
 
@@ -360,8 +361,8 @@ class EncoderDecoderModel(PairGeneration):
         """Encode the source, decode the target, and with ``labels`` compute the loss.
 
         Args:
-            input_ids: (B, S) source ids. Alternatives: ``inputs_embeds``, ``encoder_outputs``.
-            attention_mask: (B, S), 0 at padding on either side. Default: inferred from the encoder's pad id.
+            input_ids: (B, S) source ids, or (B, windows, S). Alternatives: ``inputs_embeds``, ``encoder_outputs``.
+            attention_mask: As ``input_ids``, 0 at padding on either side. Default: inferred from the encoder's pad id.
             decoder_input_ids: (B, T) target ids. Default: the labels, shifted right.
             decoder_attention_mask: (B, T), 0 at padding. Default: derived from ``labels``.
             encoder_outputs: The encoder's output for this source; the encoder is then not run.
@@ -378,7 +379,7 @@ class EncoderDecoderModel(PairGeneration):
             **kwargs: ``decoder_*`` go to the decoder, without the prefix; all others go to the encoder.
 
         Returns:
-            ``Seq2SeqLMOutput`` with logits (B, T, V); a tuple if ``return_dict`` is False.
+            ``Seq2SeqLMOutput`` with logits (B, T, V), for a prompt too; a tuple if ``return_dict`` is False.
 
         Raises:
             TypeError: An argument is unknown to the submodel that it goes to.
@@ -402,7 +403,7 @@ class EncoderDecoderModel(PairGeneration):
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
             if callers_mask is None:
-                decoder_attention_mask = mask_of_shifted(labels)
+                decoder_attention_mask = mask_of_shifted(labels, self.config.prompt_ids)
         if decoder_input_ids is not None and callers_mask is None:
             positions = decoder_positions(self.config, decoder_input_ids, decoder_attention_mask, past)
             decoder_kwargs = positions | decoder_kwargs
@@ -418,6 +419,8 @@ class EncoderDecoderModel(PairGeneration):
             **decoder_kwargs,
             **outputs,
         )
+        if labels is not None:
+            labels = after_prompt(labels, decoded.logits.shape[1], self.config.prompt_ids)
         # transformers may record these before FoldBeams unfolds them.
         crosses = decoded.get("cross_attentions")
         result = Seq2SeqLMOutput(
@@ -431,16 +434,14 @@ class EncoderDecoderModel(PairGeneration):
             encoder_attentions=encoder_outputs.get("attentions"),
             **{CACHE_NAMES[0]: cache_of(decoded)},
         )
-        if return_dict is None:
-            return_dict = self.config.return_dict
-        return result if return_dict else result.to_tuple()
+        return result if (self.config.return_dict if return_dict is None else return_dict) else result.to_tuple()
 
     def _decode(self, source_BSH: Tensor | None, source_mask_BS: Tensor | None, **kwargs: Any) -> Any:
         kwargs = {name: value for name, value in kwargs.items() if value is not None} | {"return_dict": True}
         kwargs = kwargs_for_decoder(self.decoder, kwargs)
         if source_BSH is None or not self._call.reads_source:
             return self.decoder(**kwargs)
-        source_mask_BS = mask_of_sources(source_mask_BS, source_BSH.shape[0])
+        source_mask_BS = mask_of_sources(flat_mask(source_mask_BS), source_BSH.shape[0])
         if self.config.graft is None:
             return self.decoder(encoder_hidden_states=source_BSH, encoder_attention_mask=source_mask_BS, **kwargs)
         with self._call.during(source=EncodedSource(source_BSH, source_mask_BS)):
@@ -455,7 +456,7 @@ class EncoderDecoderModel(PairGeneration):
     ) -> Any:
         kwargs = self._accepted_by_encoder(kwargs)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds, **kwargs}
-        return encode_right_padded(self.encoder, complete_inputs(self.encoder, inputs), attention_mask)
+        return encode_windows(self.encoder, inputs, attention_mask)
 
     @property
     def _needs_projection(self) -> bool:
@@ -470,13 +471,13 @@ class EncoderDecoderModel(PairGeneration):
         return self.enc_to_dec_proj(hidden_BSH) if self._needs_projection else hidden_BSH.contiguous()
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """Shift ``labels`` (B, T) to the right and insert the start token.
+        """Shift ``labels`` (B, T) to the right and insert the start token and the prompt of the config.
 
         Raises:
             ValueError: The start or pad id is set neither in ``config`` nor in ``generation_config``.
         """
         ids = {name: self._special_id(name) for name in ("pad_token_id", "decoder_start_token_id")}
-        return shift_right(labels, **ids)
+        return shift_right(labels, **ids, prompt_ids=self.config.prompt_ids)
 
     def _special_id(self, name: str) -> int:
         return special_id(name, self.config, self.generation_config)
@@ -499,8 +500,8 @@ class EncoderDecoderModel(PairGeneration):
         draws from the same seed.
 
         Args:
-            input_ids: (B, S) source ids.
-            attention_mask: (B, S), 0 at padding.
+            input_ids: (B, S) or (B, windows, S) source ids.
+            attention_mask: Of the same shape, 0 at padding.
             labels: (B, T), -100 after the end of each target.
             label_smoothing: Share of the probability that is spread evenly over the vocabulary.
             buckets: (number of examples, longest target) of each target-length bucket, in batch order. Buckets are
@@ -523,8 +524,8 @@ class EncoderDecoderModel(PairGeneration):
         """Compute the likelihood of each target.
 
         Args:
-            input_ids: (B, S) source ids.
-            attention_mask: (B, S), 0 at padding.
+            input_ids: (B, S) or (B, windows, S) source ids.
+            attention_mask: Of the same shape, 0 at padding.
             labels: (B, T), -100 after the end of each target.
             read_source: False skips cross-attention and gives the likelihoods of the decoder as a language model.
 
@@ -554,7 +555,8 @@ class EncoderDecoderModel(PairGeneration):
         decoded = []
         for source, labels_BT, length in zip(sources, labels.split(sizes), lengths, strict=True):
             labels_BT = labels_BT[:, :length]
-            ids_BT, mask_BT = self.prepare_decoder_input_ids_from_labels(labels_BT), mask_of_shifted(labels_BT)
+            ids_BT = self.prepare_decoder_input_ids_from_labels(labels_BT)
+            mask_BT = mask_of_shifted(labels_BT, self.config.prompt_ids)
             decode = partial(
                 self._decode,
                 *source,
@@ -563,7 +565,7 @@ class EncoderDecoderModel(PairGeneration):
                 use_cache=False,
                 **decoder_positions(self.config, ids_BT, mask_BT),
             )
-            decoded.append((decode, labels_BT))
+            decoded.append((decode, after_prompt(labels_BT, ids_BT.shape[1], self.config.prompt_ids)))
         if self._head is None:
             one_token = self.prepare_decoder_input_ids_from_labels(labels[:1, :1])
             self._head = judge_head(self.decoder, one_token, self.get_output_embeddings())
@@ -591,9 +593,7 @@ class EncoderDecoderModel(PairGeneration):
         self.config.tied_parameters = shared or None
         if shared and kwargs.get("state_dict") is None:
             state = self.state_dict()
-            kwargs["state_dict"] = {
-                name: tensor.clone() if name in shared else tensor for name, tensor in state.items()
-            }
+            kwargs["state_dict"] = {name: value.clone() if name in shared else value for name, value in state.items()}
         super().save_pretrained(save_directory, *args, **kwargs)
 
 

@@ -20,11 +20,12 @@ def opens_in_transformers(model: Any) -> bool:
     Args:
         model: A joint model with merged adapters.
     """
-    if model.config.graft is not None or model.config.encoder.model_type in _NEVER:
+    own = model.config
+    if own.graft is not None or own.prompt_ids or own.encoder.model_type in _NEVER:
         return False
     try:
         with torch.device("meta"):
-            config = transformers.EncoderDecoderConfig.from_dict(model.config.to_dict())
+            config = transformers.EncoderDecoderConfig.from_dict(own.to_dict())
             theirs = transformers.EncoderDecoderModel(config).state_dict()
     except Exception:  # noqa: BLE001 - any error means that it cannot load the model
         return False

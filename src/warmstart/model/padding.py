@@ -7,6 +7,7 @@ Shapes: B batch, S source length, T target length.
 """
 
 import logging
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -17,21 +18,37 @@ from transformers.modeling_outputs import BaseModelOutput
 _log = logging.getLogger(__name__)
 
 
-def shift_right(labels_BT: Tensor, pad_token_id: int, decoder_start_token_id: int) -> Tensor:
-    """Make decoder inputs (B, T): the start token, then all labels except the last; -100 becomes the pad id."""
+def shift_right(
+    labels_BT: Tensor, pad_token_id: int, decoder_start_token_id: int, prompt_ids: Sequence[int] | None = None
+) -> Tensor:
+    """Make decoder inputs (B, P + T): the start token, P prompt ids, then all labels except the last.
+
+    -100 becomes the pad id.
+    """
     shifted = labels_BT.new_full(labels_BT.shape, decoder_start_token_id)
     shifted[:, 1:] = labels_BT[:, :-1]
-    return shifted.masked_fill(shifted == -100, pad_token_id)
+    shifted = shifted.masked_fill(shifted == -100, pad_token_id)
+    if not prompt_ids:
+        return shifted
+    prompt_BP = torch.tensor(prompt_ids, device=labels_BT.device).expand(len(labels_BT), -1)
+    return torch.cat([shifted[:, :1], prompt_BP, shifted[:, 1:]], dim=1)
 
 
-def mask_of_shifted(labels_BT: Tensor) -> Tensor:
-    """Make the attention mask (B, T) of ``shift_right``'s result from the labels' length.
+def mask_of_shifted(labels_BT: Tensor, prompt_ids: Sequence[int] | None = None) -> Tensor:
+    """Make the attention mask (B, P + T) of ``shift_right``'s result from the labels' length.
 
     Ids are not compared, so start and end tokens are visible even if they equal the pad token.
     """
     mask = torch.ones_like(labels_BT)
     mask[:, 1:] = (labels_BT[:, :-1] != -100).to(mask.dtype)
-    return mask
+    return torch.nn.functional.pad(mask, (len(prompt_ids), 0), value=1) if prompt_ids else mask
+
+
+def after_prompt(labels_BT: Tensor, length: int, prompt_ids: Sequence[int] | None) -> Tensor:
+    """Return labels (B, P + T) that are -100 at the P prompt ids, if ``length``, that of the logits, is P + T."""
+    if not prompt_ids or length - labels_BT.shape[1] != len(prompt_ids):
+        return labels_BT
+    return torch.nn.functional.pad(labels_BT, (len(prompt_ids), 0), value=-100)
 
 
 # Types whose first position is the pad id + 1, and that count only the ids that differ from the pad id.

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from warmstart.compat.transformers import attention_of, set_attention
+from warmstart.config.model import NO_ENCODER
 from warmstart.model.bridge.cross_attention import CrossAttention
 from warmstart.model.submodel_config import maximum_positions
 
@@ -79,14 +80,17 @@ def words_read(
     """
     if not summary.strip():
         return []
-    if reading.offsets is None:
+    if reading.offsets is None or model.config.encoder.model_type == NO_ENCODER:
         return None
     (source,) = tokenizers.encode_sources([text], reading.tokens)
     (labels,) = tokenizers.encode_targets([summary], _TOKENS_OF_CHARACTER * len(summary) + 2)
     offsets = _offsets(tokenizers.target, summary, labels[:-1], add_special_tokens=False)
-    if offsets is None or len(labels) > (maximum_positions(model.config.decoder) or len(labels)):
+    if offsets is None:
         return None
-    decoder_ids = [tokenizers.special_ids()["decoder_start_token_id"], *labels[:-1]]
+    begins = [model.config.decoder_start_token_id, *(model.config.prompt_ids or [])]
+    decoder_ids = [*begins, *labels[:-1]]
+    if len(decoder_ids) > (maximum_positions(model.config.decoder) or len(decoder_ids)):
+        return None
     ids = torch.tensor([source], device=model.device), torch.tensor([decoder_ids], device=model.device)
     weights_TS = cross_attention(model, *ids)
     if weights_TS is None or weights_TS.shape != (len(decoder_ids), len(source)):
@@ -96,9 +100,10 @@ def words_read(
     known = [i for i, word in enumerate(of_source) if word is not None]
     by_word.index_add_(1, torch.tensor([of_source[i] for i in known], dtype=torch.long), weights_TS[:, known])
     found: list[Any] = [[] for _ in word_spans(summary)]
-    for row, span in enumerate(offsets):
+    # The last of the start and prompt tokens predicts the first token.
+    for row, span in enumerate(offsets, len(begins) - 1):
         if (word := _word_at(span, word_spans(summary))) is not None:
-            found[word].append(by_word[row])  # the decoder predicts token i at position i, after the start token
+            found[word].append(by_word[row])
     return [_strongest(torch.stack(rows).mean(0)) if rows else [] for rows in found]
 
 

@@ -145,7 +145,11 @@ def _pieces(model: Model, document: str, search: dict[str, Any]) -> Generator[st
 
 def _measured(path: str, model: Model, text: str, document: str, reference: str) -> Summary:
     cleaned, code = model.clean(document), model.language
-    reading = reading_of(model.tokenizers, cleaned, model.summarizer.max_source_length)
+    tokens, is_whole = model.summarizer.tokens_read(cleaned)
+    if model.summarizer.reads_start_only:
+        reading = reading_of(model.tokenizers, cleaned, model.summarizer.max_source_length)
+    else:
+        reading = Reading(tokens, not is_whole, None)
     own, source = words(text, code), words(cleaned, code)
     lengths = fragment_lengths(own, source)
     return Summary(

@@ -16,6 +16,7 @@ import torch
 from warmstart.config.data import DataKind, DataSettings
 from warmstart.config.schema import Config, Device
 from warmstart.data.sources.load import load_source
+from warmstart.data.tokenization.source_layout import SourceLayout
 from warmstart.model.bridge.tying import shared_across_halves
 from warmstart.model.modeling import EncoderDecoderModel
 from warmstart.model.parameters import parameter_counts
@@ -65,7 +66,7 @@ def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
         UserError: the user's own data cannot be read.
     """
     examples, sources, targets = texts_of(settings.data)
-    source, target = float(sources.mean()), float(targets.mean())
+    source, target, window = float(sources.mean()), float(targets.mean()), settings.data.max_source_length
     trainer, batch = settings.trainer, settings.data.batch
     ranks = trainer.devices * trainer.nodes
     batch_size = examples if batch.max_tokens is None else int(batch.max_tokens / (source + target))
@@ -99,7 +100,7 @@ def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
         target_tokens=target,
         label_lengths=targets.tolist(),
         examples_per_step=per_step,
-        flops_per_step=per_step * float(np.mean(training_flops(model, sources, targets))),
+        flops_per_step=per_step * float(np.mean(training_flops(model, sources, targets, window))),
         steps=min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps,
     )
 
@@ -116,11 +117,12 @@ def texts_of(data: DataSettings) -> tuple[int, np.ndarray, np.ndarray]:
     Raises:
         UserError: the user's own data cannot be read.
     """
+    layout = SourceLayout.of(data)
     if data.kind in (DataKind.hub, DataKind.cnn_dailymail) and data.size.examples is not None:
         examples = data.size.examples
         known = (data.size.document_words, data.size.summary_words)
         # Where no mean length was published, every text counts as the longest possible one.
-        longest = [(limit - 2) / TOKENS_PER_WORD for limit in (data.max_source_length, data.max_target_length)]
+        longest = [(limit - 2) / TOKENS_PER_WORD for limit in (layout.longest, data.max_target_length)]
         words = np.array([[one if given is None else given for given, one in zip(known, longest, strict=True)]])
     else:
         split = load_source(data).split("train")
@@ -130,6 +132,6 @@ def texts_of(data: DataSettings) -> tuple[int, np.ndarray, np.ndarray]:
     source, target = (TOKENS_PER_WORD * words + 2).T
     return (
         min(examples, data.limit_train or examples),
-        np.minimum(source, data.max_source_length),
+        layout.estimated_lengths(source),
         np.minimum(target, data.max_target_length),
     )

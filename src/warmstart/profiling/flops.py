@@ -14,7 +14,7 @@ activations, embedding lookups, dropout and the optimizer are left out. Idle exp
 attention counts like BERT's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -76,19 +76,30 @@ def lengths_seen(batch: dict[str, Tensor], window: int) -> Tensor:
     """Sum the terms of the polynomial over a batch, without synchronizing with the device.
 
     Args:
-        batch: ``attention_mask`` (examples, source positions) and ``labels`` (examples, target positions).
+        batch: ``attention_mask`` (examples, source positions), or (examples, windows, source positions), whose windows
+            are encoded separately; and ``labels`` (examples, target positions).
         window: ``TrainingFlops.window``.
 
     Returns:
         Sums of S, T, S x min(S, window), T x T and S x T: int64 (5,) on the batch's device.
     """
-    source, target = batch["attention_mask"].sum(1), (batch["labels"] != IGNORED).sum(1)
-    return torch.stack([source, target, source * source.clamp(max=window), target * target, source * target]).sum(1)
+    windows, target = batch["attention_mask"].sum(-1), (batch["labels"] != IGNORED).sum(1)
+    windows = windows.view(len(target), -1)  # tokens of each window of each example
+    source, pairs = windows.sum(1), (windows * windows.clamp(max=window)).sum(1)
+    return torch.stack([source, target, pairs, target * target, source * target]).sum(1)
 
 
-def training_flops(model: Any, source: Any, target: Any) -> Any:
-    """Return the forward and backward FLOPs of examples; see ``TrainingFlops.of``."""
-    return count_flops(model).of(source, target)
+def training_flops(model: Any, source: Any, target: Any, window: int | None = None) -> Any:
+    """Return the forward and backward FLOPs of examples; see ``TrainingFlops.of``.
+
+    Args:
+        model: an ``EncoderDecoderModel``.
+        source: source tokens, a number or an array (examples,).
+        target: target tokens, likewise.
+        window: tokens of a window, if a long source is encoded in windows; None: the source is encoded as a whole.
+    """
+    count = count_flops(model)
+    return replace(count, window=min(count.window, window or count.window)).of(source, target)
 
 
 def count_flops(model: Any) -> TrainingFlops:

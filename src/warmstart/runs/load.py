@@ -51,7 +51,8 @@ def check_search(settings: Config, model: Any) -> None:
     from warmstart.model.submodel_config import maximum_positions
 
     decoder = model.config.decoder
-    about = settings.decoder.name, maximum_positions(decoder), decoder.vocab_size
+    prompt = len(model.config.prompt_ids or [])
+    about = settings.decoder.name, maximum_positions(decoder), decoder.vocab_size, prompt
     if found := faults_of_search(settings.generation, *about):
         raise UserError(" ".join(found))
 

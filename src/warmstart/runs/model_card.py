@@ -33,6 +33,20 @@ print(decoder_tokenizer.decode(ids[0], skip_special_tokens=True).strip())
 `warmstart task=summarize ckpt=FOLDER input=article.txt`.
 """
 
+USE_OF_SUMMARIZER = """## Use
+
+How this model reads and writes ({reads}) is stored in this folder, and `warmstart.Summarizer` applies it.
+
+```python
+from warmstart import Summarizer
+
+document = "The council met on Monday and voted to close the school."
+print(Summarizer.from_pretrained(".")(document))  # this folder
+```
+
+From the command line: `warmstart task=summarize ckpt=FOLDER input=article.txt`.
+"""
+
 LICENCE = """## Licence
 
 This card grants no licence. The licences of both pretrained checkpoints and of the training texts apply.
@@ -56,6 +70,9 @@ class Use:
     """The cleaning steps of the documents (``data.clean``)."""
     base_models: list[str] = field(default_factory=list)
     """Hub ids of the pretrained weights."""
+    reads: tuple[str, ...] = ()
+    """Options of windows, truncation and prompts, such as ``data.source_windows=2``, which only the settings of the
+    export apply: the card's code opens it with ``warmstart.Summarizer``."""
     converted: tuple[str, str] | None = None
     """Library and section "Use" of a model in another format than safetensors."""
 
@@ -83,6 +100,8 @@ class Use:
         cleaned = f"Documents were cleaned first (`data.clean`: {steps}). " if steps else ""
         if self.converted:
             return "\n".join([self.converted[1], *([f"{cleaned.strip()}\n"] if steps else [])])
+        if self.reads:
+            return USE_OF_SUMMARIZER.format(reads=", ".join(code(option) for option in self.reads))
         imports, model_class = "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer", "AutoModelForSeq2SeqLM"
         if not self.transformers_opens:
             model_class = self.model_class

@@ -12,20 +12,25 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from warmstart.config.schema import GROUPS, Config
+from warmstart.config.schema import GROUPS, OPTIONS, Config
 from warmstart.errors import UserError
 from warmstart.runs.saved_model import SavedModel
 
 _ROLES = ("encoder", "decoder")
 _OF_THIS_MACHINE = ("cache_dir", "processes")
 _OF_THE_WEIGHTS = ("encoder", "decoder", "bridge")
+# What the weights were trained to write after: options of the data that belong to the model.
+_START_OF_TARGETS = ("data.prompt", "data.prompt_as_chat", "data.start_tokens")
+# How the model reads a text: also for another data set, unless the command line names the option.
+_READING = ("data.source_windows", "data.window_overlap", "data.truncation", *_START_OF_TARGETS)
 _WHOLE = ("experiment", "debug")  # these can change any group, so nothing is taken from the run
 
 
 def with_recorded(cfg: DictConfig, overrides: list[str], saved: SavedModel | None = None) -> DictConfig:
     """Return ``cfg`` with the settings and seed of the run that ``cfg.ckpt`` names.
 
-    Overridden values stay: a whole group for ``generation=beam``, one key for ``generation.num_beams=4``.
+    Overridden values stay: a whole group for ``generation=beam``, one key for ``generation.num_beams=4``. Windows,
+    truncation and prompt are taken from the run even if ``data=`` names another data set.
 
     Args:
         cfg: the composed config of this task.
@@ -59,20 +64,36 @@ def with_recorded(cfg: DictConfig, overrides: list[str], saved: SavedModel | Non
             f"{file}: the run's settings cannot be read ({str(error).splitlines()[0]}). Set experiment= or debug= as "
             "on the command line of the run; its recorded settings are then not read."
         ) from error
+    start = {
+        key: recorded["data"].get(key.partition(".")[2], OPTIONS[key].default)
+        for key in _START_OF_TARGETS
+        if "data" in recorded
+    }
     for key in keys:
         group = key.split(".")[0]
+        if key in start:
+            _refuse_other(key, OmegaConf.select(cfg, key), start[key], cfg.ckpt)
         if group in _OF_THE_WEIGHTS and group in recorded and file.exists():  # some exports have no recorded settings
             option = f"{key}.name" if key == group else key
             requested, found = OmegaConf.select(cfg, option), OmegaConf.select(merged, option)
-            if requested != found:
-                raise UserError(
-                    f"{option}={requested} was requested, but ckpt={cfg.ckpt} was trained with {option}={found}. Leave "
-                    f"{key}= out."
-                )
+            _refuse_other(option, requested, found, cfg.ckpt, key)
         elif key == "seed" or group in GROUPS:
             OmegaConf.update(merged, key, OmegaConf.select(cfg, key), merge=False)
+    for key in _READING:
+        name = key.partition(".")[2]
+        if "data" in keys and key not in keys and name in recorded.get("data", {}):
+            OmegaConf.update(merged, key, recorded["data"][name], merge=False)
     settings: DictConfig = merged
     return settings
+
+
+def _refuse_other(option: str, requested: Any, found: Any, ckpt: str, key: str | None = None) -> None:
+    """Raise if another value was requested than that of the training."""
+    if requested != found:
+        raise UserError(
+            f"{option}={requested} was requested, but ckpt={ckpt} was trained with {option}={found}. Leave "
+            f"{key or option}= out."
+        )
 
 
 def _interpolation(value: Any, key: str = "") -> str | None:

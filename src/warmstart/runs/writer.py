@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from warmstart.config.evaluation import GenerationSettings
@@ -24,13 +25,15 @@ class Writer:
     """
 
     def __init__(self, model: Any, tokenizers: Any, settings: Config) -> None:
+        from warmstart.data.collate import Collator
+        from warmstart.data.tokenization.source_layout import SourceLayout
         from warmstart.model.submodel_config import maximum_positions
 
         self.model, self.tokenizers, self.settings = model, tokenizers, settings
-        self.max_source_length = min(
-            settings.data.max_source_length, maximum_positions(model.config.encoder) or settings.data.max_source_length
-        )
-        """Number of source tokens that the model reads; the rest of a text is cut."""
+        self._layout = SourceLayout.of(settings.data, maximum_positions(model.config.encoder))
+        self.max_source_length = self._layout.longest
+        """Number of source tokens that the model reads, in all windows of a text; the rest of a text is cut."""
+        self._collate = Collator(tokenizers.source_pad_id, layout=self._layout)
         self.restores_case: bool = tokenizers.writes_lower_case
         self._steps = steps_named(settings.data.clean)
         self._tokenizing = threading.Lock()  # a tokenizer keeps its truncation, and raises if another thread changes it
@@ -44,13 +47,40 @@ class Writer:
 
         Args:
             text: The document.
-            max_length: Maximum number of ids; by default ``max_source_length``.
+            max_length: Longest window in ids; by default that of the settings.
+
+        Returns:
+            Its ids; those of several windows one after the other.
         """
+        layout = self._layout if max_length is None else replace(self._layout, window=max_length)
         # One at a time: the tokenizers library needs forty times the memory of a text.
         with self._tokenizing:
-            (ids,) = self.tokenizers.encode_sources([text], max_length or self.max_source_length)
-        found: list[int] = ids
-        return found
+            (ids,) = layout.encode(self.tokenizers, [text])
+        return ids
+
+    @property
+    def reads_start_only(self) -> bool:
+        """Whether what is read of a text that is too long are its first tokens."""
+        return self._layout.is_plain
+
+    def reads_whole(self, text: str) -> bool:
+        """Return whether the model reads a cleaned document to its end."""
+        if self._layout.is_plain:
+            return len(self.encode(text, self.max_source_length + 1)) <= self.max_source_length
+        with self._tokenizing:
+            (ids,) = self._layout.without_limit().encode(self.tokenizers, [text])
+        return len(ids) <= self.max_source_length
+
+    def positions(self, ids: Sequence[int]) -> int:
+        """Return the number of positions of a document in a batch of its own: its ids and the padding of windows."""
+        return self._layout.padded_length(len(ids))
+
+    def inputs(self, ids: Sequence[int]) -> tuple[Any, Any]:
+        """Return the arguments of ``generate`` for the ids of one document: its ids and its mask, on the device."""
+        import numpy as np
+
+        input_ids, mask = self._collate.pad_sources([np.array(ids)])
+        return input_ids.to(self.model.device), mask.to(self.model.device)
 
     def decode(self, ids: Any) -> list[str]:
         """Decode generated ids (B, T), without the start token."""
@@ -86,10 +116,9 @@ class Writer:
         """
         import numpy as np
 
-        from warmstart.data.collate import Collator
         from warmstart.evaluation.summarize import summarize_batches
 
-        collate, none = Collator(self.tokenizers.source_pad_id), np.array([])
+        collate, none = self._collate, np.array([])
         found = summarize_batches(
             self.model,
             (collate([(first + i, np.array(ids[i]), none) for i in batch]) for batch in batches),

@@ -236,6 +236,7 @@ def _first_pairs(settings: Config) -> list[str]:
     from warmstart.data.preview import first_pairs
     from warmstart.data.sources.load import load_source
     from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
+    from warmstart.data.tokenization.target_start import target_start
 
     pair = TokenizerPair(*(load_tokenizer(one, role, list) for one, role in zip(submodels, _ROLES, strict=True)))
     lines = []
@@ -247,11 +248,17 @@ def _first_pairs(settings: Config) -> list[str]:
                 ("summary", one.summary_tokens, one.summary_tokens_uncut),
             )
         ]
+        if one.windows > 1:
+            cut[0] += f" in {one.windows} windows"
         lines += [
             f"  pair {one.id}: {', '.join(cut)}",
             f"    document  {shorten(one.document, LONGEST_SHOWN, placeholder=' ...')}",
             f"    summary   {shorten(one.summary, LONGEST_SHOWN, placeholder=' ...')}",
         ]
+    start = target_start(pair, settings.data)
+    begins = [start["decoder_start_token_id"], *(start["prompt_ids"] or [])]
+    if begins != [pair.special_ids()["decoder_start_token_id"]]:
+        lines.append(f"  Every summary begins with {pair.target.decode(begins)!r}, which is not part of it.")
     return ["  The first training pairs, as the model reads them:", *lines]
 
 

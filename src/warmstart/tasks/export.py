@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from warmstart.atomic import new_folder, replacing_folder
-from warmstart.config.schema import Config, ExportFormat, plain
+from warmstart.config.schema import OPTIONS, Config, ExportFormat, plain
 from warmstart.errors import UserError
 from warmstart.printing import say
 from warmstart.runs.load import check_search, refuse_nonfinite
@@ -23,6 +23,9 @@ from warmstart.tasks.check import validate_numbers
 
 if TYPE_CHECKING:
     from warmstart.runs.model_card import Use
+
+_OF_READING = ("source_windows", "window_overlap", "truncation", "prompt", "prompt_as_chat", "start_tokens")
+_OF_TEXTS = ("max_source_length", "max_target_length", "clean", "language", *_OF_READING)
 
 
 def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> None:
@@ -98,9 +101,10 @@ def export_model(
     merge_lora(model)
     model.generation_config.update(**generation_kwargs(settings.generation))
     use = Use(
-        transformers_opens=opens_in_transformers(model),
+        transformers_opens=opens_in_transformers(model) and not _reads(settings),
         model_class=type(model).__name__,
         max_source_length=_longest_source(model, settings),
+        reads=_reads(settings),
         dtype=settings.generation.dtype.value,
         clean=tuple(settings.data.clean),
         base_models=hub_ids(settings),
@@ -109,7 +113,7 @@ def export_model(
     # The settings that describe the model and its summaries. Of local paths, only the last component: the rest would
     # reveal this machine's folders.
     record = {name: config[name] for name in ("seed", "bridge", "generation")}
-    record["data"] = {name: config["data"][name] for name in ("max_source_length", "max_target_length", "clean")}
+    record["data"] = {name: config["data"][name] for name in _OF_TEXTS}
     for role in ("encoder", "decoder"):
         paths = {name: config[role][name] for name in ("path", "tokenizer") if config[role][name]}
         local = {name: Path(path).name for name, path in paths.items() if Path(path).exists()}
@@ -140,6 +144,11 @@ def convert_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, A
         UserError: the model cannot be converted, or the format's extra is not installed.
         FileExistsError: the folder is not empty.
     """
+    if reads := _reads(settings):
+        raise UserError(
+            f"format={settings.format.value} was requested, but the model was trained with {', '.join(reads)}, which "
+            "this format cannot do. Leave format= out."
+        )
     from warmstart.convert.formats import Search, convert
     from warmstart.model.bridge.lora import merge_lora
     from warmstart.runs.card_metadata import hub_ids
@@ -158,6 +167,13 @@ def convert_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, A
             converted=converted,
         )
         (partial / "README.md").write_text(model_card(result, use), encoding="utf-8")
+
+
+def _reads(settings: Config) -> tuple[str, ...]:
+    """Return the options by which the model reads more than the first tokens of a text, with their values."""
+    values = plain(settings)["data"]
+    changed = (name for name in _OF_READING if values[name] != OPTIONS[f"data.{name}"].default)
+    return tuple(f"data.{name}={values[name]}" for name in changed)
 
 
 def _longest_source(model: Any, settings: Config) -> int:

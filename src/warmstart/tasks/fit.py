@@ -209,15 +209,15 @@ def _data(fit: Fit) -> Any:
 
 def _model(fit: Fit, tokenizers: Any) -> Any:
     """Build the model of the config; a new fit also takes the weights of ``ckpt_weights``."""
+    from warmstart.data.tokenization.target_start import target_start
     from warmstart.model.build import build_model
     from warmstart.model.compiling import compile_layers
 
     settings = fit.settings
     model = build_model(
-        settings.encoder,
-        settings.decoder,
-        settings.bridge,
-        special_ids=tokenizers.special_ids(),
+        *(settings.encoder, settings.decoder, settings.bridge),
+        special_ids=target_start(tokenizers, settings.data),
+        longest_target=settings.data.max_target_length,
         encoder_pad_id=tokenizers.source_pad_id,
         encoder_vocab_size=len(tokenizers.source),
         decoder_vocab_size=len(tokenizers.target),

@@ -42,7 +42,7 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
     kept = replayed.checkpoints.nonfinite
     model, tokenizers, _ = (SavedModel(str(kept)) if kept.exists() else saved or SavedModel(str(replayed.path))).load()
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed)
-    examples, collate = data.tokenized("train"), Collator(tokenizers.source_pad_id)
+    examples, collate = data.tokenized("train"), Collator(tokenizers.source_pad_id, layout=data.layout)
     trained_in = resolve_precision(settings.trainer.precision, settings.trainer.accelerator)
     for step in replayed.read_skipped_steps(len(examples)):
         batch = collate([examples[i] for i in step["examples"]])

@@ -25,6 +25,7 @@ from warmstart.config.training import Recipe
 from warmstart.data.sources.base import SPLITS
 from warmstart.data.sources.files import SPLIT_SHARE
 from warmstart.data.sources.load import load_source
+from warmstart.data.tokenization.source_layout import SourceLayout
 from warmstart.errors import UserError
 
 SAMPLED_TEXTS = 2000
@@ -208,7 +209,7 @@ def _shortest(settings: Config, texts: _Texts, explicit: Collection[str]) -> lis
 
 def _batches(settings: Config, texts: _Texts, explicit: Collection[str]) -> list[Choice]:
     size = next(size for rows, size in BATCH_SIZES if texts.rows < rows)
-    tokens = size * float(np.minimum(texts.sources, settings.data.max_source_length).mean() + texts.targets.mean())
+    tokens = size * _mean_tokens(settings, texts)
     if settings.data.batch.size is not None:
         return []
     return [Choice("data.batch.max_tokens", _whole(1.2 * tokens), f"about {size} examples for {texts.rows} rows")]
@@ -272,10 +273,15 @@ def _steps_in_epoch(settings: Config, texts: _Texts) -> int:
     trainer, batch = settings.trainer, settings.data.batch
     size = _train_rows(settings, texts)
     if batch.max_tokens is not None:
-        mean = np.minimum(texts.sources, settings.data.max_source_length).mean() + texts.targets.mean()
-        size = min(size, max(1, int(batch.max_tokens / (1.2 * mean))))
+        size = min(size, max(1, int(batch.max_tokens / (1.2 * _mean_tokens(settings, texts)))))
     size = min(size, batch.size or size) * trainer.devices * trainer.nodes * trainer.accumulate
     return math.ceil(_train_rows(settings, texts) / size)
+
+
+def _mean_tokens(settings: Config, texts: _Texts) -> float:
+    """Return the mean source and target tokens of an example."""
+    sources = SourceLayout.of(settings.data).estimated_lengths(texts.sources)
+    return float(sources.mean() + texts.targets.mean())
 
 
 def _whole(tokens: float) -> int:

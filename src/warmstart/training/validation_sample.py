@@ -6,9 +6,7 @@ would only contain the longest documents. Their summaries are generated after th
 
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from warmstart.collectives import of_all_ranks
 
@@ -27,7 +25,8 @@ class ValidationSample:
         """Start with no examples."""
         self.size = size
         self.source_pad_id = source_pad_id
-        self._examples: list[tuple[int, Tensor, Tensor]] = []  # index, source ids and labels without padding
+        # Index, source ids (S,) or (windows, S) and their mask, and labels without padding.
+        self._examples: list[tuple[int, Tensor, Tensor, Tensor]] = []
 
     def clear(self) -> None:
         """Drop the examples of the last validation pass."""
@@ -39,9 +38,9 @@ class ValidationSample:
             return
         for row, index in enumerate(batch["index"].tolist()):
             if index < self.size:
-                source = batch["input_ids"][row][batch["attention_mask"][row] != 0]
-                labels = batch["labels"][row]
-                self._examples.append((index, source, labels[labels != -100]))
+                ids, mask, labels = (batch[name][row] for name in ("input_ids", "attention_mask", "labels"))
+                kept = _extent(mask)
+                self._examples.append((index, ids[kept], mask[kept], labels[labels != -100]))
 
     def summarize(self, model: Any, tokenizers: Any, generation: dict[str, Any]) -> list[dict[str, Any]]:
         """Generate a summary for each collected example.
@@ -55,23 +54,39 @@ class ValidationSample:
             ``index``, ``prediction`` and ``reference`` of each example; a reference is its decoded labels.
         """
         samples: list[dict[str, Any]] = []
-        examples = sorted(self._examples, key=lambda example: -len(example[1]))
+        examples = sorted(self._examples, key=lambda example: -example[1].numel())
         for start in range(0, len(examples), GENERATION_BATCH):
             batch = examples[start : start + GENERATION_BATCH]
-            sources = [source for _, source, _ in batch]
             ids = model.generate(
-                pad_sequence(sources, batch_first=True, padding_value=self.source_pad_id),
-                attention_mask=pad_sequence([torch.ones_like(source) for source in sources], batch_first=True),
+                _stacked([source for _, source, _, _ in batch], self.source_pad_id),
+                attention_mask=_stacked([mask for _, _, mask, _ in batch], 0),
                 # transformers would turn it on under FSDP. Parameters are gathered here, so ranks need not keep step.
                 synced_gpus=False,
                 **generation,
             )
             # Drop the start token: if it is also the end token, decoding would stop before the first word.
-            predictions = tokenizers.decode(ids[:, 1:])
-            references = tokenizers.decode([labels.tolist() for _, _, labels in batch])
-            for (index, _, _), prediction, reference in zip(batch, predictions, references, strict=True):
+            predictions = tokenizers.decode(ids[:, model.start_length :])
+            references = tokenizers.decode([labels.tolist() for *_, labels in batch])
+            for (index, *_), prediction, reference in zip(batch, predictions, references, strict=True):
                 samples.append({"index": index, "prediction": prediction, "reference": reference})
         return samples
+
+
+def _extent(mask: Tensor) -> tuple[slice, ...]:
+    """Return the smallest part of a source, from its first position on, that holds all that is not masked."""
+    last = mask.nonzero().amax(dim=0) + 1
+    return tuple(slice(int(end)) for end in last)
+
+
+def _stacked(sources: list[Tensor], value: int) -> Tensor:
+    """Pad sources (S,) or (windows, S) to the largest of each dimension, and stack them."""
+    dims = max(source.dim() for source in sources)
+    sources = [source if source.dim() == dims else source[None] for source in sources]
+    shape = [max(sizes) for sizes in zip(*(source.shape for source in sources), strict=True)]
+    stacked = sources[0].new_full((len(sources), *shape), value)
+    for one, source in zip(stacked, sources, strict=True):
+        one[tuple(map(slice, source.shape))] = source
+    return stacked
 
 
 def gather_samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -16,13 +16,14 @@ from warmstart.data.sources.base import Example
 from warmstart.data.sources.synthetic import read_synthetic
 from warmstart.data.tokenization import cache as token_cache
 from warmstart.data.tokenization.cache import tokenized_split
+from warmstart.data.tokenization.source_layout import SourceLayout
 from warmstart.errors import UserError
 
 EXAMPLES = read_synthetic(None)[0]["train"]
 
 
 def tokenize(pair, examples=EXAMPLES, fingerprint="texts", **kwargs):
-    options = {"max_source_length": 40, "max_target_length": 12} | kwargs
+    options = {"layout": SourceLayout(40), "max_target_length": 12} | kwargs
     return tokenized_split(examples, pair, name="train", texts_fingerprint=fingerprint, **options)
 
 
@@ -87,7 +88,7 @@ def test_the_second_run_reads_what_the_first_wrote(pair, tmp_path, monkeypatch):
 def test_each_setting_has_its_own_folder(pair, family_pair, tmp_path):
     tokenize(pair)
     tokenize(pair, fingerprint="other texts")
-    tokenize(pair, max_source_length=41)
+    tokenize(pair, layout=SourceLayout(41))
     tokenize(pair, max_target_length=13)
     tokenize(family_pair)
     assert len(folders(tmp_path)) == 5
@@ -258,7 +259,7 @@ def test_a_killed_tokenizer_leaves_nothing_that_looks_whole_and_no_lock_that_hol
     assert next_one.communicate(timeout=120)[0] == "32\n"
     assert len(folders(tmp_path)) == 3
     train = next(folder for folder in folders(tmp_path) if folder.name.startswith("train-"))
-    undisturbed = tokenize(pair, fingerprint="other", max_source_length=512, max_target_length=128)
+    undisturbed = tokenize(pair, fingerprint="other", layout=SourceLayout(512), max_target_length=128)
     for name in ("source_ids", "source_offsets", "target_ids", "target_offsets"):
         assert (train / f"{name}.npy").read_bytes() == (undisturbed.folder / f"{name}.npy").read_bytes()
 

@@ -26,6 +26,7 @@ from warmstart.cache import cache_root
 from warmstart.data.build_once import build_once
 from warmstart.data.sources.base import Example
 from warmstart.data.tokenization.pair import TokenizerPair
+from warmstart.data.tokenization.source_layout import SourceLayout
 from warmstart.errors import UserError
 
 FORMAT_VERSION = 1
@@ -73,6 +74,19 @@ class TokenizedSplit(Dataset[tuple[int, np.ndarray, np.ndarray]]):
         """Label tokens of each example, including the end token (N,)."""
         return np.diff(self._target_offsets)
 
+    @property
+    def cut_sources(self) -> int | None:
+        """Number of sources that were cut; None if that was not counted.
+
+        Raises:
+            UserError: The folder is damaged.
+        """
+        try:
+            cut: int | None = json.loads((self.folder / "meta.json").read_text()).get("cut_sources")
+        except (FileNotFoundError, ValueError, AttributeError) as error:
+            raise _damaged(self.folder, f"meta.json: {error}") from error
+        return cut
+
 
 class ExchangedDocuments(Dataset[tuple[int, np.ndarray, np.ndarray]]):
     """A split in which example ``i`` has the document of example ``documents[i]``.
@@ -101,7 +115,7 @@ def tokenized_split(
     *,
     name: str,
     texts_fingerprint: str,
-    max_source_length: int,
+    layout: SourceLayout,
     max_target_length: int,
     cache_dir: str | None = None,
     processes: int | None = None,
@@ -113,7 +127,7 @@ def tokenized_split(
         tokenizers: The pair of tokenizers.
         name: Name of the split, for the folder and the log.
         texts_fingerprint: Hash of the texts.
-        max_source_length: Maximum tokens of a source.
+        layout: Which tokens of a source are read.
         max_target_length: Maximum tokens of a target, including the end token.
         cache_dir: Folder of caches, see ``warmstart.cache.cache_root``.
         processes: Maximum number of threads. The tokenizers library starts its threads once per process, so only the
@@ -126,7 +140,7 @@ def tokenized_split(
         "format_version": FORMAT_VERSION,
         "texts": texts_fingerprint,
         "tokenizers": tokenizers.fingerprint(),
-        "max_source_length": max_source_length,
+        **layout.fingerprint(),
         "max_target_length": max_target_length,
     }
     fingerprint = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
@@ -138,8 +152,9 @@ def tokenized_split(
         tokenized = True
         _set_threads(processes)
         began = time.perf_counter()
-        _write(folder, examples, tokenizers, max_source_length, max_target_length)
-        (folder / "meta.json").write_text(json.dumps({**about, "examples": len(examples)}, indent=2) + "\n")
+        cut = _write(folder, examples, tokenizers, layout, max_target_length)
+        meta = {**about, "examples": len(examples)} | ({} if cut is None else {"cut_sources": cut})
+        (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
         _log.info("tokenized %d %s examples in %.1f s", len(examples), name, time.perf_counter() - began)
 
     split = TokenizedSplit(build_once(cache_root(cache_dir) / "tokens" / f"{name}-{fingerprint}", build))
@@ -149,12 +164,17 @@ def tokenized_split(
 
 
 def _write(
-    folder: Path, examples: Sequence[Example], tokenizers: TokenizerPair, max_source_length: int, max_target_length: int
-) -> None:
+    folder: Path, examples: Sequence[Example], tokenizers: TokenizerPair, layout: SourceLayout, max_target_length: int
+) -> int | None:
+    """Write the ids; return how many sources were cut, None if the layout does not count them."""
+    counts: list[int | None] = []
     with _RowsWriter(folder, "source") as sources, _RowsWriter(folder, "target") as targets:
         for chunk in _chunks(examples):
-            sources.append(tokenizers.encode_sources([example.document for example in chunk], max_source_length))
+            rows, cut = layout.encode_and_count(tokenizers, [example.document for example in chunk])
+            sources.append(rows)
+            counts.append(cut)
             targets.append(tokenizers.encode_targets([example.summary for example in chunk], max_target_length))
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def _chunks(examples: Sequence[Example]) -> Iterator[list[Example]]:

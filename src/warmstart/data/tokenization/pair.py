@@ -74,7 +74,7 @@ class TokenizerPair:
     @property
     def writes_lower_case(self) -> bool:
         """Whether the decoder's tokenizer loses case, so that every summary is in lower case."""
-        ids = self.target("Warm Start", add_special_tokens=False, **_ONLY_IDS)["input_ids"]
+        ids = self.target("Warm Start", add_special_tokens=False, **ONLY_IDS)["input_ids"]
         text: str = self.target.decode(ids, skip_special_tokens=True)
         return any(map(str.isalpha, text)) and text == text.lower()
 
@@ -82,15 +82,16 @@ class TokenizerPair:
         """Return the decoder's ids by the names that ``config`` and ``generation_config`` use."""
         return {"decoder_start_token_id": self._start, "eos_token_id": self._end, "pad_token_id": self._pad}
 
-    def encode_sources(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
-        """Tokenize documents for the encoder, with its special tokens.
+    def encode_sources(self, texts: Sequence[str], max_length: int, *, special: bool = True) -> list[list[int]]:
+        """Tokenize documents for the encoder.
 
         Args:
             texts: The documents.
             max_length: Maximum number of ids of each, including special tokens.
+            special: Whether to add special tokens.
 
         Returns:
-            Ids of each document; at least one.
+            Ids of each document; at least one with ``special``.
 
         Raises:
             UserError: The tokenizers library fails.
@@ -98,9 +99,11 @@ class TokenizerPair:
         if not texts:
             return []
         with _errors_of_the_library("encoder"):
-            rows = self.source(list(texts), truncation=True, max_length=max_length, **_ONLY_IDS)["input_ids"]
+            rows = self.source(
+                list(texts), add_special_tokens=special, truncation=True, max_length=max_length, **ONLY_IDS
+            )["input_ids"]
         # Attention over no positions is NaN, so a text without any token becomes one pad token.
-        return [row or [self.source_pad_id] for row in rows]
+        return [row or [self.source_pad_id] for row in rows] if special else rows
 
     def encode_targets(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Tokenize summaries as labels, each with the end token.
@@ -116,7 +119,7 @@ class TokenizerPair:
             return [[self._end] for _ in texts]
         with _errors_of_the_library("decoder"):
             rows = self.target(
-                list(texts), add_special_tokens=False, truncation=True, max_length=max_length - 1, **_ONLY_IDS
+                list(texts), add_special_tokens=False, truncation=True, max_length=max_length - 1, **ONLY_IDS
             )["input_ids"]
         return [[*row, self._end] for row in rows]
 
@@ -220,7 +223,7 @@ class TokenizerPair:
 _CHARACTER = "[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
 _BETWEEN_CHARACTERS = re.compile(rf"(?<={_CHARACTER}) (?={_CHARACTER})")
 _PAIR_IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id", "source_pad_id")
-_ONLY_IDS: dict[str, Any] = {
+ONLY_IDS: dict[str, Any] = {
     "padding": False,
     "return_attention_mask": False,
     "return_token_type_ids": False,

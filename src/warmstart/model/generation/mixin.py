@@ -33,10 +33,12 @@ from warmstart.model.generation.source_options import (
     source_arguments,
 )
 from warmstart.model.padding import infer_source_mask, mask_of_batch
+from warmstart.model.windows import flat_mask
 
 # Arguments of generate that an encoder's forward takes too, but that do not concern the encoder.
 _NOT_FOR_ENCODER = ("use_cache", "output_attentions", "output_hidden_states", "return_dict", "labels", *CACHE_NAMES)
 
+_TARGETS = ("decoder_input_ids", "decoder_inputs_embeds")
 _FIRST_TOKEN = ("decoder_start_token_id", "bos_token_id")
 
 # Number of beams from which a decoder's cache gives wrong results (transformers 5.23 and 5.24): RWKV's ids depend on
@@ -79,12 +81,13 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         The special ids come from ``config``, and the source's padding is inferred from the encoder's pad id.
 
         Args:
-            inputs: (B, S) source ids.
+            inputs: (B, S) source ids, or (B, windows, S).
             generation_config: Options of the generation. Default: ``model.generation_config``.
             **kwargs: Options of the generation, and arguments of ``forward``.
 
         Returns:
-            Ids (B x ``num_return_sequences``, T), starting with the start token; see ``return_dict_in_generate``.
+            Ids (B x ``num_return_sequences``, T), starting with ``start_length`` start and prompt ids; see
+            ``return_dict_in_generate``.
 
         Raises:
             ValueError: An option is set where ``generate`` does not read it, or needs one vocabulary for both
@@ -101,10 +104,18 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
             kwargs[CACHE_NAMES[0]] = past
         of_source = chosen_source_options(self, generation_config, kwargs)
         kwargs = self._accepted_by_encoder(kwargs)
+        ids = kwargs.get("input_ids") if inputs is None else inputs
+        if ids is not None and ids.dim() == 3 and not ids.is_floating_point():
+            inputs, kwargs = None, self._with_windows_encoded(ids, of_source, kwargs)
+            of_source = {}
         encoded = kwargs.get("encoder_outputs") or (None,)
         given = inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds"), encoded[0]
         if (mask := mask_of_batch(kwargs.get("attention_mask"), *given)) is not None:
             kwargs["attention_mask"] = mask
+        if self.config.prompt_ids and all(kwargs.get(name) is None for name in _TARGETS):
+            sources = next(len(one) for one in given if one is not None)
+            start = option("decoder_start_token_id", None, self, generation_config, kwargs)
+            kwargs["decoder_input_ids"] = self._first_ids(sources, start)
         if self.config.graft is not None:
             with uncompiled(self), cpu.decoding(self):
                 return self._generate_grafted(inputs, generation_config, kwargs, of_source)
@@ -118,6 +129,21 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
             _log.info("With %s the source's keys and values are stored once per beam instead of once per source.", by)
         with self._call.during(shares_source=shares_source), uncompiled(self), cpu.decoding(self):
             return super().generate(inputs, generation_config=generation_config, **kwargs)
+
+    @torch.no_grad()
+    def _with_windows_encoded(self, ids_BWS: Tensor, of_source: dict[str, Any], kwargs: dict[str, Any]) -> Any:
+        """Return the arguments of ``generate`` with the states of all windows in place of their ids (B, W, S)."""
+        mask_BWS = kwargs.get("attention_mask")
+        if mask_BWS is None:
+            mask_BWS = infer_source_mask(ids_BWS, self.config.encoder)
+        mask_BWS = torch.ones_like(ids_BWS) if mask_BWS is None else mask_BWS
+        kwargs = {name: value for name, value in kwargs.items() if name != "input_ids"}
+        kwargs |= source_arguments(of_source, ids_BWS.flatten(1), kwargs)
+        of_encoder = {name: kwargs.pop(name) for name in ("token_type_ids",) if name in kwargs}
+        return kwargs | {
+            "encoder_outputs": self._encode(ids_BWS, mask_BWS, **of_encoder),
+            "attention_mask": flat_mask(mask_BWS),
+        }
 
     def _sample(self, *args: Any, **kwargs: Any) -> Any:
         return decode(self, *args, **kwargs)
@@ -195,7 +221,7 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         kwargs |= WITHOUT_SOURCE
         if self.config.graft is not None:
             sync_special_ids(self.config, self.generation_config)
-            ids = self._start_ids(1)
+            ids = self._first_ids(1)
             with uncompiled(self), self._call.during(source=None):
                 generation_config = kwargs.pop("generation_config", None)
                 return self._generate_by_decoder(ids, torch.ones_like(ids), generation_config, kwargs)
@@ -212,6 +238,17 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
                 f"decoder_start_token_id has {len(start)} ids for {sources} sources. Pass one id, or one for each."
             )
         return torch.tensor(start, device=self.decoder.device).reshape(-1, 1).expand(sources, 1)
+
+    def _first_ids(self, sources: int, start: int | list[int] | None = None) -> Tensor:
+        """Return the start and prompt ids (B, ``start_length``)."""
+        start_B1 = self._start_ids(sources, start)
+        prompt = torch.tensor(self.config.prompt_ids or [], device=start_B1.device, dtype=start_B1.dtype)
+        return torch.cat([start_B1, prompt.expand(sources, -1)], dim=1)
+
+    @property
+    def start_length(self) -> int:
+        """Number of ids with which everything generated begins: the start id and ``config.prompt_ids``."""
+        return 1 + len(self.config.prompt_ids or [])
 
     def _with_start(self, prompt: Tensor, mask: Tensor | None, start: int | list[int]) -> tuple[Tensor, Tensor | None]:
         """Put the start token before prompts (B, T), unless one starts with it already; as transformers does."""

@@ -1,10 +1,10 @@
-"""Split a text that is longer than a model reads into windows of whole sentences."""
+"""Split a text that is longer than a model reads into parts of whole sentences, each with a summary of its own."""
 
 from collections.abc import Callable
 
 
-def windows(text: str, fits: Callable[[str], bool], language: str = "en") -> list[str]:
-    """Split a text into as few consecutive windows as fit, at ends of sentences where possible.
+def parts_of(text: str, fits: Callable[[str], bool], language: str = "en") -> list[str]:
+    """Split a text into as few consecutive parts as fit, at ends of sentences where possible.
 
     Args:
         text: The text.
@@ -12,7 +12,7 @@ def windows(text: str, fits: Callable[[str], bool], language: str = "en") -> lis
         language: ISO code of the language, for the ends of sentences.
 
     Returns:
-        The windows, in order; all of the text is in them. The text itself if it fits.
+        The parts, in order; all of the text is in them. The text itself if it fits.
     """
     from warmstart.evaluation.languages import sentences
 
