@@ -49,9 +49,9 @@ def left(ids, mask):
 
 def by_hand(model, document, summary):
     """Negative log-likelihood of a summary after its document and the separator, from the decoder's own logits."""
-    sequence = torch.cat([document, torch.tensor([model.config.decoder_start_token_id]), summary[:-1]])
-    logits = model.decoder(input_ids=sequence[None]).logits[0].float()
-    first = len(document)
+    begins = torch.tensor([model.config.decoder_start_token_id, *(model.config.prompt_ids or [])])
+    logits = model.decoder(input_ids=torch.cat([document, begins, summary[:-1]])[None]).logits[0].float()
+    first = len(document) + len(begins) - 1
     return torch.nn.functional.cross_entropy(logits[first : first + len(summary)], summary, reduction="sum").detach()
 
 
@@ -75,6 +75,22 @@ def test_the_loss_is_that_of_the_summary_tokens_of_a_causal_language_model(kind,
     order, buckets = [2, 0, 1], [(1, 3), (2, 5)]  # the training loader sorts by length
     found = model.training_loss(source[order], mask[order], labels[order], buckets=buckets)
     torch.testing.assert_close(found.summed, summed)
+
+
+@torch.no_grad()
+def test_a_prompt_stands_between_document_and_summary_and_is_not_learned(batch):
+    model = model_of()
+    model.config.prompt_ids = [7, 9]
+    source, mask, labels = batch
+    expected = all_by_hand(model, *batch)
+    torch.testing.assert_close(model.likelihood(source, mask, labels)[0], expected)
+    torch.testing.assert_close(model(source, mask, labels).loss, expected.sum() / 13)
+    found = model.generate(source, attention_mask=mask, max_new_tokens=4)
+    assert model.start_length == 3
+    assert found[:, :3].tolist() == [[1, 7, 9]] * 3
+    begins = torch.cat([source[:1], torch.tensor([[1, 7, 9]])], dim=1)
+    alone = model.decoder.generate(begins, max_new_tokens=4, eos_token_id=2, pad_token_id=0)
+    assert found[0, 3:].tolist() == alone[0, begins.shape[1] :].tolist()
 
 
 def test_without_its_document_a_summary_follows_the_separator_only(batch):

@@ -1,4 +1,4 @@
-"""A tiny run, a tiny run with grafted cross-attention, and the page's menu of both."""
+"""Tiny runs (a plain one, one with grafted cross-attention and a prompt, one with windows) and the page's menu."""
 
 import pytest
 
@@ -28,7 +28,14 @@ def run(root):
 @pytest.fixture(scope="session")
 def grafted(root, run):
     words = ["debug=tiny", "encoder=bert", "decoder=smollm2", "trainer.max_steps=2", "evaluation.test=false"]
-    return warmstart.fit(PAIRS, name="grafted", output_root=root, overrides=words)
+    return warmstart.fit(PAIRS, name="grafted", output_root=root, overrides=[*words, "data.prompt='Title: '"])
+
+
+@pytest.fixture
+def windows(root):
+    words = ["debug=tiny", "encoder=bert", "decoder=gpt2", "trainer.max_steps=2", "evaluation.test=false"]
+    of_source = ["data.source_windows=3", "data.max_source_length=8"]
+    return warmstart.fit(PAIRS, name="windows", output_root=root / "windows", overrides=[*words, *of_source])
 
 
 @pytest.fixture

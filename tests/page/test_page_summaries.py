@@ -52,6 +52,16 @@ def test_two_models_stand_side_by_side(menu, request_of):
     assert all(one.reading is not None for one in view.summaries)
 
 
+def test_the_tokens_of_all_windows_are_counted(menu_of, windows, request_of):
+    path = str(windows.folder)
+    menu = menu_of("data.source_windows=3", "data.max_source_length=8", ckpt=path)
+    one = last(menu, request_of(paths=[path])).summaries[0]
+    assert 8 < one.reading.tokens <= 24
+    assert one.reading.is_cut
+    assert one.read is None
+    assert not last(menu, request_of(paths=[path], document="The council met.")).summaries[0].reading.is_cut
+
+
 def test_a_reference_gives_scores_in_its_language(menu_of, request_of):
     view = last(menu_of(), request_of(reference="The school was closed."))
     assert all(row.rouge.startswith("ROUGE-1 ") for row in (*view.summaries, *view.baselines))

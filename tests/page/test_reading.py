@@ -5,6 +5,7 @@ import torch
 from page_texts import DOCUMENT
 
 from warmstart.model.bridge.cross_attention import CrossAttention
+from warmstart.model.no_encoder import NoEncoderConfig
 from warmstart.page.reading import _keep_weights, cross_attention, reading_of, word_spans, words_read
 
 
@@ -85,3 +86,12 @@ def test_words_are_split_at_signs_and_between_chinese_characters():
     assert [text[a:b] for text in ["It's two-fold: 今天 3."] for a, b in word_spans(text)] == [
         *("It's", "two-fold", ":", "今", "天", "3", ".")
     ]
+
+
+def test_a_model_without_encoder_has_no_cross_attention(model):
+    class Decoder:
+        class config:
+            encoder = NoEncoderConfig(vocab_size=40, hidden_size=8)
+
+    reading = reading_of(model.tokenizers, DOCUMENT, 64)
+    assert words_read(Decoder, model.tokenizers, DOCUMENT, "town", reading) is None
