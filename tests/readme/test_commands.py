@@ -18,7 +18,7 @@ from warmstart.tasks.check import faults
 ROOT = Path(__file__).parents[2]
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *(ROOT / "docs").rglob("*.md")]
 # Commands of other programs, which are not checked.
-OTHERS = (".", "sbatch", "srun", "optuna-dashboard", "sha256sum", "wandb", "git", "cd", "eval")
+OTHERS = (".", "sbatch", "srun", "optuna-dashboard", "sha256sum", "wandb", "git", "cd", "eval", "curl", "docker")
 INLINE = r"`((?:python (?:run\.py|benchmarks/)|warmstart |make |pytest |torchrun )[^`]+)`"
 
 

@@ -28,6 +28,7 @@ _TASKS = {
     "summarize": "summarize a file, a folder or standard input",
     "export": "write a folder with model, tokenizers and model card",
     "demo": "serve a page on this machine to paste a text into",
+    "serve": "serve summaries over HTTP, for other programs",
     "report": "write one HTML page that compares runs",
     "replay": "find the module that first produced a number that is not finite",
     "sbatch": "print a SLURM script for a fit, or with -m for a sweep",
@@ -41,9 +42,8 @@ _EXAMPLES = (
 )
 _END = """\
 Any other checkpoint: encoder=hf encoder.path=HUB_ID_OR_FOLDER, and the same for the decoder.
---help-all describes every choice and every option; --cfg job prints the values that a command uses.
---version prints the versions; --hydra-help explains the other flags, such as -m.
-For the Tab key in bash: eval "$(warmstart -sc install=bash)"."""
+--help-all describes all choices and options, --cfg job prints all values, --version the versions.
+--hydra-help explains other flags, as -m. Tab key in bash: eval "$(warmstart -sc install=bash)"."""
 _GROUPS = {
     "encoder": "reads the source",
     "decoder": "writes the summary",

@@ -45,7 +45,7 @@ from warmstart.sweeps.sweep import (
     sweep_folder,
 )
 
-TASKS_ON_A_RUN = ("evaluate", "summarize", "export", "replay", "demo")
+TASKS_ON_A_RUN = ("evaluate", "summarize", "export", "replay", "demo", "serve")
 TASKS_WITH_RANKS = ("fit", "evaluate")
 _TIMESTAMP = re.compile(r"\d{8}-\d{6}-")  # begins the folder of a run without a name, see conf/config.yaml
 TASKS = ("fit", *TASKS_ON_A_RUN, "report", "sbatch", "check")

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from warmstart.config.option import Option
-from warmstart.config.schema import GROUPS, OPTIONS, docs_of_groups
+from warmstart.config.schema import GROUPS, GROUPS_WITHOUT_CHOICES, OPTIONS, docs_of_groups
 
 COMMAND = "python -m warmstart.config.reference"
 _INTRODUCTION = f"""\
@@ -68,7 +68,7 @@ def _sections() -> Iterator[tuple[list[str], list[Option]]]:
     """Yield the groups that have the same options, and these options under the name of the first group."""
     yield [], [one for key, one in OPTIONS.items() if "." not in key]
     groups: dict[type, list[str]] = {}
-    for name, kind in GROUPS.items():
+    for name, kind in (GROUPS | GROUPS_WITHOUT_CHOICES).items():
         groups.setdefault(kind, []).append(name)
     for names in groups.values():
         yield names, [one for key, one in OPTIONS.items() if key.startswith(f"{names[0]}.")]

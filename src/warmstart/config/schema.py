@@ -16,6 +16,7 @@ from warmstart.config.data import DataSettings
 from warmstart.config.evaluation import EvaluationSettings, GenerationSettings
 from warmstart.config.model import BridgeSettings, SubmodelSettings
 from warmstart.config.option import keys_that_change_nothing, option, options
+from warmstart.config.serving import ServeSettings
 from warmstart.config.training import LoggerSettings, OptimSettings, TrainerSettings
 from warmstart.errors import UserError
 
@@ -46,7 +47,7 @@ class Config:
     task: str = option(
         "fit",
         changes_result=False,
-        doc="What to do: fit, evaluate, summarize, export, replay, demo, report, sbatch or check.",
+        doc="What to do: fit, evaluate, summarize, export, replay, demo, serve, report, sbatch or check.",
     )
     seed: int = option(
         1,
@@ -68,9 +69,9 @@ class Config:
         "checkpoint of the run `name`.\n\n"
         "A fit resumes it, and needs the same encoder, decoder, bridge and tokenizers. Without `ckpt`, a fit resumes "
         "an unfinished run of the same name and config, and does not repeat a finished one; `new` starts over.\n\n"
-        "The tasks evaluate, summarize, export, replay and demo use the settings that the checkpoint recorded. What "
-        "the command line sets takes precedence: a group such as `generation=beam` as a whole, a single option such as "
-        "`data.max_source_length=256` by itself.",
+        "The tasks evaluate, summarize, export, replay, demo and serve use the settings that the checkpoint recorded. "
+        "What the command line sets takes precedence: a group such as `generation=beam` as a whole, a single option "
+        "such as `data.max_source_length=256` by itself.",
     )
     ckpt_weights: str | None = option(
         None,
@@ -159,6 +160,11 @@ class Config:
         default_factory=EvaluationSettings,
         doc="How summaries are scored.",
     )
+    serve: ServeSettings = option(
+        default_factory=ServeSettings,
+        changes_result=False,
+        doc="Where `task=serve` listens, how it makes batches, and what it refuses.",
+    )
 
 
 GROUPS: dict[str, type] = {
@@ -172,6 +178,7 @@ GROUPS: dict[str, type] = {
     "generation": GenerationSettings,
     "evaluation": EvaluationSettings,
 }
+GROUPS_WITHOUT_CHOICES: dict[str, type] = {"serve": ServeSettings}  # not taken from a checkpoint
 GROUPS_OF_MANY = ("experiment", "sweep", "debug")  # their files set options of several groups
 OPTIONS = options(Config)
 LISTED = "To list all options: --help-all"
@@ -180,7 +187,7 @@ CHANGES_NO_NUMBER = keys_that_change_nothing(Config)
 
 def docs_of_groups() -> dict[str, str]:
     """Return the documentation of each group, in the order of the config."""
-    return {one.name: one.metadata["doc"] for one in fields(Config) if one.name in GROUPS}
+    return {one.name: one.metadata["doc"] for one in fields(Config) if one.name in GROUPS | GROUPS_WITHOUT_CHOICES}
 
 
 def register() -> None:

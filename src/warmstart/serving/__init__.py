@@ -1,0 +1,1 @@
+"""The service of ``task=serve``: LitServe's queue and worker around a ``Summarizer``."""

@@ -1,0 +1,91 @@
+"""A service from start to end: its pages, a worker that is killed, Ctrl-C, and what cannot be started."""
+
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from running_service import TEXT, started
+
+from warmstart.errors import UserError
+from warmstart.tasks import serve
+
+pytest.importorskip("litserve")
+
+from warmstart.serving.endpoints import CRASHED
+
+
+def test_health_metrics_and_the_openapi_page(service):
+    assert service.post("/summarize", {"text": TEXT}).status_code == 200
+    health = service.get("/health")
+    assert (health.status_code, health.text) == (200, "ok")
+    metrics = service.get("/metrics")
+    assert metrics.headers["Content-Type"].startswith("text/plain")
+    for name in (
+        *('warmstart_requests_total{path="/summarize",status="200"}', "warmstart_request_seconds_bucket{"),
+        *('warmstart_tokens_total{of="source"}', 'warmstart_tokens_total{of="summary"}', "warmstart_open_requests 0.0"),
+        *("warmstart_batch_requests_sum", "warmstart_batch_tokens_sum", "warmstart_queue_requests 0.0"),
+    ):
+        assert f"\n{name}" in metrics.text
+    schema = service.get("/openapi.json").json()
+    assert schema["paths"].keys() >= {"/summarize", "/stream", "/health", "/metrics"}
+    assert schema["components"]["schemas"]["Text"]["required"] == ["text"]
+    page = service.get("/docs").text
+    assert "POST /stream" in page
+    assert "://" not in page.replace(service.url, "")  # nothing from another host
+
+
+def test_a_killed_worker_is_reported_and_replaced_and_ctrl_c_ends_everything(run, tmp_path):
+    with started(tmp_path, run, "serve.wait_milliseconds=1000") as service:
+        for _ in range(5):  # a request that the worker has not taken yet waits for the next worker
+            with ThreadPoolExecutor(4) as pool:
+                asked = [pool.submit(service.post, "/summarize", {"text": TEXT}) for _ in range(4)]
+                time.sleep(0.5)  # they wait for others to share their batch
+                service.worker.kill()
+                while service.get("/health").status_code == 200 and not all(one.done() for one in asked):
+                    time.sleep(0.05)
+            found = {(one.result().status_code, one.result().json().get("detail")) for one in asked}
+            health = service.get("/health")
+            if (500, CRASHED) in found:
+                break
+            while service.get("/health").status_code != 200:
+                time.sleep(0.2)
+        assert found <= {(500, CRASHED), (200, None)}
+        assert (500, CRASHED) in found
+        assert (health.status_code, health.text) == (503, "not ready")
+        assert service.post("/summarize", {"text": TEXT}).status_code == 200  # it waits for the next worker
+        assert service.get("/health").status_code == 200
+        status, left = service.end(signal.SIGINT)
+        assert status == 128 + signal.SIGINT
+        assert left == []
+    assert "Traceback" not in (tmp_path / "serve.log").read_text()
+
+
+def test_what_cannot_be_started_is_reported(run, settings_of, run_py, tmp_path):
+    with pytest.raises(UserError, match="task=serve needs ckpt="):
+        serve.run(settings_of("task=serve"), tmp_path)
+    with pytest.raises(UserError, match=r"serve\.wait_milliseconds=0 is invalid"):
+        serve.run(settings_of("task=serve", f"ckpt={run.folder}", "serve.wait_milliseconds=0"), tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = ("task=serve", f"ckpt={run.folder}", f"serve.port={taken.getsockname()[1]}")
+        outcome = run_py(*words, cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert "cannot be opened" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    broken = tmp_path / "broken"
+    (run.folder / "export").rename(broken)
+    try:
+        (broken / "model.safetensors").write_bytes(b"broken")
+        outcome = run_py("task=serve", f"ckpt={broken}", "serve.port=0", cwd=tmp_path)
+    finally:
+        broken.rename(run.folder / "export")
+    assert outcome.returncode == 2
+    assert outcome.stderr.count("header too small") == 1
+    assert "Traceback" not in outcome.stderr
+
+
+def test_without_the_extra(run, settings_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(serve, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'warmstart\[serve\]'"):
+        serve.run(settings_of("task=serve", f"ckpt={run.folder}"), tmp_path)
