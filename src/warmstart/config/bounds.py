@@ -8,7 +8,7 @@ import re
 from difflib import get_close_matches
 from typing import Any
 
-from warmstart.config.evaluation import GenerationSettings
+from warmstart.config.evaluation import GenerationSettings, LengthPenaltyKind
 from warmstart.config.metrics import METRICS, metric_of, primary_score
 from warmstart.config.model import Scale
 from warmstart.config.schema import OPTIONS, Config
@@ -113,6 +113,12 @@ def _contradictions(settings: Config) -> list[str]:
         found.append(
             f"generation.min_new_tokens={generation.min_new_tokens} is more than "
             f"generation.max_new_tokens={generation.max_new_tokens}. Lower the minimum or raise the maximum."
+        )
+    is_own_penalty = generation.length_penalty_kind is not LengthPenaltyKind.transformers
+    if is_own_penalty and generation.do_sample and generation.num_beams > 1:
+        found.append(
+            f"generation.length_penalty_kind={generation.length_penalty_kind.value} contradicts "
+            "generation.do_sample=true: beams of sampled tokens are scored by transformers. Set one of them."
         )
     better = MONITORS.get(trainer.monitor)
     if better is not None and trainer.monitor_mode in ("min", "max") and trainer.monitor_mode != better:

@@ -9,6 +9,7 @@ from typing import Any
 
 from warmstart.config.option import option
 
+SELECTOR = "sentence-selector"  # the model type of decoders that select sentences of the source
 AUTO_TYPE = "auto"  # the model type that the checkpoint's config.json names
 
 
@@ -54,6 +55,20 @@ class CrossAttentionInit(StrEnum):
     """How new cross-attention is initialized."""
 
     random = "random"
+    copy = "copy"
+
+
+class NewPositions(StrEnum):
+    """What additional position embeddings start from."""
+
+    last = "last"
+    random = "random"
+
+
+class Embeddings(StrEnum):
+    """What the decoder's token embeddings start from."""
+
+    own = "own"
     copy = "copy"
 
 
@@ -111,6 +126,17 @@ class SubmodelSettings:
         doc="Settings in which the model differs from the default configuration of its model type, such as hidden "
         "size, number of layers and vocabulary size. `weights=random` and `task=check` build the model from them.",
     )
+    positions: int | None = option(
+        None,
+        at_least=1,
+        doc="Number of positions of the encoder, if it should read longer sources than its checkpoint. It needs "
+        "learned position embeddings. null keeps those of the checkpoint.",
+    )
+    new_positions: NewPositions = option(
+        NewPositions.last,
+        doc="What the additional position embeddings of `positions` start from. `last` repeats the last one of the "
+        "checkpoint, as the code of BertSum does; `random` draws them, as its paper says.",
+    )
 
 
 @dataclass
@@ -146,6 +172,11 @@ class BridgeSettings:
         CrossAttentionInit.copy,
         doc="How the weights of new cross-attention are initialized. `copy` copies the self-attention of the same "
         "layer; `random` draws random weights.",
+    )
+    embeddings: Embeddings = option(
+        Embeddings.own,
+        doc="What the decoder's token embeddings start from. `copy` copies those of the encoder into an untrained "
+        "decoder, as BertSum does; the decoder then writes with the encoder's tokenizer.",
     )
     every_n_layers: int = option(
         1,

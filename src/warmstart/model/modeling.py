@@ -102,7 +102,7 @@ class EncoderDecoderModel(PairGeneration):
         decoder_class(config.decoder)
         encoder_class(config.encoder)
         check_hidden_sizes(config)
-        if decoder is not None and config.graft is None:
+        if decoder is not None and config.graft is None and type(config) is EncoderDecoderConfig:
             check_cross_attention(decoder)
         if encoder is not None and encoder.get_output_embeddings() is not None:
             raise ValueError(f"The encoder {type(encoder).__name__} has an LM head. Use a model without one.")
@@ -200,7 +200,7 @@ class EncoderDecoderModel(PairGeneration):
             ValueError: The encoder and the decoder do not fit together.
         """
         encoder, decoder = submodels.encoder, submodels.decoder
-        config = EncoderDecoderConfig.from_encoder_decoder_configs(encoder.config, decoder.config, **joint)
+        config = cls.config_class.from_encoder_decoder_configs(encoder.config, decoder.config, **joint)
         untrained = {f"encoder.{name}" for name in submodels.encoder_missing}
         untrained |= {f"decoder.{name}" for name in submodels.decoder_missing}
         keep_pretrained(config, encoder, decoder, untrained)

@@ -15,6 +15,7 @@ from warmstart.model.decoders import decoder_class, has_own_cross_attention, mak
 from warmstart.model.encoders import encoder_class
 from warmstart.model.padding import POSITIONS_AFTER_PAD
 from warmstart.model.pretrained import check_trainable
+from warmstart.model.selector import SelectorConfig  # noqa: F401 - registers the type of decoder=ext
 
 Role = Literal["encoder", "decoder"]
 

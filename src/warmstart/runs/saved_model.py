@@ -184,8 +184,7 @@ class SavedModel:
         return Trained(model.eval(), tokenizers, self.folder)
 
     def _model_of_checkpoint(self) -> Any:
-        from warmstart.model.configuration import EncoderDecoderConfig
-        from warmstart.model.modeling import EncoderDecoderModel
+        from warmstart.model.extractive import model_class
 
         checkpoint = self.checkpoint
         if not self._is_sound():
@@ -193,7 +192,9 @@ class SavedModel:
                 f"ckpt={self.given}: checksum mismatch, {self.file} is damaged. Choose another checkpoint of the run."
             )
         try:
-            model = EncoderDecoderModel(EncoderDecoderConfig(**checkpoint["hyper_parameters"]["model_config"]))
+            config = checkpoint["hyper_parameters"]["model_config"]
+            of_model = model_class(config)
+            model = of_model(of_model.config_class(**config))
             model.load_state_dict({name.removeprefix("model."): v for name, v in checkpoint["state_dict"].items()})
         except Exception as error:  # a modified checkpoint raises dozens of unrelated types
             if says_nothing_of_the_file(error) or self._is_as_written():
@@ -203,13 +204,14 @@ class SavedModel:
         return model
 
     def _model_of_export(self) -> Any:
-        from warmstart.model.modeling import EncoderDecoderModel
+        import json
+
+        from warmstart.model.extractive import model_class
 
         folder = Path(self.given)
         try:
-            loaded: Any = EncoderDecoderModel.from_pretrained(
-                self.given, use_safetensors=True, output_loading_info=True
-            )
+            of_model = model_class(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+            loaded: Any = of_model.from_pretrained(self.given, use_safetensors=True, output_loading_info=True)
         except Exception as error:  # without a checksum; a damaged file raises dozens of unrelated types
             if says_nothing_of_the_file(error):
                 raise

@@ -58,6 +58,10 @@ class Writer:
             texts: list[str] = self.tokenizers.decode(ids)
         return texts
 
+    def blocked_word_ngrams(self, size: int) -> Any:
+        """Return the processors that block repeated n-grams of ``size`` words."""
+        return self.tokenizers.blocked_word_ngrams(size)
+
     def restore_case(self, summary: str, text: str) -> str:
         """Write a summary's words as the cleaned document does, if the decoder's tokenizer loses case."""
         from warmstart.evaluation.truecase import restore_case

@@ -65,7 +65,7 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
     validate_numbers(settings)
     steps_named(settings.data.clean)  # reports unknown steps before the model is loaded
     model, tokenizers = load_writer(settings, saved)
-    kwargs = generation_kwargs(settings.generation)
+    kwargs = generation_kwargs(settings.generation, tokenizers)
     search = ", ".join(f"{name}={value}" for name, value in kwargs.items() if value is not None)
     try:
         server = DemoServer(
@@ -96,7 +96,8 @@ def summarizer(model: Any, tokenizers: Any, settings: Config) -> Summarize:
     from warmstart.evaluation.summarize import generation_kwargs
     from warmstart.runs.writer import Writer
 
-    writer, kwargs = Writer(model, tokenizers, settings), generation_kwargs(settings.generation)
+    writer = Writer(model, tokenizers, settings)
+    kwargs = generation_kwargs(settings.generation, tokenizers)
 
     def summarize(document: str) -> tuple[str, str, str]:
         document = writer.clean(document)

@@ -265,7 +265,8 @@ def _generate(evaluation: Evaluation, ready: _Ready) -> _Generated | None:
         likely = in_order(of_rank for _, of_rank, _ in shares)
         torch.manual_seed(seed_of(settings.seed, count))  # as for one more example, if the search samples
         with computing_in(model, dtype), torch.inference_mode():
-            (alone,) = tokenizers.decode(model.generate_alone(**generation_kwargs(settings.generation))[:, 1:])
+            search = generation_kwargs(settings.generation, tokenizers)
+            (alone,) = tokenizers.decode(model.generate_alone(**search)[:, 1:])
     return _Generated(
         predictions=[done[i] for i in range(count)],
         likelihoods=likely,

@@ -89,14 +89,13 @@ def export_model(
     Raises:
         FileExistsError: ``replace`` is false and the folder is not empty.
     """
-    from warmstart.evaluation.summarize import generation_kwargs
     from warmstart.model.bridge.lora import merge_lora
     from warmstart.model.opening import opens_in_transformers
     from warmstart.runs.card_metadata import hub_ids
     from warmstart.runs.model_card import Use, model_card
 
     merge_lora(model)
-    model.generation_config.update(**generation_kwargs(settings.generation))
+    _set_search(model, tokenizers, settings)
     use = Use(
         transformers_opens=opens_in_transformers(model),
         max_source_length=_longest_source(model, settings),
@@ -157,6 +156,17 @@ def convert_model(model: Any, tokenizers: Any, folder: Path, result: dict[str, A
             converted=converted,
         )
         (partial / "README.md").write_text(model_card(result, use), encoding="utf-8")
+
+
+def _set_search(model: Any, tokenizers: Any, settings: Config) -> None:
+    """Write the search into the model's generation config, which cannot hold blocked n-grams of words."""
+    from warmstart.evaluation.summarize import generation_kwargs
+
+    search = generation_kwargs(settings.generation, tokenizers)
+    kind = search.get("length_penalty_kind", "transformers")
+    if kind != "transformers":  # no field of transformers' class, which keeps it as an attribute
+        model.generation_config.length_penalty_kind = kind
+    model.generation_config.update(**search)
 
 
 def _longest_source(model: Any, settings: Config) -> int:

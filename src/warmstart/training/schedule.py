@@ -6,6 +6,7 @@ data.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ def build_schedule(
 
     Args:
         optimizer: its groups are named as by ``warmstart.training.optimizer.parameter_groups``.
-        optim: warm-up and decay.
+        optim: warm-up and decay; the encoder may have a warm-up of its own (``encoder_warmup_steps``).
         total_steps: optimizer steps of the fit.
         unfreeze_after: steps for which pretrained groups have a learning rate of zero. They then have a warm-up of
             their own, which never exceeds the common schedule.
@@ -80,10 +81,14 @@ def build_schedule(
     """
     factor, warmup = lr_factor(optim, total_steps), warmup_steps(optim, total_steps)
 
-    def pretrained_factor(step: int) -> float:
-        return max(0.0, min(factor(step), (step - unfreeze_after + 1) / warmup))
+    def after_unfreezing(factor: Callable[[int], float], warmup: int) -> Callable[[int], float]:
+        return lambda step: max(0.0, min(factor(step), (step - unfreeze_after + 1) / warmup))
 
-    factors = [
-        factor if group.get("name", NEW).startswith(NEW) else pretrained_factor for group in optimizer.param_groups
-    ]
-    return Schedule(optimizer, factors)
+    own = optim if optim.encoder_warmup_steps is None else replace(optim, warmup_steps=optim.encoder_warmup_steps)
+    of_part = {
+        NEW: factor,
+        "encoder": after_unfreezing(lr_factor(own, total_steps), warmup_steps(own, total_steps)),
+        "decoder": after_unfreezing(factor, warmup),
+    }
+    parts = [group.get("name", NEW).partition("_")[0] for group in optimizer.param_groups]
+    return Schedule(optimizer, [of_part[part] for part in parts])

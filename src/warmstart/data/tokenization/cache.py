@@ -153,8 +153,9 @@ def _write(
 ) -> None:
     with _RowsWriter(folder, "source") as sources, _RowsWriter(folder, "target") as targets:
         for chunk in _chunks(examples):
-            sources.append(tokenizers.encode_sources([example.document for example in chunk], max_source_length))
-            targets.append(tokenizers.encode_targets([example.summary for example in chunk], max_target_length))
+            rows = tokenizers.encode_sources([example.document for example in chunk], max_source_length)
+            sources.append(rows)
+            targets.append(tokenizers.encode_labels(chunk, rows, max_target_length))
 
 
 def _chunks(examples: Sequence[Example]) -> Iterator[list[Example]]:
