@@ -121,6 +121,11 @@ def convert(to: ExportFormat, model: Any, tokenizers: Any, folder: Path, search:
     Raises:
         UserError: The model cannot be converted, or the format's extra is not installed.
     """
+    if tokenizers.marks.as_dict():
+        raise UserError(
+            f"format={to.value} is not possible: this model reads or writes marked sentences (data.source_form, "
+            "data.target_form), which only warmstart makes. Set format=safetensors."
+        )
     if any(find_spec(name) is None for name in _PACKAGES.get(to, ())):
         raise UserError(
             f"format={to.value} was requested, but its packages are not installed. Install them: pip install "

@@ -33,6 +33,20 @@ print(decoder_tokenizer.decode(ids[0], skip_special_tokens=True).strip())
 `warmstart task=summarize ckpt=FOLDER input=article.txt`.
 """
 
+USE_OF_MARKED = """## Use
+
+This model reads or writes marked sentences, which only warmstart makes:
+
+```python
+import warmstart
+
+summarizer = warmstart.Summarizer.from_pretrained(".")  # this folder
+print(summarizer("The council met on Monday and voted to close the school."))
+```
+
+From the command line: `warmstart task=summarize ckpt=FOLDER input=article.txt`.
+"""
+
 LICENCE = """## Licence
 
 This card grants no licence. The licences of both pretrained checkpoints and of the training texts apply.

@@ -92,16 +92,17 @@ def export_model(
     from warmstart.model.bridge.lora import merge_lora
     from warmstart.model.opening import opens_in_transformers
     from warmstart.runs.card_metadata import hub_ids
-    from warmstart.runs.model_card import Use, model_card
+    from warmstart.runs.model_card import USE_OF_MARKED, Use, model_card
 
     merge_lora(model)
     _set_search(model, tokenizers, settings)
     use = Use(
-        transformers_opens=opens_in_transformers(model),
+        transformers_opens=opens_in_transformers(model) and not tokenizers.marks.as_dict(),
         max_source_length=_longest_source(model, settings),
         dtype=settings.generation.dtype.value,
         clean=tuple(settings.data.clean),
         base_models=hub_ids(settings),
+        converted=("warmstart", USE_OF_MARKED) if tokenizers.marks.as_dict() else None,
     )
     config = plain(settings)
     # The settings that describe the model and its summaries. Of local paths, only the last component: the rest would

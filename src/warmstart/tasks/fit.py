@@ -193,12 +193,8 @@ def _data(fit: Fit) -> Any:
 
     settings = fit.settings
     source, tokenizers = _source_and_tokenizers(settings, fit.resume)
-    check_scripts(
-        source,
-        scored_splits(settings),
-        "To train without scores, set evaluation.test=false trainer.validation_samples=0.",
-        settings.data.language,
-    )
+    remedy = "To train without scores, set evaluation.test=false trainer.validation_samples=0."
+    check_scripts(source, scored_splits(settings), remedy, settings.data.language)
     scorer_of_fit(settings)  # raises before training
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()

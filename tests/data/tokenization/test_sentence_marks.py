@@ -5,7 +5,7 @@ import torch
 from transformers import BertTokenizerFast
 
 from warmstart.data.tokenization.pair import TokenizerPair
-from warmstart.data.tokenization.sentence_marks import SentenceMarks, separator_id
+from warmstart.data.tokenization.sentence_marks import SentenceMarks, original_sentences, separator_id
 from warmstart.errors import UserError
 from warmstart.model.segments import segment_ids
 
@@ -63,6 +63,17 @@ def test_target_separator_becomes_a_line_break(pair):
     assert pair.decode([ids]) == ["a b.\nc."]
     assert pair.decode([[5, 6, 5, 5, 8, 3]]) == ["a\nc"]  # no empty lines
     assert tokens(pair.encode_targets(["A b.\nC."], 5)[0]) == "a b . [unused2] [SEP]"
+
+
+def test_selected_sentences_are_written_as_in_the_document():
+    document = "The caf\u00e9 closed. A well-known man (aged 9) left.\nIt rained."
+    summary = "a well - known man ( aged 9 ) left.\nthe cafe closed.\nit rai\nnot there"
+    assert original_sentences(summary, document).splitlines() == [
+        "A well-known man (aged 9) left.",
+        "The caf\u00e9 closed.",
+        "It rained.",
+        "not there",
+    ]
 
 
 def test_marks_are_saved_and_belong_to_the_fingerprint(pair, tmp_path):

@@ -1,10 +1,12 @@
-"""What decides the ids of a tokenizer, for fingerprints."""
+"""What a tokenizer contains: whether it has a vocabulary, and what decides its ids."""
 
 import hashlib
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from warmstart.errors import UserError
 
 
 def contents_of(tokenizer: Any) -> bytes:
@@ -31,3 +33,17 @@ def _saved(tokenizer: Any) -> bytes:
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     # Some tokenizers save a copy of the files on disk, so the vocabulary in memory is added.
     return json.dumps([type(tokenizer).__name__, tokenizer.get_vocab(), options, hashes], sort_keys=True).encode()
+
+
+def assert_not_empty(tokenizer: Any, role: str) -> None:
+    """Check that a tokenizer has more than special tokens.
+
+    Raises:
+        UserError: It is empty.
+    """
+    specials = len(set(tokenizer.all_special_ids))
+    if len(tokenizer) <= specials:
+        raise UserError(
+            f"{role}: the tokenizer ({type(tokenizer).__name__}) is empty: {len(tokenizer)} entries, {specials} of "
+            f"them special. Its folder lacks the vocabulary file. Set {role}.tokenizer to a complete one."
+        )

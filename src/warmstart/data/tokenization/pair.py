@@ -23,7 +23,7 @@ from warmstart.atomic import replacing_folder
 from warmstart.config.model import Scale, SubmodelSettings, Weights
 from warmstart.config.schema import Config
 from warmstart.data.hub_access import Unreachable, hub_reachable
-from warmstart.data.tokenization.contents import contents_of
+from warmstart.data.tokenization.contents import assert_not_empty, contents_of
 from warmstart.data.tokenization.sentence_marks import SentenceMarks, sentence_ids
 from warmstart.data.tokenization.train import trained_tokenizer
 from warmstart.errors import UserError, says_nothing_of_the_file
@@ -51,7 +51,7 @@ class TokenizerPair:
         self.source, self.target, self.marks = source, target, marks
         self.sentence_start_id: int | None = sentence_ids(source)[0] if marks.source else None
         for role, tokenizer in (("encoder", source), ("decoder", target)):
-            _assert_not_empty(tokenizer, role)
+            assert_not_empty(tokenizer, role)
             # Some checkpoints truncate or pad on the left, but the start of an article is the part to keep.
             tokenizer.truncation_side = tokenizer.padding_side = "right"
         end = _first_id(target.eos_token_id, target.sep_token_id)
@@ -388,15 +388,6 @@ def _errors_of_the_library(role: str) -> Iterator[None]:
             f"{role}: the tokenizers library failed with this tokenizer: {str(error).splitlines()[0][:200]}. Its "
             f"tokenizer.json is damaged or incompatible. Set {role}.tokenizer to another hub id or folder."
         ) from None
-
-
-def _assert_not_empty(tokenizer: Any, role: str) -> None:
-    specials = len(set(tokenizer.all_special_ids))
-    if len(tokenizer) <= specials:
-        raise UserError(
-            f"{role}: the tokenizer ({type(tokenizer).__name__}) is empty: {len(tokenizer)} entries, {specials} of "
-            f"them special. Its folder lacks the vocabulary file. Set {role}.tokenizer to a complete one."
-        )
 
 
 def _first_id(*ids: int | None) -> int | None:

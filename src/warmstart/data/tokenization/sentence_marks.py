@@ -7,6 +7,7 @@ The encoder's state at a start token stands for its sentence. The segment ids, 0
 tokens (``warmstart.model.segments``), because texts never contain them.
 """
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -142,6 +143,29 @@ def document_sentences(text: str, language: str = "en") -> Iterator[str]:
     for line in text.splitlines():
         if line := line.strip():
             yield from split_line(line, language)
+
+
+def original_sentences(summary: str, document: str, language: str = "en") -> str:
+    """Return the lines of a summary, decoded from selected sentences, as the document writes them.
+
+    Args:
+        summary: One sentence a line. A line that is none of the document's stays as it is.
+        document: The document.
+        language: ISO code of its language.
+    """
+    known: dict[str, str] = {}
+    for sentence in document_sentences(document, language):
+        known.setdefault(_letters(sentence), sentence)
+    found = []
+    for line in summary.splitlines():
+        key = _letters(line)
+        cut = (sentence for letters, sentence in known.items() if key and letters.startswith(key))
+        found.append(known.get(key) or next(cut, line))
+    return "\n".join(found)
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text.lower())))
 
 
 def sentence_ids(tokenizer: Any) -> tuple[int, int]:
