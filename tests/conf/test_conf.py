@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from warmstart.cli.main import config_dir
+from warmstart.config.model import SELECTOR
 from warmstart.config.schema import GROUPS
 from warmstart.errors import UserError
 from warmstart.model.build import build_model
 from warmstart.model.parameters import parameter_counts
+from warmstart.model.segments import mark_sentences
 from warmstart.tasks.check import faults
 
 CONF = Path(config_dir())
@@ -70,6 +72,7 @@ def test_composing_any_pair_imports_nothing_heavy():
         (["bridge.lora=both", "bridge.lora_rank=0"], "bridge.lora_rank=0"),
         (["bridge.warmup_steps=-1"], "bridge.warmup_steps=-1"),
         (["encoder=none", "bridge.freeze=encoder"], "encoder=none and bridge.freeze=encoder contradict each other"),
+        (["encoder=none", "bridge.freeze=decoder"], "encoder=none and bridge.freeze=decoder contradict each other"),
         (["encoder=none", "bridge.share=weights", "bridge.lora=both"], "bridge.share=weights and bridge.lora=both"),
         (["encoder=none", "bridge.warmup_steps=5"], "there is neither an encoder nor cross-attention"),
         (["encoder=none", "decoder=roberta", "data.max_source_length=99"], "A roberta decoder needs an encoder"),
@@ -92,10 +95,14 @@ def test_every_encoder_and_decoder_can_be_built_tiny_and_trains(group, name, set
     assert parameter_counts(model)["total"] < 2e6
     of_source = 500 if name == "none" else 600  # without an encoder the decoder reads the source
     source, labels = torch.randint(5, of_source, (2, 9)), torch.randint(5, 500, (2, 4))
+    if settings.decoder.model_type == SELECTOR:  # it needs marked sentences, with labels after the end token
+        mark_sentences(model.config.encoder, 1)
+        source[:, ::3], labels = 1, torch.tensor([[7, 2, 0, 1, 0], [2, 1, 0, 0, -100]])
     loss, _, _ = model.training_loss(source, torch.ones_like(source), labels)
     loss.backward()
     assert torch.isfinite(loss)
-    assert model.get_output_embeddings().weight.grad is not None
+    head = model.decoder.score if settings.decoder.model_type == SELECTOR else model.get_output_embeddings()
+    assert head.weight.grad is not None
 
 
 @pytest.mark.parametrize("word", ["+encoder.weihgts=random", "++optim.foo=2", "+foo=1", "+data.batch.foo=1"])

@@ -191,7 +191,7 @@ def test_every_chosen_baseline_is_compared_with_the_model(references, documents)
     training = [Example("0", documents[0], references[0]), Example("1", "Other text.", "Other target.")]
     chosen = {"baselines": BASELINES, "training": training}
     judgement = judge(references, references, documents, SETTINGS, 0, **chosen)
-    assert list(judgement.baselines) == ["lead1", "lead3", "copula", "nearest", "most_frequent", "source"]
+    assert list(judgement.baselines) == ["lead1", "lead3", "copula", "nearest", "most_frequent", "source", "oracle"]
     plain = judge(references, references, documents, SETTINGS, 0)
     assert list(plain.baselines) == ["lead1", "lead3"]
     assert plain.texts == {}
@@ -203,15 +203,16 @@ def test_every_chosen_baseline_is_compared_with_the_model(references, documents)
         assert row["rouge1"] == judgement.per_example[f"{name}/rouge1"].mean()
         assert row.get("training_examples") == (2 if name in ("nearest", "most_frequent") else None)
     assert judgement.per_example["nearest/rouge1"][0] == 100  # its own document is a training document
-    assert judgement.texts.keys() == {"nearest", "most_frequent"}
+    assert judgement.texts.keys() == {"nearest", "most_frequent", "oracle"}
     assert judgement.texts["most_frequent"] == [references[0]] * len(references)
     said = verdict(judgement)
     for rival in ("the copula rule", "the nearest training text", "the most frequent target", "the copied source"):
         assert f"It beats {rival}: +" in said
+    assert "oracle" not in said  # an upper bound
     out = io.StringIO()
     Console(file=out, width=80).print(score_table(judgement, "minilm x minilm"))
     assert max(map(len, out.getvalue().splitlines())) <= 80
-    for name in ("copula", "nearest", "frequent", "copied"):
+    for name in ("copula", "nearest", "frequent", "copied", "oracle"):
         assert name in out.getvalue()
     assert "…" not in out.getvalue()
 

@@ -16,7 +16,7 @@ from warmstart.data.sources.base import Example, LazyRows
 from warmstart.evaluation.baselines import (
     FIRST_READ,
     MOST_TRAINING_EXAMPLES,
-    OF_TRAINING,
+    NOT_OF_DOCUMENTS,
     baseline_texts,
     copied_source,
     copula,
@@ -123,7 +123,8 @@ def test_many_training_examples_are_sampled_without_reading_the_others():
 
 def test_every_baseline_that_can_be_chosen():
     documents, training = ["One is a thing. Two.", "Three."], examples_of(("Two things", "t"), ("One thing", "s"))
-    found = baseline_texts(BASELINES, documents, training, lead_sentences=3)
+    references = ["Two.", "Other."]
+    found = baseline_texts(BASELINES, documents, training, references=references, lead_sentences=3)
     assert found == {
         "lead1": ["One is a thing.", "Three."],
         "lead3": ["One is a thing.\nTwo.", "Three."],
@@ -131,8 +132,9 @@ def test_every_baseline_that_can_be_chosen():
         "nearest": ["s", "t"],
         "most_frequent": ["t", "t"],
         "source": documents,
+        "oracle": ["Two.", ""],
     }
-    for name in found.keys() - set(OF_TRAINING):
+    for name in found.keys() - set(NOT_OF_DOCUMENTS):
         assert from_documents(name, documents) == found[name]
     assert copied_source(documents) == documents
     for wrong in ("nearest", "lead", "lead0", "leader"):

@@ -43,6 +43,28 @@ def test_noam_unfreezes_pretrained_groups_with_a_warm_up_to_its_own_peak():
     assert pretrained[5:] == pytest.approx(new[5:])
 
 
+@pytest.mark.parametrize(
+    ("step", "encoder", "decoder"),  # by hand from the formulas of Liu & Lapata 2019, section 4.2
+    [
+        (1, 7.0711e-10, 1.0e-7),  # 2e-3 * 20000^-1.5 and 0.1 * 10000^-1.5
+        (100, 7.0711e-8, 1.0e-5),
+        (10_000, 7.0711e-6, 1.0e-3),  # 2e-3 * 10000 * 20000^-1.5 and 0.1 / 100
+        (20_000, 1.41421e-5, 7.0711e-4),  # 2e-3 / 141.421 and 0.1 / 141.421
+        (40_000, 1.0e-5, 5.0e-4),  # 2e-3 / 200 and 0.1 / 200
+        (200_000, 4.4721e-6, 2.2361e-4),  # 2e-3 / 447.21 and 0.1 / 447.21
+    ],
+)
+def test_bertsum_has_the_two_schedules_of_its_paper(step, encoder, decoder, settings_of):
+    optim = settings_of("optim=bertsum").optim
+    assert (optim.weight_decay, optim.betas, optim.label_smoothing) == (0.0, [0.9, 0.999], 0.1)
+    peaks = {"encoder": optim.encoder_rate, "encoder_no_decay": optim.encoder_rate, "decoder": optim.decoder_rate}
+    peaks |= {"decoder_no_decay": optim.decoder_rate, "new": optim.new_rate, "new_no_decay": optim.new_rate}
+    groups = [{"params": [torch.nn.Parameter(torch.ones(1))], "lr": peak, "name": name} for name, peak in peaks.items()]
+    schedule = build_schedule(torch.optim.AdamW(groups), optim, 200_000)
+    found = [peak * factor(step - 1) for peak, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+    assert found == pytest.approx([encoder, encoder, *[decoder] * 4], rel=1e-4)
+
+
 def test_warmup_is_steps_or_a_fraction():
     assert warmup_steps(OptimSettings(warmup_fraction=0.06), 1000) == 60
     assert warmup_steps(OptimSettings(warmup_fraction=0.06, warmup_steps=7), 1000) == 7

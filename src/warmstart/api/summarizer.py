@@ -182,7 +182,8 @@ class Summarizer:
     def _stream(self, parts: Sequence[str], generation: GenerationSettings) -> Iterator[str]:
         from warmstart.evaluation.summarize import generation_kwargs
 
-        writer, kwargs = self._writer, generation_kwargs(generation)
+        writer = self._writer
+        kwargs = generation_kwargs(generation, writer.tokenizers)
         for number, part in enumerate(parts):
             inputs = writer.inputs(writer.encode(part))
 

@@ -8,7 +8,8 @@ import re
 from difflib import get_close_matches
 from typing import Any
 
-from warmstart.config.evaluation import GenerationSettings
+from warmstart.config.data import SourceForm, Truncation
+from warmstart.config.evaluation import GenerationSettings, LengthPenaltyKind
 from warmstart.config.metrics import METRICS, SCORES, metric_of, primary_score
 from warmstart.config.model import NO_ENCODER, Scale
 from warmstart.config.paper import faults_of_paper
@@ -141,6 +142,12 @@ def _contradictions(settings: Config) -> list[str]:
             f"generation.min_new_tokens={generation.min_new_tokens} is more than "
             f"generation.max_new_tokens={generation.max_new_tokens}. Lower the minimum or raise the maximum."
         )
+    is_own_penalty = generation.length_penalty_kind is not LengthPenaltyKind.transformers
+    if is_own_penalty and generation.do_sample and generation.num_beams > 1:
+        found.append(
+            f"generation.length_penalty_kind={generation.length_penalty_kind.value} contradicts "
+            "generation.do_sample=true: beams of sampled tokens are scored by transformers. Set one of them."
+        )
     better = MONITORS.get(trainer.monitor)
     if better is not None and trainer.monitor_mode in ("min", "max") and trainer.monitor_mode != better:
         found.append(
@@ -163,6 +170,12 @@ def _contradictions(settings: Config) -> list[str]:
         found.append(
             f"data.window_overlap={data.window_overlap} repeats all of a window of "
             f"data.max_source_length={data.max_source_length} tokens. Lower the overlap."
+        )
+    plain = data.source_windows == 1 and data.truncation is Truncation.head
+    if data.source_form is SourceForm.sentences and not (plain and settings.encoder.model_type != NO_ENCODER):
+        found.append(
+            "data.source_form=sentences marks the sentences of one window, which is cut at its end. Leave out "
+            "data.source_windows, data.truncation and encoder=none, or the form."
         )
     if data.prompt_as_chat and not data.prompt:
         found.append("data.prompt_as_chat=true needs a prompt. Set data.prompt, such as data.prompt='Summarize:'.")

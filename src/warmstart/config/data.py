@@ -25,6 +25,20 @@ class OnBadRow(StrEnum):
     skip = "skip"
 
 
+class SourceForm(StrEnum):
+    """Which special tokens a source has."""
+
+    plain = "plain"
+    sentences = "sentences"
+
+
+class TargetForm(StrEnum):
+    """Whether the sentences of a target are separated."""
+
+    plain = "plain"
+    sentences = "sentences"
+
+
 class Objective(StrEnum):
     """What the model learns to write from a document."""
 
@@ -43,7 +57,7 @@ class Truncation(StrEnum):
     lead_sentences = "lead_sentences"
 
 
-BASELINES = ("lead", "copula", "nearest", "most_frequent", "source")
+BASELINES = ("lead", "copula", "nearest", "most_frequent", "source", "oracle")
 
 
 @dataclass
@@ -209,7 +223,8 @@ class DataSettings:
         "is, are, was or were and an article, up to a comma or full stop, nine at most. `nearest` is the target of the "
         "most similar training source (tf-idf), `most_frequent` the most frequent training target; both read at most "
         "20000 training examples, a random sample that is the same for every seed. `source` is the whole source, for "
-        "translation.",
+        "translation. `oracle` are the sentences of the source, three at most, that are closest to the target (chosen "
+        "greedily by ROUGE-1 + ROUGE-2): an upper bound of extractive summaries.",
     )
     language: str = option(
         "en",
@@ -220,6 +235,17 @@ class DataSettings:
         default_factory=list,
         doc="Names of cleaning steps, applied in this order to source texts and to training targets. References of the "
         "test split are never changed.",
+    )
+    source_form: SourceForm = option(
+        SourceForm.plain,
+        doc="Which special tokens a source has. `plain` are those of the encoder's tokenizer. `sentences` puts the "
+        "start token ([CLS]) before each sentence and the separator ([SEP]) after it, and gives the sentences the "
+        "segment ids 0 and 1 in turn if the encoder has segments, as in BertSum.",
+    )
+    target_form: TargetForm = option(
+        TargetForm.plain,
+        doc="Whether the model learns where the sentences of a target end. `sentences` puts a token of its own between "
+        "them, which becomes a line break in the summary, as in BertSum.",
     )
     max_source_length: int = option(
         512,

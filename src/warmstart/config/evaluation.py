@@ -15,6 +15,13 @@ class GenerationDtype(StrEnum):
     bfloat16 = "bfloat16"
 
 
+class LengthPenaltyKind(StrEnum):
+    """What the log-probability of a beam is divided by."""
+
+    transformers = "transformers"
+    gnmt = "gnmt"
+
+
 @dataclass
 class GenerationSettings:
     """Arguments of ``EncoderDecoderModel.generate``, with the names and definitions of transformers."""
@@ -33,10 +40,21 @@ class GenerationSettings:
         doc="Exponent of the length in beam search: the score of a beam is divided by `length**length_penalty`, as in "
         "transformers. A larger value favors longer summaries.",
     )
+    length_penalty_kind: LengthPenaltyKind = option(
+        LengthPenaltyKind.transformers,
+        doc="Definition of `length_penalty`. `transformers` divides the score of a beam by `length**length_penalty`, "
+        "`gnmt` by `((5 + length) / 6)**length_penalty` (Wu et al. 2016), as BertSum does. The end token counts.",
+    )
     no_repeat_ngram_size: int = option(
         3,
         at_least=0,
         doc="Length in tokens of the n-grams that may not occur twice in a summary. 0 allows every repetition.",
+    )
+    no_repeat_word_ngram_size: int = option(
+        0,
+        at_least=0,
+        doc="Length in words of the n-grams that may not occur twice in a summary; 3 is the trigram blocking of "
+        "BertSum. 0 allows every repetition.",
     )
     early_stopping: bool = option(
         True,

@@ -9,6 +9,7 @@ from typing import Any
 
 from warmstart.config.option import option
 
+SELECTOR = "sentence-selector"  # the model type of decoders that select sentences of the source
 AUTO_TYPE = "auto"  # the model type that the checkpoint's config.json names
 NO_ENCODER = "none"  # the model type of encoder=none: the decoder reads the source
 
@@ -55,6 +56,20 @@ class CrossAttentionInit(StrEnum):
     """How new cross-attention is initialized."""
 
     random = "random"
+    copy = "copy"
+
+
+class NewPositions(StrEnum):
+    """What additional position embeddings start from."""
+
+    last = "last"
+    random = "random"
+
+
+class Embeddings(StrEnum):
+    """What the decoder's token embeddings start from."""
+
+    own = "own"
     copy = "copy"
 
 
@@ -112,6 +127,17 @@ class SubmodelSettings:
         doc="Settings in which the model differs from the default configuration of its model type, such as hidden "
         "size, number of layers and vocabulary size. `weights=random` and `task=check` build the model from them.",
     )
+    positions: int | None = option(
+        None,
+        at_least=1,
+        doc="Number of positions of the encoder, if it should read longer sources than its checkpoint. It needs "
+        "learned position embeddings. null keeps those of the checkpoint.",
+    )
+    new_positions: NewPositions = option(
+        NewPositions.last,
+        doc="What the additional position embeddings of `positions` start from. `last` repeats the last one of the "
+        "checkpoint, as the code of BertSum does; `random` draws them, as its paper says.",
+    )
 
 
 @dataclass
@@ -148,6 +174,11 @@ class BridgeSettings:
         doc="How the weights of new cross-attention are initialized. `copy` copies the self-attention of the same "
         "layer; `random` draws random weights.",
     )
+    embeddings: Embeddings = option(
+        Embeddings.own,
+        doc="What the decoder's token embeddings start from. `copy` copies those of the encoder into an untrained "
+        "decoder, as BertSum does; the decoder then writes with the encoder's tokenizer.",
+    )
     every_n_layers: int = option(
         1,
         at_least=1,
@@ -178,11 +209,10 @@ def fault_of_no_encoder(encoder: SubmodelSettings, bridge: BridgeSettings) -> st
     """Return the message if ``encoder=none`` is set together with an option that needs an encoder, else None."""
     if encoder.model_type != NO_ENCODER:
         return None
-    of_encoder = (WhichSubmodels.encoder, WhichSubmodels.both)
     contradicting = {
         f"bridge.share={bridge.share.value}": bridge.share is not Share.none,
-        f"bridge.freeze={bridge.freeze.value}": bridge.freeze in of_encoder,
-        f"bridge.lora={bridge.lora.value}": bridge.lora in of_encoder,
+        f"bridge.freeze={bridge.freeze.value}": bridge.freeze is not WhichSubmodels.none,
+        f"bridge.lora={bridge.lora.value}": bridge.lora in (WhichSubmodels.encoder, WhichSubmodels.both),
         f"bridge.warmup_steps={bridge.warmup_steps}": bridge.warmup_steps > 0,
         f"encoder.attention={encoder.attention.value}": encoder.attention is not Attention.own,
     }

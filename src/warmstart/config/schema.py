@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from warmstart.config.data import DataSettings
 from warmstart.config.evaluation import EvaluationSettings, GenerationSettings
-from warmstart.config.model import BridgeSettings, SubmodelSettings
+from warmstart.config.model import SELECTOR, BridgeSettings, Embeddings, SubmodelSettings, reader_of
 from warmstart.config.option import keys_that_change_nothing, option, options
 from warmstart.config.serving import ServeSettings
 from warmstart.config.training import LoggerSettings, OptimSettings, TrainerSettings
@@ -183,6 +183,16 @@ GROUPS_OF_MANY = ("experiment", "sweep", "debug")  # their files set options of 
 OPTIONS = options(Config)
 LISTED = "To list all options: --help-all"
 CHANGES_NO_NUMBER = keys_that_change_nothing(Config)
+
+
+def tokenized_submodels(settings: Config) -> list[tuple[SubmodelSettings, str]]:
+    """Return the submodels that have a tokenizer of their own, and their roles.
+
+    A decoder whose embeddings are copied from the encoder, or that selects sentences, has the encoder's.
+    """
+    both = [(reader_of(settings.encoder, settings.decoder), "encoder"), (settings.decoder, "decoder")]
+    one = settings.bridge.embeddings is Embeddings.copy or settings.decoder.model_type == SELECTOR
+    return both[:1] if one else both
 
 
 def docs_of_groups() -> dict[str, str]:

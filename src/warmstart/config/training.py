@@ -78,6 +78,12 @@ class OptimSettings:
         at_most=1,
         doc="Fraction of all optimizer steps that are warm-up steps. It is used if `optim.warmup_steps` is null.",
     )
+    encoder_warmup_steps: int | None = option(
+        None,
+        at_least=0,
+        doc="Number of warm-up steps of the encoder's learning rate, if it has a schedule of its own, as in BertSum. "
+        "null warms up all parameters together.",
+    )
     decay: Decay = option(
         Decay.linear,
         doc="How the learning rate falls after warm-up. With `noam` the learning rates above are factors instead of "
@@ -232,6 +238,13 @@ class TrainerSettings:
         at_least=1,
         changes_result=False,
         doc="Number of newest checkpoints to keep. With two or more, a fit can resume when the newest is corrupt.",
+    )
+    score_best: int = option(
+        1,
+        at_least=1,
+        doc="Number of best checkpoints, by `trainer.monitor`, that are kept and scored on the test split. With 2 or "
+        "more, `result.json` has the scores of each in `top_checkpoints`, and `top/N` its predictions. The export and "
+        "all other scores are those of the best one.",
     )
     log_every: int = option(
         10,

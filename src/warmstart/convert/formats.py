@@ -6,7 +6,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from warmstart.config.evaluation import GenerationSettings
+from warmstart.config.evaluation import GenerationSettings, LengthPenaltyKind
 from warmstart.config.model import NO_ENCODER
 from warmstart.config.schema import ExportFormat
 from warmstart.errors import UserError
@@ -122,6 +122,11 @@ def convert(to: ExportFormat, model: Any, tokenizers: Any, folder: Path, search:
     Raises:
         UserError: The model cannot be converted, or the format's extra is not installed.
     """
+    if tokenizers.marks.as_dict():
+        raise UserError(
+            f"format={to.value} is not possible: this model reads or writes marked sentences (data.source_form, "
+            "data.target_form), which only warmstart makes. Set format=safetensors."
+        )
     if any(find_spec(name) is None for name in _PACKAGES.get(to, ())):
         raise UserError(
             f"format={to.value} was requested, but its packages are not installed. Install them: pip install "
@@ -160,6 +165,8 @@ def convert(to: ExportFormat, model: Any, tokenizers: Any, folder: Path, search:
     values["beams"], values["no_repeat"] = generation.num_beams, generation.no_repeat_ngram_size
     values["penalty"] = generation.length_penalty if generation.num_beams > 1 else 1.0
     about = 'CTranslate2 runs this model. `compute_type="int8"` needs less memory, and its texts may differ.'
+    if generation.no_repeat_word_ngram_size or generation.length_penalty_kind is not LengthPenaltyKind.transformers:
+        about += " It has no blocked n-grams of words and no GNMT length penalty, so its search is not the run's."
     return "ctranslate2", _use(about, "import ctranslate2", _CTRANSLATE2.substitute(values), _RENORMALIZED)
 
 

@@ -17,18 +17,22 @@ from typing import Protocol
 import numpy as np
 
 from warmstart.evaluation.languages import split_line, words
+from warmstart.evaluation.oracle import oracle
 
 FIRST_READ = 600  # characters searched for sentences at first, because splitting a whole document is slow
 MOST_TRAINING_EXAMPLES = 20_000
 """Training examples that the baselines read at most: a sample that is the same for every run on the same examples."""
 OF_TRAINING = ("nearest", "most_frequent")
 """Baselines that use the training examples."""
+NOT_OF_DOCUMENTS = (*OF_TRAINING, "oracle")
+"""Baselines whose texts cannot be made again from the documents."""
 COPULA_WORDS = 9
 LABELS = {
     "copula": "copula rule",
     "nearest": "nearest training text",
     "most_frequent": "most frequent target",
     "source": "copied source",
+    "oracle": "oracle sentences",
 }
 """Names for people; a lead is called by its name in result.json."""
 
@@ -54,6 +58,7 @@ def baseline_texts(
     documents: Sequence[str],
     training: Sequence[Pair] = (),
     *,
+    references: Sequence[str] = (),
     lead_sentences: int = 1,
     language: str = "en",
 ) -> dict[str, list[str]]:
@@ -63,6 +68,7 @@ def baseline_texts(
         names: The baselines, as in ``data.baselines``.
         documents: The documents to summarize.
         training: The training examples; at most ``MOST_TRAINING_EXAMPLES`` of them are read.
+        references: The target of each document, for ``oracle``.
         lead_sentences: ``lead`` stands for ``lead1`` and for the lead of this many sentences.
         language: ISO code of the documents' language.
 
@@ -82,6 +88,8 @@ def baseline_texts(
                 found[name] = nearest(documents, pool, language)
             case "most_frequent":
                 found[name] = [most_frequent(pair.summary for pair in pool)] * len(documents)
+            case "oracle":
+                found[name] = oracle(documents, references, language=language)
             case _:
                 found[name] = from_documents(name, documents, language)
     return found

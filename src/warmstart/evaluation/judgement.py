@@ -14,7 +14,7 @@ import numpy as np
 
 from warmstart.config.evaluation import EvaluationSettings
 from warmstart.errors import UserError
-from warmstart.evaluation.baselines import MOST_TRAINING_EXAMPLES, OF_TRAINING, Pair, baseline_texts
+from warmstart.evaluation.baselines import MOST_TRAINING_EXAMPLES, NOT_OF_DOCUMENTS, OF_TRAINING, Pair, baseline_texts
 from warmstart.evaluation.columns import Columns, minus, with_intervals
 from warmstart.evaluation.columns import rows as rows_of
 from warmstart.evaluation.controls import shuffled_document
@@ -103,13 +103,16 @@ def judge(
     judgement.metrics[f"{split}/examples"] = len(predictions)
 
     lead_sentences = settings.lead_sentences
-    found = baseline_texts(baselines, documents, training, lead_sentences=lead_sentences, language=language)
+    found = baseline_texts(
+        baselines, documents, training, references=references, lead_sentences=lead_sentences, language=language
+    )
     for name, texts in found.items():
         rival = scorer(texts, references, documents)
         judgement.baselines[name] = _compared(scores, rival, settings, seed)
         judgement.per_example |= {f"{name}/{kind}": values for kind, values in _values(rival).items()}
         if name in OF_TRAINING:
             judgement.baselines[name]["training_examples"] = min(len(training), MOST_TRAINING_EXAMPLES)
+        if name in NOT_OF_DOCUMENTS:
             judgement.texts[name] = texts
     rows = _control_rows(len(predictions), settings, seed)
     if len(rows):

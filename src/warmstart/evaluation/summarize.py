@@ -12,13 +12,20 @@ from warmstart.evaluation.resumable import KeptSummaries
 from warmstart.seeding import seed_of
 
 
-def generation_kwargs(settings: GenerationSettings) -> dict[str, Any]:
+def generation_kwargs(settings: GenerationSettings, tokenizers: Any = None) -> dict[str, Any]:
     """Return arguments that define the search of ``generate`` completely.
 
     None unsets an option that the model's ``generation_config.json`` may set.
+
+    Args:
+        settings: The ``generation`` group of the config.
+        tokenizers: The pair of tokenizers; only blocked n-grams of words need it.
     """
     kwargs = asdict(settings)
     del kwargs["dtype"]
+    kwargs["length_penalty_kind"] = settings.length_penalty_kind.value
+    if size := kwargs.pop("no_repeat_word_ngram_size"):
+        kwargs["logits_processor"] = tokenizers.blocked_word_ngrams(size)
     # transformers has other names for the lengths too, and a ``top_k`` of 50 by default.
     kwargs |= {"max_length": None, "min_length": None, "top_k": 0 if settings.do_sample else None}
     kwargs["min_new_tokens"] = settings.min_new_tokens or None
@@ -27,6 +34,7 @@ def generation_kwargs(settings: GenerationSettings) -> dict[str, Any]:
         kwargs |= {"temperature": None, "top_p": None}
     if settings.num_beams == 1:
         kwargs |= {"length_penalty": None, "early_stopping": None}
+        del kwargs["length_penalty_kind"]
     return kwargs
 
 
@@ -63,7 +71,7 @@ def summarize_batches(
     device = model.device if device is None else torch.device(device)
     was_training = model.training
     model.eval()
-    kwargs = generation_kwargs(generation)
+    kwargs = generation_kwargs(generation, tokenizers)
     by_index: dict[int, str] = {}
     try:
         with cpu.decoding(model):  # prepared once for all batches

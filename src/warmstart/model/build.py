@@ -19,6 +19,7 @@ from warmstart.config.model import (
     Attention,
     BridgeSettings,
     CrossAttentionInit,
+    Embeddings,
     Share,
     SubmodelSettings,
     Weights,
@@ -28,14 +29,18 @@ from warmstart.config.model import (
 )
 from warmstart.errors import UserError, says_nothing_of_the_file
 from warmstart.model.assets import resolve_path
+from warmstart.model.bridge.copied_embeddings import copy_embeddings
 from warmstart.model.bridge.copy_init import copy_cross_attention
 from warmstart.model.bridge.lora import add_lora
-from warmstart.model.decoder_only import DecoderOnlyModel
 from warmstart.model.decoders import has_own_cross_attention, make_decoder
 from warmstart.model.encoders import build_encoder, check_sees_both_ways
+from warmstart.model.extractive import ExtractiveModel
 from warmstart.model.loading import load_submodels
 from warmstart.model.modeling import EncoderDecoderModel
+from warmstart.model.positions import lengthen, lengthen_config
+from warmstart.model.segments import START, mark_sentences
 from warmstart.model.submodel_config import first_line, maximum_positions, set_dropout, submodel_config
+from warmstart.model.variants import joint_class
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +55,7 @@ def build_model(
     decoder_vocab_size: int,
     encoder_pad_id: int | None = None,
     longest_target: int = 0,
+    sentence_ids: dict[str, int] | None = None,
 ) -> EncoderDecoderModel:
     """Build the joint model in float32, whatever the dtype of the checkpoints.
 
@@ -63,6 +69,7 @@ def build_model(
         decoder_vocab_size: Number of tokens in the decoder's tokenizer, used likewise.
         encoder_pad_id: Pad id of the encoder's tokenizer, used by a random encoder.
         longest_target: Longest target in tokens, for which the decoder needs positions after a prompt.
+        sentence_ids: The ids around sentences (``TokenizerPair.sentence_ids``); none if sentences are not marked.
 
     Returns:
         The joint model, with frozen parameters and adapters according to ``bridge``.
@@ -77,6 +84,10 @@ def build_model(
         "encoder": submodel_config(encoder, "encoder", encoder_vocab_size, encoder_pad_id),
         "decoder": submodel_config(decoder, "decoder", decoder_vocab_size, special_ids["pad_token_id"]),
     }
+    if encoder.weights is Weights.random:
+        lengthen_config(configs["encoder"], encoder, "encoder")
+    marks = dict(sentence_ids or {})
+    mark_sentences(configs["encoder"], marks.pop(START, None))
     for role, needed in (("encoder", encoder_vocab_size), ("decoder", decoder_vocab_size)):
         if needed > configs[role].vocab_size:
             raise UserError(
@@ -127,14 +138,20 @@ def build_model(
         kwargs["decoder_model"] = AutoModelForCausalLM.from_config(configs["decoder"])
     try:
         loaded, joint = load_submodels(paths.get("encoder"), paths.get("decoder"), kwargs | joint)
+        if joint_class(encoder, decoder) is ExtractiveModel:
+            joint |= marks
         for role, settings in chosen.items():
             if settings.weights is Weights.random:
                 loaded.mark_untrained(role)
-        model = (EncoderDecoderModel if has_encoder else DecoderOnlyModel).from_submodels(loaded, joint)
+        if encoder.weights is Weights.pretrained:
+            lengthen(loaded.encoder, encoder)
+        model = joint_class(encoder, decoder).from_submodels(loaded, joint)
         if encoder.attention is Attention.bidirectional:
             check_sees_both_ways(model.encoder)
         if has_encoder and bridge.init is CrossAttentionInit.copy:
             copy_cross_attention(model)
+        if bridge.embeddings is Embeddings.copy:
+            copy_embeddings(model)
         lora = lora_settings(bridge)
         if lora is not None:
             add_lora(model, lora)

@@ -42,6 +42,8 @@ class CallState(threading.local):
     """Whether the beams of a source share its encoder states; a static cache stores them once per beam."""
     reads_source: bool = True
     """False skips cross-attention in a decoder that has its own."""
+    length_penalty_kind: str = "transformers"
+    """The definition of ``length_penalty``, see ``warmstart.model.generation.beam_search``."""
 
     @contextmanager
     def during(self, **values: Any) -> Iterator[None]:

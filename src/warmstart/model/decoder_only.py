@@ -11,6 +11,7 @@ Shapes: B batch, S source length, T target length, L length of source, separator
 """
 
 from collections.abc import Sequence
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,7 @@ from warmstart.model.configuration import SPECIAL_IDS, EncoderDecoderConfig, syn
 from warmstart.model.decoders import make_decoder
 from warmstart.model.generation.logits_processors import NoRepeatedNGrams
 from warmstart.model.generation.source_options import option, refuse_options_in_config
+from warmstart.model.generation.word_ngrams import NoRepeatedWordNGrams
 from warmstart.model.loss import IGNORED, judge_head, summed_loss
 from warmstart.model.modeling import EncoderDecoderModel
 from warmstart.model.no_encoder import NoEncoderConfig
@@ -205,11 +207,13 @@ class DecoderOnlyModel(EncoderDecoderModel):
         prompt_BL, mask_BL = prompt_BL.gather(1, order_BL), mask_BL.gather(1, order_BL)
         begin = prompt_BL.shape[1] - start
         if size := chosen("no_repeat_ngram_size", 0):  # the summary may repeat the words of its document
-            processors = LogitsProcessorList([*(kwargs.get("logits_processor") or ()), NoRepeatedNGrams(size, begin)])
+            processors = LogitsProcessorList([*(kwargs.get("logits_processor") or ()), NoRepeatedNGrams(size)])
             kwargs |= {"no_repeat_ngram_size": 0, "logits_processor": processors}
+        kwargs["logits_processor"] = _of_target(kwargs.get("logits_processor"), begin)
+        penalty = self._length_penalty_kind(generation_config, kwargs)
         if kwargs.get("streamer") is not None:
             kwargs["streamer"] = _OfTarget(kwargs["streamer"], begin)
-        with uncompiled(self), cpu.decoding(self):
+        with uncompiled(self), cpu.decoding(self), self._call.during(length_penalty_kind=penalty):
             found = self._generate_by_decoder(prompt_BL, mask_BL, generation_config, kwargs)
         if isinstance(found, Tensor):
             return found[:, begin:]
@@ -236,6 +240,16 @@ class DecoderOnlyModel(EncoderDecoderModel):
         return self.generate(nothing, attention_mask=nothing, **kwargs)
 
 
+def _of_target(processors: Any, begin: int) -> Any:
+    """Let processors that block n-grams count those of the target only, which begins at a position."""
+    blocking = (NoRepeatedNGrams, NoRepeatedWordNGrams)
+    found = [copy(one) if isinstance(one, blocking) else one for one in processors or ()]
+    for one in found:
+        if isinstance(one, blocking):
+            one.begin = begin
+    return LogitsProcessorList(found) if found else None
+
+
 class _OfTarget(BaseStreamer):
     """Passes the ids of the target to a streamer, without the document that the decoder's ``generate`` puts first."""
 
@@ -251,15 +265,6 @@ class _OfTarget(BaseStreamer):
     def end(self) -> None:
         """Pass the end on."""
         self.streamer.end()
-
-
-def model_class(config: dict[str, Any]) -> type[EncoderDecoderModel]:
-    """Return the class of the model that a config describes.
-
-    Args:
-        config: A config as plain values, as in ``config.json`` or in a checkpoint.
-    """
-    return DecoderOnlyModel if config.get("model_type") == DecoderOnlyConfig.model_type else EncoderDecoderModel
 
 
 AutoConfig.register(DecoderOnlyConfig.model_type, DecoderOnlyConfig, exist_ok=True)

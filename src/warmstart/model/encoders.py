@@ -18,6 +18,7 @@ from transformers import (
 
 from warmstart.compat.transformers import from_config
 from warmstart.model.pretrained import load_pretrained
+from warmstart.model.segments import segments_of_source
 
 _NO_ENCODER_OF_ITS_OWN = {
     "fsmt": "its encoder cannot be loaded, saved or configured by itself",
@@ -92,10 +93,11 @@ def load_encoder(
 def complete_inputs(encoder: PreTrainedModel, inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call of ``encoder``, without those that are None.
 
-    The KV cache is switched off. Longformer and LED get global attention on the first token of each source, without
-    which their global attention would never train.
+    The KV cache is switched off. Marked sentences get segment ids (``warmstart.model.segments``). Longformer and LED
+    get global attention on the first token of each source, without which their global attention would never train.
     """
     inputs = {name: value for name, value in inputs.items() if value is not None}
+    inputs |= segments_of_source(encoder, inputs)
     if "use_cache" in inspect.signature(encoder.forward).parameters:
         inputs["use_cache"] = False  # Switch Transformers' encoder rejects a cache
     if encoder.config.model_type in ("longformer", "led") and "global_attention_mask" not in inputs:

@@ -16,6 +16,7 @@ from warmstart.model.encoders import encoder_class
 from warmstart.model.no_encoder import NoEncoderConfig  # noqa: F401 - registers the type of encoder=none
 from warmstart.model.padding import POSITIONS_AFTER_PAD
 from warmstart.model.pretrained import check_trainable
+from warmstart.model.selector import SelectorConfig  # noqa: F401 - registers the type of decoder=ext
 
 Role = Literal["encoder", "decoder"]
 

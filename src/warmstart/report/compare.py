@@ -17,7 +17,7 @@ import numpy as np
 from warmstart.config.metrics import SCORES as OF_METRICS
 from warmstart.config.schema import OPTIONS
 from warmstart.config.training import MONITORS
-from warmstart.evaluation.baselines import OF_TRAINING, from_documents
+from warmstart.evaluation.baselines import NOT_OF_DOCUMENTS, from_documents
 from warmstart.evaluation.bootstrap import bootstrap_intervals
 from warmstart.evaluation.metrics.rouge import rouge_scores
 from warmstart.report.collect import BEST, SCORES, Run
@@ -220,11 +220,11 @@ def baseline_row(row: Row, name: str, label: str, shown: int) -> Row:
     documents = [example["document"] for example in examples.values()]
     kinds = [kind for kind in SCORES if all(f"{name}/{kind}" in example for example in examples.values())]
     scored: dict[str, Any] = {k: [example[f"{name}/{k}"] for example in examples.values()] for k in kinds}
-    if name in OF_TRAINING:
+    if name in NOT_OF_DOCUMENTS:
         texts = [_stored_text(example, name) for example in examples.values()][:shown]
     else:
         texts = from_documents(name, documents[:shown] if kinds else documents, language)
-    if not kinds and name not in OF_TRAINING and not row.runs[0].signatures:  # scored by an earlier release
+    if not kinds and name not in NOT_OF_DOCUMENTS and not row.runs[0].signatures:  # scored by an earlier release
         scored = dict(rouge_scores(texts, [example["reference"] for example in examples.values()], language))
     rows = {
         i: {name: example[name] for name in ("document", "reference")}

@@ -42,11 +42,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint completely or not at all, and its checksum.
 
-        The best checkpoint is written without the optimizer state, two thirds of a checkpoint: only the last one is
+        The best checkpoints are written without the optimizer state, two thirds of a checkpoint: only the last one is
         resumed.
         """
         target = Path(path)
-        if target == CheckpointDir(target.parent).best:
+        if CheckpointDir(target.parent).holds_best(target):
             checkpoint = {name: value for name, value in checkpoint.items() if name != OPTIMIZER}
         with replacing(target, "wb") as file:
             hashing: Any = _Hashing(file)

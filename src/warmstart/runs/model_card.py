@@ -190,6 +190,7 @@ def _about_baselines(baselines: dict[str, Any]) -> list[str]:
         "nearest": "is the target of the most similar of {training_examples} training documents, by tf-idf.",
         "most_frequent": "is that of {training_examples} training examples.",
         "source": "is the document as it is.",
+        "oracle": "are at most three sentences of the document, chosen with the reference: an upper bound.",
     }
     return [
         f"`{NAMES[name]}` {about[name].format(training_examples=plain(row.get('training_examples', 'the')))}"

@@ -24,7 +24,7 @@ from warmstart.locks import locked
 from warmstart.runs.result import add_look, check_predictions, check_result, finite, write_result
 
 _OLDER = re.compile(r"last-(\d+)\.ckpt")
-_CHECKPOINT_FILE = re.compile(r"(last(-\d+)?|best|nonfinite)\.ckpt|SHA256SUMS")
+_CHECKPOINT_FILE = re.compile(r"(last(-\d+)?|best|top-\d+|nonfinite)\.ckpt|SHA256SUMS")
 _PARTIAL_FILE = re.compile(rf"\.({_CHECKPOINT_FILE.pattern})\.\d+\.tmp")
 
 
@@ -77,6 +77,14 @@ class CheckpointDir:
     def older(self, age: int) -> Path:
         """Return the path of an older last checkpoint (``trainer.keep_last``); ``age`` 1 is the newest of them."""
         return self.path / f"last-{age}.ckpt"
+
+    def top(self, step: int) -> Path:
+        """Return the path of one of the best checkpoints (``trainer.score_best``), by its optimizer step."""
+        return self.path / f"top-{step}.ckpt"
+
+    def holds_best(self, path: Path) -> bool:
+        """Return whether a path is that of the best checkpoint or of one of the best."""
+        return path == self.best or re.fullmatch(r"top-\d+\.ckpt", path.name) is not None
 
     def newest_first(self) -> list[Path]:
         """Return the existing last checkpoint and older ones, the newest first."""

@@ -184,7 +184,7 @@ class SavedModel:
         return Trained(model.eval(), tokenizers, self.folder)
 
     def _model_of_checkpoint(self) -> Any:
-        from warmstart.model.decoder_only import model_class
+        from warmstart.model.variants import model_class
 
         checkpoint = self.checkpoint
         if not self._is_sound():
@@ -206,7 +206,7 @@ class SavedModel:
     def _model_of_export(self) -> Any:
         import json
 
-        from warmstart.model.decoder_only import model_class
+        from warmstart.model.variants import model_class
 
         folder = Path(self.given)
         try:

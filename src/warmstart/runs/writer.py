@@ -88,10 +88,20 @@ class Writer:
             texts: list[str] = self.tokenizers.decode(ids)
         return texts
 
+    def blocked_word_ngrams(self, size: int) -> Any:
+        """Return the processors that block repeated n-grams of ``size`` words."""
+        return self.tokenizers.blocked_word_ngrams(size)
+
     def restore_case(self, summary: str, text: str) -> str:
-        """Write a summary's words as the cleaned document does, if the decoder's tokenizer loses case."""
+        """Write a summary's words as the cleaned document does, if the decoder's tokenizer loses case.
+
+        Selected sentences become those of the document.
+        """
+        from warmstart.data.tokenization.sentence_marks import original_sentences
         from warmstart.evaluation.truecase import restore_case
 
+        if self.tokenizers.marks.labels:
+            return original_sentences(summary, text, self.tokenizers.marks.language)
         return restore_case(summary, text) if self.restores_case else summary
 
     def summaries(

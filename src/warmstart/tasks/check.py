@@ -16,7 +16,7 @@ from warmstart.config.bounds import faults_of_ids, faults_of_numbers, faults_of_
 from warmstart.config.data import DataKind, Objective
 from warmstart.config.model import (
     AUTO_TYPE,
-    NO_ENCODER,
+    Embeddings,
     Scale,
     Share,
     SubmodelSettings,
@@ -24,11 +24,10 @@ from warmstart.config.model import (
     WhichSubmodels,
     fault_of_no_encoder,
     fault_of_sharing,
-    reader_of,
 )
 from warmstart.config.own_files import is_own_file
 from warmstart.config.paper import described
-from warmstart.config.schema import Config
+from warmstart.config.schema import Config, tokenized_submodels
 from warmstart.config.training import ACCELERATORS, PRECISIONS
 from warmstart.data.hub_access import Unreachable, hub_reachable
 from warmstart.data.sources.own_paths import is_there
@@ -37,7 +36,6 @@ from warmstart.printing import say
 from warmstart.runs.starting_weights import fault_of_start
 
 LONGEST_SHOWN = 160  # characters of a text of the preview
-_ROLES = ("encoder", "decoder")
 
 
 def faults(settings: Config) -> list[str]:
@@ -229,16 +227,16 @@ def prediction(settings: Config, cost: Any) -> list[str]:
 
 def _first_pairs(settings: Config) -> list[str]:
     """Show the first training pairs as the model reads them, if nothing needs to be downloaded or trained for it."""
-    submodels = (reader_of(settings.encoder, settings.decoder), settings.decoder)
-    is_local = all(one.weights is Weights.pretrained and _is_here(one.tokenizer or one.path) for one in submodels)
+    tokenized = tokenized_submodels(settings)
+    is_local = all(one.weights is Weights.pretrained and _is_here(one.tokenizer or one.path) for one, _ in tokenized)
     if settings.data.kind in (DataKind.cnn_dailymail, DataKind.hub) or not is_local:
         return []
     from warmstart.data.preview import first_pairs
     from warmstart.data.sources.load import load_source
-    from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
+    from warmstart.data.tokenization.pair import load_tokenizer, pair_of
     from warmstart.data.tokenization.target_start import target_start
 
-    pair = TokenizerPair(*(load_tokenizer(one, role, list) for one, role in zip(submodels, _ROLES, strict=True)))
+    pair = pair_of([load_tokenizer(one, role, list) for one, role in tokenized], settings)
     lines = []
     for one in first_pairs(load_source(settings.data), pair, settings.data):
         cut = [
@@ -277,11 +275,19 @@ def architecture(submodel: SubmodelSettings, role: Any) -> Any:
 
     Returns:
         The config at ``path`` if that is on this machine or ``model_type`` is ``auto``, else one from ``model_type``
-        and ``architecture``.
+        and ``architecture``; with the positions of ``encoder.positions``.
 
     Raises:
         UserError: the config cannot be read or built.
     """
+    from warmstart.model.positions import lengthen_config
+
+    config = _unlengthened(submodel, role)
+    lengthen_config(config, submodel, role)
+    return config
+
+
+def _unlengthened(submodel: SubmodelSettings, role: Any) -> Any:
     from dataclasses import replace
 
     from warmstart.data.tokenization.train import TINY_VOCABULARY
@@ -311,34 +317,33 @@ def pair_without_values(settings: Config) -> Any:
     """
     import torch
 
+    from warmstart.model.bridge.copied_embeddings import mark_copied
     from warmstart.model.build import freeze, lora_settings
-    from warmstart.model.configuration import EncoderDecoderConfig
-    from warmstart.model.decoder_only import DecoderOnlyConfig, DecoderOnlyModel
     from warmstart.model.decoders import has_own_cross_attention
-    from warmstart.model.modeling import EncoderDecoderModel
+    from warmstart.model.variants import joint_class
 
     bridge, submodels = settings.bridge, {"encoder": settings.encoder, "decoder": settings.decoder}
     configs = {role: architecture(submodel, role) for role, submodel in submodels.items()}
-    classes: Any = EncoderDecoderConfig, EncoderDecoderModel
-    if settings.encoder.model_type == NO_ENCODER:
-        classes = DecoderOnlyConfig, DecoderOnlyModel
     graft = {"every_n_layers": bridge.every_n_layers, "gate": bridge.gate.value, "bias": bridge.bias}
     try:
         with torch.device("meta"):
-            config = classes[0](
+            joint = joint_class(settings.encoder, settings.decoder)
+            config = joint.config_class(
                 **configs,
                 tie_encoder_decoder=bridge.share is Share.weights,
                 tie_embeddings=bridge.share is Share.embeddings,
                 graft=None if has_own_cross_attention(configs["decoder"]) else graft,
                 lora=lora_settings(bridge),
             )
-            model = classes[1](config)
+            model = joint(config)
     except ValueError as error:
         names = f"encoder={settings.encoder.name} decoder={settings.decoder.name}"
         raise UserError(f"{names} bridge.share={bridge.share.value}: {error}") from None
     for role, submodel in submodels.items():
         if submodel.weights is Weights.random:
             model.mark_new(f"{role}.")
+    if bridge.embeddings is Embeddings.copy:
+        mark_copied(model)
     freeze(model, bridge)
     return model
 

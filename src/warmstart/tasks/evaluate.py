@@ -264,7 +264,7 @@ def _generate(evaluation: Evaluation, ready: _Ready) -> _Generated | None:
         likely = in_order(of_rank for _, of_rank, _ in shares)
         torch.manual_seed(seed_of(settings.seed, count))  # as for one more example, if the search samples
         with computing_in(model, dtype), torch.inference_mode():
-            ids = model.generate_alone(**generation_kwargs(settings.generation))
+            ids = model.generate_alone(**generation_kwargs(settings.generation, tokenizers))
             (alone,) = tokenizers.decode(ids[:, model.start_length :])
     return _Generated(
         predictions=[done[i] for i in range(count)],

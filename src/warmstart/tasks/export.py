@@ -24,7 +24,8 @@ from warmstart.tasks.check import validate_numbers
 if TYPE_CHECKING:
     from warmstart.runs.model_card import Use
 
-_OF_READING = ("source_windows", "window_overlap", "truncation", "prompt", "prompt_as_chat", "start_tokens")
+_OF_MARKS = ("source_form", "target_form")
+_OF_READING = ("source_windows", "window_overlap", "truncation", "prompt", "prompt_as_chat", "start_tokens", *_OF_MARKS)
 _OF_TEXTS = ("max_source_length", "max_target_length", "clean", "language", *_OF_READING)
 
 
@@ -92,14 +93,13 @@ def export_model(
     Raises:
         FileExistsError: ``replace`` is false and the folder is not empty.
     """
-    from warmstart.evaluation.summarize import generation_kwargs
     from warmstart.model.bridge.lora import merge_lora
     from warmstart.model.opening import opens_in_transformers
     from warmstart.runs.card_metadata import hub_ids
     from warmstart.runs.model_card import Use, model_card
 
     merge_lora(model)
-    model.generation_config.update(**generation_kwargs(settings.generation))
+    _set_search(model, tokenizers, settings)
     use = Use(
         transformers_opens=opens_in_transformers(model) and not _reads(settings),
         model_class=type(model).__name__,
@@ -174,6 +174,17 @@ def _reads(settings: Config) -> tuple[str, ...]:
     values = plain(settings)["data"]
     changed = (name for name in _OF_READING if values[name] != OPTIONS[f"data.{name}"].default)
     return tuple(f"data.{name}={values[name]}" for name in changed)
+
+
+def _set_search(model: Any, tokenizers: Any, settings: Config) -> None:
+    """Write the search into the model's generation config, which cannot hold blocked n-grams of words."""
+    from warmstart.evaluation.summarize import generation_kwargs
+
+    search = generation_kwargs(settings.generation, tokenizers)
+    kind = search.get("length_penalty_kind", "transformers")
+    if kind != "transformers":  # no field of transformers' class, which keeps it as an attribute
+        model.generation_config.length_penalty_kind = kind
+    model.generation_config.update(**search)
 
 
 def _longest_source(model: Any, settings: Config) -> int:

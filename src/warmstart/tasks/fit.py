@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.config.bounds import fault_of_warm_up
-from warmstart.config.model import Weights, reader_of
-from warmstart.config.schema import Config, plain
+from warmstart.config.model import Weights
+from warmstart.config.schema import Config, plain, tokenized_submodels
 from warmstart.errors import Interrupted, UserError
 from warmstart.runs.explain import status_of
 from warmstart.runs.identity import config_hash, config_hash_in, run_name
@@ -143,8 +143,8 @@ def _fit_and_test(fit: Fit) -> float:
 
     from warmstart import cpu
     from warmstart.model.parameters import parameter_counts
-    from warmstart.tasks.evaluate import score
     from warmstart.tasks.outcome import Evaluation, leave_unscored
+    from warmstart.tasks.top_checkpoints import score_best
     from warmstart.training.callbacks.checkpoints import best_validation, ended_early
     from warmstart.training.loggers.wandb import log_parameters
     from warmstart.training.plausibility import warn_of_implausible
@@ -179,7 +179,7 @@ def _fit_and_test(fit: Fit) -> float:
     if (split := final_split(settings)) is None:
         leave_unscored(evaluation)
     else:
-        score(replace(evaluation, split=split))
+        score_best(replace(evaluation, split=split), trainer)
     if trainer.is_global_zero:
         finish(fit.run_dir)
     return float(validation["best"])
@@ -193,12 +193,8 @@ def _data(fit: Fit) -> Any:
 
     settings = fit.settings
     source, tokenizers = _source_and_tokenizers(settings, fit.resume)
-    check_scripts(
-        source,
-        scored_splits(settings),
-        "To train without scores, set evaluation.test=false trainer.validation_samples=0.",
-        settings.data.language,
-    )
+    remedy = "To train without scores, set evaluation.test=false trainer.validation_samples=0."
+    check_scripts(source, scored_splits(settings), remedy, settings.data.language)
     scorer_of_fit(settings)  # raises before training
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
@@ -208,7 +204,7 @@ def _data(fit: Fit) -> Any:
 
 
 def _model(fit: Fit, tokenizers: Any) -> Any:
-    """Build the model of the config; a new fit also takes the weights of ``ckpt_weights``."""
+    """Build the model; a new fit also takes the weights of ``ckpt_weights``."""
     from warmstart.data.tokenization.target_start import target_start
     from warmstart.model.build import build_model
     from warmstart.model.compiling import compile_layers
@@ -219,6 +215,7 @@ def _model(fit: Fit, tokenizers: Any) -> Any:
         special_ids=target_start(tokenizers, settings.data),
         longest_target=settings.data.max_target_length,
         encoder_pad_id=tokenizers.source_pad_id,
+        sentence_ids=tokenizers.sentence_ids(),
         encoder_vocab_size=len(tokenizers.source),
         decoder_vocab_size=len(tokenizers.target),
     )
@@ -294,7 +291,7 @@ def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan") -> Any:
         model,
         data.tokenizers,
         settings.optim,
-        generation_kwargs(settings.generation),
+        generation_kwargs(settings.generation, data.tokenizers),
         total_steps=plan.steps,
         hparams={
             "model_config": model.config.to_dict(),
@@ -357,8 +354,7 @@ def _train(fit: Fit, data: Any, module: Any, plan: "FitPlan") -> Any:
 def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple[Any, Any]:
     """Load the texts and the tokenizers.
 
-    A resumed fit uses the tokenizers of its checkpoint. A tokenizer built from the config could differ by now, for
-    example if it is trained on texts that have changed.
+    A resumed fit uses those of its checkpoint: one that is trained on texts could differ by now.
 
     Raises:
         Unreachable: the hub cannot be reached; the message names everything that is missing.
@@ -366,7 +362,7 @@ def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple
     from warmstart.data.hub_access import Unreachable
     from warmstart.data.sources.base import SPLITS
     from warmstart.data.sources.load import load_source
-    from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
+    from warmstart.data.tokenization.pair import load_tokenizer, pair_of
 
     splits = [split for split in SPLITS if split != "test" or settings.evaluation.test]
     kept = {} if resume is None else unchanged_tokenizers(settings, resume)
@@ -381,7 +377,7 @@ def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple
         return (text for example in source.split("train") for text in (example.document, example.summary))
 
     tokenizers = []
-    for submodel, role in ((reader_of(settings.encoder, settings.decoder), "encoder"), (settings.decoder, "decoder")):
+    for submodel, role in tokenized_submodels(settings):
         if role in kept:
             tokenizers.append(kept[role])
             continue
@@ -393,7 +389,7 @@ def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple
             missing += error.what
     if missing:
         raise Unreachable(*missing)
-    pair = TokenizerPair(*tokenizers)
+    pair = pair_of(tokenizers, settings)
     if resume is not None:
         check_same_tokenizers(settings, resume, pair)
     return source, pair

@@ -8,6 +8,7 @@ data.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ def build_schedule(
 
     Args:
         optimizer: its groups are named as by ``warmstart.training.optimizer.parameter_groups``.
-        optim: warm-up and decay.
+        optim: warm-up and decay; the encoder may have a warm-up of its own (``encoder_warmup_steps``).
         total_steps: optimizer steps of the fit.
         unfreeze_after: steps for which pretrained groups have a learning rate of zero. They then have a warm-up of
             their own, which never exceeds the common schedule.
@@ -92,12 +93,15 @@ def build_schedule(
         The schedule; call its ``step`` after each optimizer step.
     """
     factor, warmup = lr_factor(optim, total_steps, hidden_size), warmup_steps(optim, total_steps)
-    peak = factor(warmup - 1)
 
-    def pretrained_factor(step: int) -> float:
-        return max(0.0, min(factor(step), peak * (step - unfreeze_after + 1) / warmup))
+    def after_unfreezing(factor: Callable[[int], float], warmup: int) -> Callable[[int], float]:
+        return lambda step: max(0.0, min(factor(step), factor(warmup - 1) * (step - unfreeze_after + 1) / warmup))
 
-    factors = [
-        factor if group.get("name", NEW).startswith(NEW) else pretrained_factor for group in optimizer.param_groups
-    ]
-    return Schedule(optimizer, factors)
+    own = optim if optim.encoder_warmup_steps is None else replace(optim, warmup_steps=optim.encoder_warmup_steps)
+    of_part = {
+        NEW: factor,
+        "encoder": after_unfreezing(lr_factor(own, total_steps, hidden_size), warmup_steps(own, total_steps)),
+        "decoder": after_unfreezing(factor, warmup),
+    }
+    parts = [group.get("name", NEW).partition("_")[0] for group in optimizer.param_groups]
+    return Schedule(optimizer, [of_part[part] for part in parts])

@@ -1,9 +1,13 @@
 """Decided sources leave the batch, and the generated ids equal those of transformers' own search."""
 
+import math
+from typing import ClassVar
+
 import pytest
 import torch
 from test_grafting import build
 from tiny import OURS, UPSTREAM, small_config, small_decoder_config, source
+from transformers import LogitsProcessorList
 
 from warmstart.model.generation import beam_search
 
@@ -68,6 +72,73 @@ def test_ids_equal_transformers_class():
     for options in SEARCHES.values():
         given = source(batch_size=6) | {"max_new_tokens": 14} | options
         assert torch.equal(ours.generate(**given), theirs.generate(**given))
+
+
+@pytest.mark.parametrize(
+    ("kind", "length", "alpha", "divisor"),
+    [
+        ("transformers", 4, 2.0, 16.0),
+        ("transformers", 9, 0.5, 3.0),
+        ("gnmt", 1, 0.95, 1.0),  # (5 + 1) / 6 = 1
+        ("gnmt", 7, 1.0, 2.0),  # (5 + 7) / 6 = 2
+        ("gnmt", 50, 0.95, 8.2054),  # exp(0.95 * ln(55 / 6)) = exp(0.95 * 2.215574)
+        ("gnmt", 49, 0.5, 3.0),  # (54 / 6) ** 0.5
+    ],
+)
+def test_length_penalties_by_hand(kind, length, alpha, divisor):
+    assert beam_search.LENGTH_PENALTIES[kind](length, alpha) == pytest.approx(divisor, rel=1e-4)
+
+
+class Scripted:
+    """Fixed log-probabilities of the next token after each sequence of generated tokens; id 2 ends a sequence."""
+
+    AFTER: ClassVar = {(): {3: 0.6, 4: 0.4}, (3,): {2: 0.5, 5: 0.5}, (4,): {6: 1.0}, (4, 6): {7: 1.0}}
+
+    def __call__(self, ids, scores):
+        for row, sequence in enumerate(ids[:, 1:].tolist()):
+            chosen = self.AFTER.get(tuple(sequence), {2: 0.9, 8: 0.1})
+            scores[row] = -1e4
+            for token, probability in chosen.items():
+                scores[row, token] = math.log(probability)
+        return scores
+
+
+@pytest.mark.parametrize("make", [native, grafted])
+@pytest.mark.parametrize(
+    ("search", "wanted"),
+    [
+        # [3, end] has ln 0.30 = -1.204 in 2 tokens; [3, 5, end] ln 0.27 = -1.309 in 3; [4, 6, 7, end] ln 0.36 = -1.022
+        # in 4. transformers, alpha 0.1: -1.123, -1.173, -0.889. So the longest is best in both.
+        ({"length_penalty": 0.1}, [4, 6, 7, 2]),
+        ({"length_penalty": 0.1, "length_penalty_kind": "gnmt"}, [4, 6, 7, 2]),
+        # alpha -1: transformers multiplies by 2, 3, 4: -2.408, -3.928, -4.087; GNMT by 7/6, 8/6, 9/6: -1.405, -1.746,
+        # -1.533. alpha -0.5: transformers -1.703, -2.268, -2.043; GNMT -1.300, -1.512, -1.251.
+        ({"length_penalty": -0.5}, [3, 2]),
+        ({"length_penalty": -0.5, "length_penalty_kind": "gnmt"}, [4, 6, 7, 2]),
+        ({"length_penalty": -1.0, "length_penalty_kind": "gnmt"}, [3, 2]),
+    ],
+)
+def test_gnmt_penalty_chooses_by_hand_computed_scores(make, search, wanted, monkeypatch):
+    monkeypatch.setattr(beam_search, "can_drop", lambda *_: True)  # else the script, an unknown processor, prevents it
+    processors = LogitsProcessorList([Scripted()])
+    given = source(batch_size=1) | search | {"num_beams": 3, "early_stopping": False, "max_new_tokens": 6}
+    model = make()
+    found = model.generate(**given, logits_processor=processors, use_cache=True)
+    assert found[0, 1 : 1 + len(wanted)].tolist() == wanted
+
+
+def test_gnmt_penalty_may_stand_in_the_generation_config():
+    model = native()
+    by_argument = model.generate(**source(), num_beams=3, max_new_tokens=9, length_penalty_kind="gnmt")
+    model.generation_config.length_penalty_kind = "gnmt"
+    assert torch.equal(model.generate(**source(), num_beams=3, max_new_tokens=9), by_argument)
+
+
+def test_unknown_length_penalty_and_sampled_beams_are_refused():
+    with pytest.raises(ValueError, match="Set one of transformers, gnmt"):
+        native().generate(**source(), num_beams=3, max_new_tokens=3, length_penalty_kind="gnmd")
+    with pytest.raises(ValueError, match="Leave those out"):
+        native().generate(**source(), num_beams=3, max_new_tokens=3, length_penalty_kind="gnmt", do_sample=True)
 
 
 @pytest.mark.parametrize("make", [native, grafted])

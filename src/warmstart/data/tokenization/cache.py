@@ -173,7 +173,7 @@ def _write(
             rows, cut = layout.encode_and_count(tokenizers, [example.document for example in chunk])
             sources.append(rows)
             counts.append(cut)
-            targets.append(tokenizers.encode_targets([example.summary for example in chunk], max_target_length))
+            targets.append(tokenizers.encode_labels(chunk, rows, max_target_length))
     return None if None in counts else sum(count or 0 for count in counts)
 
 

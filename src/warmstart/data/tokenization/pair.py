@@ -15,14 +15,16 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from warmstart.atomic import replacing_folder
 from warmstart.config.model import Scale, SubmodelSettings, Weights, reader_of
+from warmstart.config.schema import Config
 from warmstart.data.hub_access import Unreachable, hub_reachable
+from warmstart.data.tokenization.contents import assert_not_empty, contents_of
+from warmstart.data.tokenization.sentence_marks import SentenceMarks, sentence_ids
 from warmstart.data.tokenization.train import trained_tokenizer
 from warmstart.errors import UserError, says_nothing_of_the_file
 
@@ -39,16 +41,17 @@ class TokenizerPair:
     Args:
         source: The encoder's tokenizer.
         target: The decoder's tokenizer.
+        marks: Which texts have marked sentences; by default none.
 
     Raises:
         UserError: A tokenizer is empty, or the decoder's has neither an end nor a separator token.
     """
 
-    def __init__(self, source: Any, target: Any) -> None:
-        self.source = source
-        self.target = target
+    def __init__(self, source: Any, target: Any, marks: SentenceMarks = SentenceMarks()) -> None:  # noqa: B008
+        self.source, self.target, self.marks = source, target, marks
+        self.sentence_start_id: int | None = sentence_ids(source)[0] if marks.source else None
         for role, tokenizer in (("encoder", source), ("decoder", target)):
-            _assert_not_empty(tokenizer, role)
+            assert_not_empty(tokenizer, role)
             # Some checkpoints truncate or pad on the left, but the start of an article is the part to keep.
             tokenizer.truncation_side = tokenizer.padding_side = "right"
         end = _first_id(target.eos_token_id, target.sep_token_id)
@@ -82,6 +85,10 @@ class TokenizerPair:
         """Return the decoder's ids by the names that ``config`` and ``generation_config`` use."""
         return {"decoder_start_token_id": self._start, "eos_token_id": self._end, "pad_token_id": self._pad}
 
+    def sentence_ids(self) -> dict[str, int]:
+        """Return the ids around sentences, by the names in a model's configs; empty if sources are plain."""
+        return self.marks.ids(self.source, self.target)
+
     def encode_sources(self, texts: Sequence[str], max_length: int, *, special: bool = True) -> list[list[int]]:
         """Tokenize documents for the encoder.
 
@@ -99,6 +106,9 @@ class TokenizerPair:
         if not texts:
             return []
         with _errors_of_the_library("encoder"):
+            if self.marks.source:
+                rows = self.marks.encode_sources(self.source, texts, max_length, ONLY_IDS)
+                return [row or [self.source_pad_id] for row in rows]
             rows = self.source(
                 list(texts), add_special_tokens=special, truncation=True, max_length=max_length, **ONLY_IDS
             )["input_ids"]
@@ -118,10 +128,21 @@ class TokenizerPair:
         if max_length <= 1 or not texts:
             return [[self._end] for _ in texts]
         with _errors_of_the_library("decoder"):
+            if self.marks.target:
+                rows = self.marks.encode_targets(self.target, texts, max_length - 1, ONLY_IDS)
+                return [[*row, self._end] for row in rows]
             rows = self.target(
                 list(texts), add_special_tokens=False, truncation=True, max_length=max_length - 1, **ONLY_IDS
             )["input_ids"]
         return [[*row, self._end] for row in rows]
+
+    def encode_labels(self, examples: Sequence[Any], sources: list[list[int]], max_length: int) -> list[list[int]]:
+        """Tokenize the summaries of examples as labels, as ``encode_targets`` does, given the ids of their documents.
+
+        For a model that selects sentences, a 1 or 0 for each sentence of the document follows the end token.
+        """
+        rows = self.encode_targets([example.summary for example in examples], max_length)
+        return self.marks.add_labels(rows, examples, sources, self.sentence_start_id)
 
     def decode(self, ids: torch.Tensor | Sequence[Sequence[int]]) -> list[str]:
         """Decode generated ids or labels up to the first end token, without special tokens.
@@ -130,14 +151,20 @@ class TokenizerPair:
             ids: Ids (B, T), or a list of ids for each text. -100 ends a text as well.
         """
         rows = ids.tolist() if isinstance(ids, torch.Tensor) else [list(map(int, row)) for row in ids]
-        texts = [
-            self.target.decode(
-                self._body(row), skip_special_tokens=True, clean_up_tokenization_spaces=self._tidy
-            ).strip()
-            for row in rows
-        ]
+        return ["\n".join(map(self._text, self.marks.parts(self.target, self._body(row)))) for row in rows]
+
+    def _text(self, ids: list[int]) -> str:
+        text: str = self.target.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=self._tidy).strip()
         # WordPiece makes a word of each Chinese character, and decodes words with blanks between them.
-        return [_BETWEEN_CHARACTERS.sub("", text) for text in texts] if self._tidy else texts
+        return _BETWEEN_CHARACTERS.sub("", text) if self._tidy else text
+
+    def blocked_word_ngrams(self, size: int) -> Any:
+        """Return the processors of ``generate`` that block n-grams of ``size`` words that would occur twice."""
+        from transformers import LogitsProcessorList
+
+        from warmstart.model.generation.word_ngrams import NoRepeatedWordNGrams, pieces_of
+
+        return LogitsProcessorList([NoRepeatedWordNGrams(size, pieces_of(self.target))])
 
     def _body(self, row: list[int]) -> list[int]:
         # The start token may be the end token (GPT-2), so it is removed before the search for the end.
@@ -171,6 +198,8 @@ class TokenizerPair:
             **self.special_ids(),
             "source_pad_id": self.source_pad_id,
         }
+        if self.marks.as_dict():
+            about["sentence_marks"] = self.marks.as_dict()
         about["fingerprint"] = self.fingerprint()
         (folder / "tokenizer_pair.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
@@ -186,6 +215,7 @@ class TokenizerPair:
             about = json.loads((folder / "tokenizer_pair.json").read_text(encoding="utf-8"))
             saved = {name: about[name] for name in _PAIR_IDS}
             of_decoder = folder / "decoder_tokenizer" if about["format_version"] == 1 else folder
+            marks = SentenceMarks(**about.get("sentence_marks", {}))
         except FileNotFoundError:
             raise UserError(
                 f"There is no pair of tokenizers in {folder}: tokenizer_pair.json is missing. "
@@ -194,7 +224,8 @@ class TokenizerPair:
         except (ValueError, RecursionError, KeyError, TypeError) as error:
             raise UserError(f"{folder / 'tokenizer_pair.json'} is damaged ({error!r}). Save the pair again.") from error
         folders = {"encoder": folder / ENCODER_FOLDER, "decoder": of_decoder}
-        pair = cls(*(_from_folder(str(path), role) for role, path in folders.items()))
+        source, target = (_from_folder(str(path), role) for role, path in folders.items())
+        pair = cls(source, target, marks)
         found = {**pair.special_ids(), "source_pad_id": pair.source_pad_id}
         if found != saved:
             raise UserError(
@@ -208,9 +239,10 @@ class TokenizerPair:
 
         Equal hashes mean that both pairs turn any text into the same ids.
         """
-        digest = hashlib.sha256(json.dumps([self.special_ids(), self.source_pad_id]).encode())
+        marks = [self.marks.as_dict()] if self.marks.as_dict() else []
+        digest = hashlib.sha256(json.dumps([self.special_ids(), self.source_pad_id, *marks]).encode())
         for tokenizer in (self.source, self.target):
-            digest.update(_contents(tokenizer))
+            digest.update(contents_of(tokenizer))
         return digest.hexdigest()
 
     def vocabularies(self) -> str:
@@ -249,6 +281,11 @@ def load_pair(
     """
     reader = reader_of(encoder, decoder)
     return TokenizerPair(load_tokenizer(reader, "encoder", texts), load_tokenizer(decoder, "decoder", texts))
+
+
+def pair_of(tokenizers: Sequence[Any], settings: Config) -> TokenizerPair:
+    """Join the encoder's and the decoder's tokenizers, or one for both, into the pair of a config."""
+    return TokenizerPair(tokenizers[0], tokenizers[-1], SentenceMarks.of(settings.data, settings.decoder))
 
 
 def load_tokenizer(settings: SubmodelSettings, role: str, texts: Callable[[], Iterable[str]]) -> Any:
@@ -357,15 +394,6 @@ def _errors_of_the_library(role: str) -> Iterator[None]:
         ) from None
 
 
-def _assert_not_empty(tokenizer: Any, role: str) -> None:
-    specials = len(set(tokenizer.all_special_ids))
-    if len(tokenizer) <= specials:
-        raise UserError(
-            f"{role}: the tokenizer ({type(tokenizer).__name__}) is empty: {len(tokenizer)} entries, {specials} of "
-            f"them special. Its folder lacks the vocabulary file. Set {role}.tokenizer to a complete one."
-        )
-
-
 def _first_id(*ids: int | None) -> int | None:
     return next((value for value in ids if value is not None), None)
 
@@ -373,28 +401,3 @@ def _first_id(*ids: int | None) -> int | None:
 def _joins_word_pieces(tokenizer: Any) -> bool:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return backend is not None and type(backend.decoder).__name__ == "WordPiece"
-
-
-def _contents(tokenizer: Any) -> bytes:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return _saved(tokenizer)
-    state = json.loads(backend.to_str())
-    # Each call stores its truncation and padding in the backend, which do not belong to the tokenizer.
-    state.pop("truncation", None)
-    state.pop("padding", None)
-    return json.dumps(state, sort_keys=True).encode()
-
-
-def _saved(tokenizer: Any) -> bytes:
-    """Return the contents of a Python tokenizer: its saved files, since ids depend on merges and options too."""
-    with TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
-    options = json.loads(files.pop("tokenizer_config.json", b"{}"))
-    # How the tokenizer was loaded differs between runs and does not belong to it.
-    for name in ("is_local", "local_files_only"):
-        options.pop(name, None)
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    # Some tokenizers save a copy of the files on disk, so the vocabulary in memory is added.
-    return json.dumps([type(tokenizer).__name__, tokenizer.get_vocab(), options, hashes], sort_keys=True).encode()

@@ -25,10 +25,12 @@ from warmstart.compat.transformers import library_search, next_model_kwargs, pre
 from warmstart.model.cache_names import cache_of
 from warmstart.model.generation.logits_processors import NoEarlyEnd, NoRepeatedNGrams, in_place
 from warmstart.model.generation.source_cache import SourceCache
+from warmstart.model.generation.word_ngrams import NoRepeatedWordNGrams
 
 EXCLUDED = -1.0e9  # the score of an excluded candidate in transformers; sums with it decide ties, so keep the value
 _INDEPENDENT_PROCESSORS = (  # their result for a sequence does not depend on its position in the batch
     NoRepeatedNGrams,
+    NoRepeatedWordNGrams,
     NoEarlyEnd,
     logits_process.ForcedBOSTokenLogitsProcessor,
     logits_process.ForcedEOSTokenLogitsProcessor,
@@ -45,6 +47,13 @@ _MORE_THAN_IDS = ("output_scores", "output_logits", "output_attentions", "output
 
 DropSources = Callable[[Tensor], None]
 """Called with the indices of the sources that remain, among those still in the batch."""
+
+LENGTH_PENALTIES: dict[str, Callable[[int, float], float]] = {
+    "transformers": lambda length, alpha: length**alpha,
+    "gnmt": lambda length, alpha: ((5 + length) / 6) ** alpha,
+}
+"""What the log-probability of a target is divided by, from its length in tokens (end token included) and
+``length_penalty``, by the name of the definition. ``gnmt`` is equation 14 of Wu et al. (2016)."""
 
 
 def can_drop(
@@ -97,6 +106,7 @@ def beam_search(
     stopping_criteria: Any,
     generation_config: GenerationConfig,
     drop_sources: DropSources | None = None,
+    length_penalty_kind: str = "transformers",
     **model_kwargs: Any,
 ) -> Tensor:
     """Find the best ``num_return_sequences`` targets of each source, as ``GenerationMixin._beam_search`` does.
@@ -108,13 +118,14 @@ def beam_search(
         stopping_criteria: Criteria that end a sequence.
         generation_config: Number of beams, length penalty, early stopping and special ids.
         drop_sources: Removes sources from a decoder that does not get its source through ``model_kwargs``.
+        length_penalty_kind: A name in ``LENGTH_PENALTIES``.
         **model_kwargs: Arguments of ``model``: cache, masks, encoder states.
 
     Returns:
         Ids (B x ``num_return_sequences``, length), padded on the right.
     """
     config, beams = generation_config, generation_config.num_beams
-    early, penalty = config.early_stopping, config.length_penalty
+    early, alpha, penalty = config.early_stopping, config.length_penalty, LENGTH_PENALTIES[length_penalty_kind]
     begun = length = input_ids.shape[1]
     ends = _ids(config.eos_token_id)
     candidates = max(2, 1 + len(ends)) * beams
@@ -141,13 +152,13 @@ def beam_search(
 
         running_BC = scores_BC + ends_BC.float() * EXCLUDED
         best_BK = running_BC.topk(beams)[1]
-        _finish(state, ids_BCL, scores_BC, ends_BC, length + 1 - begun, penalty, early)
+        _finish(state, ids_BCL, scores_BC, ends_BC, length + 1 - begun, penalty(length + 1 - begun, alpha), early)
         state.ids, state.scores = _take(ids_BCL, best_BK), _take(running_BC, best_BK)
         moved_BK = _take(from_BC, best_BK)
         length += 1
 
-        longest = config.max_length if early == "never" and penalty > 0 else length
-        best_possible = state.scores[:, :1] / (longest - begun) ** penalty
+        longest = config.max_length if early == "never" and alpha > 0 else length
+        best_possible = state.scores[:, :1] / penalty(longest - begun, alpha)
         worst = torch.where(state.done, state.done_scores.min(dim=1, keepdim=True)[0], EXCLUDED)
         state.open &= (best_possible > worst).any(dim=-1, keepdim=True)
 
@@ -205,7 +216,7 @@ def _finish(
     """Add finished candidates among the K best of their step to the finished beams, if their source is still open."""
     beams = state.done.shape[1]
     ends_BC = ends_BC & (torch.arange(ends_BC.shape[1], device=ends_BC.device) < beams)
-    scores_BC = scores_BC / generated**penalty
+    scores_BC = scores_BC / penalty
     full = state.done.all(dim=-1, keepdim=True) & (early is True)
     for excluded in (full, ~state.open, ~ends_BC):
         scores_BC = scores_BC + excluded.float() * EXCLUDED
@@ -250,12 +261,14 @@ def decode(
     generation_config: GenerationConfig,
     synced_gpus: bool = False,
     drop_sources: DropSources | None = None,
+    length_penalty_kind: str = "transformers",
     **model_kwargs: Any,
 ) -> Any:
     """Run a search of ``generate``: ``beam_search`` where ``can_drop`` allows it, else transformers' own code.
 
     Raises:
-        ValueError: The options select a mode other than greedy search, beam search and sampling.
+        ValueError: The options select a mode other than greedy search, beam search and sampling, or combine a length
+            penalty that transformers does not have with options that need its code.
     """
     mode = generation_config.get_generation_mode()
     if mode not in _SEARCHES:
@@ -264,7 +277,14 @@ def decode(
     processors = logits_processor if generation_config.output_logits else in_place(logits_processor)
     beams, criteria = generation_config.num_beams, stopping_criteria
     if beams != 1 and not synced_gpus and can_drop(model, generation_config, processors, criteria, model_kwargs):
-        return beam_search(model, input_ids, processors, criteria, generation_config, drop_sources, **model_kwargs)
+        own: dict[str, Any] = {"drop_sources": drop_sources, "length_penalty_kind": length_penalty_kind}
+        return beam_search(model, input_ids, processors, criteria, generation_config, **own, **model_kwargs)
+    if beams != 1 and length_penalty_kind != "transformers":
+        raise ValueError(
+            f"length_penalty_kind={length_penalty_kind} was requested with options for which only transformers' beam "
+            "search exists, such as do_sample or output_scores. Leave those out, or set "
+            "length_penalty_kind=transformers."
+        )
     return library_search(beams)(
         model, input_ids, processors, stopping_criteria, generation_config, synced_gpus=synced_gpus, **model_kwargs
     )

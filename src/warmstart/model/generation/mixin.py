@@ -23,7 +23,7 @@ from warmstart.model.call_state import CallState, EncodedSource
 from warmstart.model.compiling import uncompiled
 from warmstart.model.configuration import SPECIAL_IDS, EncoderDecoderConfig, sync_special_ids
 from warmstart.model.encoders import states_width
-from warmstart.model.generation.beam_search import decode
+from warmstart.model.generation.beam_search import LENGTH_PENALTIES, decode
 from warmstart.model.generation.source_cache import SourceCache
 from warmstart.model.generation.source_options import (
     WITHOUT_SOURCE,
@@ -83,7 +83,8 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         Args:
             inputs: (B, S) source ids, or (B, windows, S).
             generation_config: Options of the generation. Default: ``model.generation_config``.
-            **kwargs: Options of the generation, and arguments of ``forward``.
+            **kwargs: Options of the generation, and arguments of ``forward``. ``length_penalty_kind`` is
+                ``transformers`` or ``gnmt`` (see ``LENGTH_PENALTIES``).
 
         Returns:
             Ids (B x ``num_return_sequences``, T), starting with ``start_length`` start and prompt ids; see
@@ -116,8 +117,9 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
             sources = next(len(one) for one in given if one is not None)
             start = option("decoder_start_token_id", None, self, generation_config, kwargs)
             kwargs["decoder_input_ids"] = self._first_ids(sources, start)
+        penalty = self._length_penalty_kind(generation_config, kwargs)
         if self.config.graft is not None:
-            with uncompiled(self), cpu.decoding(self):
+            with uncompiled(self), cpu.decoding(self), self._call.during(length_penalty_kind=penalty):
                 return self._generate_grafted(inputs, generation_config, kwargs, of_source)
         if all(option(name, None, self, generation_config, kwargs) is None for name in _FIRST_TOKEN):
             self._special_id("decoder_start_token_id")  # its error shows how to set it, unlike that of transformers
@@ -127,7 +129,8 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         if not shares_source:
             by = "flex_attention" if flex else f"cache_implementation={chosen}"
             _log.info("With %s the source's keys and values are stored once per beam instead of once per source.", by)
-        with self._call.during(shares_source=shares_source), uncompiled(self), cpu.decoding(self):
+        call = self._call.during(shares_source=shares_source, length_penalty_kind=penalty)
+        with call, uncompiled(self), cpu.decoding(self):
             return super().generate(inputs, generation_config=generation_config, **kwargs)
 
     @torch.no_grad()
@@ -149,7 +152,7 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         return decode(self, *args, **kwargs)
 
     def _beam_search(self, *args: Any, **kwargs: Any) -> Any:
-        return decode(self, *args, **kwargs)
+        return decode(self, *args, **kwargs | {"length_penalty_kind": self._call.length_penalty_kind})
 
     @torch.no_grad()
     def _generate_grafted(
@@ -198,6 +201,7 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
             exchanged.enter_context(_exchanged_config(self.decoder, self.generation_config))
             if kwargs.get("assistant_model") is None and kwargs.get("custom_generate") is None:
                 given: dict[str, Any] = {"drop_sources": drop_sources}
+                given["length_penalty_kind"] = self._call.length_penalty_kind
                 given |= {name: kwargs[name] for name in ("synced_gpus", "streamer") if kwargs.get(name) is not None}
 
                 def search(*args: Any, **options: Any) -> Any:
@@ -222,13 +226,22 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         if self.config.graft is not None:
             sync_special_ids(self.config, self.generation_config)
             ids = self._first_ids(1)
-            with uncompiled(self), self._call.during(source=None):
-                generation_config = kwargs.pop("generation_config", None)
+            generation_config = kwargs.pop("generation_config", None)
+            penalty = self._length_penalty_kind(generation_config, kwargs)
+            with uncompiled(self), self._call.during(source=None, length_penalty_kind=penalty):
                 return self._generate_by_decoder(ids, torch.ones_like(ids), generation_config, kwargs)
         shape = (1, 1, states_width(self.config.encoder))
         nothing = torch.zeros(shape, device=self.decoder.device, dtype=self.decoder.dtype)
         with self._call.during(reads_source=False):
             return self.generate(encoder_outputs=BaseModelOutput(nothing), attention_mask=nothing[..., 0], **kwargs)
+
+    def _length_penalty_kind(self, generation_config: Any, kwargs: dict[str, Any]) -> str:
+        """Take ``length_penalty_kind`` out of the arguments of ``generate``, which transformers does not know."""
+        kind: str = option("length_penalty_kind", "transformers", self, generation_config, kwargs)
+        kwargs.pop("length_penalty_kind", None)
+        if kind not in LENGTH_PENALTIES:
+            raise ValueError(f"length_penalty_kind={kind!r} is unknown. Set one of {', '.join(LENGTH_PENALTIES)}.")
+        return kind
 
     def _start_ids(self, sources: int, start: int | list[int] | None = None) -> Tensor:
         """Return the start ids (B, 1); a list has one for all sources, or one for each."""

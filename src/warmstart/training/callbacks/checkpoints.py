@@ -41,9 +41,13 @@ def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callb
     best = BestCheckpoint(
         folder.path, filename=folder.best.stem, monitor=settings.monitor, mode=settings.monitor_mode, **options
     )
+    top = []
+    if settings.score_best > 1:
+        named = {"filename": "top-{step}", "auto_insert_metric_name": False, "save_top_k": settings.score_best}
+        top = [TopCheckpoints(folder.path, monitor=settings.monitor, mode=settings.monitor_mode, **options | named)]
     # After ``best``, so that its callback states include a new best score.
     last = ModelCheckpoint(folder.path, filename=folder.last.stem, monitor=None, **options)
-    callbacks: list[Callback] = [best, last]
+    callbacks: list[Callback] = [best, *top, last]
     if settings.patience is not None:
         # No check_finite: the module stops at a non-finite loss, with a better message.
         callbacks.append(
@@ -56,6 +60,23 @@ def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callb
             )
         )
     return callbacks
+
+
+class TopCheckpoints(ModelCheckpoint):
+    """Writes the checkpoints with the best monitored scores as ``top-STEP.ckpt``."""
+
+    def steps(self) -> dict[int, float]:
+        """Return the score of each checkpoint by its optimizer step, the best one first."""
+        found = {int(Path(path).stem.removeprefix("top-")): float(score) for path, score in self.best_k_models.items()}
+        return dict(sorted(found.items(), key=lambda item: item[1], reverse=self.mode == "max"))
+
+
+def top_steps(trainer: L.Trainer) -> dict[int, float]:
+    """Return what ``TopCheckpoints.steps`` does; empty if only the best checkpoint is kept."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, TopCheckpoints):
+            return callback.steps()
+    return {}
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -105,7 +126,7 @@ def best_validation(trainer: L.Trainer) -> dict[str, Any]:
         ValueError: the trainer has no checkpoint callback with a monitor.
     """
     for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
+        if isinstance(callback, BestCheckpoint):
             best = math.nan if callback.best_model_score is None else float(callback.best_model_score)
             return {"monitor": callback.monitor, "mode": callback.mode, "best": best}
     raise ValueError("The trainer has no checkpoint callback with a monitor.")
