@@ -6,7 +6,8 @@ import transformers
 from transformers.generation.streamers import BaseStreamer
 
 from warmstart import DecoderOnlyModel, EncoderDecoderModel
-from warmstart.model.decoder_only import DecoderOnlyConfig, model_class
+from warmstart.model.decoder_only import DecoderOnlyConfig
+from warmstart.model.variants import model_class
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40}
 SPECIAL = {"pad_token_id": 0, "eos_token_id": 2, "bos_token_id": 1}

@@ -16,7 +16,7 @@ def test_an_unknown_choice_suggests_the_nearest_and_lists_at_most_a_dozen(settin
     assert first == "There is no decoder=gpt3. Did you mean decoder=gpt2?"
     assert other == "Any checkpoint on the hub or in a folder: decoder=hf decoder.path=HUB_ID_OR_FOLDER"
     assert second == "The choices of decoder:"
-    assert rest[:2] == ["  bert", "  bert_generation"]
+    assert rest[:2] == ["  bert", "  bert_cased"]
     assert rest[12].startswith("  and ")
     assert rest[12].endswith(" more: --help")
 
