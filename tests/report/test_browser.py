@@ -90,7 +90,7 @@ def test_the_page_can_sort_filter_and_compare(page, tmp_path):
     lines = page.locator("#curves .scatterlayer .trace path.js-line").all()
     assert len({line.evaluate("e => e.style.stroke") for line in lines}) == 2 < len(lines) == 4  # d is as a and b
     assert page.locator("#costs .scatterlayer .trace").count() == 3  # two rows, and both given another document
-    assert "encoder=roberta" in page.text_content("#costs .legend")
+    assert page.locator("#costs-key li").all_inner_texts() == ["encoder=roberta", "encoder=bert"]
     assert "failed" in page.inner_text("#others")
 
     assert page.title() != "owned"
