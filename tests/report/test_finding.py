@@ -76,8 +76,20 @@ def test_a_single_row_is_compared_with_its_baseline_only(write_run, found):
 def test_a_row_without_a_test_score_is_not_given_one(write_run, found):
     untested = {"metrics": {}, "baselines": {}, "controls": {}}
     write_run("a", result=best(2.0) | untested)
-    write_run("b", encoder="roberta", result=best(1.0) | untested)
-    assert "by validation/rouge1, with no score." in found()
+    folder = write_run("b", encoder="roberta", result=best(1.0) | untested)
+    (folder / "predictions.jsonl").unlink()
+    text = found()
+    assert "by validation/rouge1, with no score." in text
+    assert text.endswith("The next row, encoder=roberta, has no ROUGE-1 of the same examples.")
+
+
+def test_a_row_that_cannot_be_ranked_is_no_rival(write_run, found):
+    write_run("a", scores=scores(0, 0), result=best(2.0))
+    folder = write_run("b", encoder="roberta", result={"metrics": {}, "baselines": {}, "controls": {}})
+    (folder / "predictions.jsonl").unlink()
+    text = found()
+    assert text.startswith("encoder=bert is the only one of 2 rows with validation/rouge1; it has ROUGE-1 ")
+    assert "The next row, encoder=roberta, has no ROUGE-1 of the same examples." in text
 
 
 def test_without_a_complete_run_there_is_no_finding(write_run, found):

@@ -9,7 +9,7 @@ _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def finding(rows: list[Row], compared: list[Row], pairs: list[Difference], ranking: Ranking, kind: str) -> list[str]:
-    """Return the finding in at most four sentences.
+    """Return the finding in a few sentences.
 
     Args:
         rows: The rows, best first.
@@ -38,9 +38,13 @@ def finding(rows: list[Row], compared: list[Row], pairs: list[Difference], ranki
         first = f"{best.label} has {reached}{seeds}."
     elif ranking.score(best) is None:
         first = f"No row has a score that ranks it; the first one, {best.label}, has {reached}{seeds}."
+    elif sum(ranking.score(row) is not None for row in rows) == 1:
+        first = f"{best.label} is the only one of {len(rows)} rows with {ranking.metric}; it has {reached}{seeds}."
     else:
         first = f"{best.label} is the best of {len(rows)} rows by {ranking.metric}, with {reached}{seeds}."
     sentences = [first, *([f"In {title} it is {', and '.join(clauses)}."] if clauses else [])]
+    if len(rows) > 1 and 1 not in of_best:
+        sentences.append(f"The next row, {rows[1].label}, has no {title} of the same examples.")
     among = [pair.p[kind] for pair in pairs if pair.b < len(rows) and kind in pair.p]
     if among and min(among) >= ALPHA:
         sentences.insert(0, f"No two rows are distinguishable in {title}.")

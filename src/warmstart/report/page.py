@@ -116,7 +116,7 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         ],
         curves=curves,
         fewest_points=FEWEST_POINTS,
-        pairs_of_models=len({row.encoder for row in rows}) * len({row.decoder for row in rows}),
+        pairs_of_models=len({(r["encoder"], r["decoder"]) for r in shown if r["scores"][decides]["mean"] is not None}),
         origins=config_differences(rows),
         errors=ERRORS,
         error_rates=[error_rates(row) for row in rows],
