@@ -36,13 +36,14 @@ def write_run(tmp_path):
         data=None,
         result=None,
         finished=None,
+        named=None,
     ):
         folder = tmp_path / "sweep" / name
         (folder / ".hydra").mkdir(parents=True)
         config = {
             "task": "fit",
             "seed": seed,
-            "name": name,
+            "name": named,
             "encoder": {"name": encoder, "path": f"hub/{encoder}", "weights": weights},
             "decoder": {"name": decoder, "weights": "pretrained"},
             "bridge": {"share": "none"},

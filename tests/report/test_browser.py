@@ -17,27 +17,38 @@ pytestmark = [
 
 
 @pytest.fixture
-def page(write_run, attack, tmp_path):
+def opened(attack, tmp_path):
+    """``opened()``: the page of all runs in a browser; what goes wrong in it is in ``said``."""
     from playwright.sync_api import sync_playwright
 
+    assert CHROMIUM is not None
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+        def open_page():
+            file = tmp_path / "report.html"
+            file.write_text(render(collect([tmp_path]), title=attack), encoding="utf-8")
+            page = browser.new_page()
+            page.said = []
+            page.on("pageerror", lambda error: page.said.append(str(error)))
+            page.on("console", lambda message: page.said.append(message.text) if message.type == "error" else None)
+            page.on("request", lambda request: page.said.append(request.url) if request.url[:4] == "http" else None)
+            page.goto(file.as_uri())
+            page.wait_for_selector("body[data-ready]", timeout=60_000)
+            return page
+
+        yield open_page
+        browser.close()
+
+
+@pytest.fixture
+def page(opened, write_run, attack):
+    attack += " again again"  # a repetition
     write_run("a", seed=1, scores=(10.0, 20.0, 50.0), nll=(2.0, 3.0, 4.0), text=attack)
     write_run("b", seed=2, scores=(20.0, 40.0, 30.0), nll=(2.0, 3.0, 4.0), text=attack)
     write_run("c", encoder="roberta", scores=(1.0, 90.0, 2.0), nll=(2.0, None, 4.0), text=attack)
     write_run("d", status="failed", text=attack)
-    file = tmp_path / "report.html"
-    file.write_text(render(collect([tmp_path]), title=attack), encoding="utf-8")
-    assert CHROMIUM is not None
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.said = []
-        page.on("pageerror", lambda error: page.said.append(str(error)))
-        page.on("console", lambda message: page.said.append(message.text) if message.type == "error" else None)
-        page.on("request", lambda request: page.said.append(request.url) if request.url[:4] == "http" else None)
-        page.goto(file.as_uri())
-        page.wait_for_selector("body[data-ready]", timeout=60_000)
-        yield page
-        browser.close()
+    return opened()
 
 
 def test_on_a_narrow_screen_no_text_has_one_letter_per_line(page):
@@ -90,7 +101,7 @@ def test_the_page_can_sort_filter_and_compare(page, tmp_path):
     lines = page.locator("#curves .scatterlayer .trace path.js-line").all()
     assert len({line.evaluate("e => e.style.stroke") for line in lines}) == 2 < len(lines) == 4  # d is as a and b
     assert page.locator("#costs .scatterlayer .trace").count() == 3  # two rows, and both given another document
-    assert "encoder=roberta" in page.text_content("#costs .legend")
+    assert page.locator("#costs-key li").all_inner_texts() == ["encoder=roberta", "encoder=bert"]
     assert "failed" in page.inner_text("#others")
 
     assert page.title() != "owned"
@@ -102,3 +113,62 @@ def test_the_page_can_sort_filter_and_compare(page, tmp_path):
     page.set_viewport_size({"width": 400, "height": 800})
     page.wait_for_timeout(1500)  # plots are drawn a moment later
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_tables_can_be_downloaded_and_samples_filtered_by_error(page):
+    for name, begins in (("scores.csv", "configuration,seeds,ranked by,ROUGE-1"), ("scores.tex", "% ")):
+        with page.expect_download() as download:
+            page.click(f"text={name}")
+        assert download.value.suggested_filename == name
+        assert download.value.path().read_text(encoding="utf-8").startswith(begins)
+    assert page.locator("#samples .error").count() > 0
+    page.select_option("#only", "repeats")
+    assert page.locator("#samples tbody tr").count() == 3
+    page.select_option("#only", "empty")
+    assert page.inner_text("#samples tbody") == "No sample of A has this error."
+    page.select_option("#only", "")
+    page.select_option("#order", "worst")
+    assert page.locator("#samples tbody tr").count() == 3
+    assert page.said == []
+
+
+def test_plots_follow_light_dark_and_print(page):
+    def seen(selector, name):
+        return page.eval_on_selector(selector, f"e => getComputedStyle(e).{name}")
+
+    tick = "#costs .xtick text"
+    page.emulate_media(color_scheme="dark")
+    assert (seen("body", "backgroundColor"), seen(tick, "fill")) == ("rgb(21, 24, 28)", "rgb(230, 233, 237)")
+    page.emulate_media(color_scheme="light")
+    assert (seen("body", "backgroundColor"), seen(tick, "fill")) == ("rgb(255, 255, 255)", "rgb(27, 31, 36)")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert (seen("body", "backgroundColor"), seen(tick, "fill")) == ("rgb(255, 255, 255)", "rgb(27, 31, 36)")
+    assert not page.is_visible("#filter")
+    assert not page.is_visible(".downloads")
+    assert page.locator("details.origin[open]").count() == 0
+    page.pdf()  # has the events of a real print
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details.origin[open]").count() == 2
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details.origin[open]").count() == 0
+    assert page.said == []
+
+
+def test_on_a_narrow_screen_samples_are_stacked_and_names_stay_in_view(page):
+    page.set_viewport_size({"width": 420, "height": 900})
+    assert not page.is_visible("#samples thead")
+    first, second = (page.locator("#samples tbody tr").first.locator("td").nth(i).bounding_box() for i in (1, 2))
+    assert second["y"] >= first["y"] + first["height"]
+    page.evaluate("document.querySelector('#leaderboard').parentElement.scrollLeft = 300")
+    assert page.locator("#leaderboard tbody td").first.bounding_box()["x"] >= 0
+    page.wait_for_timeout(1500)  # plots are drawn a moment later
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420
+
+
+def test_a_page_of_one_run_has_no_plot_of_pairs_and_no_curve_of_two_points(opened, write_run):
+    folder = write_run("a")
+    (folder / "metrics.csv").write_text("step,train/loss\n1,3.0\n2,2.0\n")
+    page = opened()
+    assert page.locator("#heat, #curves").count() == 0
+    assert page.locator("#costs .scatterlayer .trace").count() == 2
+    assert page.said == []

@@ -342,3 +342,32 @@ def test_a_run_without_newer_options_is_in_the_row_of_those_with_their_defaults(
     assert len(row.runs) == 2
     runs[1].choices["data.language"] = "de"
     assert [row.label for row in rows_of(runs)] == ["data.language=en", "data.language=de"]
+
+
+def test_named_runs_keep_their_names(write_run, tmp_path):
+    write_run("a", named="demo")
+    write_run("b", encoder="roberta", named="again")
+    write_run("c", encoder="roberta", seed=2, named="twice")
+    write_run("d", encoder="electra")
+    write_run("e", encoder="minilm", named="demo")
+    names = {row.encoder: row.label for row in rows_of(collect([tmp_path]))}
+    assert names == {
+        "bert": "demo (encoder=bert)",  # two runs of one name are told apart
+        "roberta": "again, twice",
+        "electra": "encoder=electra",
+        "minilm": "demo (encoder=minilm)",
+    }
+
+
+def test_jobs_of_a_sweep_are_not_named_as_the_sweep(write_run, tmp_path):
+    write_run("a", named="sweep")
+    write_run("b", encoder="roberta", named="sweep")
+    (tmp_path / "sweep" / "multirun.yaml").write_text("hydra: {}\n")
+    assert {row.label for row in rows_of(collect([tmp_path]))} == {"encoder=bert", "encoder=roberta"}
+
+
+def test_no_encoder_is_not_an_untrained_one(write_run, tmp_path):
+    write_run("a", encoder="none", weights="random")
+    (run,) = collect([tmp_path])
+    run.choices["encoder.model_type"] = "none"
+    assert rows_of([run])[0].encoder == "none"

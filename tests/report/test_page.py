@@ -212,3 +212,50 @@ def test_the_page_says_what_its_correction_is_for(write_run, tmp_path):
     assert all(one[5].keys() == one[3].keys() for one in data_of(page)["differences"])
     write_run("d", encoder="d", scores=(1.0,))
     assert "for the 6 pairs of 4 rows" in render(collect([tmp_path]), title="t")
+
+
+def test_the_page_begins_with_its_finding(write_run, tmp_path):
+    for number, name in enumerate(("a", "b")):
+        write_run(name, encoder=name, scores=tuple(float(10 * i % 37 + 5 * number) for i in range(12)))
+    page = render(collect([tmp_path]), title="t")
+    assert page.index("encoder=b is the best of 2 rows by test/rouge1") < page.index("Leaderboard")
+
+
+def test_a_row_has_one_color_in_tables_and_plots(write_run, tmp_path):
+    for number in range(12):
+        write_run(str(number), encoder=f"e{number}", scores=(float(number), 20.0))
+    write_run("seed", encoder="e3", seed=2, scores=(3.0, 20.0))
+    page = render(collect([tmp_path]), title="t")
+    data = data_of(page)
+    color_of = {row["label"]: row["color"] for row in data["rows"]}
+    assert len(set(color_of.values())) == 12
+    assert all(curve["color"] == color_of[curve["row"]] for curve in data["curves"])
+    assert [curve["label"] for curve in data["curves"] if curve["row"] == "encoder=e3"] == [
+        "encoder=e3, seed 1",
+        "encoder=e3, seed 2",
+    ]
+    for color in color_of.values():
+        assert page.count(f"background: {color}") == 4  # leaderboard, commands, parameters, errors
+
+
+def test_a_curve_has_at_least_three_points(write_run, tmp_path):
+    folder = write_run("a")
+    (curve,) = data_of(render(collect([tmp_path]), title="t"))["curves"]
+    assert list(curve["metrics"]) == ["train/loss"]
+    (folder / "metrics.csv").write_text("step,train/loss,validation/loss\n1,3.0,\n2,,2.5\n3,2.0,\n")
+    page = render(collect([tmp_path]), title="t")
+    assert data_of(page)["curves"] == []
+    assert "Learning curves" not in page
+
+
+def test_samples_carry_what_is_wrong_with_them(write_run, tmp_path):
+    folder = write_run("a", scores=(0.0, 20.0))
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    rows[1]["prediction"] = "in 1999"
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = render(collect([tmp_path]), title="t")
+    assert data_of(page)["samples"][0] == {
+        "0": ["a b", 0.0, {"zero": "no word of the reference"}],
+        "1": ["in 1999", 20.0, {"number": "not in the source: 1999"}],
+    }
+    assert '<td data-value="50.0">50.0 %</td>' in page

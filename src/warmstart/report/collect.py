@@ -1,7 +1,9 @@
 """Read all runs below the given folders, whether complete, failed, interrupted, partial or damaged."""
 
 import math
+import shlex
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from warmstart.config.metrics import primary_of, split_of
 from warmstart.config.schema import CHANGES_NO_NUMBER
 from warmstart.damaged_files import DamagedFile
 from warmstart.errors import UserError
-from warmstart.runs.run_dir import RunDir
+from warmstart.runs.run_dir import RunDir, SweepDir
 
 SCORES = (*OF_METRICS, "nll")
 DAMAGED = "damaged"
@@ -36,6 +38,24 @@ class Run:
     """Rows of predictions.jsonl, by id."""
     finished: float = 0.0
     """Time at which the result was written, in seconds since 1970."""
+    name: str = ""
+    """The ``name`` that the user gave this run; empty for a job of a sweep, where it is the name of the sweep."""
+
+    @property
+    def command(self) -> str:
+        """The command that started the run; empty if the result does not record one, as for a fit from Python."""
+        overrides = self.result.get("overrides") or ""
+        return overrides if isinstance(overrides, str) else shlex.join(["python", "run.py", *map(str, overrides)])
+
+    @property
+    def commit(self) -> str:
+        """The commit of the code that ran; empty if the result does not record it."""
+        return str(self.result.get("git_commit") or "")
+
+    @property
+    def date(self) -> str:
+        """When the result was written, in UTC; empty if the run is not complete."""
+        return f"{datetime.fromtimestamp(self.finished, UTC):%Y-%m-%d %H:%M} UTC" if self.finished else ""
 
     @property
     def checkpoint(self) -> str:
@@ -137,7 +157,8 @@ def _read(run_dir: RunDir) -> Run | None:
             return None
     choices = {key: value for key, value in _flat(config).items() if _is_choice(key)}
     seed = choices.pop("seed", str(result.get("seed", "")))
-    run = Run(folder, str(result.get("status", "partial")), result, choices, seed)
+    name = _own_name(folder, config, result)
+    run = Run(folder, str(result.get("status", "partial")), result, choices, seed, name=name)
     try:
         run.curves = _curves(run_dir)
         if run.status == "complete":
@@ -146,8 +167,14 @@ def _read(run_dir: RunDir) -> Run | None:
     except DamagedFile as error:
         damage = damage or error
     if damage is not None:
-        return Run(folder, DAMAGED, {"error": str(damage)}, choices, seed, run.curves)
+        return Run(folder, DAMAGED, {"error": str(damage)}, choices, seed, run.curves, name=name)
     return run
+
+
+def _own_name(folder: Path, config: Any, result: dict[str, Any]) -> str:
+    of_sweep = any(SweepDir(above).multirun.exists() for above in list(folder.parents)[:2])
+    is_job = of_sweep or result.get("config_hash") == folder.name
+    return "" if is_job or not isinstance(config, dict) else str(config.get("name") or "")
 
 
 def _is_choice(key: str) -> bool:

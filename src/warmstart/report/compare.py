@@ -24,6 +24,7 @@ from warmstart.report.collect import BEST, SCORES, Run
 
 RESAMPLES = 1000
 SEED = 1
+MOST_NAMES = 3  # of the seeds of a row, which are shown
 # A run of an earlier release lacks the options that are newer, and was fitted with their defaults.
 _DEFAULTS = {key: str(one.default) for key, one in OPTIONS.items()}
 # What determines a trained tokenizer, which replaces a decoder's own tokenizer that is not available.
@@ -141,7 +142,9 @@ def rows_of(runs: list[Run]) -> list[Row]:
         set_to = ((key, value) for key, value in sorted(run.choices.items()) if value != _DEFAULTS.get(key))
         of = (run.checkpoint, *(f"{key}={value}" for key, value in set_to))
         groups.setdefault(of, []).append(run)
-    rows = [Row(label(group[0], keys), *_newest(group)) for group in groups.values()]
+    rows = [Row("", *_newest(group)) for group in groups.values()]
+    for row, name in zip(rows, _names(rows, keys), strict=True):
+        row.label = name
     ranking, of_test = ranked_by(rows), f"test/{primary(rows)}"
 
     def rank(row: Row) -> tuple[bool, float, float]:
@@ -257,6 +260,25 @@ def telling_keys(choices: list[dict[str, str]]) -> list[str]:
     return kept
 
 
+def _names(rows: list[Row], keys: list[str]) -> list[str]:
+    """Name each row as the user named its runs, otherwise by the given keys, and in no way twice."""
+    own = [_own_names(row) for row in rows]
+    by_keys = [label(row.runs[0], keys) for row in rows]
+    names = [
+        ", ".join(named) if 0 < len(named) <= MOST_NAMES else keyed for named, keyed in zip(own, by_keys, strict=True)
+    ]
+    return [
+        f"{name} ({keyed})" if names.count(name) > 1 and name != keyed else name
+        for name, keyed in zip(names, by_keys, strict=True)
+    ]
+
+
+def _own_names(row: Row) -> list[str]:
+    named = dict.fromkeys(run.name for run in (*row.runs, *row.left_out) if run.name)
+    suffix = "" if row.runs[0].checkpoint == BEST else f" checkpoint={row.runs[0].checkpoint}"
+    return [f"{name}{suffix}" for name in named]
+
+
 def label(run: Run, keys: list[str]) -> str:
     """Label a run by the given keys, as on the command line, and by its checkpoint if that is not the best one."""
     pairs = [f"{key.removesuffix('.name')}={run.choices.get(key, _DEFAULTS.get(key, ''))}" for key in keys]
@@ -327,7 +349,8 @@ def _texts(run: Run, i: str) -> tuple[str | None, str | None]:
 
 def _submodel(run: Run, role: str) -> str:
     name = run.choices.get(f"{role}.name") or _chosen(run, role)
-    return f"{name}, untrained" if run.choices.get(f"{role}.weights") == "random" else name
+    untrained = run.choices.get(f"{role}.weights") == "random" and run.choices.get(f"{role}.model_type") != "none"
+    return f"{name}, untrained" if untrained else name
 
 
 def _chosen(run: Run, role: str) -> str:

@@ -18,6 +18,7 @@ from warmstart.config.metrics import TITLES as OF_METRICS
 from warmstart.evaluation.baselines import LABELS, lead
 from warmstart.evaluation.bootstrap import FEWEST
 from warmstart.report.collect import SCORES, Run
+from warmstart.report.colors import colors
 from warmstart.report.compare import (
     Row,
     baseline_row,
@@ -30,9 +31,15 @@ from warmstart.report.compare import (
     telling_keys,
 )
 from warmstart.report.differences import differences
+from warmstart.report.errors_of_samples import TITLES as ERRORS
+from warmstart.report.errors_of_samples import error_rates, errors_of
+from warmstart.report.finding import finding
 from warmstart.report.paper_rows import paper_rows
+from warmstart.report.provenance import config_differences, signed_rows
+from warmstart.report.tables import as_download, csv_table, latex_table
 
 SAMPLES = 200  # examples per row, so that the page opens quickly
+FEWEST_POINTS = 3  # of a learning curve; two are a line between two numbers
 TITLES = OF_METRICS | {"nll": "nats/token"}
 CONTROLS = ("shuffled_document", "decoder_alone")
 COSTS = [  # columns of the table of costs: path in result.json, factor, digits
@@ -68,17 +75,28 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
     compared = [*rows, *(baseline_row(r["row"], r["kind"], f"{r['name']} (baseline)", SAMPLES) for r in rivals)]
     pairs = differences(compared)
     tested = [pair for pair in pairs if decides in pair.p]
+    curves = _curves(runs, rows, keys)
+    # A row and the runs without a result that it does not have, in one list: a color means the same everywhere.
+    colored = list(dict.fromkeys([*(row.label for row in rows), *(curve["row"] for curve in curves)]))
+    color_of = dict(zip(colored, colors(len(colored)), strict=True))
+    curves.sort(key=lambda curve: colored.index(curve["row"]))
+    shown = [_row(row, leads, list(titles), decides, split) | {"color": color_of[row.label]} for row in rows]
+    for row, score in zip(shown, rows, strict=True):
+        row["rank"] = ranking.score(score)
+    of_split = [rival for rival in rivals if rival["split"] == split]
     data = {
-        "rows": [_row(row, leads, list(titles), decides, split) for row in rows],
+        "rows": shown,
         "split": split,
         "compared": [row.label for row in compared],
         "differences": [[d.a, d.b, d.examples, d.scores, d.left_out, d.p] for d in pairs],
         "pairs": len(tested),
         "fewest": FEWEST,
-        "curves": [_curve(run, label(run, keys)) for run in runs if run.curves],
+        "curves": [curve | {"color": color_of[curve["row"]]} for curve in curves],
         "titles": titles,
         "primary": decides,
-        "leads": [[rival["name"], rival["scores"][decides]] for rival in rivals if rival["split"] == split],
+        "better": 1 if higher_is_better(f"test/{decides}") else -1,
+        "errors": ERRORS,
+        "leads": [[rival["name"], rival["scores"][decides]] for rival in of_split],
         **(_samples(compared, decides) if texts else {"samples": [], "documents": {}}),
     }
     environment = Environment(
@@ -89,10 +107,22 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
     return environment.get_template("report.html.j2").render(
         title=title,
         rows=rows,
-        shown=data["rows"],
+        shown=shown,
+        finding=finding(rows, compared, pairs, ranking, decides),
+        color_of=color_of,
+        downloads=[
+            (name, as_download(table(shown, of_split, titles), kind))
+            for name, kind, table in (("scores.csv", "text/csv", csv_table), ("scores.tex", "text/x-tex", latex_table))
+        ],
+        curves=curves,
+        fewest_points=FEWEST_POINTS,
+        pairs_of_models=len({(r["encoder"], r["decoder"]) for r in shown if r["scores"][decides]["mean"] is not None}),
+        origins=config_differences(rows),
+        errors=ERRORS,
+        error_rates=[error_rates(row) for row in rows],
         scores=titles,
         primary=decides,
-        signatures=sorted({text for row in rows for run in row.runs for text in run.signatures}),
+        signatures=signed_rows(rows),
         leads=[LABELS.get(name, name) for name in leads],
         split=split,
         ranked_by=ranking.metric,
@@ -198,10 +228,19 @@ def _over(row: Row, group: str, name: str, decides: str) -> dict[str, Any]:
     return {"mean": row.mean(group, name, f"{decides}_difference"), "interval": None if None in ends else ends}
 
 
-def _curve(run: Run, name: str) -> dict[str, Any]:
-    seed = f" seed {run.seed}" if run.seed else ""
-    status = "" if run.status == "complete" else f" ({run.status})"
-    return {"label": f"{name}{seed}{status}", "row": name, "metrics": run.curves}
+def _curves(runs: list[Run], rows: list[Row], keys: list[str]) -> list[dict[str, Any]]:
+    """Return the learning curves of each run that have enough points, with the row that the run belongs to."""
+    names = {run.folder: row.label for row in rows for run in (*row.runs, *row.left_out)}
+    by_keys = {label(row.runs[0], keys): row.label for row in rows}
+    found = []
+    for run in sorted(runs, key=lambda run: run.seed):
+        name = names.get(run.folder) or by_keys.get(label(run, keys)) or run.name or label(run, keys)
+        seed = f", seed {run.seed}" if run.seed else ""
+        status = "" if run.status == "complete" else f" ({run.status})"
+        metrics = {metric: points for metric, points in run.curves.items() if len(points) >= FEWEST_POINTS}
+        if metrics:
+            found.append({"label": f"{name}{seed}{status}", "row": name, "metrics": metrics})
+    return found
 
 
 def _samples(rows: list[Row], decides: str) -> dict[str, Any]:
@@ -211,14 +250,16 @@ def _samples(rows: list[Row], decides: str) -> dict[str, Any]:
     samples = []
     for row in rows:
         of_row: dict[str, Any] = {}
+        language = row.runs[0].choices.get("data.language", "en")
         for i, example in list(row.runs[0].examples.items())[:SAMPLES]:
             document, reference = example["document"], example["reference"]
             if (i, document, reference) not in keys:
                 # An id may refer to different examples in different test sets.
                 key = keys[i, document, reference] = i if i not in documents else f"{i} of {row.label}"
-                (lead1,) = lead([document], 1, row.runs[0].choices.get("data.language", "en"))
+                (lead1,) = lead([document], 1, language)
                 documents[key] = {"document": document, "reference": reference, "lead1": lead1}
-            of_row[keys[i, document, reference]] = [example["prediction"], example.get(decides)]
+            found = errors_of(example["prediction"], document, language, example.get("rouge1"))
+            of_row[keys[i, document, reference]] = [example["prediction"], example.get(decides), found]
         samples.append(of_row)
     return {"samples": samples, "documents": documents}
 
