@@ -105,7 +105,7 @@ def test_ext_trains_scores_and_summarizes_and_abs_starts_from_its_encoder(name, 
     assert result["metrics"]["test/rouge1"] <= oracle
     assert result["baselines"]["lead3"]["rouge1"] <= oracle
     card = (tmp_path / "runs" / name / "export" / "README.md").read_text()
-    assert "warmstart.Summarizer.from_pretrained" in card
+    assert "Summarizer.from_pretrained" in card
     assert "AutoTokenizer" not in card
     refused = run_py("task=export", f"ckpt=runs/{name}", "format=torch_export", "output=converted", cwd=tmp_path)
     assert refused.returncode == 2

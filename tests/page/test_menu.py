@@ -33,7 +33,7 @@ def test_a_run_is_described_with_its_score_and_its_best_baseline(menu, run, graf
     assert f"ROUGE-1 {run.scores['rouge1']:.1f} [" in about.score
     assert "test texts. The best baseline (" in about.score
     assert about.details
-    assert "not evaluated" in menu.about(str(grafted.folder)).score
+    assert "validation texts." in menu.about(str(grafted.folder)).score  # of a fit with evaluation.test=false
     assert menu.about("/etc").made_of == ""
 
 

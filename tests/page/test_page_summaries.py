@@ -62,6 +62,14 @@ def test_the_tokens_of_all_windows_are_counted(menu_of, windows, request_of):
     assert not last(menu, request_of(paths=[path], document="The council met.")).summaries[0].reading.is_cut
 
 
+def test_an_export_has_the_baselines_that_need_its_text_only(menu_of, run, request_of):
+    path = str(run.folder / "export")
+    menu = menu_of("data.baselines=[lead,oracle]", ckpt=path)  # as by default: an export records none
+    view = last(menu, request_of(paths=[path]))
+    assert view.error == ""
+    assert [one.name for one in view.baselines] == ["First sentence (lead-1)", "First 3 sentences (lead-3)"]
+
+
 def test_a_reference_gives_scores_in_its_language(menu_of, request_of):
     view = last(menu_of(), request_of(reference="The school was closed."))
     assert all(row.rouge.startswith("ROUGE-1 ") for row in (*view.summaries, *view.baselines))

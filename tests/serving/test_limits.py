@@ -55,6 +55,27 @@ def test_too_late_within_a_stream():
     assert 'warmstart_requests_total{path="/stream",status="504"} 1.0' in page
 
 
+def test_a_summary_for_a_client_that_left_is_not_waited_for():
+    messages = [{"type": "http.request", "body": b"{}", "more_body": False}, {"type": "http.disconnect"}]
+    ended = []
+
+    async def summarizes(scope, receive, send):
+        await receive()
+        try:
+            await never(scope, receive, send)
+        finally:
+            ended.append(True)
+
+    async def receive():
+        return messages.pop(0)
+
+    metrics = Metrics(lambda: 0)
+    asyncio.run(Limits(summarizes, ServeSettings(), metrics)(SCOPE, receive, None))
+    assert ended
+    assert 'status="499"' in metrics.page().decode()
+    assert "warmstart_open_requests 0.0" in metrics.page().decode()
+
+
 def test_a_client_that_left_is_counted():
     sent, page = answered(client_left, ServeSettings())
     assert not sent

@@ -14,6 +14,7 @@ from written_training import TOTAL, run, weights
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.errors import UserError
 from warmstart.runs.checkpoint_io import AtomicCheckpointIO, is_sound, newest_sound
+from warmstart.training.callbacks.checkpoints import top_steps
 
 
 @pytest.mark.parametrize(("patience", "unfreeze_after"), [(None, 0), (5, 0), (None, 4)])
@@ -196,6 +197,19 @@ def test_the_best_checkpoint_of_another_fit_is_ignored_after_a_resume(tmp_path):
     other = (tmp_path / "b" / "checkpoints" / "last.ckpt").rename(folder / "of_b.ckpt")
     run(tmp_path / "a", tmp_path, ckpt=other, max_steps=2, hparams={"config_hash": "c"})
     assert torch.load(folder / "best.ckpt", weights_only=True)["global_step"] == 2
+
+
+def test_the_best_checkpoints_are_known_after_a_resume_in_a_folder_that_was_moved(tmp_path):
+    _, trainer = run(tmp_path / "a", tmp_path, max_steps=5, score_best=2)
+    steps = top_steps(trainer)
+    assert len(steps) == 2
+    (tmp_path / "a").rename(tmp_path / "b")
+    last = tmp_path / "b" / "checkpoints" / "last.ckpt"
+    _, trainer = run(tmp_path / "b", tmp_path, ckpt=last, max_steps=6, score_best=2)
+    found = top_steps(trainer)
+    assert len(found) == 2
+    assert max(found.values()) <= max(steps.values())
+    assert {path.name for path in last.parent.glob("top-*")} == {f"top-{step}.ckpt" for step in found}
 
 
 def test_a_damaged_zip_directory_of_a_checkpoint_without_checksum_does_not_crash(tmp_path):

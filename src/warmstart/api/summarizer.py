@@ -177,6 +177,8 @@ class Summarizer:
         generation = self._search_with({"num_beams": 1} | search)
         if generation.num_beams > 1:
             raise UserError(f"num_beams={generation.num_beams}: beam search cannot stream. Leave num_beams out.")
+        if self._writer.selects_sentences:  # they are chosen together
+            return iter([self(text, long_texts=long_texts, **search)])
         return self._stream(self._parts(self._cleaned(text), long_texts), generation)
 
     def _stream(self, parts: Sequence[str], generation: GenerationSettings) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from warmstart.config.data import SourceForm, Truncation
 from warmstart.config.evaluation import GenerationSettings, LengthPenaltyKind
 from warmstart.config.metrics import METRICS, SCORES, metric_of, primary_score
-from warmstart.config.model import NO_ENCODER, Scale
+from warmstart.config.model import NO_ENCODER, SELECTOR, Embeddings, Scale
 from warmstart.config.paper import faults_of_paper
 from warmstart.config.schema import OPTIONS, Config
 from warmstart.config.training import MONITORS
@@ -171,12 +171,7 @@ def _contradictions(settings: Config) -> list[str]:
             f"data.window_overlap={data.window_overlap} repeats all of a window of "
             f"data.max_source_length={data.max_source_length} tokens. Lower the overlap."
         )
-    plain = data.source_windows == 1 and data.truncation is Truncation.head
-    if data.source_form is SourceForm.sentences and not (plain and settings.encoder.model_type != NO_ENCODER):
-        found.append(
-            "data.source_form=sentences marks the sentences of one window, which is cut at its end. Leave out "
-            "data.source_windows, data.truncation and encoder=none, or the form."
-        )
+    found += _contradictions_of_sentences(settings)
     if data.prompt_as_chat and not data.prompt:
         found.append("data.prompt_as_chat=true needs a prompt. Set data.prompt, such as data.prompt='Summarize:'.")
     if not re.fullmatch("[a-z]{2,3}", settings.data.language):
@@ -186,6 +181,28 @@ def _contradictions(settings: Config) -> list[str]:
         )
     found += faults_of_paper(settings.evaluation.paper, set(SCORES))
     return found + _faults_of_metrics(settings, metric)
+
+
+def _contradictions_of_sentences(settings: Config) -> list[str]:
+    data, found = settings.data, []
+    selects = settings.decoder.model_type == SELECTOR
+    if data.source_form is SourceForm.sentences or selects:
+        marking = "a decoder that selects sentences" if selects else "data.source_form=sentences"
+        if (
+            data.source_windows > 1
+            or data.truncation is not Truncation.head
+            or settings.encoder.model_type == NO_ENCODER
+        ):
+            found.append(
+                f"With {marking} the sentences of one window are marked, which is cut at its end. Leave out "
+                "data.source_windows, data.truncation and encoder=none."
+            )
+    if selects and (data.prompt or data.start_tokens or settings.bridge.embeddings is Embeddings.copy):
+        found.append(
+            f"decoder={settings.decoder.name} selects sentences and writes no tokens. Leave out data.prompt, "
+            "data.start_tokens and bridge.embeddings=copy."
+        )
+    return found
 
 
 def _faults_of_metrics(settings: Config, monitored: str | None) -> list[str]:

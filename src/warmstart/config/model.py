@@ -214,6 +214,7 @@ def fault_of_no_encoder(encoder: SubmodelSettings, bridge: BridgeSettings) -> st
         f"bridge.freeze={bridge.freeze.value}": bridge.freeze is not WhichSubmodels.none,
         f"bridge.lora={bridge.lora.value}": bridge.lora in (WhichSubmodels.encoder, WhichSubmodels.both),
         f"bridge.warmup_steps={bridge.warmup_steps}": bridge.warmup_steps > 0,
+        f"bridge.embeddings={bridge.embeddings.value}": bridge.embeddings is not Embeddings.own,
         f"encoder.attention={encoder.attention.value}": encoder.attention is not Attention.own,
     }
     if found := [name for name, contradicts in contradicting.items() if contradicts]:

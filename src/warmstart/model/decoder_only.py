@@ -71,7 +71,7 @@ class DecoderOnlyModel(EncoderDecoderModel):
     Build it like ``EncoderDecoderModel``: from a ``config``, with ``from_submodels``, or with ``from_pretrained``.
 
     Raises:
-        ValueError: The decoder numbers its positions in a way that does not allow padded prompts (RoBERTa).
+        ValueError: The decoder does not allow padded prompts (RoBERTa, RWKV, those of encoder-decoder models).
     """
 
     config_class = DecoderOnlyConfig
@@ -82,11 +82,12 @@ class DecoderOnlyModel(EncoderDecoderModel):
         encoder: PreTrainedModel | None = None,
         decoder: PreTrainedModel | None = None,
     ) -> None:
-        kind = None if config is None else config.decoder.model_type
-        if kind in POSITIONS_AFTER_PAD:
+        # Decoders of encoder-decoder models number positions from the first column, and RWKV reads padding.
+        half = config is not None and (type(config.decoder).is_encoder_decoder or config.decoder.model_type == "rwkv")
+        if config is not None and (half or config.decoder.model_type in POSITIONS_AFTER_PAD):
             raise ValueError(
-                f"A {kind} decoder needs an encoder: it numbers positions by its pad id, so the prompts of a batch "
-                "would get wrong positions. Use a decoder such as gpt2."
+                f"A {config.decoder.model_type} decoder needs an encoder: in a batch it would read the padding before "
+                "a prompt, or number positions by it. Use a decoder such as gpt2."
             )
         super().__init__(config, encoder, decoder)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.api.summarizer import Summarizer
-from warmstart.config.metrics import TITLES, primary_of
+from warmstart.config.metrics import TITLES, primary_of, split_of
 from warmstart.config.schema import Config
 from warmstart.data.cleaning import clean_document, steps_named
 from warmstart.errors import UserError
@@ -166,19 +166,26 @@ def _from_result(result: dict[str, Any]) -> About:
         Path(data["path"]).name if data.get("kind") == "files" and data.get("path") else ""
     )
     primary = primary_of(result.get("signatures") or [])
-    row = {name.removeprefix("test/"): value for name, value in metrics.items()}
+    split = split_of(metrics)
+    row = {name.removeprefix(f"{split}/"): value for name, value in metrics.items()}
     named = {NAMES.get(name, name): one for name, one in baselines.items()}
     details = statements(metrics, baselines, controls, primary) if row.get(primary) is not None else []
     return About(
         f"Encoder {choices.get('encoder')}, decoder {choices.get('decoder')}{size}{new}.",
         f"Trained on {choices.get('data')}{f' ({origin})' if origin else ''}.",
-        _score(TITLES[primary], row.get(primary), row.get(f"{primary}_ci"), row.get("examples"), named, primary),
+        _score(TITLES[primary], row.get(primary), row.get(f"{primary}_ci"), row.get("examples"), named, primary, split),
         details,
     )
 
 
 def _score(
-    title: str, value: Any, ends: Any, examples: Any, baselines: dict[str, dict[str, Any]], key: str = "value"
+    title: str,
+    value: Any,
+    ends: Any,
+    examples: Any,
+    baselines: dict[str, dict[str, Any]],
+    key: str = "value",
+    split: str = "test",
 ) -> str:
     """Say how good a model is next to its best baseline."""
     if value is None:
@@ -187,7 +194,7 @@ def _score(
     scored = {name: row[key] for name, row in baselines.items() if row.get(key) is not None}
     best = max(scored, key=lambda name: scored[name], default=None)
     rival = f" The best baseline ({best}) has {scored[best]:.1f}." if best is not None else ""
-    return f"{title} {value:.1f}{interval} on {examples} test texts.{rival}"
+    return f"{title} {value:.1f}{interval} on {examples} {split} texts.{rival}"
 
 
 def _from_export(path: str) -> About:

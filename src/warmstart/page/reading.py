@@ -95,14 +95,15 @@ def words_read(
     weights_TS = cross_attention(model, *ids)
     if weights_TS is None or weights_TS.shape != (len(decoder_ids), len(source)):
         return None
-    of_source = [_word_at(span, word_spans(text)) for span in reading.offsets]
-    by_word = torch.zeros(len(decoder_ids), len(word_spans(text)))
+    words, own = word_spans(text[: reading.end]), word_spans(summary)
+    of_source = [_word_at(span, words) for span in reading.offsets]
+    by_word = torch.zeros(len(decoder_ids), len(words))
     known = [i for i, word in enumerate(of_source) if word is not None]
     by_word.index_add_(1, torch.tensor([of_source[i] for i in known], dtype=torch.long), weights_TS[:, known])
-    found: list[Any] = [[] for _ in word_spans(summary)]
+    found: list[Any] = [[] for _ in own]
     # The last of the start and prompt tokens predicts the first token.
     for row, span in enumerate(offsets, len(begins) - 1):
-        if (word := _word_at(span, word_spans(summary))) is not None:
+        if (word := _word_at(span, own)) is not None:
             found[word].append(by_word[row])
     return [_strongest(torch.stack(rows).mean(0)) if rows else [] for rows in found]
 

@@ -17,7 +17,7 @@ from warmstart.page.menu import Menu, Model
 from warmstart.page.reading import Reading, reading_of, words_read
 
 LEADS = (1, 3)  # first sentences that are shown as baselines
-_OF_TRAINING = ("nearest", "most_frequent")  # these baselines need the training texts
+_OF_DOCUMENT = ("copula", "source")  # the other baselines need the reference or the training texts
 
 _log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ def baselines_of(model: Model, document: str, reference: str) -> list[Baseline]:
         reference: The reference, or an empty text.
     """
     names = {f"lead{n}": f"First {n} sentences (lead-{n})" if n > 1 else "First sentence (lead-1)" for n in LEADS}
-    names |= {name: LABELS[name].capitalize() for name in model.baselines if name not in ("lead", *_OF_TRAINING)}
+    names |= {name: LABELS[name].capitalize() for name in model.baselines if name in _OF_DOCUMENT}
     texts = {label: from_documents(name, [document], model.language)[0] for name, label in names.items()}
     return [Baseline(label, text, rouge_of(text, reference, model.language)) for label, text in texts.items()]
 

@@ -19,10 +19,10 @@ from warmstart.runs.saved_model import SavedModel
 _ROLES = ("encoder", "decoder")
 _OF_THIS_MACHINE = ("cache_dir", "processes")
 _OF_THE_WEIGHTS = ("encoder", "decoder", "bridge")
-# What the weights were trained to write after: options of the data that belong to the model.
-_START_OF_TARGETS = ("data.prompt", "data.prompt_as_chat", "data.start_tokens")
+# How the weights were trained to read and write: options of the data that belong to the model.
+_OF_TEXTS = ("data.prompt", "data.prompt_as_chat", "data.start_tokens", "data.source_form", "data.target_form")
 # How the model reads a text: also for another data set, unless the command line names the option.
-_READING = ("data.source_windows", "data.window_overlap", "data.truncation", *_START_OF_TARGETS)
+_READING = ("data.source_windows", "data.window_overlap", "data.truncation", *_OF_TEXTS)
 _WHOLE = ("experiment", "debug")  # these can change any group, so nothing is taken from the run
 
 
@@ -66,7 +66,7 @@ def with_recorded(cfg: DictConfig, overrides: list[str], saved: SavedModel | Non
         ) from error
     start = {
         key: recorded["data"].get(key.partition(".")[2], OPTIONS[key].default)
-        for key in _START_OF_TARGETS
+        for key in _OF_TEXTS
         if "data" in recorded
     }
     for key in keys:

@@ -204,6 +204,11 @@ class RunDir:
         """Return the first unused ``previous-N/``, to which the checkpoints of an earlier fit are moved."""
         return next(RunDir(path) for i in count(1) if not (path := self.path / f"previous-{i}").exists())
 
+    @property
+    def top(self) -> Path:
+        """The folder with the scores of the best checkpoints (``trainer.score_best``), by rank."""
+        return self.path / "top"
+
     def previous(self) -> "list[RunDir]":
         """Return the folders of set-aside checkpoints that may be deleted."""
         return [RunDir(note.parent) for note in self.path.glob(f"previous-*/{self.set_aside_note.name}")]
@@ -216,7 +221,7 @@ class RunDir:
         """
         folder = self.checkpoints
         found = [folder.unfinished, folder.finished, *folder.own_files(), folder.tokenizers]
-        found += [self.skipped_steps, self.metrics, self.samples]
+        found += [self.skipped_steps, self.metrics, self.samples, self.top]
         return [path for path in found if path.exists()]
 
     def write_result(self, result: dict[str, Any]) -> None:

@@ -59,6 +59,12 @@ class Writer:
         return ids
 
     @property
+    def selects_sentences(self) -> bool:
+        """Whether summaries are sentences of the document instead of being written token by token."""
+        found: bool = self.tokenizers.marks.labels
+        return found
+
+    @property
     def reads_start_only(self) -> bool:
         """Whether what is read of a text that is too long are its first tokens."""
         return self._layout.is_plain

@@ -39,13 +39,14 @@ class Limits:
         if scope["type"] != "http" or scope["path"] not in (SUMMARIZE, STREAM):
             await self.app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 0
+        began, status, is_complete = time.perf_counter(), 0, False
 
         async def counted(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_complete
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
+            is_complete = message["type"] == "http.response.body" and not message.get("more_body")
 
         try:
             if self.open >= self.settings.max_open_requests:
@@ -56,7 +57,8 @@ class Limits:
             self.metrics.open.set(self.open)
             try:
                 async with asyncio.timeout(self.settings.timeout_seconds):
-                    await self.app(scope, receive, counted)
+                    if await self._client_left(scope, receive, counted) and not is_complete:
+                        status = _CLIENT_LEFT
             except TimeoutError:
                 sentence = timed_out(self.settings.timeout_seconds)
                 if status:  # in a stream
@@ -70,3 +72,32 @@ class Limits:
                 self.metrics.open.set(self.open)
         finally:
             self.metrics.ended(scope["path"], status or _CLIENT_LEFT, time.perf_counter() - began)
+
+    async def _client_left(self, scope: Message, receive: Receive, send: Send) -> bool:
+        """Run the application until its end, or until the client has closed the connection; return whether it has.
+
+        A summary for nobody would keep its place among the open requests.
+        """
+        is_read = asyncio.Event()
+
+        async def passed() -> Message:
+            message = await receive()
+            if not message.get("more_body"):
+                is_read.set()
+            return message
+
+        async def left() -> None:
+            await is_read.wait()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        app, leaving = asyncio.ensure_future(self.app(scope, passed, send)), asyncio.ensure_future(left())
+        try:
+            await asyncio.wait((app, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if app.done():
+                app.result()
+            return not app.done()
+        finally:
+            for task in (app, leaving):
+                task.cancel()
+            await asyncio.gather(app, leaving, return_exceptions=True)

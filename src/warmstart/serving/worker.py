@@ -80,16 +80,20 @@ class Worker(litserve.LitAPI):
             A list with an entry for each job: its next answer, or None. An answer has ``piece`` (a part of a streamed
             summary), ``error`` or ``summary``; the last two end the job.
         """
-        limit = self.summarizer.max_source_length
-        ids = [self.writer.encode(self.writer.clean(job.text), limit + 1) for job in jobs]
-        about = [{"source_tokens": min(len(one), limit), "truncated": len(one) > limit} for one in ids]
+        texts = [self.writer.clean(job.text) for job in jobs]
+        ids = [self.writer.encode(text) for text in texts]
+        about: list[Answer] = [
+            {"source_tokens": len(of_text), "truncated": not self.writer.reads_whole(text)}
+            for text, of_text in zip(texts, ids, strict=True)
+        ]
         whole = [i for i, job in enumerate(jobs) if not job.stream]
-        for batch in by_length([ids[i][:limit] for i in whole], self.settings.serve.max_batch_tokens):
+        budget = self.settings.serve.max_batch_tokens
+        for batch in by_length([ids[i] for i in whole], budget, self.writer.positions):
             chosen = [whole[i] for i in batch]
             found = self._summaries([jobs[i].text for i in chosen])
             size = {
                 "batch_requests": len(chosen),
-                "batch_tokens": len(chosen) * max(len(ids[i][:limit]) for i in chosen),
+                "batch_tokens": len(chosen) * max(self.writer.positions(ids[i]) for i in chosen),
             }
             answers = {i: one | about[i] for i, one in zip(chosen, found, strict=True)}
             answers[chosen[0]] |= size  # once for each batch

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from warmstart.config.metrics import split_of
 from warmstart.config.schema import Config
 from warmstart.data.sources.base import Example
 from warmstart.evaluation.judgement import Judgement
@@ -40,7 +41,7 @@ def print_outcome(
     """
     print_scores(settings, run_dir.path, judgement, looks)
     if not run_dir.is_job_of_sweep:
-        print_examples(settings, examples, predictions, restore=lower_case)
+        print_examples(settings, examples, predictions, split_of(judgement.metrics), restore=lower_case)
         print_next_commands(run_dir.path, settings.ckpt if settings.task == "evaluate" else str(run_dir.path))
 
 
@@ -54,20 +55,23 @@ def print_scores(settings: Config, folder: Path, judgement: Judgement, looks: in
     out.print(visible(f"Run: {folder}"), highlight=False, markup=False, soft_wrap=True)
 
 
-def print_examples(settings: Config, examples: Sequence[Example], predictions: Sequence[str], *, restore: bool) -> None:
+def print_examples(
+    settings: Config, examples: Sequence[Example], predictions: Sequence[str], split: str, *, restore: bool
+) -> None:
     """Print ``evaluation.show_examples`` examples of the scored split, drawn by ``seed`` and not by their quality.
 
     Args:
         settings: the config of the task.
         examples: the examples of the scored split.
         predictions: their summaries.
+        split: name of the split.
         restore: whether summaries are in lower case and are shown with the case of their source's words.
     """
     count = min(settings.evaluation.show_examples, len(predictions))
     if count == 0:
         return
     drawn = sorted(np.random.default_rng(settings.seed).choice(len(predictions), count, replace=False).tolist())
-    say("", f"{count} of {len(predictions)} test examples, drawn by seed={settings.seed}:")
+    say("", f"{count} of {len(predictions)} {split} examples, drawn by seed={settings.seed}:")
     for i in drawn:
         document = textwrap.shorten(examples[i].document, LONGEST_SHOWN, placeholder=" ...")
         summary = restore_case(predictions[i], examples[i].document) if restore else predictions[i]

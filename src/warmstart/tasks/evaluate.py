@@ -91,7 +91,8 @@ def run(settings: Config, folder: Path, saved: SavedModel | None = None) -> floa
     _refuse_job_of_sweep(run_dir)
     began, named = time.perf_counter(), _named()
     # Only if the command line says so: the recorded settings of a fit that left out the test split say so, too.
-    split = "validation" if "evaluation.test" in named and not settings.evaluation.test else "test"
+    asked = {"evaluation.test", "evaluation"} & named
+    split = "validation" if asked and not settings.evaluation.test else "test"
     with watched_ranks(rank_timeout(settings.trainer)):
         start_ranks(settings.trainer, named)
         saved = saved or SavedModel(settings.ckpt)
@@ -184,7 +185,8 @@ def score(evaluation: Evaluation) -> float:
     examples, lower_case = evaluation.data.examples(split), ready.trained.tokenizers.writes_lower_case
     if note := evaluation.facts.get("ended_early"):
         say(note)
-    print_outcome(settings, evaluation.run_dir, judgement, examples, generated.predictions, lower_case, looks)
+    if evaluation.prints:
+        print_outcome(settings, evaluation.run_dir, judgement, examples, generated.predictions, lower_case, looks)
     if split == "validation" and evaluation.is_of_fit:
         say_untested(evaluation)
     return float(judgement.metrics[f"{split}/{primary_of(judgement.signatures)}"])

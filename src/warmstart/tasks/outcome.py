@@ -36,6 +36,8 @@ class Evaluation:
     """Whether this is the end of a fit, which is exported."""
     split: str = "test"
     """The split to score: ``test`` or ``validation``."""
+    prints: bool = True
+    """Whether scores, examples and next commands are printed."""
 
 
 def write_outcome(

@@ -33,10 +33,15 @@ def score_best(evaluation: Evaluation, trainer: Any) -> None:
     found: list[dict[str, Any]] = []
     primary = ""
     for number, (step, validation) in enumerate(top_steps(trainer).items(), 1):
-        run_dir = RunDir(evaluation.run_dir.path / "top" / str(number))
+        run_dir = RunDir(evaluation.run_dir.top / str(number))
         run_dir.path.mkdir(parents=True, exist_ok=True)
         saved = SavedModel(str(evaluation.run_dir.checkpoints.top(step)))
-        changed: dict[str, Any] = {"began": time.perf_counter(), "facts": {"steps": step}, "is_of_fit": False}
+        changed: dict[str, Any] = {
+            "began": time.perf_counter(),
+            "facts": {"steps": step},
+            "is_of_fit": False,
+            "prints": False,
+        }
         score(replace(evaluation, run_dir=run_dir, saved=saved, loggers=[], **changed))
         if rank_and_world_size()[0] == 0:
             result = run_dir.read_result()
@@ -49,7 +54,10 @@ def score_best(evaluation: Evaluation, trainer: Any) -> None:
         means = {name: sum(one["metrics"][name] for one in found) / len(found) for name in sorted(names)}
         evaluation.facts.update(top_checkpoints=found, top_checkpoints_mean=means)
     score(evaluation)
-    if found:
+    requested = evaluation.settings.trainer.score_best
+    if 0 < len(found) < requested:
+        say(f"trainer.score_best={requested} was requested; this fit kept {len(found)}.")
+    if len(found) > 1:
         name = f"{evaluation.split}/{primary}"
         listed = ", ".join(f"{one['metrics'][name]:.2f}" for one in found)
         say(f"The {len(found)} best checkpoints have {primary} {listed}, on average {means[name]:.2f}.")

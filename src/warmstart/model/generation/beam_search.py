@@ -281,9 +281,9 @@ def decode(
         return beam_search(model, input_ids, processors, criteria, generation_config, **own, **model_kwargs)
     if beams != 1 and length_penalty_kind != "transformers":
         raise ValueError(
-            f"length_penalty_kind={length_penalty_kind} was requested with options for which only transformers' beam "
-            "search exists, such as do_sample or output_scores. Leave those out, or set "
-            "length_penalty_kind=transformers."
+            f"length_penalty_kind={length_penalty_kind} was requested, but only transformers' beam search serves this "
+            "decoder (Mamba, MPT, RWKV) or these options (do_sample, output_scores). Set "
+            "length_penalty_kind=transformers, or leave the options out."
         )
     return library_search(beams)(
         model, input_ids, processors, stopping_criteria, generation_config, synced_gpus=synced_gpus, **model_kwargs

@@ -65,6 +65,19 @@ def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callb
 class TopCheckpoints(ModelCheckpoint):
     """Writes the checkpoints with the best monitored scores as ``top-STEP.ckpt``."""
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the scores of the checkpoints that are in this folder, which may have been moved."""
+        super().load_state_dict(state_dict)
+        folder = Path(str(self.dirpath))
+        paths = {str(folder / Path(path).name): score for path, score in state_dict["best_k_models"].items()}
+        self.best_k_models = {path: score for path, score in paths.items() if Path(path).exists()}
+        if self.best_k_models:
+            worst, best = (max, min) if self.mode == "min" else (min, max)
+            self.best_model_path = best(self.best_k_models, key=lambda path: float(self.best_k_models[path]))
+            self.best_model_score = self.best_k_models[self.best_model_path]
+            self.kth_best_model_path = worst(self.best_k_models, key=lambda path: float(self.best_k_models[path]))
+            self.kth_value = self.best_k_models[self.kth_best_model_path]
+
     def steps(self) -> dict[int, float]:
         """Return the score of each checkpoint by its optimizer step, the best one first."""
         found = {int(Path(path).stem.removeprefix("top-")): float(score) for path, score in self.best_k_models.items()}
