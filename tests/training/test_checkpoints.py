@@ -200,12 +200,12 @@ def test_the_best_checkpoint_of_another_fit_is_ignored_after_a_resume(tmp_path):
 
 
 def test_the_best_checkpoints_are_known_after_a_resume_in_a_folder_that_was_moved(tmp_path):
-    _, trainer = run(tmp_path / "a", tmp_path, max_steps=5, score_best=2)
+    _, trainer = run(tmp_path / "a", tmp_path, max_steps=6, score_best=2, validations_per_epoch=3)
     steps = top_steps(trainer)
     assert len(steps) == 2
     (tmp_path / "a").rename(tmp_path / "b")
     last = tmp_path / "b" / "checkpoints" / "last.ckpt"
-    _, trainer = run(tmp_path / "b", tmp_path, ckpt=last, max_steps=6, score_best=2)
+    _, trainer = run(tmp_path / "b", tmp_path, ckpt=last, max_steps=8, score_best=2, validations_per_epoch=3)
     found = top_steps(trainer)
     assert len(found) == 2
     assert max(found.values()) <= max(steps.values())
