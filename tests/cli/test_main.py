@@ -90,7 +90,12 @@ def test_an_unreachable_hub_is_reported_at_once_with_three_remedies(run_py, tmp_
     for missing in ("data=cnn_dailymail", "encoder=bert", "decoder=gpt2", "http://127.0.0.1:9"):
         assert missing in outcome.stderr
     for way in (
-        *("encoder.path=", "decoder.path=", "data=files data.path=", "encoder=minilm decoder=minilm data=news"),
+        *(
+            "encoder.path=",
+            "decoder.path=",
+            "data=files data.path=",
+            "encoder=minilm decoder=minilm data=short_descriptions",
+        ),
         *("encoder.weights=random decoder.weights=random", "debug=tiny"),
     ):
         assert way in outcome.stderr

@@ -6,10 +6,11 @@ import pytest
 import torch
 from transformers import BertConfig
 
-from warmstart.model.extractive import ExtractiveConfig, ExtractiveModel, model_class
+from warmstart.model.extractive import ExtractiveConfig, ExtractiveModel
 from warmstart.model.generation.word_ngrams import NoRepeatedWordNGrams, Piece
 from warmstart.model.modeling import EncoderDecoderModel
 from warmstart.model.selector import SelectorConfig, sinusoidal_positions
+from warmstart.model.variants import model_class
 
 PAD, CLS, SEP, NEXT = 0, 2, 3, 4
 BLOCKER = NoRepeatedWordNGrams(3, [Piece(str(i), True) for i in range(30)])

@@ -26,7 +26,8 @@ def test_a_part_of_a_name_is_enough_for_a_suggestion(settings_of):
 
 
 @pytest.mark.parametrize(
-    ("word", "choices"), [("debug=big", ["  tiny"]), ("generation=xyz", ["  beam", "  greedy", "  short"])]
+    ("word", "choices"),
+    [("debug=big", ["  tiny"]), ("generation=xyz", ["  beam", "  bertsum", "  greedy", "  sentences", "  short"])],
 )
 def test_a_short_list_is_complete(word, choices, settings_of):
     group = word.partition("=")[0]

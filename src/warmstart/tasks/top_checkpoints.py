@@ -13,7 +13,7 @@ from warmstart.config.metrics import primary_of
 from warmstart.printing import say
 from warmstart.runs.run_dir import RunDir
 from warmstart.runs.saved_model import SavedModel
-from warmstart.tasks.evaluate import score
+from warmstart.tasks import evaluate
 from warmstart.tasks.outcome import Evaluation
 from warmstart.training.callbacks.checkpoints import top_steps
 
@@ -42,7 +42,7 @@ def score_best(evaluation: Evaluation, trainer: Any) -> None:
             "is_of_fit": False,
             "prints": False,
         }
-        score(replace(evaluation, run_dir=run_dir, saved=saved, loggers=[], **changed))
+        evaluate.score(replace(evaluation, run_dir=run_dir, saved=saved, loggers=[], **changed))
         if rank_and_world_size()[0] == 0:
             result = run_dir.read_result()
             run_dir.result.replace(run_dir.path / SCORES)
@@ -53,7 +53,7 @@ def score_best(evaluation: Evaluation, trainer: Any) -> None:
         names = set.intersection(*(set(one["metrics"]) for one in found))
         means = {name: sum(one["metrics"][name] for one in found) / len(found) for name in sorted(names)}
         evaluation.facts.update(top_checkpoints=found, top_checkpoints_mean=means)
-    score(evaluation)
+    evaluate.score(evaluation)
     requested = evaluation.settings.trainer.score_best
     if 0 < len(found) < requested:
         say(f"trainer.score_best={requested} was requested; this fit kept {len(found)}.")

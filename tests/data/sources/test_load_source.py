@@ -193,7 +193,9 @@ def test_hub_columns(hub_like):
 def test_an_unreachable_hub_is_reported_at_once_with_alternatives(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
     began = time.monotonic()
-    with pytest.raises(UserError, match=r"(?s)cannot be reached.*abisee/cnn_dailymail 3\.0\.0.*data=files.*data=news"):
+    with pytest.raises(
+        UserError, match=r"(?s)cannot be reached.*abisee/cnn_dailymail 3\.0\.0.*data=files.*data=short_descriptions"
+    ):
         load_source(DataSettings(name="cnn_dailymail", kind=DataKind.cnn_dailymail))
     assert time.monotonic() - began < 10
 
