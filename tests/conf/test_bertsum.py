@@ -109,7 +109,7 @@ def test_ext_trains_scores_and_summarizes_and_abs_starts_from_its_encoder(name, 
     assert "AutoTokenizer" not in card
     refused = run_py("task=export", f"ckpt=runs/{name}", "format=torch_export", "output=converted", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "marked sentences" in refused.stderr
+    assert "data.source_form=sentences" in refused.stderr
     (tmp_path / "article.txt").write_text("Ana has a boat. She sails it to the island. It rains.")
     for given in (f"runs/{name}", f"runs/{name}/export"):
         told = run_py("task=summarize", f"ckpt={given}", "input=article.txt", cwd=tmp_path)
