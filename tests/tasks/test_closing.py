@@ -11,7 +11,7 @@ SUMMARIES = [f"boats of ana ruiz: {i}" for i in range(50)]
 
 
 def shown(capsys, settings, *, restore=True):
-    print_examples(settings, EXAMPLES, SUMMARIES, restore=restore)
+    print_examples(settings, EXAMPLES, SUMMARIES, "validation", restore=restore)
     return capsys.readouterr().out
 
 
