@@ -11,7 +11,7 @@ import sys
 from contextlib import contextmanager
 
 from warmstart.cli.main import main
-from warmstart.runs import run_dir
+from warmstart.runs import result
 from warmstart.runs.checkpoint_io import AtomicCheckpointIO
 from warmstart.training.module import SummarizationModule
 
@@ -59,5 +59,5 @@ if __name__ == "__main__":
     elif moment == "in_a_fit":
         AtomicCheckpointIO.save_checkpoint = dies_at(5, AtomicCheckpointIO.save_checkpoint, is_last)
     elif moment == "writing_the_result":
-        run_dir.replacing = writes_half(run_dir.replacing)
+        result.replacing = writes_half(result.replacing)
     main()
