@@ -1,7 +1,7 @@
 """Compare any two rows on the examples that both have, with p-values corrected for the number of pairs.
 
 Of twenty pairs without any difference, one has an uncorrected p-value below 0.05. After Holm's correction, at most 5 %
-of pages show a difference where there is none.
+of pages show a difference by chance.
 """
 
 from dataclasses import dataclass, field

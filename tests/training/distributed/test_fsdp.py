@@ -88,7 +88,7 @@ def sharded(tmp_path_factory):
     try:
         start(folder, cache)
     except AssertionError as error:
-        # A thread of gloo, without a Python frame, crashed in 2 of about 60 runs; a second crash is a failure.
+        # A thread of gloo, without a Python frame, has crashed twice for a reason not known; here again is a failure.
         if "Signal 11 (SIGSEGV)" not in str(error):
             raise
         warnings.warn(f"a rank crashed and all ranks were started again: {error}", stacklevel=1)

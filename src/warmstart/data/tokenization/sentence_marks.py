@@ -149,7 +149,7 @@ def original_sentences(summary: str, document: str, language: str = "en") -> str
     """Return the lines of a summary, decoded from selected sentences, as the document writes them.
 
     Args:
-        summary: One sentence a line. A line that is none of the document's stays as it is.
+        summary: One sentence in each line. A line that is not a sentence of the document stays as it is.
         document: The document.
         language: ISO code of its language.
     """

@@ -142,8 +142,8 @@ class ShardedStrategy(ModelParallelStrategy):
 def _gathered(value: DTensor) -> Tensor | None:
     """Return the whole tensor on rank 0; the other ranks send their rows and hold no more than these.
 
-    ``DTensor.full_tensor`` gathers on every rank. With gloo it also ended a rank by a segmentation fault now and then
-    (torch 2.13).
+    ``DTensor.full_tensor`` would gather on every rank. A thread of gloo also crashed twice while a rank waited in it
+    (torch 2.13); the cause is not known.
     """
     assert value.placements == (Shard(0),), value.placements
     group = value.device_mesh.get_group()
