@@ -200,6 +200,11 @@ class DataSettings:
         doc="Whether the targets of `data=short_descriptions` keep years that their source lacks. false cuts or drops "
         "them in every split. true is for studies of what such targets teach.",
     )
+    raw_splits: list[str] = option(
+        default_factory=lambda: ["train", "validation", "test"],
+        doc="Splits in which `data.raw_targets=true` keeps them. With `[train,validation]` the test split is the "
+        "cleaned one, so that models trained on raw and on cleaned targets are scored on the same examples.",
+    )
     objective: Objective = option(
         Objective.summary,
         doc="Which target the model learns to write. `summary` is the data set's own. The others make source and "

@@ -13,7 +13,7 @@ from textwrap import shorten
 from typing import Any
 
 from warmstart.config.bounds import faults_of_ids, faults_of_numbers, faults_of_one_sequence, faults_of_search
-from warmstart.config.data import DataKind, Objective
+from warmstart.config.data import DataKind
 from warmstart.config.model import (
     AUTO_TYPE,
     Embeddings,
@@ -25,22 +25,20 @@ from warmstart.config.model import (
     fault_of_no_encoder,
     fault_of_sharing,
 )
-from warmstart.config.own_files import is_own_file
 from warmstart.config.paper import described
 from warmstart.config.schema import Config, tokenized_submodels
 from warmstart.config.training import ACCELERATORS, PRECISIONS
 from warmstart.data.hub_access import Unreachable, hub_reachable
-from warmstart.data.sources.own_paths import is_there
 from warmstart.errors import UserError
 from warmstart.printing import say
 from warmstart.runs.starting_weights import fault_of_start
+from warmstart.tasks.data_faults import faults_of_data
 
 LONGEST_SHOWN = 160  # characters of a text of the preview
 
 
 def faults(settings: Config) -> list[str]:
     """Return one message for each invalid setting of a fit; an empty list if the config is valid."""
-    from warmstart.data.cleaning import steps_named
     from warmstart.model.decoders import NO_GRADIENT_CHECKPOINTING
     from warmstart.model.submodel_config import maximum_positions
 
@@ -68,33 +66,7 @@ def faults(settings: Config) -> list[str]:
     found += _faults_of_shards(settings)
     contradictions = _faults_of_bridge(settings)
     found += contradictions
-    try:
-        steps_named(settings.data.clean)
-    except UserError as error:
-        found.append(str(error))
-    if settings.data.kind is DataKind.files:
-        named = [settings.data.path, settings.data.train_path, settings.data.validation_path, settings.data.test_path]
-        if not any(named):
-            found.append("data=files: set data.path or data.train_path to your file or folder.")
-        found += [f"data: {path} does not exist." for path in named if path and not is_there(Path(path).expanduser())]
-    else:
-        own = {name: getattr(settings.data, name) for name in ("train_path", "validation_path", "test_path")}
-        found += [
-            f"data.{name}={path} is only read with data=files. Add data=files." for name, path in own.items() if path
-        ]
-        is_on_hub = settings.data.kind in (DataKind.cnn_dailymail, DataKind.hub)
-        if is_on_hub and settings.data.path and is_own_file(settings.data.path):
-            found.append(
-                f"data.path={settings.data.path} is a file, but data={settings.data.name} reads a data set of the hub. "
-                f"Set data=files data.path={settings.data.path}."
-            )
-    if settings.data.raw_targets and settings.data.kind is not DataKind.short_descriptions:
-        found.append("data.raw_targets=true is an option of data=short_descriptions only. Remove it.")
-    elif settings.data.raw_targets and settings.data.objective is not Objective.summary:
-        found.append(
-            f"data.raw_targets=true has no effect with data.objective={settings.data.objective.value}, which reads no "
-            "targets. Remove one of them."
-        )
+    found += faults_of_data(settings.data)
     lengths = {"encoder": settings.data.max_source_length, "decoder": settings.data.max_target_length}
     is_buildable = not contradictions and not any(fault.startswith("bridge.") for fault in found)
     for role, submodel in (("encoder", settings.encoder), ("decoder", settings.decoder)):

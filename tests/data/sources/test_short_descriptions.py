@@ -138,8 +138,17 @@ def test_cleaning_of_entries():
         **{"rows": 5, "pairs": 1, "cut_bracket": 1},
         **{"absent_year": 1, "short_cleaned_target": 1, "short_target": 1, "short_document": 1},
     }
-    raw = {pair.example.id: pair.example.summary for pair in usable_pairs(entries, Counter(), raw_targets=True)}
+    raw = {pair.example.id: pair.example.summary for pair in usable_pairs(entries, Counter(), SPLITS)}
     assert raw == {e.id: e.summary for e in entries[:3]}
+
+
+def test_raw_splits_leave_the_other_splits_cleaned(raw, cleaned):
+    mixed = load_source(settings(raw_targets=True, raw_splits=["train", "validation"]))
+    texts = {name: [source.split(split) for split in SPLITS] for name, source in (("raw", raw), ("clean", cleaned))}
+    assert [mixed.split(split) for split in SPLITS] == [*texts["raw"][:2], texts["clean"][2]]
+    assert texts["raw"][2] != texts["clean"][2]
+    unused = load_source(settings(raw_splits=["train"]))
+    assert [unused.split(split) for split in SPLITS] == texts["clean"]
 
 
 def test_raw_targets_have_another_fingerprint(raw, cleaned):

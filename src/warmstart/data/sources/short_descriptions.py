@@ -10,14 +10,14 @@ order follow from a hash of the title, because the file is sorted by topic.
 This data set is defined with its cleaning, which therefore applies to every split: the extracts have lost most dates of
 birth, death and publication, while the descriptions keep them. A model trained on such targets learns to invent years.
 So a final bracket with a number that the extract lacks is cut, and a pair is dropped if a year that the extract lacks
-remains. ``data.raw_targets=true`` leaves the descriptions as they are.
+remains. ``data.raw_targets=true`` leaves the descriptions of ``data.raw_splits`` as they are.
 """
 
 import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +66,8 @@ def read_short_descriptions(settings: DataSettings) -> tuple[Mapping[str, Sequen
     bad = BadRows(f"data.path={path}", settings.on_bad_row)
     sound = sound_entries(entries, settings.document_column, settings.summary_column, bad)
     counts: Counter[str] = Counter(bad.report(len(entries)))
-    return split_by_title(usable_pairs(sound, counts, raw_targets=settings.raw_targets)), counts
+    raw = settings.raw_splits if settings.raw_targets else []
+    return split_by_title(usable_pairs(sound, counts, raw)), counts
 
 
 def read_entries(path: str) -> dict[str, Any]:
@@ -133,13 +134,13 @@ def sound_entries(entries: Mapping[str, Any], document: str, target: str, bad: B
     return sound
 
 
-def usable_pairs(entries: Iterable[Example], counts: Counter[str], *, raw_targets: bool = False) -> list[Pair]:
+def usable_pairs(entries: Iterable[Example], counts: Counter[str], raw_splits: Collection[str] = ()) -> list[Pair]:
     """Clean the targets and drop the unusable pairs.
 
     Args:
         entries: Examples with their titles as ids.
         counts: Updated with the number of entries, of usable pairs, of cut brackets, and of dropped entries by reason.
-        raw_targets: Whether targets keep numbers that the document lacks.
+        raw_splits: Splits whose targets keep numbers that the document lacks.
 
     Returns:
         The usable pairs, by the hash of the title.
@@ -149,14 +150,15 @@ def usable_pairs(entries: Iterable[Example], counts: Counter[str], *, raw_target
     for place, entry in sorted((title_hash(entry.id), entry) for entry in entries):
         counts["rows"] += 1
         document = entry.document.casefold()
-        target = entry.summary if raw_targets else without_absent_numbers(entry.summary, entry.document)
+        is_raw = split_of(place) in raw_splits
+        target = entry.summary if is_raw else without_absent_numbers(entry.summary, entry.document)
         if len(document.split()) < MIN_DOCUMENT_WORDS:
             counts["short_document"] += 1
         elif len(entry.summary.split()) < MIN_TARGET_WORDS:
             counts["short_target"] += 1
         elif document in seen:  # otherwise one document could be in two splits
             counts["duplicate"] += 1
-        elif not raw_targets and absent_years(target, entry.document):
+        elif not is_raw and absent_years(target, entry.document):
             counts["absent_year"] += 1
         elif len(target.split()) < MIN_TARGET_WORDS:
             counts["short_cleaned_target"] += 1
@@ -199,14 +201,20 @@ def title_hash(title: str) -> int:
     return int.from_bytes(hashlib.sha256(title.encode()).digest())
 
 
-def split_by_title(pairs: Iterable[Pair]) -> dict[str, list[Example]]:
-    """Split pairs by the hash of the title: 8 % test, 4 % validation, the rest train.
+def split_of(place: int) -> str:
+    """Return the split of a title by its hash: 8 % test, 4 % validation, the rest train.
 
     So a pair stays in its split when others are added, dropped or reordered.
     """
+    percent = place % 100
+    if percent < TEST_PERCENT:
+        return "test"
+    return "validation" if percent < TEST_PERCENT + VALIDATION_PERCENT else "train"
+
+
+def split_by_title(pairs: Iterable[Pair]) -> dict[str, list[Example]]:
+    """Return the examples of each split, in order."""
     splits: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
     for pair in pairs:
-        percent = pair.place % 100
-        held_out = "test" if percent < TEST_PERCENT else "validation"
-        splits[held_out if percent < TEST_PERCENT + VALIDATION_PERCENT else "train"].append(pair.example)
+        splits[split_of(pair.place)].append(pair.example)
     return splits
