@@ -92,6 +92,15 @@ def test_runs_become_stored_scores(write_run, tmp_path):
     assert found["runs"][0]["examples"] == {"rouge1": [10.0, 20.0]}
 
 
+def test_a_factor_can_be_the_experiment_of_a_run(write_run, tmp_path):
+    write_run("a", scores=(10.0, 20.0), result={"overrides": ["seed=1", "experiment=studies/adaptation/adapted"]})
+    plan = Plan(**{**vars(PLAN), "factors": {"start": "experiment"}, "measures": {"rouge1": "ROUGE-1"}})
+    assert stored_results(plan, collect([tmp_path]))["runs"][0]["factors"] == {"start": "adapted"}
+    plan.factors = {"start": "sweep"}
+    with pytest.raises(UserError, match="compares sweep, which .*a does not set"):
+        stored_results(plan, collect([tmp_path]))
+
+
 def test_a_score_that_no_example_has_is_named(write_run, tmp_path):
     write_run("a", scores=(10.0, 20.0))
     plan = Plan(**{**vars(PLAN), "measures": {"bleu": "BLEU"}})

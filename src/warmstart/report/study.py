@@ -31,7 +31,7 @@ class Plan:
     """What a study compares; decided before its runs."""
 
     factors: dict[str, str]
-    """Name of each factor in the tables to the option that it varies."""
+    """Name of each factor in the tables to the option that it varies, or to ``experiment``: the name of its file."""
     measures: dict[str, str]
     """Score of each example (a key of predictions.jsonl, or ``empty``: no text) to its title; the first one decides."""
     contrasts: list[dict[str, Any]]
@@ -123,7 +123,7 @@ def stored_results(plan: Plan, runs: list[Run]) -> dict[str, Any]:
         scores = {name: [_score(run, i, name) for i in texts] for name in plan.measures}
         rows.append(
             {
-                "factors": {name: run.choices[key] for name, key in plan.factors.items()},
+                "factors": {name: _setting(run, key) for name, key in plan.factors.items()},
                 "seed": int(run.seed),
                 "config_hash": run.result.get("config_hash"),
                 "git_commit": run.result.get("git_commit"),
@@ -189,6 +189,15 @@ def _contrast(plan: Plan, name: str, of: Cell, against: Cell) -> Contrast | None
         if measure in YES_OR_NO:
             tests = [mcnemar(*pair) for pair in zip(a, b, strict=True)]
     return Contrast(name, len(seeds), differences, p, of_seeds=of_seeds.tolist(), mcnemar=tests)
+
+
+def _setting(run: Run, key: str) -> str:
+    if key in run.choices:
+        return run.choices[key]
+    overrides = dict(word.partition("=")[::2] for word in run.result.get("overrides") or [])
+    if key not in overrides:
+        raise UserError(f"The study compares {key}, which {run.folder} does not set. Correct factors in its plan.")
+    return overrides[key].rpartition("/")[2]
 
 
 def _texts(run: Run) -> dict[str, tuple[str, str]]:
