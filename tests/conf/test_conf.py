@@ -74,6 +74,11 @@ def test_every_other_experiment_trains_and_scores_three_tiny_steps(name, setting
     assert f"{split}/rouge1" in result["metrics"]
 
 
+def test_the_page_of_recipes_lists_every_experiment():
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "recipes.md").read_text()
+    assert [name for name in EXPERIMENTS if page.count(f"\n| `{name}` |") != 1] == []
+
+
 def test_composing_any_pair_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['run.py', 'encoder=roberta', 'decoder=bert', '--cfg', 'job']\n"
