@@ -14,6 +14,8 @@ from warmstart.errors import UserError
 from warmstart.model.build import build_model
 from warmstart.model.parameters import parameter_counts
 from warmstart.model.segments import mark_sentences
+from warmstart.runs.run_dir import RunDir
+from warmstart.tasks import fit
 from warmstart.tasks.check import faults
 
 CONF = Path(config_dir())
@@ -23,6 +25,14 @@ CHOICES = sorted(
     for path in CONF.glob("*/*.yaml")
     if path.parent.name in (*GROUPS, *OF_MANY) and path.stem != "hf"  # has no path of its own
 )
+# Recipes, without the files that set what a data set changes in other recipes.
+EXPERIMENTS = sorted(
+    path.relative_to(CONF / "experiment").with_suffix("").as_posix()
+    for path in CONF.glob("experiment/**/*.yaml")
+    if path.parent.name != "data"
+)
+FIRST_RUN = {"bertsum/extabs": ["ckpt_weights=null"]}  # starts from a run that is not there
+TRAINED_ELSEWHERE = ("rothe/", "bertsum/", "modern/")  # by the test of the folder's name
 
 
 def test_every_group_has_a_folder_and_every_folder_a_schema():
@@ -44,6 +54,29 @@ def test_every_encoder_and_decoder_is_valid_without_a_download(submodel, setting
     group, name = submodel
     settings = settings_of(f"{group}={name}", "data.max_source_length=128")
     assert faults(settings) == []
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_is_valid_at_full_size_and_tiny_without_a_download(name, settings_of):
+    words = [f"experiment={name}", *FIRST_RUN.get(name, ())]
+    assert faults(settings_of(*words)) == []
+    assert faults(settings_of(*words, "debug=tiny")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [one for one in EXPERIMENTS if not one.startswith(TRAINED_ELSEWHERE)])
+def test_every_other_experiment_trains_and_scores_three_tiny_steps(name, settings_of, tmp_path):
+    settings = settings_of(f"experiment={name}", "debug=tiny")
+    fit.run(settings, tmp_path / "run")
+    result = RunDir(tmp_path / "run").read_result()
+    assert (result["status"], result["steps"]) == ("complete", 3)
+    split = "test" if settings.evaluation.test else "validation"
+    assert f"{split}/rouge1" in result["metrics"]
+
+
+def test_the_page_of_recipes_lists_every_experiment():
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "recipes.md").read_text()
+    assert [name for name in EXPERIMENTS if page.count(f"\n| `{name}` |") != 1] == []
 
 
 def test_composing_any_pair_imports_nothing_heavy():

@@ -14,6 +14,7 @@ from typing import Any
 
 from warmstart.config.bounds import faults_of_ids, faults_of_numbers, faults_of_one_sequence, faults_of_search
 from warmstart.config.data import DataKind
+from warmstart.config.explicit import CommandLine
 from warmstart.config.model import (
     AUTO_TYPE,
     Embeddings,
@@ -140,14 +141,29 @@ def run(settings: Config, run_dir: Path) -> None:
 
     chosen = with_recipe(settings)
     settings = chosen.settings
-    validate(settings)
+    untrained = _untrained_first_run(settings)
+    _refuse([fault for fault in faults(settings) if fault != untrained])
     cost = predict(settings, pair_without_values(settings))
     names = f"encoder={settings.encoder.name} decoder={settings.decoder.name} data={settings.data.name}"
     warnings = [f"Warning: {one}" for one in implausible(settings, cost.steps, cost.examples, cost.label_lengths)]
+    if untrained:
+        warnings.append(f"Warning: {untrained} The recipe starts from it: train it first.")
     recipe = ["  chosen from the data (trainer.recipe=auto); each can be set:"] if chosen.choices else []
     recipe += [f"    {choice}" for choice in chosen.choices]
     recipe += described(settings)
     say(f"{names}: the config is valid.", *recipe, *prediction(settings, cost), *_first_pairs(settings), *warnings)
+
+
+def _untrained_first_run(settings: Config) -> str | None:
+    """Return the message if a recipe, and not the command line, names a run as its start that is not there; else None.
+
+    The cost of a recipe's second run can be predicted before its first run is trained.
+    """
+    line = CommandLine.current()
+    if line is None or settings.ckpt_weights is None or Path(settings.ckpt_weights).exists():
+        return None
+    is_named = any(word.lstrip("+").partition("=")[0] in ("ckpt", "ckpt_weights") for word in line.overrides)
+    return None if is_named else fault_of_start(settings)
 
 
 def prediction(settings: Config, cost: Any) -> list[str]:
