@@ -97,7 +97,7 @@ def test_a_factor_can_be_the_experiment_of_a_run(write_run, tmp_path):
     plan = Plan(**{**vars(PLAN), "factors": {"start": "experiment"}, "measures": {"rouge1": "ROUGE-1"}})
     assert stored_results(plan, collect([tmp_path]))["runs"][0]["factors"] == {"start": "adapted"}
     plan.factors = {"start": "sweep"}
-    with pytest.raises(UserError, match="compares sweep, which .*a does not set"):
+    with pytest.raises(UserError, match=r"compares sweep, which .*a does not set"):
         stored_results(plan, collect([tmp_path]))
 
 
