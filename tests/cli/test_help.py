@@ -40,6 +40,7 @@ def test_help_fits_on_one_screen_and_names_every_task_group_and_choice():
     assert found >= {*TASKS, *GROUPS, *GROUPS_OF_MANY}
     for group, choice in choices():
         assert re.search(rf"^  {group}\s[^=]*[ ]{choice}\b", page, re.MULTILINE), (group, choice)
+    assert "translation, bertsum/..., modern/..., rothe/..., studies/..." in page
     for default in ("bert*", "gpt2*", "cnn_dailymail*", "adamw*"):
         assert default in page
     assert "--help-all" in page
@@ -67,6 +68,9 @@ def test_help_all_describes_every_choice_and_every_option():
         comment = first_comment(CONF / group / f"{choice}.yaml")
         assert comment
         assert f"{choice} {comment}" in together
+    assert " rothe/bert2bert BERT2BERT of Rothe" in together
+    assert " studies/warm_start/both Study" in together
+    assert " rothe/data/" not in page
     for key, one in OPTIONS.items():
         if key.startswith("decoder."):
             continue

@@ -18,8 +18,7 @@ from warmstart.printing import program
 
 WIDTH = 100
 _INTRODUCTION = """\
-warmstart joins any pretrained encoder with any pretrained decoder, fine-tunes the pair on your
-texts, and measures how good its summaries are.
+Join any pretrained encoder with any pretrained decoder, fine-tune the pair, and score its texts.
 """
 _TASKS = {
     "fit": "train, score the best checkpoint on the test split, export it (the default task)",
@@ -78,7 +77,7 @@ def page(conf: Path, *, every: bool) -> str:
     lines += ["", "Groups and their choices (*: the default)"]
     for group, choices in _choices().items():
         default = _defaults(conf).get(group)
-        names = ", ".join(f"{name}*" if name == default else name for name in choices)
+        names = ", ".join([*(f"{name}*" if name == default else name for name in choices), *_folders(group)])
         doc = f"{_GROUPS[group]}: " if group in _GROUPS else ""
         lines += _wrapped(f"{group:<11} {doc}{names}", 2, 14)
     return "\n".join([*lines, "", _END])
@@ -93,7 +92,7 @@ def versions() -> str:
 def _described_choices(conf: Path) -> Iterator[str]:
     for group, choices in _choices().items():
         yield f"{group}=CHOICE" + (f": {_GROUPS[group]}" if group in _GROUPS else "")
-        for name in choices:
+        for name in [*choices, *_nested(group)]:
             yield from _wrapped(f"{name:<23} {first_comment(conf / group / f'{name}.yaml')}", 2, 26)
         yield ""
 
@@ -103,6 +102,21 @@ def _choices() -> dict[str, list[str]]:
     loader = GlobalHydra.instance().config_loader()
     others = [group for group in loader.list_groups("") if group not in (*_GROUPS, "hydra")]
     return {group: loader.get_group_options(group) for group in (*_GROUPS, *others)}
+
+
+def _folders(group: str) -> list[str]:
+    """Return the folders with further choices of a group, such as ``rothe/...``."""
+    return [f"{folder}/..." for folder in GlobalHydra.instance().config_loader().list_groups(group)]
+
+
+def _nested(group: str) -> Iterator[str]:
+    """Return the choices in the folders of a group, such as ``rothe/bert2bert``."""
+    loader = GlobalHydra.instance().config_loader()
+    for folder in loader.list_groups(group):
+        if folder in _GROUPS:  # rothe/data holds what the recipes set for a data set
+            continue
+        inner = f"{group}/{folder}"
+        yield from (f"{folder}/{name}" for name in [*loader.get_group_options(inner), *_nested(inner)])
 
 
 def _defaults(conf: Path) -> dict[str, str]:

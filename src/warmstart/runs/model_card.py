@@ -87,7 +87,8 @@ class Use:
         """Return one or two sentences on which library opens the model."""
         if self.transformers_opens:
             return (
-                "transformers' own classes open this model. `warmstart.EncoderDecoderModel` also does, and is faster."
+                "transformers' own classes open this model. `warmstart.EncoderDecoderModel` also does, and is faster. "
+                "transformers may report `encoder.pooler` as missing: no summary depends on it."
             )
         return (
             "transformers' own class cannot open this model, or would compute something else. Install warmstart, and "
