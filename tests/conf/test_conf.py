@@ -32,7 +32,7 @@ EXPERIMENTS = sorted(
     for path in CONF.glob("experiment/**/*.yaml")
     if path.parent.name != "data"
 )
-FIRST_RUN = dict.fromkeys(("bertsum/extabs", "studies/adaptation/adapted"), ["ckpt_weights=null"])  # not there yet
+FIRST_RUN = dict.fromkeys(("bertsum/extabs", "studies/adaptation/adapted"), ("ckpt_weights=null",))  # not there yet
 TRAINED_ELSEWHERE = ("rothe/", "bertsum/", "modern/")  # by the test of the folder's name
 
 
