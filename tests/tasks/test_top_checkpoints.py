@@ -48,3 +48,18 @@ def test_averages_are_scored_exported_and_loaded(settings_of, tmp_path):
         for name, weight in SavedModel(str(path)).load().model.named_parameters():
             assert torch.equal(weight, state[f"model.{name}"]), (path, name)
     assert not all(torch.equal(last[AVERAGE][name], weight) for name, weight in last["state_dict"].items())
+
+
+@pytest.mark.slow
+def test_two_ranks_average_and_score_the_best_checkpoints(run_py, tmp_path):
+    ranks = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp", "trainer.validations_per_epoch=2")
+    words = ("trainer.ema_decay=0.5", "trainer.average_best=2", "trainer.score_best=2", "name=two")
+    done = run_py(*TINY, *ranks, *words, f"data.cache_dir={tmp_path / 'cache'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = RunDir(tmp_path / "runs" / "two")
+    result = run.read_result()
+    record = result["averaged_checkpoints"]
+    is_average = record["scored_steps"] == record["steps"]
+    assert len(result["top_checkpoints"]) == 2
+    assert result["test_looks"] == len(looks_in(run)) == 2 + is_average
+    assert result["validation"]["best"] == min(record["validation"], record["best"]["validation"])
