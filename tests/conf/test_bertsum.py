@@ -92,7 +92,7 @@ def test_abs_trains_and_scores_its_best_checkpoints_offline(run_py, tmp_path):
     assert json.loads((exported / "tokenizer_pair.json").read_text())["sentence_marks"]["target"]
     top = result["top_checkpoints"]
     assert [one["validation"] for one in top] == sorted(one["validation"] for one in top)
-    assert len(top) == 3
+    assert len(top) == result["test_looks"] == 3
     assert top[0]["validation"] == pytest.approx(result["validation"]["best"])
     scores = [one["metrics"]["test/rouge1"] for one in top]
     assert scores[0] == result["metrics"]["test/rouge1"]

@@ -121,6 +121,25 @@ def test_metrics_that_cannot_be_used_are_faults(words, message, settings_of):
     assert any(message in fault for fault in faults(settings_of(*words)))
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trainer.ema_decay=1"], "trainer.ema_decay=1.0 is invalid. Set a number that is from 0 to below 1."),
+        (["trainer.ema_decay=0.9", "trainer.precision=bf16-true"], "Set trainer.precision=bf16-mixed."),
+        (["trainer.ema_decay=0.9", "trainer.strategy=fsdp"], "trainer.ema_decay=0.9 averages whole weights, which"),
+        (["trainer.average_best=3", "trainer.strategy=deepspeed"], "trainer.average_best=3 averages whole weights"),
+    ],
+)
+def test_averages_that_cannot_be_computed_are_faults(words, message, settings_of):
+    assert any(message in fault for fault in faults(settings_of(*words)))
+
+
+def test_averages_are_computed_on_one_device_and_with_ddp(settings_of):
+    for strategy in ("auto", "ddp", "ddp_find_unused_parameters_true"):
+        words = ("trainer.ema_decay=0.9", "trainer.average_best=3", f"trainer.strategy={strategy}")
+        assert faults(settings_of(*words)) == faults(settings_of())
+
+
 def test_any_score_of_the_metrics_can_choose_the_checkpoint(settings_of):
     words = ["evaluation.metrics=[chrf,ter,fragments]", "trainer.monitor=validation/ter"]
     assert faults(settings_of(*words)) == []

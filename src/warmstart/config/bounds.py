@@ -180,7 +180,7 @@ def _contradictions(settings: Config) -> list[str]:
             "such as en, de, hi or zh."
         )
     found += faults_of_paper(settings.evaluation.paper, set(SCORES))
-    return found + _faults_of_metrics(settings, metric)
+    return found + _faults_of_metrics(settings, metric) + _faults_of_averages(settings)
 
 
 def _contradictions_of_sentences(settings: Config) -> list[str]:
@@ -223,6 +223,23 @@ def _faults_of_metrics(settings: Config, monitored: str | None) -> list[str]:
         )
     if "bertscore" in metrics and evaluation.bertscore_model is None:
         found.append("The metric bertscore needs a model. Set evaluation.bertscore_model to a folder or a hub id.")
+    return found
+
+
+def _faults_of_averages(settings: Config) -> list[str]:
+    trainer, found = settings.trainer, []
+    chosen = f"trainer.ema_decay={trainer.ema_decay}" if trainer.ema_decay is not None else ""
+    if chosen and trainer.precision in ("bf16-true", "16-true"):
+        found.append(
+            f"{chosen} needs weights in 32 bits, but trainer.precision={trainer.precision} has 16: most updates of an "
+            f"average would be rounded to nothing. Set trainer.precision={trainer.precision.partition('-')[0]}-mixed."
+        )
+    chosen = chosen or (f"trainer.average_best={trainer.average_best}" if trainer.average_best > 1 else "")
+    if chosen and trainer.strategy != "auto" and not trainer.strategy.startswith("ddp"):
+        found.append(
+            f"{chosen} averages whole weights, which trainer.strategy={trainer.strategy} may split over devices. Set "
+            "trainer.strategy=ddp, or leave the average out."
+        )
     return found
 
 

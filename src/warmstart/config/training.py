@@ -246,6 +246,20 @@ class TrainerSettings:
         "more, `result.json` has the scores of each in `top_checkpoints`, and `top/N` its predictions. The export and "
         "all other scores are those of the best one.",
     )
+    average_best: int = option(
+        1,
+        at_least=1,
+        doc="Number of best checkpoints, by `trainer.monitor`, whose weights are averaged at the end of the fit. The "
+        "average is validated, and replaces the best checkpoint if its validation score is better. 1 averages nothing.",
+    )
+    ema_decay: float | None = option(
+        None,
+        at_least=0,
+        below=1,
+        doc="Decay of an exponential moving average of the weights, such as 0.999. Validations, the best checkpoints "
+        "and the export use the average instead of the weights. In update n, counted from 0, the decay is at most "
+        "(1 + n) / (10 + n). null averages nothing.",
+    )
     log_every: int = option(
         10,
         at_least=1,

@@ -25,6 +25,7 @@ from warmstart.runs.run_dir import CheckpointDir
 
 _log = logging.getLogger(__name__)
 OPTIMIZER = "optimizer_states"  # the entry of a checkpoint
+AVERAGE = "averaged_weights"  # entry with the averages of trainer.ema_decay, named as the weights in "state_dict"
 Sums = dict[str, list[str]]  # digests by file name; a file has two only while it is being replaced
 
 
@@ -43,11 +44,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint completely or not at all, and its checksum.
 
         The best checkpoints are written without the optimizer state, two thirds of a checkpoint: only the last one is
-        resumed.
+        resumed. With ``trainer.ema_decay`` they hold the averages in place of the weights. The checkpoint for
+        ``task=replay`` holds no averages.
         """
         target = Path(path)
         if CheckpointDir(target.parent).holds_best(target):
-            checkpoint = {name: value for name, value in checkpoint.items() if name != OPTIMIZER}
+            checkpoint = _without(checkpoint, OPTIMIZER, AVERAGE) | {"state_dict": evaluated_weights(checkpoint)}
+        elif target == CheckpointDir(target.parent).nonfinite:
+            checkpoint = _without(checkpoint, AVERAGE)
         with replacing(target, "wb") as file:
             hashing: Any = _Hashing(file)
             torch.save(checkpoint, hashing)
@@ -85,6 +89,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). Resume from another one."
             ) from error
         return found
+
+
+def evaluated_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return the weights with which the model of a checkpoint is evaluated: the averages, if it has any."""
+    found: dict[str, Any] = checkpoint.get(AVERAGE) or checkpoint["state_dict"]
+    return found
+
+
+def _without(checkpoint: dict[str, Any], *entries: str) -> dict[str, Any]:
+    return {name: value for name, value in checkpoint.items() if name not in entries}
 
 
 def newest_sound(folder: Path) -> Path | None:

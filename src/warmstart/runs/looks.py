@@ -39,7 +39,7 @@ def run_of_test_split(saved: SavedModel, settings: Config) -> RunDir | None:
     run = RunDir.of(Path(saved.given).absolute()) if saved.is_export else saved.checkpoints.run
     if run.set_aside_note.exists():  # checkpoints of an earlier fit in the run's folder
         run = RunDir(run.path.parent)
-    if not (run.result.exists() or run.hydra_config.exists()):
+    if not any(mark.exists() for mark in (run.result, run.hydra_config, run.checkpoints.unfinished)):
         return None
     recorded: dict[str, Any] = saved.config.get("data", {})
     if "kind" not in recorded:  # an export

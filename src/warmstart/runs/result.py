@@ -1,4 +1,4 @@
-"""Write ``result.json`` with the number of looks at the test split; check it and ``predictions.jsonl`` when read."""
+"""Write ``result.json`` with the number of looks at the test split; check files of a run when they are read."""
 
 import json
 import math
@@ -121,6 +121,31 @@ def check_predictions(path: Path, rows: list[dict[str, Any]]) -> dict[str, dict[
         if not texts or "id" not in row or not all(isinstance(score, _NUMBER) for score in scores):
             raise DamagedFile(path, f"line {number}: not an object with id, texts and scores")
     return {str(row["id"]): row for row in rows}
+
+
+def check_skipped_steps(path: Path, text: str, examples: int) -> list[dict[str, Any]]:
+    """Parse ``nonfinite.jsonl``; an incomplete last line is skipped.
+
+    Args:
+        path: the file, for the message.
+        text: its contents.
+        examples: number of examples in the training split.
+
+    Raises:
+        DamagedFile: a line is not a skipped step, or names an example that does not exist.
+    """
+    *lines, _ = text.split("\n")
+    steps = []
+    for number, line in enumerate(lines, 1):
+        try:
+            step = json.loads(line)
+            is_valid = all(type(i) is int and 0 <= i < examples for i in step["examples"]) and "step" in step
+        except (ValueError, RecursionError, LookupError, TypeError):
+            is_valid = False
+        if not is_valid:
+            raise DamagedFile(path, f"line {number}: not a skipped step of this training data")
+        steps.append(step)
+    return steps
 
 
 def finite(value: Any) -> Any:

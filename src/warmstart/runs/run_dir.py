@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.atomic import naming, replacing
-from warmstart.damaged_files import DamagedFile, read_csv, read_json, read_json_lines, read_text, read_yaml
+from warmstart.damaged_files import read_csv, read_json, read_json_lines, read_text, read_yaml
 from warmstart.errors import UserError
 from warmstart.locks import locked
-from warmstart.runs.result import add_look, check_predictions, check_result, finite, write_result
+from warmstart.runs.result import add_look, check_predictions, check_result, check_skipped_steps, finite, write_result
 
 _OLDER = re.compile(r"last-(\d+)\.ckpt")
 _CHECKPOINT_FILE = re.compile(r"(last(-\d+)?|best|top-\d+|nonfinite)\.ckpt|SHA256SUMS")
@@ -79,7 +79,7 @@ class CheckpointDir:
         return self.path / f"last-{age}.ckpt"
 
     def top(self, step: int) -> Path:
-        """Return the path of one of the best checkpoints (``trainer.score_best``), by its optimizer step."""
+        """Return the path of one of the best checkpoints (``trainer.score_best``, ``average_best``), by its step."""
         return self.path / f"top-{step}.ckpt"
 
     def holds_best(self, path: Path) -> bool:
@@ -336,18 +336,7 @@ class RunDir:
             FileNotFoundError: there is no such file.
             DamagedFile: a line is not a skipped step, or names an example that does not exist.
         """
-        *lines, _ = read_text(self.skipped_steps).split("\n")
-        steps = []
-        for number, line in enumerate(lines, 1):
-            try:
-                step = json.loads(line)
-                is_valid = all(type(i) is int and 0 <= i < examples for i in step["examples"]) and "step" in step
-            except (ValueError, RecursionError, LookupError, TypeError):
-                is_valid = False
-            if not is_valid:
-                raise DamagedFile(self.skipped_steps, f"line {number}: not a skipped step of this training data")
-            steps.append(step)
-        return steps
+        return check_skipped_steps(self.skipped_steps, read_text(self.skipped_steps), examples)
 
     def read_hydra_config(self) -> dict[str, Any]:
         """Read the config that Hydra composed.

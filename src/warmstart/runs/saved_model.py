@@ -185,6 +185,7 @@ class SavedModel:
 
     def _model_of_checkpoint(self) -> Any:
         from warmstart.model.variants import model_class
+        from warmstart.runs.checkpoint_io import evaluated_weights
 
         checkpoint = self.checkpoint
         if not self._is_sound():
@@ -195,7 +196,8 @@ class SavedModel:
             config = checkpoint["hyper_parameters"]["model_config"]
             of_model = model_class(config)
             model = of_model(of_model.config_class(**config))
-            model.load_state_dict({name.removeprefix("model."): v for name, v in checkpoint["state_dict"].items()})
+            weights = evaluated_weights(checkpoint)
+            model.load_state_dict({name.removeprefix("model."): v for name, v in weights.items()})
         except Exception as error:  # a modified checkpoint raises dozens of unrelated types
             if says_nothing_of_the_file(error) or self._is_as_written():
                 raise

@@ -146,6 +146,7 @@ def _fit_and_test(fit: Fit) -> float:
     from warmstart.tasks.outcome import Evaluation, leave_unscored
     from warmstart.tasks.top_checkpoints import score_best
     from warmstart.training.callbacks.checkpoints import best_validation, ended_early
+    from warmstart.training.checkpoint_average import average_best
     from warmstart.training.loggers.wandb import log_parameters
     from warmstart.training.plausibility import warn_of_implausible
 
@@ -163,6 +164,7 @@ def _fit_and_test(fit: Fit) -> float:
     module = _module(fit, data, model, plan)
     log_parameters(fit.loggers, parameter_counts(model))
     trainer = _train(fit, data, module, plan)
+    averaged = average_best(settings.trainer, fit.run_dir.checkpoints, trainer, module, data)
     validation = best_validation(trainer)
     facts: dict[str, Any] = {
         "throughput": module.throughput(),
@@ -173,7 +175,7 @@ def _fit_and_test(fit: Fit) -> float:
         "rows": data.row_counts(),
         "validation": validation,
     }
-    facts |= ended_early(trainer, settings.trainer, plan.steps)
+    facts |= averaged | ended_early(trainer, settings.trainer, plan.steps)
     best = SavedModel(str(fit.run_dir.checkpoints.best))
     evaluation = Evaluation(settings, fit.run_dir, best, data, fit.began, facts, fit.loggers, is_of_fit=True)
     if (split := final_split(settings)) is None:

@@ -23,6 +23,7 @@ from warmstart.runs.checkpoint_io import AtomicCheckpointIO
 from warmstart.runs.run_dir import RunDir
 from warmstart.training.callbacks.checkpoints import SampleTable, Validations, checkpoint_callbacks, validates
 from warmstart.training.callbacks.interrupt import GracefulShutdown
+from warmstart.training.callbacks.weight_average import WeightAverage
 from warmstart.training.distributed.rank_watch import group_timeout
 from warmstart.training.float16_weights import half_precision_plugins
 
@@ -112,7 +113,8 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
         if (value := getattr(settings, name)) is not None and value < 1:
             raise UserError(f"trainer.{name}={value} was requested. Set at least 1.")
     shutdown = GracefulShutdown(RunDir(run_dir).checkpoints.last, settings.save_every)
-    every = [*checkpoint_callbacks(settings, run_dir), shutdown, *callbacks]
+    every: list[Callback] = [] if settings.ema_decay is None else [WeightAverage(settings.ema_decay)]
+    every += [*checkpoint_callbacks(settings, run_dir), shutdown, *callbacks]
     if not any(isinstance(callback, SampleTable) for callback in callbacks):
         every.append(SampleTable(run_dir))
     if settings.max_minutes is not None:

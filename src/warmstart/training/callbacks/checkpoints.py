@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 
 from warmstart.config.training import TrainerSettings
 from warmstart.runs.checkpoint_io import is_sound
@@ -42,8 +43,8 @@ def checkpoint_callbacks(settings: TrainerSettings, run_dir: Path) -> list[Callb
         folder.path, filename=folder.best.stem, monitor=settings.monitor, mode=settings.monitor_mode, **options
     )
     top = []
-    if settings.score_best > 1:
-        named = {"filename": "top-{step}", "auto_insert_metric_name": False, "save_top_k": settings.score_best}
+    if (kept := max(settings.score_best, settings.average_best)) > 1:
+        named = {"filename": "top-{step}", "auto_insert_metric_name": False, "save_top_k": kept}
         top = [TopCheckpoints(folder.path, monitor=settings.monitor, mode=settings.monitor_mode, **options | named)]
     # After ``best``, so that its callback states include a new best score.
     last = ModelCheckpoint(folder.path, filename=folder.last.stem, monitor=None, **options)
@@ -130,6 +131,18 @@ def _fit_of(checkpoint: dict[str, Any]) -> str | None:
     return fit
 
 
+def best_callback(trainer: L.Trainer) -> BestCheckpoint:
+    """Return the callback that writes ``best.ckpt``.
+
+    Raises:
+        ValueError: the trainer has none.
+    """
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, BestCheckpoint):
+            return callback
+    raise ValueError("The trainer has no checkpoint callback with a monitor.")
+
+
 def best_validation(trainer: L.Trainer) -> dict[str, Any]:
     """Return ``monitor``, ``mode`` and ``best``, the score of ``best.ckpt``.
 
@@ -138,11 +151,9 @@ def best_validation(trainer: L.Trainer) -> dict[str, Any]:
     Raises:
         ValueError: the trainer has no checkpoint callback with a monitor.
     """
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, BestCheckpoint):
-            best = math.nan if callback.best_model_score is None else float(callback.best_model_score)
-            return {"monitor": callback.monitor, "mode": callback.mode, "best": best}
-    raise ValueError("The trainer has no checkpoint callback with a monitor.")
+    callback = best_callback(trainer)
+    best = math.nan if callback.best_model_score is None else float(callback.best_model_score)
+    return {"monitor": callback.monitor, "mode": callback.mode, "best": best}
 
 
 def ended_early(trainer: L.Trainer, settings: TrainerSettings, total_steps: int) -> dict[str, str]:
@@ -252,6 +263,8 @@ class SampleTable(Callback):
         """Append the samples of this validation."""
         samples = list(getattr(pl_module, "samples", []))[: self.rows]
         if not samples or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        if trainer.state.fn != TrainerFn.FITTING:
             return
         rows = [self._row(sample, trainer, pl_module) for sample in samples]
         if not self._resumed:  # the fit may have resumed at an earlier step and write later samples again
