@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from warmstart.model.loss import _chunk_loss, cross_entropy
+from warmstart.model.loss import chunk_loss, cross_entropy
 
 ROWS, VOCABULARY = 7, 41
 SCALE = 2.0**-12  # the loss is scaled before the backward pass, as in a training step
@@ -20,7 +20,7 @@ def logits_and_labels(dtype):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_loss_and_gradient_equal_torch_cross_entropy(dtype, smoothing):
     logits, labels = logits_and_labels(dtype)
-    loss, nll = _chunk_loss(logits, labels, smoothing)
+    loss, nll = chunk_loss(logits, labels, smoothing)
     (loss * SCALE).backward()
     wide = logits.detach().double().requires_grad_()
     expected = F.cross_entropy(wide, labels, reduction="sum", label_smoothing=smoothing)
@@ -37,7 +37,7 @@ def test_loss_and_gradient_equal_torch_cross_entropy(dtype, smoothing):
 
 def test_small_float16_gradients_survive_with_a_loss_scale():
     logits = torch.tensor([[0.0, -18.0]], dtype=torch.float16, requires_grad=True)  # second probability: 1.5e-8
-    loss, _ = _chunk_loss(logits, torch.tensor([0]), 0.0)
+    loss, _ = chunk_loss(logits, torch.tensor([0]), 0.0)
     (loss * 2.0**16).backward()
     torch.testing.assert_close(logits.grad[0, 1].item(), 2.0**16 * torch.tensor(-18.0).exp().item(), rtol=1e-2, atol=0)
 
@@ -46,17 +46,17 @@ def test_only_the_gradient_is_stored_in_the_dtype_of_the_logits():
     logits, labels = logits_and_labels(torch.bfloat16)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append((x.shape, x.dtype)) or x, lambda x: x):
-        _chunk_loss(logits, labels, 0.1)
+        chunk_loss(logits, labels, 0.1)
     assert [found for found in kept if found[0].numel() >= ROWS * VOCABULARY] == [(logits.shape, torch.bfloat16)]
 
 
 def test_no_gradient_is_computed_without_backward():
     logits, labels = logits_and_labels(torch.float32)
     with torch.no_grad():
-        loss, nll = _chunk_loss(logits, labels, 0.0)
+        loss, nll = chunk_loss(logits, labels, 0.0)
     assert not loss.requires_grad
     torch.testing.assert_close(nll, F.cross_entropy(logits.detach(), labels, reduction="none"))
-    assert not _chunk_loss(logits, labels, 0.0)[1].requires_grad
+    assert not chunk_loss(logits, labels, 0.0)[1].requires_grad
 
 
 @pytest.mark.parametrize("items", [None, 20, torch.tensor(20)])

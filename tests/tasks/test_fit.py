@@ -319,7 +319,7 @@ def test_a_fit_with_a_budget_ends_its_schedule_within_it_and_keeps_its_plan_when
         *("debug=tiny", "trainer.max_steps=8", "trainer.max_epochs=9", "trainer.budget_minutes=1"),
         *("trainer.measure_threads=true", "trainer.accelerator=cpu"),
     )
-    monkeypatch.setattr(step_timing, "step_seconds", lambda *given: dict.fromkeys(given[-1], 12.0))
+    monkeypatch.setattr(step_timing, "step_seconds", lambda *given: dict.fromkeys(given[5], 12.0))
     interrupted(command, tmp_path / "run", monkeypatch)  # of the five steps that a minute allows
     monkeypatch.setattr(step_timing, "step_seconds", lambda *given: pytest.fail("the plan was made again"))
     fit.run(command, tmp_path / "run")

@@ -52,7 +52,7 @@ def test_accumulated_batches_count_in_a_step(monkeypatch):
 @pytest.mark.parametrize(("seconds", "faster"), [({1: 1.0, 2: 3.0}, 1), ({1: 3.0, 2: 1.0}, 2)])
 def test_the_faster_number_of_threads_is_used(monkeypatch, threads, caplog, seconds, faster):
     tried = []
-    monkeypatch.setattr(step_timing, "step_seconds", lambda *given: tried.append(given[-1]) or seconds)
+    monkeypatch.setattr(step_timing, "step_seconds", lambda *given: tried.append(given[5]) or seconds)
     with caplog.at_level(logging.INFO):
         plan = plan_fit(None, [], settings(measure_threads=True), OptimSettings(), 10)
     assert tried == [[1, 2]]
@@ -70,7 +70,7 @@ def test_the_faster_number_of_threads_is_used(monkeypatch, threads, caplog, seco
     ],
 )
 def test_the_budget_decides_the_steps_and_the_log_reports_it(monkeypatch, caplog, minutes, steps, words):
-    monkeypatch.setattr(step_timing, "step_seconds", lambda *given: dict.fromkeys(given[-1], 1.0))
+    monkeypatch.setattr(step_timing, "step_seconds", lambda *given: dict.fromkeys(given[5], 1.0))
     with caplog.at_level(logging.INFO):
         plan = plan_fit(None, [], settings(budget_minutes=minutes), OptimSettings(), 420)
     assert plan == FitPlan(steps, None)

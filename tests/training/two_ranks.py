@@ -1,6 +1,7 @@
 """Run by test_module.py: one optimizer step over two processes of unequal batches; rank 0 leaves its gradients.
 
-Rank 0 decodes its batches in target-length buckets, rank 1 does not.
+Rank 0 decodes its batches in target-length buckets, rank 1 does not. With the argument "soft", the loss has a teacher
+and R-Drop.
 """
 
 import sys
@@ -12,6 +13,7 @@ from tiny_training import STILL, Letters, Recorder, batches, in_parts, tiny_mode
 from torch.utils.data import DataLoader
 
 from warmstart.config.training import TrainerSettings
+from warmstart.model.soft_targets import SoftTargets
 from warmstart.training.trainer import build_trainer
 
 
@@ -28,9 +30,13 @@ class Data(L.LightningDataModule):
         return DataLoader(batches(4)[self.trainer.global_rank :: 2], batch_size=None)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, *, soft: bool) -> None:
     module = Recorder(
-        tiny_model().double(), Letters(), STILL, {"max_new_tokens": 2}, total_steps=1, hparams={}, validation_samples=5
+        *(tiny_model().double(), Letters(), STILL, {"max_new_tokens": 2}),
+        total_steps=1,
+        hparams={},
+        validation_samples=5,
+        soft_targets=SoftTargets(tiny_model(seed=5).double(), 0.4, 2.0, rdrop=1.0) if soft else None,
     )
     settings = TrainerSettings(
         max_epochs=1, accumulate=2, accelerator="cpu", devices=2, strategy="ddp", clip_norm=0.0, progress_bar=False
@@ -43,4 +49,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), soft="soft" in sys.argv[2:])

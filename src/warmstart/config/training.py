@@ -26,6 +26,14 @@ class Decay(StrEnum):
     noam = "noam"
 
 
+class Distill(StrEnum):
+    """What a fit learns from a teacher, a trained run."""
+
+    none = "none"
+    logits = "logits"
+    beams = "beams"
+
+
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu")
 PRECISIONS = (
     *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
@@ -95,6 +103,39 @@ class OptimSettings:
         at_least=0,
         below=1,
         doc="Fraction of the target probability that is spread evenly over the vocabulary.",
+    )
+    distill: Distill = option(
+        Distill.none,
+        doc="What the fit learns from `optim.teacher`. With `logits` the loss also compares the probabilities of both "
+        "models at each label token (Hinton et al. 2015); both need the same tokenizers. With `beams` the teacher's "
+        "summaries, by the search of `generation`, replace the summaries of the training split (Kim & Rush 2016); any "
+        "teacher will do. The texts of validation and test stay as they are, and so does the logged loss.",
+    )
+    teacher: str | None = option(
+        None,
+        doc="The model that the fit learns from: a folder of a run (its best checkpoint), a .ckpt file in one, or an "
+        "exported folder. It is only read.",
+    )
+    distill_weight: float = option(
+        0.5,
+        at_least=0,
+        at_most=1,
+        doc="Share of the loss that comes from the teacher with `optim.distill=logits`; the rest is the loss of the "
+        "labels.",
+    )
+    distill_temperature: float = option(
+        1.0,
+        above=0,
+        doc="Number that divides the logits of both models with `optim.distill=logits`. Above 1, improbable tokens "
+        "count for more. The teacher's part of the loss is multiplied by its square, so that the gradient keeps its "
+        "size.",
+    )
+    rdrop: float = option(
+        0.0,
+        at_least=0,
+        doc="Weight of R-Drop (Liang et al. 2021). Each batch passes the model twice with different dropout, and this "
+        "number times the divergence of both outputs is added to the mean of both losses. 0 is one pass; the paper's "
+        "alpha is twice this number.",
     )
 
 

@@ -45,6 +45,31 @@ def requested_outputs(model: Any, attentions: bool | None, hidden_states: bool |
     return {name: value for name, value in chosen.items() if value is not None}
 
 
+def to_resize(model: Any, submodel: str | None, new_num_tokens: int | None) -> list[Any]:
+    """Return the submodels whose token embeddings ``resize_token_embeddings`` resizes.
+
+    Args:
+        model: The joint model.
+        submodel: ``encoder``, ``decoder``, or None for both.
+        new_num_tokens: New vocabulary size; None keeps the current size.
+
+    Raises:
+        ValueError: ``submodel`` is another value, or is None although the vocabulary sizes differ.
+    """
+    if submodel not in (None, "encoder", "decoder"):
+        raise ValueError(f"submodel must be 'encoder' or 'decoder', not {submodel!r}.")
+    if submodel is not None:
+        return [getattr(model, submodel)]
+    both = [model.encoder, model.decoder]
+    encoder, decoder = (one.get_input_embeddings().num_embeddings for one in both)
+    if new_num_tokens is not None and encoder != decoder:
+        raise ValueError(
+            f"Encoder and decoder have different vocabularies ({encoder} and {decoder} tokens): choose one with "
+            "submodel='encoder' or submodel='decoder'."
+        )
+    return both
+
+
 def warn_of_copied_labels(model: Any, decoder_input_ids: Tensor | None, labels: Tensor) -> None:
     """Log a warning, once, if the decoder's inputs equal the labels, so that the model would learn to copy.
 
@@ -81,10 +106,15 @@ def warn_without_dropout(model: Any) -> None:
         return
     if _WITHOUT_DROPOUT in _warned or model in _without_dropout:
         return
-    if any(_drops(module) for module in model.modules()):
+    if has_dropout(model):
         _warn(_WITHOUT_DROPOUT)
     else:
         _without_dropout.add(model)
+
+
+def has_dropout(model: torch.nn.Module) -> bool:
+    """Return whether a module of ``model`` drops values in training mode."""
+    return any(_drops(module) for module in model.modules())
 
 
 def _drops(module: torch.nn.Module) -> bool:

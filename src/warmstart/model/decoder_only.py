@@ -10,7 +10,7 @@ summary never are.
 Shapes: B batch, S source length, T target length, L length of source, separator and target together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ from warmstart.model.decoders import make_decoder
 from warmstart.model.generation.logits_processors import NoRepeatedNGrams
 from warmstart.model.generation.source_options import option, refuse_options_in_config
 from warmstart.model.generation.word_ngrams import NoRepeatedWordNGrams
-from warmstart.model.loss import IGNORED, judge_head, summed_loss
+from warmstart.model.loss import IGNORED, LabelStates, label_states, lm_head
 from warmstart.model.modeling import EncoderDecoderModel
 from warmstart.model.no_encoder import NoEncoderConfig
 from warmstart.model.padding import POSITIONS_AFTER_PAD, after_prompt, infer_source_mask, mask_of_batch
@@ -140,16 +140,16 @@ class DecoderOnlyModel(EncoderDecoderModel):
             return mask_BS
         return mask_BS * (mask_BS.cumsum(dim=1) <= positions - target_B1)
 
-    def _label_losses(
+    def label_states(
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
         labels: Tensor,
-        label_smoothing: float,
         *,
         read_source: bool = True,
         buckets: Sequence[Sequence[int]] | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Iterator[LabelStates]:
+        """Run the decoder up to its LM head, at label positions; arguments as in ``training_loss``."""
         ids_BL = self.prepare_decoder_input_ids_from_labels(labels)
         prompt = self.config.prompt_ids
         labels_BL = after_prompt(labels, ids_BL.shape[1], prompt)
@@ -164,9 +164,7 @@ class DecoderOnlyModel(EncoderDecoderModel):
         order_BL = mask_BL.argsort(dim=1, descending=True, stable=True)[:, :longest]
         ids_BL, mask_BL, labels_BL = (one.gather(1, order_BL) for one in (ids_BL, mask_BL, labels_BL))
         decode = partial(self._decode, None, None, input_ids=ids_BL, attention_mask=mask_BL, use_cache=False)
-        if self._head is None:
-            self._head = judge_head(self.decoder, ids_BL[:1, :1], self.get_output_embeddings())
-        return summed_loss([(decode, labels_BL)], self.get_output_embeddings(), self._head, label_smoothing)
+        return label_states([(decode, labels_BL)], *lm_head(self))
 
     @torch.no_grad()
     def generate(self, inputs: Tensor | None = None, generation_config: Any = None, **kwargs: Any) -> Any:

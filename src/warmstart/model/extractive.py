@@ -25,6 +25,7 @@ from warmstart.model.modeling import EncoderDecoderModel
 from warmstart.model.padding import infer_source_mask
 from warmstart.model.segments import START
 from warmstart.model.selector import SelectorConfig
+from warmstart.model.soft_targets import SoftTargets
 
 
 @strict
@@ -86,8 +87,15 @@ class ExtractiveModel(EncoderDecoderModel):
         *,
         label_smoothing: float = 0.0,
         buckets: Sequence[Sequence[int]] | None = None,
+        soft_targets: SoftTargets | None = None,
     ) -> TrainingLoss:
-        """Compute the binary cross-entropy of the sentence labels, summed over sentences; ``tokens`` counts them."""
+        """Compute the binary cross-entropy of the sentence labels, summed over sentences; ``tokens`` counts them.
+
+        Raises:
+            ValueError: There are soft targets, which need a decoder that writes tokens.
+        """
+        if soft_targets is not None:
+            raise ValueError("A model that selects sentences has no logits of tokens. Leave soft_targets out.")
         return self._loss(*self._scores(input_ids, attention_mask), labels)
 
     @torch.no_grad()

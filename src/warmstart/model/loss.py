@@ -68,6 +68,15 @@ class Head(StrEnum):
     """The LM head is not a module that a hook can observe: the full logits are built."""
 
 
+def lm_head(model: Any) -> tuple[nn.Module, Head]:
+    """Return the LM head of a joint model, and how its decoder computes logits, which the first call finds out."""
+    output = model.get_output_embeddings()
+    if model.head_kind is None:
+        label = torch.zeros((1, 1), dtype=torch.long, device=model.device)
+        model.head_kind = judge_head(model.decoder, model.prepare_decoder_input_ids_from_labels(label), output)
+    return output, model.head_kind
+
+
 @torch.no_grad()
 def judge_head(decoder: nn.Module, ids_BT: Tensor, output: nn.Module | None) -> Head:
     """Find out how ``decoder`` computes logits, by one call.
@@ -110,16 +119,56 @@ def _observed(output: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator
         handle.remove()
 
 
+class LabelStates(NamedTuple):
+    """What enters the last step to the logits, at label positions only."""
+
+    states_NX: Tensor
+    """Hidden states (N, H) if the LM head is plain, else logits (N, V)."""
+    labels_N: Tensor
+
+
+def label_states(
+    buckets: Sequence[tuple[Callable[[], Any], Tensor]], output: nn.Module, head: Head
+) -> Iterator[LabelStates]:
+    """Run the decoder on a batch that is split into target-length buckets.
+
+    Args:
+        buckets: For each bucket a function that runs the decoder, and the labels (B, T).
+        output: The decoder's LM head.
+        head: How the decoder computes logits.
+
+    Yields:
+        The states and labels of all buckets together if the LM head is plain, else those of each bucket. Their order is
+        that of the batch: by example, then by position.
+    """
+    # nonzero() waits for the device, so it runs before the decoder.
+    found = [(decode, (labels != IGNORED).nonzero(as_tuple=True), labels) for decode, labels in buckets]
+    if head is Head.plain:
+        with _observed(output, lambda hidden: hidden[:, :0]) as observed:
+            for decode, _, _ in found:
+                decode()
+        hidden_NH = torch.cat([hidden[at] for hidden, (_, at, _) in zip(observed, found, strict=True)])
+        yield LabelStates(hidden_NH, torch.cat([labels[at] for _, at, labels in found]))
+        return
+    for decode, at, labels in found:
+        if head is Head.hidden:
+            yield LabelStates(decode().logits[at], labels[at])
+        else:
+            with _observed(output, lambda hidden, at=at: hidden[at][None]):  # type: ignore[misc]
+                logits_NV = decode().logits[0]
+            yield LabelStates(logits_NV, labels[at])
+
+
 def summed_loss(
-    buckets: Sequence[tuple[Callable[[], Any], Tensor]], output: nn.Module, head: Head, label_smoothing: float
+    groups: Iterable[LabelStates], output: nn.Module, head: Head, label_smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    """Compute the loss of a batch that is split into target-length buckets.
+    """Compute the loss of a batch from the result of ``label_states``.
 
     With a plain LM head, the label positions of all buckets are processed ``CHUNK`` at a time. If there is more than
     one chunk, logits are recomputed in the backward pass instead of stored.
 
     Args:
-        buckets: For each bucket a function that runs the decoder, and the labels (B, T).
+        groups: The states and labels.
         output: The decoder's LM head.
         head: How the decoder computes logits.
         label_smoothing: Share of the probability that is spread evenly over the vocabulary.
@@ -127,31 +176,27 @@ def summed_loss(
     Returns:
         The summed smoothed loss with gradient, and each label's negative log-likelihood (N,), detached; both float32.
     """
-    # nonzero() waits for the device, so it runs before the decoder.
-    found = [(decode, (labels != IGNORED).nonzero(as_tuple=True), labels) for decode, labels in buckets]
-    if head is Head.hidden:
-        return _summed(_chunk_loss(decode().logits[at], labels[at], label_smoothing) for decode, at, labels in found)
-    if head is Head.scaled:
-        losses = []
-        for decode, at, labels in found:
-            with _observed(output, lambda hidden, at=at: hidden[at][None]):  # type: ignore[misc]
-                losses.append(_chunk_loss(decode().logits[0], labels[at], label_smoothing))
-        return _summed(losses)
-    with _observed(output, lambda hidden: hidden[:, :0]) as observed:
-        for decode, _, _ in found:
-            decode()
-    hidden_NH = torch.cat([hidden[at] for hidden, (_, at, _) in zip(observed, found, strict=True)])
-    labels_N = torch.cat([labels[at] for _, at, labels in found])
+    if head is not Head.plain:
+        return _summed(chunk_loss(*group, label_smoothing) for group in groups)
+    (group,) = groups
 
-    def chunk_loss(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return _chunk_loss(output(hidden), labels, label_smoothing)
+    def from_hidden(hidden_NH: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+        return chunk_loss(output(hidden_NH), labels_N, label_smoothing)
 
-    if hidden_NH.shape[0] <= CHUNK:
-        return chunk_loss(hidden_NH, labels_N)
-    return _summed(
-        checkpoint(chunk_loss, hidden, labels, use_reentrant=False)
-        for hidden, labels in zip(hidden_NH.split(CHUNK), labels_N.split(CHUNK), strict=True)
-    )
+    return in_chunks(from_hidden, *group)
+
+
+def in_chunks(loss: Callable[..., tuple[Tensor, Tensor]], *of_positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute a loss ``CHUNK`` label positions at a time; several chunks recompute logits in the backward pass.
+
+    Args:
+        loss: Returns a summed loss and a value for each position (N,).
+        of_positions: The arguments of ``loss``, each (N, ...).
+    """
+    if of_positions[0].shape[0] <= CHUNK:
+        return loss(*of_positions)
+    chunks = zip(*(one.split(CHUNK) for one in of_positions), strict=True)
+    return _summed(checkpoint(loss, *chunk, use_reentrant=False) for chunk in chunks)
 
 
 def _summed(found: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -159,7 +204,8 @@ def _summed(found: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.stack(losses).sum(), torch.cat(nlls)
 
 
-def _chunk_loss(logits_NV: Tensor, labels_N: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
+def chunk_loss(logits_NV: Tensor, labels_N: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
+    """Return the summed loss and the negative log-likelihoods (N,) of labels, from their logits."""
     loss, nll_N = _SummedLoss.apply(logits_NV, labels_N, label_smoothing)
     return loss, nll_N
 

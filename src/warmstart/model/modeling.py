@@ -9,7 +9,7 @@ Importing this module registers the class with transformers' auto classes (``war
 Shapes: B batch, S source length, T target length, H hidden size, V decoder vocabulary, N label positions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,12 @@ from warmstart.model.bridge.grafting import graft, initialize, kwargs_for_decode
 from warmstart.model.bridge.lora import add_lora, is_lora, name_without_lora
 from warmstart.model.bridge.tying import keep_pretrained, shared_across_halves, sharing_map
 from warmstart.model.cache_names import CACHE_NAMES, cache_of, one_cache
-from warmstart.model.call_checks import requested_outputs, warn_of_copied_labels, warn_without_dropout
+from warmstart.model.call_checks import (
+    requested_outputs,
+    to_resize,
+    warn_of_copied_labels,
+    warn_without_dropout,
+)
 from warmstart.model.call_state import CallState, EncodedSource
 from warmstart.model.configuration import EncoderDecoderConfig, sync_special_ids, use_config
 from warmstart.model.decoders import (
@@ -45,15 +50,26 @@ from warmstart.model.generation.mixin import PairGeneration
 from warmstart.model.generation.source_cache import FoldBeams, mask_of_sources, unfold_weights
 from warmstart.model.keywords import split_kwargs
 from warmstart.model.loading import Submodels, load_submodels
-from warmstart.model.loss import IGNORED, Head, TrainingLoss, cross_entropy, judge_head, summed_loss
+from warmstart.model.loss import (
+    IGNORED,
+    Head,
+    LabelStates,
+    TrainingLoss,
+    cross_entropy,
+    label_states,
+    lm_head,
+    summed_loss,
+)
 from warmstart.model.padding import (
     after_prompt,
     decoder_positions,
     infer_source_mask,
+    inputs_of_labels,
     mask_of_batch,
     mask_of_shifted,
     shift_right,
 )
+from warmstart.model.soft_targets import SoftTargets
 from warmstart.model.special_ids import special_id
 from warmstart.model.weight_index import check_weight_index
 from warmstart.model.windows import encode_windows, flat_mask
@@ -125,7 +141,7 @@ class EncoderDecoderModel(PairGeneration):
                 submodel.to(dtype)  # type: ignore[arg-type]
         if self._needs_projection:
             self.enc_to_dec_proj = nn.Linear(states_width(config.encoder), config.decoder.hidden_size, dtype=dtype)
-        self._head: Head | None = None
+        self.head_kind: Head | None = None
         self._drops_lean = False
         self._call = CallState()
         if config.graft is not None:
@@ -275,12 +291,8 @@ class EncoderDecoderModel(PairGeneration):
             bridge = (*(f"decoder.{name}." for name in cross_attention_modules(self.decoder)), *_BRIDGE)
             return {name for name in trainable if name.startswith(bridge)} | adapters
         shared = shared_across_halves(self)
-        new = set()
-        for name in trainable:
-            given = name_without_lora(name)
-            if {given, shared.get(given, given)} <= self._new_parameters:
-                new.add(name)
-        return new | adapters
+        new, given = self._new_parameters, {name: name_without_lora(name) for name in trainable}
+        return {name for name, own in given.items() if {own, shared.get(own, own)} <= new} | adapters
 
     def mark_new(self, prefix: str) -> None:
         """Mark every parameter whose name starts with ``prefix`` as new, for a submodel that was built untrained."""
@@ -311,16 +323,7 @@ class EncoderDecoderModel(PairGeneration):
         Raises:
             ValueError: ``submodel`` is another value, or is None although the vocabulary sizes differ.
         """
-        if submodel not in (None, "encoder", "decoder"):
-            raise ValueError(f"submodel must be 'encoder' or 'decoder', not {submodel!r}.")
-        submodels = {"encoder": self.encoder, "decoder": self.decoder}
-        sizes = {name: one.get_input_embeddings().num_embeddings for name, one in submodels.items()}
-        if submodel is None and new_num_tokens is not None and sizes["encoder"] != sizes["decoder"]:
-            raise ValueError(
-                f"Encoder and decoder have different vocabularies ({sizes['encoder']} and {sizes['decoder']} tokens): "
-                "choose one with submodel='encoder' or submodel='decoder'."
-            )
-        for one in submodels.values() if submodel is None else (submodels[submodel],):
+        for one in to_resize(self, submodel, new_num_tokens):
             embeddings: nn.Module = one.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         if self.config.tie_encoder_decoder or self.config.tie_embeddings:
             self.tie_weights()
@@ -492,6 +495,7 @@ class EncoderDecoderModel(PairGeneration):
         *,
         label_smoothing: float = 0.0,
         buckets: Sequence[Sequence[int]] | None = None,
+        soft_targets: SoftTargets | None = None,
     ) -> TrainingLoss:
         """Compute the loss of a training step, faster and in less memory than ``forward(labels=...)``.
 
@@ -506,6 +510,7 @@ class EncoderDecoderModel(PairGeneration):
             label_smoothing: Share of the probability that is spread evenly over the vocabulary.
             buckets: (number of examples, longest target) of each target-length bucket, in batch order. Buckets are
                 decoded one after the other, each with its own padding. Default: one bucket.
+            soft_targets: Further terms of the loss: distillation, R-Drop.
 
         Returns:
             ``summed``, ``nll`` and ``tokens``; the property ``mean`` is the loss per label position.
@@ -514,7 +519,10 @@ class EncoderDecoderModel(PairGeneration):
         if self.training and self.device.type == "cpu" and not self._drops_lean:
             self._drops_lean = True  # only once, so that an attention chosen later is kept
             cpu.accelerate(self)
-        loss, nll_N = self._label_losses(input_ids, attention_mask, labels, label_smoothing, buckets=buckets)
+        batch = input_ids, attention_mask, labels
+        if soft_targets is not None:
+            return soft_targets.loss(self, *batch, label_smoothing=label_smoothing, buckets=buckets)
+        loss, nll_N = summed_loss(self.label_states(*batch, buckets=buckets), *lm_head(self), label_smoothing)
         return TrainingLoss(loss, nll_N.sum(), (labels != IGNORED).sum())
 
     @torch.no_grad()
@@ -532,21 +540,22 @@ class EncoderDecoderModel(PairGeneration):
         Returns:
             Each example's summed negative log-likelihood in nats (B,), and its number of label positions (B,).
         """
-        _, nll_N = self._label_losses(input_ids, attention_mask, labels, 0.0, read_source=read_source)
+        groups = self.label_states(input_ids, attention_mask, labels, read_source=read_source)
+        _, nll_N = summed_loss(groups, *lm_head(self), 0.0)
         is_label_BT = labels != IGNORED
         example_N = is_label_BT.nonzero()[:, 0]
         return nll_N.new_zeros(len(labels)).index_add(0, example_N, nll_N), is_label_BT.sum(dim=1)
 
-    def _label_losses(
+    def label_states(
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
         labels: Tensor,
-        label_smoothing: float,
         *,
         read_source: bool = True,
         buckets: Sequence[Sequence[int]] | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Iterator[LabelStates]:
+        """Run the model up to its LM head, at label positions; arguments as in the methods above."""
         sizes, lengths = zip(*(buckets or [labels.shape]), strict=True)
         sources: Any = [(None, None)] * len(sizes)
         if read_source:
@@ -556,20 +565,10 @@ class EncoderDecoderModel(PairGeneration):
         for source, labels_BT, length in zip(sources, labels.split(sizes), lengths, strict=True):
             labels_BT = labels_BT[:, :length]
             ids_BT = self.prepare_decoder_input_ids_from_labels(labels_BT)
-            mask_BT = mask_of_shifted(labels_BT, self.config.prompt_ids)
-            decode = partial(
-                self._decode,
-                *source,
-                input_ids=ids_BT,
-                attention_mask=mask_BT,
-                use_cache=False,
-                **decoder_positions(self.config, ids_BT, mask_BT),
-            )
+            inputs = inputs_of_labels(self.config, ids_BT, labels_BT)
+            decode = partial(self._decode, *source, **inputs, use_cache=False)
             decoded.append((decode, after_prompt(labels_BT, ids_BT.shape[1], self.config.prompt_ids)))
-        if self._head is None:
-            one_token = self.prepare_decoder_input_ids_from_labels(labels[:1, :1])
-            self._head = judge_head(self.decoder, one_token, self.get_output_embeddings())
-        return summed_loss(decoded, self.get_output_embeddings(), self._head, label_smoothing)
+        return label_states(decoded, *lm_head(self))
 
     # --- sharing and saving ----------------------------------------------------------------------------------------
 

@@ -58,6 +58,12 @@ POSITIONS_AFTER_PAD = {
 }
 
 
+def inputs_of_labels(config: Any, ids_BT: Tensor, labels_BT: Tensor) -> dict[str, Tensor]:
+    """Return the decoder's arguments for training on labels (B, T), given the result of ``shift_right``."""
+    mask_BT = mask_of_shifted(labels_BT, config.prompt_ids)
+    return {"input_ids": ids_BT, "attention_mask": mask_BT, **decoder_positions(config, ids_BT, mask_BT)}
+
+
 def decoder_positions(
     config: Any, ids_BT: Tensor, mask_BT: Tensor | None = None, past: Any = None
 ) -> dict[str, Tensor]:

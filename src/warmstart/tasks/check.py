@@ -34,6 +34,7 @@ from warmstart.errors import UserError
 from warmstart.printing import say
 from warmstart.runs.starting_weights import fault_of_start
 from warmstart.tasks.data_faults import faults_of_data
+from warmstart.training.distillation import check_tokens, faults_of_dropout, faults_of_soft_targets, not_predicted
 
 LONGEST_SHOWN = 160  # characters of a text of the preview
 
@@ -43,7 +44,7 @@ def faults(settings: Config) -> list[str]:
     from warmstart.model.decoders import NO_GRADIENT_CHECKPOINTING
     from warmstart.model.submodel_config import maximum_positions
 
-    found = faults_of_numbers(settings)
+    found = faults_of_numbers(settings) + faults_of_soft_targets(settings)
     if fault := fault_of_start(settings):
         found.append(fault)
     batch = settings.data.batch
@@ -98,7 +99,8 @@ def faults(settings: Config) -> list[str]:
             found += faults_of_one_sequence(settings, positions)
     if is_buildable:
         try:
-            pair_without_values(settings)
+            model = pair_without_values(settings)
+            found += faults_of_dropout(settings, model) if settings.bridge.dropout is None else []
         except UserError as error:
             found.append(str(error))
     return found
@@ -207,10 +209,8 @@ def prediction(settings: Config, cost: Any) -> list[str]:
             )
     if trainer.max_minutes is not None:
         lines.append(f"              at most trainer.max_minutes={trainer.max_minutes:g}")
-    return [
-        *lines,
-        "  Not included: the process itself, validation, test summaries, reading the data. No GPU was used.",
-    ]
+    others = ", ".join([*not_predicted(settings), "the process itself, validation, test summaries, reading the data"])
+    return [*lines, f"  Not included: {others}. No GPU was used."]
 
 
 def _first_pairs(settings: Config) -> list[str]:
@@ -225,6 +225,7 @@ def _first_pairs(settings: Config) -> list[str]:
     from warmstart.data.tokenization.target_start import target_start
 
     pair = pair_of([load_tokenizer(one, role, list) for one, role in tokenized], settings)
+    check_tokens(settings, pair)
     lines = []
     for one in first_pairs(load_source(settings.data), pair, settings.data):
         cut = [

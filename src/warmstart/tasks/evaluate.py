@@ -279,10 +279,11 @@ def _generate(evaluation: Evaluation, ready: _Ready) -> _Generated | None:
 
 def _judge(evaluation: Evaluation, generated: _Generated) -> Any:
     """Score the summaries, the baselines and the controls."""
+    from warmstart.data.sources.base import originals
     from warmstart.evaluation.judgement import judge
 
     settings, examples = evaluation.settings, evaluation.data.examples(evaluation.split)
-    training = evaluation.data.examples("train") if evaluation.training is None else evaluation.training
+    training = originals(evaluation.data.examples("train")) if evaluation.training is None else evaluation.training
     return judge(
         generated.predictions,
         [example.summary for example in examples],

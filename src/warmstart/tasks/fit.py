@@ -31,6 +31,7 @@ from warmstart.runs.starting_weights import (
     unchanged_tokenizers,
 )
 from warmstart.tasks.check import validate
+from warmstart.training.distillation import soft_targets_of, teacher_record, with_teachers_summaries
 from warmstart.training.scoring import final_split, scored_splits, scorer_of_fit
 
 if TYPE_CHECKING:
@@ -159,9 +160,10 @@ def _fit_and_test(fit: Fit) -> float:
 
     data = _data(fit)
     model = _model(fit, data.tokenizers)
-    plan = _plan(fit, data, model)
+    soft_targets = soft_targets_of(settings, model, data.tokenizers)
+    plan = _plan(fit, data, model, soft_targets)
     warn_of_implausible(settings, plan.steps, data.tokenized("train").target_lengths)
-    module = _module(fit, data, model, plan)
+    module = _module(fit, data, model, plan, soft_targets)
     log_parameters(fit.loggers, parameter_counts(model))
     trainer = _train(fit, data, module, plan)
     averaged = average_best(settings.trainer, fit.run_dir.checkpoints, trainer, module, data)
@@ -198,6 +200,7 @@ def _data(fit: Fit) -> Any:
     remedy = "To train without scores, set evaluation.test=false trainer.validation_samples=0."
     check_scripts(source, scored_splits(settings), remedy, settings.data.language)
     scorer_of_fit(settings)  # raises before training
+    source = with_teachers_summaries(settings, source)
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
     data.setup("fit")
@@ -230,7 +233,7 @@ def _model(fit: Fit, tokenizers: Any) -> Any:
     return model
 
 
-def _plan(fit: Fit, data: Any, model: Any) -> "FitPlan":
+def _plan(fit: Fit, data: Any, model: Any, soft_targets: Any) -> "FitPlan":
     """Return the optimizer steps of the whole fit and the threads that it uses.
 
     Raises:
@@ -262,7 +265,7 @@ def _plan(fit: Fit, data: Any, model: Any) -> "FitPlan":
             torch.set_num_threads(plan.threads or torch.get_num_threads())
         else:
             batches = list(itertools.islice(data.train_dataloader(), TIMED_BATCHES))
-            plan = plan_fit(model, batches, settings.trainer, settings.optim, total_steps - taken)
+            plan = plan_fit(model, batches, settings.trainer, settings.optim, total_steps - taken, soft_targets)
             plan = replace(plan, steps=plan.steps + taken)
     if settings.bridge.warmup_steps >= plan.steps:
         raise UserError(
@@ -274,7 +277,7 @@ def _plan(fit: Fit, data: Any, model: Any) -> "FitPlan":
     return plan
 
 
-def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan") -> Any:
+def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan", soft_targets: Any) -> Any:
     """Build the LightningModule."""
     from warmstart.evaluation.columns import mean
     from warmstart.evaluation.summarize import generation_kwargs
@@ -302,11 +305,13 @@ def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan") -> Any:
             "plan": asdict(plan),
             "vocabularies": data.tokenizers.vocabularies(),
             "parameters": parameter_counts(model),  # a loaded model does not know which parameters were new
+            **teacher_record(settings, fit.resume),
         },
         validation_samples=settings.trainer.validation_samples,
         score=None if scorer is None else score,
         log_every=settings.trainer.log_every,
         unfreeze_after=settings.bridge.warmup_steps,
+        soft_targets=soft_targets,
         seed=settings.seed,
         skip_limit=settings.trainer.skip_limit,
     )

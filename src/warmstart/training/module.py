@@ -23,6 +23,7 @@ from warmstart.compat.lightning import set_logged_step
 from warmstart.config.training import OptimSettings
 from warmstart.errors import UserError
 from warmstart.model.compiling import compiled_layers
+from warmstart.model.soft_targets import SoftTargets
 from warmstart.profiling.flops import TrainingFlops, count_flops
 from warmstart.profiling.matrix_peak import MatrixPeak, matrix_peak
 from warmstart.runs.run_dir import RunDir
@@ -61,6 +62,7 @@ class SummarizationModule(L.LightningModule):
         score: function from samples (index, prediction and reference of each) to scores by name.
         log_every: optimizer steps between logged learning rates and throughput; the trainer's ``log_every_n_steps``.
         unfreeze_after: optimizer steps in which only new parameters train (``bridge.warmup_steps``).
+        soft_targets: further terms of the training loss; their teacher is no part of the module.
         seed: seed of dropout; with the rank, the epoch and the batch's number it determines what a batch draws.
         skip_limit: optimizer steps that may be skipped because their loss or gradient is not finite.
     """
@@ -78,6 +80,7 @@ class SummarizationModule(L.LightningModule):
         score: Score | None = None,
         log_every: int = 10,
         unfreeze_after: int = 0,
+        soft_targets: SoftTargets | None = None,
         seed: int = 0,
         skip_limit: int = 10,
     ) -> None:
@@ -98,6 +101,7 @@ class SummarizationModule(L.LightningModule):
         self.score = score
         self.log_every = max(log_every, 1)
         self.unfreeze_after = unfreeze_after
+        self.soft_targets = soft_targets
         self.seed = seed
         self.samples: list[dict[str, Any]] = []  # index, prediction and reference of the last validation
         self._sample = ValidationSample(validation_samples, getattr(tokenizers, "source_pad_id", 0))
@@ -143,7 +147,9 @@ class SummarizationModule(L.LightningModule):
             cpu.build()  # validation generates summaries
 
     def on_train_start(self) -> None:
-        """Drop recorded non-finite steps that a resumed fit takes again."""
+        """Drop recorded non-finite steps that a resumed fit takes again, and move the teacher to the device."""
+        if self.soft_targets is not None:
+            self.soft_targets.to(self.device, self.model.dtype)
         if self.trainer.is_global_zero:
             keep_only_before(self._run_dir.skipped_steps, self.global_step)
 
@@ -164,7 +170,9 @@ class SummarizationModule(L.LightningModule):
         buckets = batch.get("buckets") if self._use_buckets else None
         ids = batch["input_ids"], batch["attention_mask"], batch["labels"]
         loss: Tensor
-        loss, nll, tokens = self.model.training_loss(*ids, label_smoothing=self.optim.label_smoothing, buckets=buckets)
+        loss, nll, tokens = self.model.training_loss(
+            *ids, label_smoothing=self.optim.label_smoothing, buckets=buckets, soft_targets=self.soft_targets
+        )
         sums = torch.stack([nll.detach().float(), tokens.float()])
         self._step_sums = sums if self._step_sums is None else self._step_sums + sums
         self._meter.count(batch, self._flops_now(), buckets)

@@ -11,6 +11,7 @@ import torch
 
 from warmstart.config.precision import resolve_precision, training_dtype
 from warmstart.config.training import OptimSettings, TrainerSettings
+from warmstart.model.soft_targets import SoftTargets
 from warmstart.training.optimizer import build_optimizer
 
 ROUNDS = 3  # timed rounds for each number of threads, in turn, so that other work on the machine slows all alike
@@ -31,7 +32,12 @@ class FitPlan:
 
 
 def plan_fit(
-    model: Any, batches: Sequence[dict[str, Any]], trainer: TrainerSettings, optim: OptimSettings, total_steps: int
+    model: Any,
+    batches: Sequence[dict[str, Any]],
+    trainer: TrainerSettings,
+    optim: OptimSettings,
+    total_steps: int,
+    soft_targets: SoftTargets | None = None,
 ) -> FitPlan:
     """Time a step, set the faster number of threads, and shorten the fit to ``trainer.budget_minutes``.
 
@@ -43,6 +49,7 @@ def plan_fit(
         trainer: ``budget_minutes``, ``measure_threads``, and the device and precision of the fit.
         optim: which parameters are optimized and how.
         total_steps: optimizer steps of the fit without a budget.
+        soft_targets: further terms of the loss.
 
     Returns:
         The plan. At least ``MIN_SHARE`` of the steps are kept, even if they take longer than the budget.
@@ -51,7 +58,7 @@ def plan_fit(
     candidates = {torch.get_num_threads()}
     if trainer.measure_threads and device.type == "cpu":
         candidates.add(1)
-    seconds = step_seconds(model, batches, trainer, optim, device, sorted(candidates))
+    seconds = step_seconds(model, batches, trainer, optim, device, sorted(candidates), soft_targets)
     threads = min(seconds, key=lambda number: seconds[number])
     torch.set_num_threads(threads)
     if len(seconds) > 1:
@@ -88,6 +95,7 @@ def step_seconds(
     optim: OptimSettings,
     device: torch.device,
     threads: Sequence[int],
+    soft_targets: SoftTargets | None = None,
 ) -> dict[int, float]:
     """Time optimizer steps with each number of CPU threads.
 
@@ -98,12 +106,15 @@ def step_seconds(
         optim: which parameters are optimized.
         device: where the fit will train.
         threads: numbers of threads to try.
+        soft_targets: further terms of the loss; their teacher is moved to ``device``.
 
     Returns:
         Seconds of one optimizer step by number of threads: the median of at most ``ROUNDS`` rounds, after one that is
         not counted. The number of threads is the last one tried afterwards.
     """
     model.to(device)
+    if soft_targets is not None:
+        soft_targets.to(device, model.dtype)
     was_training = model.training
     model.train()
     optimizer = build_optimizer(model, optim)
@@ -118,7 +129,7 @@ def step_seconds(
         for batch in placed:
             ids = batch["input_ids"], batch["attention_mask"], batch["labels"]
             with mixed:
-                loss, _, tokens = model.training_loss(*ids, buckets=batch.get("buckets"))
+                loss, _, tokens = model.training_loss(*ids, buckets=batch.get("buckets"), soft_targets=soft_targets)
             (loss / tokens).backward()
         _wait_for(device)
         forward_and_backward = (time.perf_counter() - began) / len(placed)

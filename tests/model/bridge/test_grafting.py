@@ -176,10 +176,10 @@ def test_training_loss_of_a_grafted_model(model):
 def test_scaled_lm_head_is_recognized():
     model = build("gemma2")
     model.training_loss(**source(), labels=target())
-    assert model._head is Head.scaled
+    assert model.head_kind is Head.scaled
     llama = build("llama")
     llama.training_loss(**source(), labels=target())
-    assert llama._head is Head.plain
+    assert llama.head_kind is Head.plain
 
 
 def test_copy_of_a_grafted_model_is_independent():

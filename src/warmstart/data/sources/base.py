@@ -70,6 +70,16 @@ class Source:
             self._fingerprints[name] = _fingerprint(self.split(name), self._steps)
         return self._fingerprints[name]
 
+    def with_summaries(self, name: str, summaries: Sequence[str]) -> "Source":
+        """Return the same data with other summaries in one split.
+
+        Args:
+            name: The split.
+            summaries: One for each of its examples, in order.
+        """
+        splits = self._splits | {name: ResummarizedSplit(self.split(name), summaries)}
+        return Source(splits, name=self.name, report=self.report, steps=self._steps)
+
     def fingerprint(self) -> str:
         """Return one hash of all splits."""
         whole = "".join(self.split_fingerprint(name) for name in self._splits)
@@ -125,6 +135,34 @@ class CleanedSplit(LazyRows):
         if content and isinstance(self._kept, array):
             content += f" {hashlib.sha256(self._kept.tobytes()).hexdigest()}"
         return content
+
+
+class ResummarizedSplit(LazyRows):
+    """The examples of a split with other summaries.
+
+    Args:
+        examples: The split.
+        summaries: One for each example.
+
+    Raises:
+        ValueError: Their numbers differ.
+    """
+
+    def __init__(self, examples: Sequence[Example], summaries: Sequence[str]) -> None:
+        if len(examples) != len(summaries):
+            raise ValueError(f"There are {len(examples)} examples, but {len(summaries)} summaries.")
+        self.examples, self._summaries = examples, summaries
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def _read(self, index: int) -> Example:
+        return self.examples[index]._replace(summary=self._summaries[index])
+
+
+def originals(examples: Sequence[Example]) -> Sequence[Example]:
+    """Return the examples of a split with the summaries of the data set."""
+    return examples.examples if isinstance(examples, ResummarizedSplit) else examples
 
 
 class ObjectiveSplit(LazyRows):
