@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from warmstart.evaluation.bootstrap import resampled_scores
 from warmstart.evaluation.paired_tests import (
     equivalence_p,
     holm,
     mcnemar,
     paired_t_p,
     resampled_differences,
+    resampled_t_p,
     two_sided_p,
 )
 
@@ -82,3 +84,14 @@ def test_three_seeds_that_differ_widely_do_not_prove_a_difference_of_one_sign():
     a = np.repeat(seeds[:, None], 30, axis=1)
     assert two_sided_p(resampled_differences(a, np.zeros_like(a), 2000, seed=1)) < 0.01
     assert paired_t_p(seeds) == pytest.approx(0.16, abs=0.01)
+
+
+def test_of_a_mean_the_bootstrap_gives_the_p_value_of_the_paired_t_test():
+    difference = np.random.default_rng(0).normal(0.3, 1.0, 60)
+    resampled = resampled_scores(difference[:, None], lambda sums: sums[0] / 60, 4000, 1)
+    assert resampled_t_p(difference.mean(), resampled, 60) == pytest.approx(paired_t_p(difference), rel=0.15)
+
+
+def test_without_any_spread_only_a_difference_of_zero_has_no_evidence():
+    assert resampled_t_p(0.0, np.zeros(10), 5) == 1.0
+    assert resampled_t_p(2.0, np.full(10, 2.0), 5) == 0.0

@@ -179,3 +179,27 @@ def test_a_text_that_is_too_long_is_explained_in_a_browser(menu, monkeypatch):
         page.get_by_role("textbox", name="Text").fill(DOCUMENT)
         page.get_by_role("button", name="Summarize").click()
         page.wait_for_selector(".ws-result >> nth=1")
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_paste_that_is_too_long_never_reaches_the_box(menu):
+    problems = []
+    with serving(menu) as url, browsing(url, 1300, problems) as page:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        box = page.get_by_role("textbox", name="Text")
+
+        def paste(text):
+            page.evaluate("text => navigator.clipboard.writeText(text)", text)
+            box.focus()
+            page.keyboard.press("Control+V")
+
+        paste("word " * 300_000)
+        page.get_by_text("The text is too long. The limit is 1,048,576 bytes.").wait_for()
+        assert box.input_value() == ""
+        paste(DOCUMENT)
+        page.wait_for_function("document.querySelector('textarea').value.startsWith('The council')")
+        assert page.get_by_text("The text is too long.").count() == 0
+        page.get_by_role("button", name="Summarize").click()
+        page.wait_for_selector(".ws-result >> nth=1")
+    assert problems == []

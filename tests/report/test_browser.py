@@ -172,3 +172,35 @@ def test_a_page_of_one_run_has_no_plot_of_pairs_and_no_curve_of_two_points(opene
     assert page.locator("#heat, #curves").count() == 0
     assert page.locator("#costs .scatterlayer .trace").count() == 2
     assert page.said == []
+
+
+@pytest.fixture
+def wide(opened, write_run):
+    """A page whose leaderboard has every column, for four baselines."""
+    for number, encoder in enumerate(("bert", "roberta")):
+        for seed in (1, 2):
+            over = {"rouge1": 20.0, "rouge1_difference": -10.25, "rouge1_difference_ci": [-11.0, -9.0]}
+            scores = {"test/rouge1": 31.0 + seed, "validation/rouge1": 30.0, "validation/rouge1_ci": [28.0, 32.0]}
+            scores |= {f"test/{kind}": 30.0 + seed for kind in ("rouge2", "rougeL", "rougeLsum", "nll")}
+            monitored = {"monitor": "validation/loss", "mode": "min", "best": 2.0 + number}
+            baselines = dict.fromkeys(("lead1", "lead2", "lead3", "copula"), over)
+            more = {"metrics": scores, "validation": monitored, "test_looks": 2, "baselines": baselines}
+            nll = (30.0, 31.0, 32.0)
+            write_run(f"{encoder}{seed}", seed=seed, encoder=encoder, scores=nll, nll=nll, result=more)
+    return opened()
+
+
+def test_a_leaderboard_of_four_baselines_is_not_cut_off(wide):
+    wide.set_viewport_size({"width": 1300, "height": 900})
+    assert wide.locator("#leaderboard thead th").count() == 16
+    widths = "(({scrollWidth, clientWidth}) => [scrollWidth, clientWidth])(leaderboard.parentElement)"
+    whole, visible = wide.evaluate(widths)
+    assert whole <= visible
+    wide.set_viewport_size({"width": 420, "height": 900})
+    whole, visible = wide.evaluate(widths)
+    assert whole > visible
+    # A shadow at the edge shows that there is more, and the names stay in view.
+    assert "scroll" in wide.eval_on_selector(".scroll", "e => getComputedStyle(e).backgroundAttachment")
+    wide.evaluate("leaderboard.parentElement.scrollLeft = 400")
+    assert wide.locator("#leaderboard tbody td").first.bounding_box()["x"] >= 0
+    assert wide.said == []

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from warmstart.errors import UserError
 from warmstart.report.collect import collect
+from warmstart.report.compare import rows_of
 from warmstart.report.page import render
 
 
@@ -114,3 +115,29 @@ def test_readable_rows_of_curves_are_used(write_run, tmp_path, text):
     (run,) = collect([tmp_path])
     assert run.status == "complete"
     assert run.curves == ({"train/loss": [(1, 2.0)]} if "train" in text else {})
+
+
+def scored_by(task, sha256, **trainer):
+    config = {"task": task, "seed": 1, "encoder": {"name": "bert"}, "decoder": {"name": "gpt2"}, "trainer": trainer}
+    return {"config": config, "checkpoint": {"name": "best.ckpt", "sha256": sha256}}
+
+
+def test_an_evaluation_with_other_training_options_is_in_the_row_of_its_fit(write_run, tmp_path):
+    fit = scored_by("fit", "a", accelerator="gpu", devices=8, max_steps=100)
+    evaluation = scored_by("evaluate", "a", accelerator="cpu", devices=1, max_steps=100)
+    evaluation["config"]["optim"] = {"new_rate": 1.0}
+    fit["config"]["ckpt_weights"] = "runs/adapted"
+    write_run("fit", finished=1, result=fit)
+    write_run("evaluation", finished=2, result=evaluation)
+    (row,) = rows_of(collect([tmp_path]))
+    assert [run.folder.name for run in (*row.runs, *row.left_out)] == ["evaluation", "fit"]
+    # Without its fit, an evaluation has the options of the first one of the same weights.
+    write_run("other", seed=2, finished=3, result=scored_by("evaluate", "b", max_steps=7))
+    write_run("again", seed=2, finished=4, result=scored_by("evaluate", "b", max_steps=7, devices=2))
+    assert len(rows_of(collect([tmp_path]))) == 2
+    # Another search changes numbers, and so does another fit.
+    other = scored_by("evaluate", "a", devices=1)
+    other["config"]["generation"] = {"num_beams": 3}
+    write_run("beams", finished=5, result=other)
+    write_run("longer", finished=6, result=scored_by("fit", "c", devices=8, accelerator="gpu", max_steps=200))
+    assert len(rows_of(collect([tmp_path]))) == 4

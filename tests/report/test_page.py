@@ -149,7 +149,7 @@ def test_the_column_that_ranks_is_named(write_run, tmp_path):
     write_run("a", result=validation)
     write_run("b", encoder="roberta", result=validation | {"metrics": {}, "baselines": {}, "controls": {}})
     page = render(collect([tmp_path]), title="t")
-    assert "<button>validation/loss</button><small>ranks the rows; lower is better</small>" in page
+    assert "<button>validation/<wbr>loss</button><small>ranks the rows; lower is better</small>" in page
     assert '<td data-value="2.125">2.125</td>' in page
     assert "<button>ROUGE-1</button><small>test</small>" in page
     assert "Without a test score: 1 of 2 rows" in page

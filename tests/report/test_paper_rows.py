@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 from warmstart.report.collect import collect
 from warmstart.report.compare import rows_of
 from warmstart.report.page import render
@@ -30,6 +32,25 @@ def test_a_published_row_stands_below_the_runs_and_is_marked(write_run, tmp_path
     assert [cell for cell in found[1:] if cell != "\N{EN DASH}"] == ["39.02", "17.84", "36.29"]
     head = page[page.index('id="leaderboard"') : page.index("</thead>", page.index('id="leaderboard"'))]
     assert len(found) == head.count("<th") - head.count("<thead")
+
+
+COLUMNS = {
+    "looks": {"test_looks": 2},
+    "validation": {"metrics": {"test/rouge1": 15.0, "validation/rouge1": 40.0}},
+    "ranked by a loss": {"validation": {"monitor": "validation/loss", "mode": "min", "best": 2.0}},
+}
+
+
+@pytest.mark.parametrize("shown", [["looks"], ["validation"], ["ranked by a loss"], [*COLUMNS], []], ids=str)
+def test_every_row_has_a_cell_in_every_column(write_run, tmp_path, shown):
+    more = {key: value for name in shown for key, value in COLUMNS[name].items()}
+    write_run("a", result={"paper": PAPER} | more)
+    write_run("b", encoder="roberta", result=more)
+    page = render(collect([tmp_path]), title="t")
+    table = page[page.index('id="leaderboard"') : page.index("</table>", page.index('id="leaderboard"'))]
+    head, body = table.split("</thead>")
+    counts = [len(re.findall("<td", row)) for row in re.findall(r"<tr.*?</tr>", body, flags=re.DOTALL)]
+    assert counts == [len(re.findall("<th[ >]", head))] * 4  # two runs, a baseline and a published row
 
 
 def test_without_published_scores_there_is_no_such_row(write_run, tmp_path):

@@ -107,6 +107,14 @@ def test_a_refusal_says_why(service, path, body, status, sentence):
     assert sentence in response.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["/summarize", "/stream"])
+def test_a_request_that_is_not_utf8_is_explained(service, path):
+    content = b'{"text": "caf\xe9"}'
+    response = httpx.post(f"{service.url}{path}", content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+    assert response.json()["detail"].endswith('Send {"text": "..."} as application/json in UTF-8.')
+
+
 def test_a_form_of_another_page_is_refused(service):
     assert httpx.post(f"{service.url}/summarize", data={"text": TEXT}).status_code == 422
     assert httpx.post(f"{service.url}/summarize", content='{"text": "a"}').status_code == 422

@@ -5,6 +5,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from running_service import TEXT, started
 
@@ -13,7 +14,9 @@ from warmstart.tasks import serve
 
 pytest.importorskip("litserve")
 
+from warmstart.config.serving import ServeSettings
 from warmstart.serving.endpoints import CRASHED
+from warmstart.serving.server import allowed_hosts
 
 
 def test_health_metrics_and_the_openapi_page(service):
@@ -60,6 +63,23 @@ def test_a_killed_worker_is_reported_and_replaced_and_ctrl_c_ends_everything(run
         assert status == 128 + signal.SIGINT
         assert left == []
     assert "Traceback" not in (tmp_path / "serve.log").read_text()
+
+
+def test_a_killed_service_leaves_no_process_and_only_allowed_hosts_are_answered(run, tmp_path):
+    with started(tmp_path, run, "serve.host=127.0.0.2", "serve.allowed_hosts=['*.example.org']") as service:
+        for host, status in (("a.example.org", 200), ("a.example.org:80", 200), ("evil.test", 400), ("127.0.0.2", 400)):
+            answer = httpx.get(f"{service.url}/health", headers={"Host": host}, timeout=60)
+            assert answer.status_code == status, host
+        assert len(service.children()) >= 2
+        assert service.end(signal.SIGKILL) == (-signal.SIGKILL, [])
+
+
+def test_a_host_pattern_that_cannot_be_matched_is_refused():
+    assert allowed_hosts(ServeSettings(host="10.0.0.1")) == ["*"]
+    assert allowed_hosts(ServeSettings(allowed_hosts=["*.example.org", "a"])) == ["*.example.org", "a"]
+    for pattern in ("a*", "*a", "*.a*", "**"):
+        with pytest.raises(UserError, match=r"serve\.allowed_hosts has "):
+            allowed_hosts(ServeSettings(allowed_hosts=[pattern]))
 
 
 def test_what_cannot_be_started_is_reported(run, settings_of, run_py, tmp_path):

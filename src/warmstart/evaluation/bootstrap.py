@@ -66,12 +66,32 @@ def corpus_interval(
     Raises:
         ValueError: There are no examples or no resamples.
     """
-    means_mk = _resampled_means(rows_nk, samples, seed)
+    scores_m = resampled_scores(rows_nk, score, samples, seed)
     if len(rows_nk) == 1:
         return float("nan"), float("nan")
-    scores = np.array([score(sums) for sums in means_mk * len(rows_nk)])
-    low, high = np.percentile(scores, PERCENTILES)
+    low, high = np.percentile(scores_m, PERCENTILES)
     return float(low), float(high)
+
+
+def resampled_scores(rows_nk: np.ndarray, score: Callable[[np.ndarray], float], samples: int, seed: int) -> np.ndarray:
+    """Draw a score that only sums over examples define.
+
+    With the same seed, two models are drawn on the same examples, so that their scores can be subtracted.
+
+    Args:
+        rows_nk: Statistics of the examples (n, k).
+        score: The score that sums of the statistics (k,) define.
+        samples: Number of resamples, with replacement.
+        seed: Seed of the resamples.
+
+    Returns:
+        The score in each resample (m,).
+
+    Raises:
+        ValueError: There are no examples or no resamples.
+    """
+    means_mk = _resampled_means(rows_nk, samples, seed)
+    return np.array([score(sums) for sums in means_mk * len(rows_nk)])
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, samples: int, seed: int) -> tuple[float, float, float]:

@@ -71,6 +71,23 @@ def paired_t_p(differences_N: np.ndarray) -> float:
     return _student_p(mean / spread, n - 1)
 
 
+def resampled_t_p(difference: float, resampled_M: np.ndarray, examples: int) -> float:
+    """Return the two-sided p-value of a t-test whose standard error is that of a bootstrap over examples.
+
+    It is the paired t-test for a difference that is not a mean over examples, such as one of BLEU. The fraction of
+    resamples beyond zero cannot be smaller than one in their number, too coarse for a correction for many pairs.
+
+    Args:
+        difference: The difference on all examples.
+        resampled_M: The difference in each resample (m,).
+        examples: Number of examples; two or more.
+    """
+    error = float(np.std(resampled_M, ddof=1))
+    if error == 0:
+        return 1.0 if difference == 0 else 0.0
+    return _student_p(difference / error, examples - 1)
+
+
 def _student_p(t: float, freedom: int) -> float:
     """Return P(|T| > |t|) for whole degrees of freedom (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
     angle = math.atan(abs(t) / math.sqrt(freedom))

@@ -1,5 +1,6 @@
 """The page as a gradio application."""
 
+import json
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 
-from warmstart.page import rendering
+from warmstart.page import guard, rendering
 from warmstart.page.menu import Menu
 from warmstart.page.summaries import Request, View, summarize
 
@@ -38,7 +39,7 @@ def application(menu: Menu) -> FastAPI:
         footer_links=[],
         theme=gr.themes.Default(primary_hue="indigo", secondary_hue="indigo", **_FONTS),
         css=_file("page.css"),
-        js=_file("page.js"),
+        js=_file("page.js").replace("LARGEST", str(guard.LARGEST)).replace("TOO_LONG", json.dumps(guard.too_long())),
     )
     return mounted
 
@@ -63,7 +64,10 @@ def build(menu: Menu) -> Any:
                 [_NONE, *menu.paths], value=_NONE, label="Compare with", visible=len(menu.paths) > 1, **box
             )
             example: Any = gr.Dropdown(titles, value=None, label="Examples", **box)
-        document = gr.Textbox(label="Text", lines=8, max_lines=12, placeholder="Paste a text, or open a file.")
+        # A fixed height: a growing box is laid out several times for each change, which is slow for a long text.
+        document = gr.Textbox(
+            label="Text", lines=10, max_lines=10, autoscroll=False, placeholder="Paste a text, or open a file."
+        )
         with gr.Row():
             submit = gr.Button("Summarize", variant="primary", elem_id="ws-submit")
             stop = gr.Button("Stop", interactive=False, elem_id="ws-stop")

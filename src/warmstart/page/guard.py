@@ -124,8 +124,13 @@ async def _body(headers: dict[str, str], receive: Receive) -> bytes:
         raise Refused(408, f"The text did not arrive within {SECONDS:.0f} seconds.") from None
     if size > LARGEST:
         # If the request is not read, a browser reports a broken connection instead of showing the reason.
-        raise Refused(413, f"The text is too long. The limit is {LARGEST:,} bytes.")
+        raise Refused(413, too_long())
     return bytes(body)
+
+
+def too_long() -> str:
+    """Return the sentence of status 413."""
+    return f"The text is too long. The limit is {LARGEST:,} bytes."
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

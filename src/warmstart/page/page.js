@@ -1,5 +1,19 @@
-// Shows the source words that a summary's word read from, when the word is pointed at or has the focus.
+// Shows the source words that a summary's word read from, when the word is pointed at or has the focus, and refuses a
+// text that the server would refuse before it is in the box: gradio lays it out again and again.
 () => {
+  const note = Object.assign(document.createElement("p"), {className: "ws-error", textContent: TOO_LONG});
+  note.setAttribute("role", "alert");
+  const bound = (event) => {
+    const box = event.target.closest?.("textarea");
+    const added = (event.clipboardData ?? event.dataTransfer)?.getData("text/plain");
+    note.remove();
+    if (!box || !added) return;
+    const whole = box.value.slice(0, box.selectionStart) + added + box.value.slice(box.selectionEnd);
+    if (new TextEncoder().encode(JSON.stringify(whole)).length <= LARGEST) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    document.getElementById("ws-state").before(note);
+  };
   const clear = (result) => {
     for (const word of result.querySelectorAll("[data-word].ws-read")) {
       word.classList.remove("ws-read");
@@ -41,6 +55,7 @@
     next.tabIndex = 0;
     next.focus();
   };
+  for (const kind of ["paste", "drop"]) document.addEventListener(kind, bound, true);
   document.addEventListener("mouseover", show);
   document.addEventListener("focusin", show);
   document.addEventListener("click", show);

@@ -89,6 +89,12 @@ class Run:
         return wanted.get(step)
 
     @property
+    def is_evaluation(self) -> bool:
+        """Whether ``task=evaluate`` wrote the result."""
+        config = self.result.get("config")
+        return isinstance(config, dict) and config.get("task") == "evaluate"
+
+    @property
     def is_tested(self) -> bool:
         """Whether the test split was scored."""
         return f"test/{self.primary}" in self.result.get("metrics", {})
@@ -133,7 +139,30 @@ def collect(folders: list[Path]) -> list[Run]:
                 f"A report of {folder} was requested, but it contains no run. Choose the folder of a run or a sweep."
             )
         found |= {run.folder.resolve(): run for run in runs}
-    return list(found.values())
+    collected = list(found.values())
+    _take_training_options(collected)
+    return collected
+
+
+def _take_training_options(runs: list[Run]) -> None:
+    """Give each evaluation the training options of the fit of its checkpoint; without that, of its first evaluation.
+
+    An evaluation reads none of them, so its own values, such as another ``trainer.devices``, change no number.
+    """
+    by_weights: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.checkpoint_sha256 is not None:
+            by_weights.setdefault(run.checkpoint_sha256, []).append(run)
+    for same in by_weights.values():
+        first = min(same, key=lambda run: (run.is_evaluation, run.finished))
+        trained = {key: value for key, value in first.choices.items() if _is_of_training(key)}
+        for run in same:
+            if run.is_evaluation:
+                run.choices = {k: v for k, v in run.choices.items() if not _is_of_training(k)} | trained
+
+
+def _is_of_training(key: str) -> bool:
+    return key.startswith(("trainer.", "optim.", "data.batch.")) or key == "ckpt_weights"
 
 
 def _read(run_dir: RunDir) -> Run | None:

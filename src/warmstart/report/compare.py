@@ -115,8 +115,12 @@ class Row:
             return {}
         of_runs = [{i: row[kind] for i, row in run.examples.items() if kind in row} for run in self.runs]
         ids = set.intersection(*(set(scores) for scores in of_runs))
-        same = [i for i in sorted(ids) if len({_texts(run, i) for run in self.runs}) == 1]
+        same = [i for i in sorted(ids) if self.has_one_example(i)]
         return {i: statistics.fmean(float(scores[i]) for scores in of_runs) for i in same}
+
+    def has_one_example(self, i: str) -> bool:
+        """Return whether all seeds have the same document and reference for an id that all have."""
+        return len({_texts(run, i) for run in self.runs}) == 1
 
     def not_finite(self, kind: str) -> bool:
         """Return whether a value of a score was NaN or infinite, which the files of a run store as null."""
@@ -209,7 +213,7 @@ def _fits(row: Row) -> list[Run]:
     return [run for run in (*row.runs, *row.left_out) if "monitor" in (run.result.get("validation") or {})]
 
 
-def baseline_row(row: Row, name: str, label: str, shown: int) -> Row:
+def baseline_row(row: Row, name: str, label: str, shown: int | None) -> Row:
     """Return a baseline as a row on the examples of another row, to be compared like any row.
 
     Args:
@@ -217,7 +221,7 @@ def baseline_row(row: Row, name: str, label: str, shown: int) -> Row:
             release did not store them.
         name: Its name in result.json, such as ``lead1`` or ``nearest``.
         label: Label of the new row.
-        shown: Number of examples that get a text.
+        shown: Number of examples that get a text; None for all.
     """
     examples, language = row.runs[0].examples, row.runs[0].choices.get("data.language", "en")
     documents = [example["document"] for example in examples.values()]

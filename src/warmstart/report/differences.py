@@ -4,16 +4,18 @@ Of twenty pairs without any difference, one has an uncorrected p-value below 0.0
 of pages show a difference by chance.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
 
 from warmstart.config.metrics import metric_of
-from warmstart.evaluation.bootstrap import FEWEST, bootstrap_intervals
-from warmstart.evaluation.paired_tests import holm, paired_t_p
+from warmstart.evaluation.bootstrap import FEWEST, PERCENTILES, bootstrap_intervals
+from warmstart.evaluation.paired_tests import holm, paired_t_p, resampled_t_p
 from warmstart.report.collect import SCORES
 from warmstart.report.compare import RESAMPLES, SEED, Row, other_tokens
+from warmstart.report.corpus_scores import CorpusScore
 
 
 @dataclass
@@ -28,21 +30,26 @@ class Difference:
     left_out: str | None = None
     """Why the page does not compare likelihoods; None if it does, or if one row has none."""
     p: dict[str, float] = field(default_factory=dict)
-    """By score, the p-value of the paired t-test over examples, after Holm's correction for all pairs that have this
-    score. It is empty with fewer than ``FEWEST`` examples; such pairs are not counted."""
+    """By score, the p-value of the paired t-test over examples, or ``resampled_t_p`` of a score of the whole split;
+    after Holm's correction for all pairs that have this score. It is empty with fewer than ``FEWEST`` examples; such
+    pairs are not counted."""
 
 
-def differences(rows: list[Row]) -> list[Difference]:
+def differences(rows: list[Row], corpus: Sequence[CorpusScore | None] = ()) -> list[Difference]:
     """Compare every pair of rows that have examples in common.
 
     Args:
         rows: All rows that can be compared, which the correction is for.
+        corpus: For each row, the score that its examples define only together; None for a row without it. By default no
+            row has one.
     """
+    wholes = corpus or [None] * len(rows)
     scores = [{kind: row.scores(kind) for kind in SCORES} for row in rows]
     not_finite = [row.not_finite("nll") for row in rows]
     found = []
     for a, b in combinations(range(len(rows)), 2):
-        ids = sorted(_scored(scores[a]) & _scored(scores[b]))
+        first, second = wholes[a], wholes[b]
+        ids = sorted(_scored(scores[a]) & _scored(scores[b]) or _ids(first) & _ids(second))
         ids = [i for i in ids if rows[a].texts(i) == rows[b].texts(i)]
         why = None
         if all(scores[one]["nll"] or not_finite[one] for one in (a, b)):  # a baseline has no likelihoods
@@ -53,7 +60,10 @@ def differences(rows: list[Row]) -> list[Difference]:
         if otherwise := {k: metric for k in kinds if (metric := _signed_otherwise(rows[a], rows[b], k))}:
             kinds = [k for k in kinds if k not in otherwise]
             why = " ".join([*filter(None, [why]), *map(_omitted, sorted(set(otherwise.values())))])
-        if not ids or (not kinds and not otherwise):
+        whole, whole_p = _of_corpus(first, second, ids)
+        if first and second and first.signature != second.signature:
+            why = " ".join([*filter(None, [why]), _omitted(str(metric_of(first.kind)))])
+        if not ids or not (kinds or otherwise or whole):
             continue
         values_nk = np.array([[scores[a][k][i] - scores[b][k][i] for k in kinds] for i in ids])
         intervals = bootstrap_intervals(values_nk, RESAMPLES, SEED)
@@ -62,12 +72,32 @@ def differences(rows: list[Row]) -> list[Difference]:
             ends = (float(low), float(high)) if len(ids) > 1 else (None, None)
             by_kind[kind] = (float(values.mean()), *ends)
         p = {k: paired_t_p(column) for k, column in zip(kinds, values_nk.T, strict=True)} if len(ids) >= FEWEST else {}
-        found.append(Difference(a, b, len(ids), by_kind, why, p))
+        found.append(Difference(a, b, len(ids), whole | by_kind, why, whole_p | p))
     for kind in SCORES:
         tested = [one for one in found if kind in one.p]
         for one, corrected in zip(tested, holm([one.p[kind] for one in tested]), strict=True):
             one.p[kind] = corrected
     return found
+
+
+def _of_corpus(
+    a: CorpusScore | None, b: CorpusScore | None, ids: list[str]
+) -> tuple[dict[str, tuple[float, float | None, float | None]], dict[str, float]]:
+    """Return the difference of a score that examples define only together, and its p-value, as in ``Difference``."""
+    if a is None or b is None or a.signature != b.signature or not ids or not set(ids) <= _ids(a) & _ids(b):
+        return {}, {}
+    (first, resampled_a_M), (second, resampled_b_M) = a.of(ids), b.of(ids)
+    difference, resampled_M = first - second, resampled_a_M - resampled_b_M
+    if not (np.isfinite(difference) and np.isfinite(resampled_M).all()):
+        return {}, {}
+    low, high = (float(end) for end in np.percentile(resampled_M, PERCENTILES))
+    ends = (low, high) if len(ids) > 1 else (None, None)
+    p = {a.kind: resampled_t_p(difference, resampled_M, len(ids))} if len(ids) >= FEWEST else {}
+    return {a.kind: (difference, *ends)}, p
+
+
+def _ids(of: CorpusScore | None) -> set[str]:
+    return set(of.ids) if of else set()
 
 
 def _signed_otherwise(a: Row, b: Row, kind: str) -> str | None:

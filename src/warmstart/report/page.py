@@ -30,6 +30,7 @@ from warmstart.report.compare import (
     rows_of,
     telling_keys,
 )
+from warmstart.report.corpus_scores import corpus_score
 from warmstart.report.differences import differences
 from warmstart.report.errors_of_samples import TITLES as ERRORS
 from warmstart.report.errors_of_samples import error_rates, errors_of
@@ -71,9 +72,13 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
     leads = _leads(rows)
     rivals = _rivals(rows, leads, decides)
     keys = telling_keys([run.choices for run in runs])
-    # Baselines are compared like rows, example by example.
-    compared = [*rows, *(baseline_row(r["row"], r["kind"], f"{r['name']} (baseline)", SAMPLES) for r in rivals)]
-    pairs = differences(compared)
+    corpus = [corpus_score(row, decides) for row in rows]
+    # Baselines are compared like rows, example by example; a score of the whole split needs all their texts.
+    limit = None if any(corpus) else SAMPLES
+    baselines = [baseline_row(r["row"], r["kind"], f"{r['name']} (baseline)", limit) for r in rivals]
+    corpus += [corpus_score(one, decides, of=r["row"]) for one, r in zip(baselines, rivals, strict=True)]
+    compared = [*rows, *baselines]
+    pairs = differences(compared, corpus)
     tested = [pair for pair in pairs if decides in pair.p]
     curves = _curves(runs, rows, keys)
     # A row and the runs without a result that it does not have, in one list: a color means the same everywhere.
@@ -139,6 +144,12 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         costs=COSTS,
         runs=runs,
         others=[(label(run, keys), run) for run in runs if run.status != "complete"],
+        of_whole_split=any(corpus),
+        unresampled=[
+            row.label
+            for row, found in zip(rows, corpus, strict=False)
+            if found is None and not row.scores(decides) and row.mean("metrics", f"{row.split}/{decides}") is not None
+        ],
         pairs=len(tested),
         corrected_rows=len({one for pair in tested for one in (pair.a, pair.b)}),
         sampled=SAMPLES,

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from types import FrameType
 
@@ -24,12 +25,13 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from warmstart import __version__
 from warmstart.config.schema import Config
+from warmstart.config.serving import ServeSettings
 from warmstart.errors import UserError
 from warmstart.printing import say
 from warmstart.serving.endpoints import SUMMARIZE, Endpoints
 from warmstart.serving.limits import Limits
 from warmstart.serving.metrics import Metrics
-from warmstart.serving.worker import Worker, configure_logging
+from warmstart.serving.worker import Worker, configure_logging, end_with_the_service
 
 LOOPBACK = ("127.0.0.1", "localhost")
 SECONDS_TO_END = 3  # open requests are given this time at the end of the service
@@ -50,6 +52,7 @@ def serve(settings: Config) -> None:
     configure_logging()
     serve = settings.serve
     server = _server(settings)
+    SyncManager.register(end_with_the_service.__name__, end_with_the_service)  # called in the process of the manager
     # LitServer.run() forks the HTTP server, which then does not learn that a worker has died: its requests would wait
     # for ever. Here both are one process, in which LitServe answers them with an error.
     with (
@@ -60,6 +63,7 @@ def serve(settings: Config) -> None:
         _sigint_blocked(signal.SIG_UNBLOCK),
         _opened(serve.host, serve.port) as listening,
     ):
+        server.manager.end_with_the_service()
         _wait_for(server)
         listening.listen()  # before the URL is printed: a program may wait for it
         if serve.host not in LOOPBACK:
@@ -82,7 +86,7 @@ def serve(settings: Config) -> None:
 def _server(settings: Config) -> LitServer:
     serve = settings.serve
     metrics = Metrics(lambda: server.litapi_request_queues[SUMMARIZE].qsize())
-    hosts = {"allowed_hosts": list(LOOPBACK) if serve.host in LOOPBACK else ["*"]}
+    hosts = {"allowed_hosts": allowed_hosts(serve), "www_redirect": False}
     on_gpu = settings.trainer.accelerator != "cpu" and check_cuda_with_nvidia_smi()
     worker = Worker(settings, Endpoints(serve, metrics))
     server = LitServer(
@@ -99,6 +103,21 @@ def _server(settings: Config) -> LitServer:
     server.monitor_internal = SECONDS_BETWEEN_CHECKS
     _add_pages(server.app, settings, metrics)
     return server
+
+
+def allowed_hosts(serve: ServeSettings) -> list[str]:
+    """Return the names that the Host header may have.
+
+    Raises:
+        UserError: ``serve.allowed_hosts`` has a pattern of another form than ``*.example.org``.
+    """
+    for name in serve.allowed_hosts:
+        if name != "*" and "*" in name.removeprefix("*."):
+            raise UserError(
+                f"serve.allowed_hosts has {name!r}, which is not a pattern. Write *.example.org for all names below "
+                "example.org, or * for every name."
+            )
+    return serve.allowed_hosts or (list(LOOPBACK) if serve.host in LOOPBACK else ["*"])
 
 
 def _add_pages(app: FastAPI, settings: Config, metrics: Metrics) -> None:
@@ -125,6 +144,8 @@ def _add_pages(app: FastAPI, settings: Config, metrics: Metrics) -> None:
         sentence = error.detail
         if error.status_code == 413 and sentence == "Payload too large":  # LitServe's
             sentence = f"The request has more than {settings.serve.max_body_bytes:,} bytes. Send a shorter text."
+        elif error.status_code == 400:  # FastAPI's
+            sentence = 'The request cannot be read. Send {"text": "..."} as application/json in UTF-8.'
         return JSONResponse({"detail": sentence}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)

@@ -52,7 +52,7 @@ class Worker(litserve.LitAPI):
         Args:
             device: Not used: ``load_writer`` chooses it, as for all tasks.
         """
-        threading.Thread(target=_end_with_the_service, daemon=True).start()
+        end_with_the_service()
         set_timeout()
         configure_logging()
         try:
@@ -140,8 +140,12 @@ def configure_logging() -> None:
     litserve.configure_logging(logging.WARNING, format=_LOG_FORMAT, stream=sys.stderr)
 
 
-def _end_with_the_service() -> None:
-    """End this process when the service has ended without ending it, for example killed."""
+def end_with_the_service() -> None:
+    """End this process when the service has ended without ending it, for example killed: a thread waits for that."""
+    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+
+
+def _wait_for_the_end() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
