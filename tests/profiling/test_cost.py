@@ -112,6 +112,8 @@ def test_memory_by_kind_follows_precision_ranks_and_what_trains():
     assert (one["weights"], one["gradients"], one["AdamW"]) == (weights, weights, 2 * weights)
     assert one["their buckets (ddp)"] == 0
     assert fit_memory(model, ROWS, SOURCE, TARGET, "bf16-mixed", ranks=2)["their buckets (ddp)"] == weights
+    averaged = fit_memory(model, ROWS, SOURCE, TARGET, "bf16-mixed", averages=True)
+    assert averaged == one | {"averages": one["gradients"]}
     half = fit_memory(model, ROWS, SOURCE, TARGET, "bf16-true")
     assert (half["weights"], half["their 16-bit copies"]) == (weights / 2, 0)
     model.freeze_encoder()

@@ -167,6 +167,12 @@ def test_a_wrong_plan_is_explained(tmp_path):
         read_plan(tmp_path / "wrong.yaml")
 
 
+def test_a_study_without_scores_is_explained(tmp_path):
+    (tmp_path / "study.yaml").write_bytes((STUDIES / "warm_start.yaml").read_bytes())
+    with pytest.raises(UserError, match=r"study\.json does not exist: the study has no scores yet"):
+        main([str(tmp_path / "study.yaml")])
+
+
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.json")), ids=lambda path: path.stem)
 def test_each_page_is_what_its_committed_scores_say(path, tmp_path):
     for suffix in (".json", ".yaml", ".md"):

@@ -57,6 +57,19 @@ def test_what_would_be_ignored_or_refused_later_is_said(word, said, settings_of)
     assert said in fault
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data=news", "data.raw_splits=[test]"], "data.raw_splits is an option of data=short_descriptions only"),
+        (["data.raw_targets=true", "data.raw_splits=[]"], "data.raw_targets=true needs a split in data.raw_splits"),
+        (["data.raw_splits=[dev]"], "data.raw_splits has 'dev'. Choose from"),
+    ],
+)
+def test_raw_splits_that_would_be_ignored_are_refused(words, said, settings_of):
+    (fault,) = faults(settings_of("experiment=demo", *words))
+    assert said in fault
+
+
 def test_raw_targets_are_refused_with_an_objective_that_reads_none(settings_of):
     short = ("debug=tiny", "data=short_descriptions", "data.baselines=[lead]")
     assert faults(settings_of(*short, "data.raw_targets=true")) == []

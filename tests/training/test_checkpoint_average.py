@@ -1,18 +1,22 @@
 """The average of the best checkpoints: its weights, and that it replaces the best one only if it validates better."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from tiny_training import assert_same
 from written_training import run
 
 from warmstart.config.training import TrainerSettings
+from warmstart.errors import Interrupted
 from warmstart.runs.run_dir import CheckpointDir
 from warmstart.training.callbacks.checkpoints import best_validation, top_steps
-from warmstart.training.checkpoint_average import average_best, mean_weights
+from warmstart.training.checkpoint_average import _validate, average_best, mean_weights
 
 BY_SCORE = {"monitor": "validation/score", "monitor_mode": "max"}
 
@@ -91,6 +95,25 @@ def test_fewer_checkpoints_than_requested_are_reported(requested, kept, message,
     assert len(top_steps(trainer)) == kept
     assert bool(found) == (kept > 1)
     assert f"trainer.average_best={requested} was requested; this fit {message}" in capsys.readouterr().out
+
+
+class Signal(L.Callback):
+    """Sends this process a signal when a validation begins."""
+
+    def __init__(self, sent):
+        self.sent = sent
+
+    def on_validation_start(self, trainer, module):
+        os.kill(os.getpid(), self.sent)
+
+
+@pytest.mark.parametrize(("sent", "ends"), [(signal.SIGTERM, Interrupted), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_while_the_average_is_validated_ends_the_task(sent, ends, tmp_path):
+    scored = {"max_steps": 4, "validations_per_epoch": 2}
+    module, trainer = run(tmp_path, tmp_path / "cache", score=scores(1.0, 2.0), samples=2, **BY_SCORE, **scored)
+    trainer.callbacks.append(Signal(sent))
+    with pytest.raises(ends):
+        _validate(trainer, module, trainer.datamodule, "validation/score")
 
 
 @pytest.mark.slow

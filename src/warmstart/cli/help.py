@@ -93,7 +93,11 @@ def _described_choices(conf: Path) -> Iterator[str]:
     for group, choices in _choices().items():
         yield f"{group}=CHOICE" + (f": {_GROUPS[group]}" if group in _GROUPS else "")
         for name in [*choices, *_nested(group)]:
-            yield from _wrapped(f"{name:<23} {first_comment(conf / group / f'{name}.yaml')}", 2, 26)
+            lines = [f"{name:<23} {first_comment(conf / group / f'{name}.yaml')}"]
+            if len(name) > 23:  # longer than the column: the description begins on the next line
+                lines = [name, f"{'':<23} {lines[0].removeprefix(name).lstrip()}"]
+            for line in lines:
+                yield from _wrapped(line, 2, 26)
         yield ""
 
 

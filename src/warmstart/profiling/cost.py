@@ -83,7 +83,11 @@ def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
         parameters=parameter_counts(model)
         | {"shared": sum(parameters[name].numel() for name in shared_across_halves(model))},
         memory=fit_memory(
-            model, batch_size, source, target, precision, mask_bytes=mask_bytes, ranks=ranks, shards=shards
+            *(model, batch_size, source, target, precision),
+            mask_bytes=mask_bytes,
+            ranks=ranks,
+            shards=shards,
+            averages=trainer.ema_decay is not None,
         ),
         precision=precision,
         generation_memory=generation_memory(

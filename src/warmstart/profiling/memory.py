@@ -58,6 +58,7 @@ def fit_memory(
     mask_bytes: int = 0,
     ranks: int = 1,
     shards: int = 1,
+    averages: bool = False,
 ) -> dict[str, float]:
     """Predict the memory of a training step on each device.
 
@@ -70,6 +71,7 @@ def fit_memory(
         mask_bytes: bytes of an element of a dropout mask: 1 on a GPU, 0 on a CPU (cpu/dropout.py) or without dropout.
         ranks: number of devices.
         shards: number of devices that weights, gradients and optimizer state are sharded over (fsdp).
+        averages: whether there is a moving average of the weights that train (``trainer.ema_decay``).
 
     Returns:
         Bytes by kind. The sum is an upper bound: activations are freed while gradients are allocated, and under fsdp
@@ -97,6 +99,7 @@ def fit_memory(
         "gradients": sizes.parameter * trained / shards,
         "their buckets (ddp)": sizes.parameter * trained * (ranks > 1 and shards == 1),
         "AdamW": 2 * sizes.parameter * trained / shards,
+        "averages": sizes.parameter * trained * averages,
         "activations": batch_size * activation_bytes(model, source, target, sizes, mask_bytes),
         "logits": float(labels * model.config.decoder.vocab_size * logit),
     }

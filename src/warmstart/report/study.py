@@ -197,7 +197,7 @@ def _setting(run: Run, key: str) -> str:
     overrides = dict(word.partition("=")[::2] for word in run.result.get("overrides") or [])
     if key not in overrides:
         raise UserError(f"The study compares {key}, which {run.folder} does not set. Correct factors in its plan.")
-    return overrides[key].rpartition("/")[2]
+    return str(overrides[key]).rpartition("/")[2]
 
 
 def _texts(run: Run) -> dict[str, tuple[str, str]]:

@@ -108,6 +108,8 @@ def main(words: list[str]) -> None:
     if given.sweep:
         stored = stored_results(plan, collect(given.sweep))
         write_text(results, json.dumps(stored, separators=(",", ":")).replace('{"factors"', '\n{"factors"') + "\n")
+    if not results.exists():
+        raise UserError(f"{results} does not exist: the study has no scores yet. Name the folder of its runs, too.")
     stored = json.loads(results.read_text(encoding="utf-8"))
     page = given.plan.with_suffix(".md")
     write_text(page, rebuilt(page.read_text(encoding="utf-8"), plan, stored))
@@ -193,4 +195,8 @@ def _row(cells: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -102,7 +102,8 @@ def _every_row(
     if data.kind is not DataKind.files:  # these columns are those of the run's data set
         plain = DataSettings(name="files")
         columns = {name: getattr(plain, name) for name in _COLUMNS if f"data.{name}" not in named}
-        data = replace(data, kind=DataKind.files, name="files", attribution=None, raw_targets=False, **columns)
+        raw: dict[str, Any] = {"raw_targets": plain.raw_targets, "raw_splits": plain.raw_splits}
+        data = replace(data, kind=DataKind.files, name="files", attribution=None, **raw, **columns)
     if "data.limit_test" not in named:
         data = replace(data, limit_test=None)
     source = load_source(data, ["test"], unsplit=True)

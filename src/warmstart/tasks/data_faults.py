@@ -41,6 +41,10 @@ def faults_of_data(data: DataSettings) -> list[str]:
             f"data.raw_targets=true has no effect with data.objective={data.objective.value}, which reads no "
             "targets. Remove one of them."
         )
+    if data.raw_targets and not data.raw_splits:
+        found.append("data.raw_targets=true needs a split in data.raw_splits. Name one, or set data.raw_targets=false.")
+    if list(data.raw_splits) != list(SPLITS) and data.kind is not DataKind.short_descriptions:
+        found.append("data.raw_splits is an option of data=short_descriptions only. Remove it.")
     if unknown := [name for name in data.raw_splits if name not in SPLITS]:
         found.append(f"data.raw_splits has {listed(unknown)}. Choose from {listed(SPLITS)}.")
     return found

@@ -166,12 +166,12 @@ def _fit_and_test(fit: Fit) -> float:
     module = _module(fit, data, model, plan, soft_targets)
     log_parameters(fit.loggers, parameter_counts(model))
     trainer = _train(fit, data, module, plan)
+    spent = {"throughput": module.throughput(), "seconds": {"fit": time.perf_counter() - fit.began}}
     averaged = average_best(settings.trainer, fit.run_dir.checkpoints, trainer, module, data)
     validation = best_validation(trainer)
     facts: dict[str, Any] = {
-        "throughput": module.throughput(),
+        **spent,
         "parameters": parameter_counts(model),
-        "seconds": {"fit": time.perf_counter() - fit.began},
         "steps": trainer.global_step,
         "resumed": fit.resume is not None,
         "rows": data.row_counts(),

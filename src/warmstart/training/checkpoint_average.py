@@ -5,6 +5,7 @@ validation split decides between the average and the best checkpoint, so that th
 """
 
 import math
+import signal
 from typing import Any
 
 import lightning as L
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from warmstart.collectives import failing_together
 from warmstart.config.training import TrainerSettings
+from warmstart.errors import Interrupted
 from warmstart.printing import say
 from warmstart.runs.checkpoint_io import AtomicCheckpointIO, is_sound
 from warmstart.runs.run_dir import CheckpointDir
@@ -102,7 +104,8 @@ def average_best(
         "scored_steps": scored.get(AVERAGED, [scored["global_step"]]),
     }
     if trainer.is_global_zero:
-        kind = "average" if record["scored_steps"] == steps else "best checkpoint"
+        chosen = record["scored_steps"]
+        kind = "best checkpoint" if len(chosen) == 1 else "average" if chosen == steps else "average of an earlier fit"
         say(
             f"{settings.monitor} is {float(score):.4f} for the average of the {len(steps)} best checkpoints and "
             f"{singles[steps[0]]:.4f} for the best one: the {kind} is scored."
@@ -115,6 +118,10 @@ def _validate(trainer: L.Trainer, module: L.LightningModule, data: Any, monitor:
     loggers, trainer.loggers = trainer.loggers, []
     try:
         trainer.validate(module, datamodule=data, verbose=False)
+    except SystemExit as ended:  # Lightning raises it after SIGTERM, without a status, and after Ctrl-C, with 1
+        raise (KeyboardInterrupt if ended.code else Interrupted(signal.SIGTERM, None)) from ended
     finally:
         trainer.loggers = loggers
+    if trainer.received_sigterm:  # in the last batch
+        raise Interrupted(signal.SIGTERM, None)
     return trainer.callback_metrics.get(monitor, torch.tensor(math.nan)).cpu()

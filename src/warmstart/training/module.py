@@ -15,6 +15,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
@@ -306,7 +307,8 @@ class SummarizationModule(L.LightningModule):
         if not tokens:  # a batch of one example has no other document
             return
         self.log("validation/source_effect", effect / tokens)
-        if self.global_step >= self.total_steps and effect / tokens < MIN_SOURCE_EFFECT:
+        is_of_fit = self.trainer.state.fn is TrainerFn.FITTING  # not the validation of an average after it
+        if is_of_fit and self.global_step >= self.total_steps and effect / tokens < MIN_SOURCE_EFFECT:
             _log.warning(
                 "The trained model ignores its document: another document raises the loss by only %.4f nats per token. "
                 "Train longer, raise optim.new_rate, or change bridge.init or bridge.gate.",

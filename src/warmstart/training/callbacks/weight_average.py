@@ -1,7 +1,7 @@
 """Exponential moving average of the weights (``trainer.ema_decay``), which is validated, saved as best and exported.
 
 The decay of update n, counted from 0, is ``min(decay, (1 + n) / (10 + n))``, as in TensorFlow's
-``ExponentialMovingAverage``. Early averages so forget the weights that the fit started from; with a constant decay of
+``ExponentialMovingAverage``. So early averages forget the initial weights; with a constant decay of
 0.999 they would still be half of the average after 700 steps.
 """
 
