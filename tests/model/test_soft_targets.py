@@ -76,6 +76,27 @@ def test_narrow_logits_are_compared_in_float32(dtype):
         assert narrow[0].grad.dtype == dtype
 
 
+def test_masked_tokens_do_not_diverge():
+    minus = -math.inf
+    student, teacher = torch.tensor([[0.0, math.log(3), minus, 0.0]]), torch.tensor([[0.0, 0.0, minus, minus]])
+    student.requires_grad_()
+    found = divergence(student, teacher)
+    assert float(found.detach()) == pytest.approx(0.5 * math.log(0.5 / 0.2) + 0.5 * math.log(0.5 / 0.6))
+    found.backward()
+    assert student.grad.tolist()[0] == pytest.approx([0.2 - 0.5, 0.6 - 0.5, 0.0, 0.2])
+    both = [torch.tensor([[0.0, 1.0, minus]]).requires_grad_(), torch.tensor([[0.0, 0.0, minus]]).requires_grad_()]
+    short = [one.detach()[:, :2].requires_grad_() for one in both]
+    found, expected = mutual_divergence(*both), mutual_divergence(*short)
+    torch.testing.assert_close(found, expected)
+    for loss in (found, expected):
+        loss.backward()
+    for one, other in zip(both, short, strict=True):
+        assert one.grad[0, 2] == 0
+        torch.testing.assert_close(one.grad[:, :2], other.grad)
+    broken = torch.tensor([[0.0, math.nan]])
+    assert divergence(broken, torch.zeros(1, 2)).isnan()  # a model that diverged stays visible
+
+
 def test_other_vocabulary_of_the_teacher_is_refused():
     with pytest.raises(ValueError, match="logits for 4 tokens, the student for 3"):
         divergence(torch.zeros(2, 3), torch.zeros(2, 4))

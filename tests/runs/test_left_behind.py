@@ -98,6 +98,31 @@ def test_the_card_names_halves_data_scores_rivals_command_and_licence(documents,
         assert part in card, part
 
 
+@pytest.mark.parametrize("as_text", [False, True])
+def test_the_card_shows_no_folders_of_this_machine(as_text, tmp_path):
+    spaced = tmp_path / "my runs" / "teacher"
+    spaced.mkdir(parents=True)
+    for name in ("texts.csv", "more.csv"):
+        (tmp_path / name).touch()
+    words = [
+        *("encoder=bert", f"data.path={tmp_path}/texts.csv", f"output_root={tmp_path}", "data.prompt=/no/such/folder"),
+        *(f"data.paths=[{tmp_path}/texts.csv,{tmp_path}/more.csv]", f"data.name=/{'long' * 100}"),
+    ]
+    given = shlex.join(["python", "run.py", *words]) if as_text else [*words, f"optim.teacher='{spaced}'"]
+    card = model_card({"overrides": given}, USE)
+    assert str(tmp_path) not in card
+    last = tmp_path.name
+    for part in (
+        "data.path=texts.csv",
+        f"output_root={last}",
+        "=[texts.csv,more.csv]",
+        "data.prompt=/no/such/folder",
+        "/longlong",
+    ):
+        assert part in card
+    assert as_text or "teacher" in card
+
+
 @pytest.mark.parametrize("n", [1, 12])
 def test_a_card_from_a_result_with_nulls_says_what_they_mean(documents, references, tmp_path, n):
     nats = {name: np.full(n, np.nan) for name in ("own", "shuffled_document", "decoder_alone")}

@@ -18,8 +18,10 @@ from tiny_training import STILL, Letters, Recorder, Rows, assert_same, batches, 
 
 from warmstart.cli.main import config_dir
 from warmstart.config.schema import register, to_settings
+from warmstart.data.cleaning import steps_named
 from warmstart.data.datamodule import SummarizationDataModule
-from warmstart.data.sources.base import originals
+from warmstart.data.sources import base
+from warmstart.data.sources.base import CleanedSplit, Example, LazyRows, Source, originals
 from warmstart.data.sources.load import load_source
 from warmstart.errors import UserError
 from warmstart.model.soft_targets import SoftTargets
@@ -28,9 +30,11 @@ from warmstart.runs.run_dir import RunDir
 from warmstart.runs.saved_model import SavedModel
 from warmstart.runs.writer import Writer
 from warmstart.tasks import fit as fit_task
-from warmstart.tasks.check import faults, run
-from warmstart.training import distillation
-from warmstart.training.distillation import soft_targets_of, teacher_record, with_teachers_summaries
+from warmstart.tasks import replay
+from warmstart.tasks.check import faults, pair_without_values, run
+from warmstart.training import distillation, teacher_summaries
+from warmstart.training.distillation import check_teacher, teacher_record
+from warmstart.training.teacher_summaries import with_teachers_summaries
 
 TINY = ("encoder=minilm", "decoder=minilm", "debug=tiny", "data.limit_train=24", "data.limit_test=8")
 
@@ -137,7 +141,7 @@ def test_training_targets_are_the_summaries_of_the_teacher(teacher, settings_of,
     def loads(*_):
         raise AssertionError("The teacher was loaded again.")
 
-    monkeypatch.setattr(distillation, "_loaded", loads)
+    monkeypatch.setattr(teacher_summaries, "load_teacher", loads)
     assert with_teachers_summaries(settings, source).fingerprint() == found.fingerprint()
     with pytest.raises(AssertionError, match="again"):  # another search has other summaries
         with_teachers_summaries(replace(settings, generation=replace(settings.generation, num_beams=3)), source)
@@ -148,7 +152,7 @@ def test_interrupted_teacher_resumes(teacher, settings_of, monkeypatch):
     words = ("optim.distill=beams", f"optim.teacher={teacher}", "data.evaluation_max_tokens=400")
     settings = settings_of(*TINY, *words)
     source, made = load_source(settings.data), []
-    loaded = distillation._loaded
+    loaded = teacher_summaries.load_teacher
 
     def interrupting(settings):
         trained = loaded(settings)
@@ -164,7 +168,7 @@ def test_interrupted_teacher_resumes(teacher, settings_of, monkeypatch):
         return trained
 
     with monkeypatch.context() as patched:
-        patched.setattr(distillation, "_loaded", interrupting)
+        patched.setattr(teacher_summaries, "load_teacher", interrupting)
         with pytest.raises(RuntimeError, match="killed"):
             with_teachers_summaries(settings, source)
     monkeypatch.setattr(SummarizationDataModule, "eval_dataloader", counting(made))
@@ -173,6 +177,137 @@ def test_interrupted_teacher_resumes(teacher, settings_of, monkeypatch):
     assert len(found.split("train")) == 24
     folder = Path(settings.data.cache_dir) / "teacher_summaries"
     assert not list(folder.glob("*.jsonl"))
+
+
+def test_finished_summaries_are_kept_until_they_are_written(teacher, settings_of, monkeypatch):
+    settings, made = settings_of(*TINY, "optim.distill=beams", f"optim.teacher={teacher}"), []
+    source = load_source(settings.data)
+    with monkeypatch.context() as patched:
+        patched.setattr(teacher_summaries, "_SUMMARIES", "no folder/summaries.jsonl")
+        with pytest.raises(FileNotFoundError):
+            with_teachers_summaries(settings, source)
+    monkeypatch.setattr(SummarizationDataModule, "eval_dataloader", counting(made))
+    with_teachers_summaries(settings, source)
+    assert made == [0]
+
+
+def test_generating_summaries_leaves_the_random_state(teacher, settings_of):
+    """A fit that generates them draws the same new parameters as one that finds them in the cache."""
+    settings = settings_of(*TINY, "optim.distill=beams", f"optim.teacher={teacher}")
+    source, before = load_source(settings.data), torch.get_rng_state()
+    with_teachers_summaries(settings, source)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class OnDisk(LazyRows):
+    """Rows with a hash of their contents, as those of a large file."""
+
+    content = "hash"
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def __len__(self):
+        return len(self._rows)
+
+    def _read(self, index):
+        return self._rows[index]
+
+
+def test_students_with_other_cleaning_do_not_share_the_teachers_tokens(teacher, settings_of, monkeypatch):
+    monkeypatch.setattr(base, "_READ_AT_MOST", 1)
+    settings = settings_of(*TINY, "optim.distill=beams", f"optim.teacher={teacher}")
+    settings.data.clean = []
+    raw = OnDisk([Example(str(i), f"By . Ann Lee . PUBLISHED: . Text {i} is short .", f"Text {i}.") for i in range(4)])
+    monkeypatch.setattr(teacher_summaries, "_READING", ())  # the teacher cleans nothing, so the students' texts differ
+    read = []
+    original = teacher_summaries.load_teacher
+
+    def noting(settings):
+        trained = original(settings)
+        generate = trained.model.generate
+        trained.model.generate = lambda ids, **options: read.append(ids.shape) or generate(ids, **options)
+        return trained
+
+    monkeypatch.setattr(teacher_summaries, "load_teacher", noting)
+    for clean in ([], ["strip_by_author"]):
+        split = CleanedSplit(raw, range(4), steps_named(clean), training=True)
+        with_teachers_summaries(settings, Source({"train": split}, name="own", report={}, steps=f"{clean}"))
+    assert len(read) == 2
+    assert read[0] != read[1]
+
+
+def test_summaries_of_a_large_split_are_part_of_its_hash(monkeypatch):
+    monkeypatch.setattr(base, "_READ_AT_MOST", 1)
+    source = Source(
+        {"train": OnDisk([Example("a", "A text.", "A."), Example("b", "B text.", "B.")])}, name="own", report={}
+    )
+    found = [source.with_summaries("train", summaries) for summaries in (["x", "y"], ["x", "z"], ["x", "y"])]
+    first, other, again = (one.split_fingerprint("train") for one in found)
+    assert first == again != other
+    assert found[0].split("train").content.startswith("hash ")
+    assert source.with_summaries("train", ["x", "y"]).split("train").content == found[0].split("train").content
+    in_memory = Source({"train": list(source.split("train"))}, name="own", report={})
+    assert in_memory.with_summaries("train", ["x", "y"]).split("train").content == ""
+
+
+def test_each_rank_generates_on_its_own_gpu(settings_of, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert teacher_summaries._device(settings_of()) == torch.device("cuda", 0)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert teacher_summaries._device(settings_of()) == torch.device("cuda", 3)
+    assert teacher_summaries._device(settings_of("trainer.accelerator=cpu")) == torch.device("cpu")
+
+
+def test_unrecorded_lengths_are_limited_to_the_teachers_positions(teacher, settings_of):
+    config = SavedModel(str(teacher)).load().model.config
+    config.encoder.max_position_embeddings = 40
+    settings = settings_of(*TINY)
+    assert teacher_summaries._reading(settings, {}, config).max_source_length == 40
+    assert teacher_summaries._reading(settings, {"max_source_length": 30}, config).max_source_length == 30
+    alone = pair_without_values(settings_of("encoder=none", "decoder=gpt2", "debug=tiny")).config
+    settings.data.max_source_length, settings.data.source_windows = 5000, 2
+    reading = teacher_summaries._reading(settings, {}, alone)
+    assert reading.max_source_length == alone.decoder.max_position_embeddings - settings.generation.max_new_tokens
+    assert reading.source_windows == 1
+
+
+def test_teacher_without_an_encoder_cannot_read_windows(settings_of):
+    config = pair_without_values(settings_of("encoder=none", "decoder=gpt2", "debug=tiny")).config
+    with pytest.raises(UserError, match=r"cannot read data.source_windows=2: set optim.distill=beams"):
+        distillation._check_lengths(settings_of(*TINY, "data.source_windows=2"), config)
+
+
+@pytest.mark.parametrize("part", [".", "checkpoints/best.ckpt", "export"])
+def test_a_fit_does_not_replace_its_teacher(part, teacher, settings_of):
+    words = ("optim.distill=beams", f"optim.teacher={teacher / part}", "ckpt=new")
+    before = SavedModel(str(teacher)).digest
+    with pytest.raises(UserError, match=r"the folder that this fit writes.* Set another name="):
+        fit_task.run(settings_of(*TINY, *words), teacher)
+    assert SavedModel(str(teacher)).digest == before
+    assert RunDir(teacher).is_complete
+
+
+def test_a_skipped_step_is_replayed_with_its_teacher(teacher, settings_of, tmp_path, capsys):
+    copy, student = tmp_path / "copy", tmp_path / "student"
+    shutil.copytree(teacher, copy)
+    words = ("optim.distill=logits", f"optim.teacher={copy}", "optim.distill_weight=1.0")
+    settings = settings_of(*TINY, *words, f"ckpt={student}")
+    fit_task.run(settings_of(*TINY, *words), student)
+    (student / "nonfinite.jsonl").write_text(json.dumps({"step": 1, "epoch": 0, "examples": [0, 3]}) + "\n")
+    capsys.readouterr()
+    outputs = []
+    for change in (lambda: None, lambda: shutil.rmtree(copy)):
+        change()
+        replay.run(settings, student)
+        outputs.append(capsys.readouterr().out)
+    assert "replayed without" not in outputs[0]
+    assert (
+        f"optim.teacher={copy} is no longer there: the steps are replayed without its part of the loss." in outputs[1]
+    )
+    losses = [float(output.split("fp32: finite: loss ")[1].split(",")[0]) for output in outputs]
+    assert losses[0] < losses[1] / 2  # the divergence from a similar model, and the loss of the labels
 
 
 def counting(made):
@@ -201,6 +336,7 @@ def test_a_fit_on_the_summaries_of_a_teacher_is_scored_on_references(teacher, se
         (["optim.distill=beams"], "optim.distill=beams needs a teacher"),
         (["optim.teacher=."], "optim.teacher=. has no effect with optim.distill=none. Set optim.distill to logits"),
         (["optim.distill=logits", "optim.teacher=runs/no"], "optim.teacher=runs/no does not exist. Name a run"),
+        (["optim.distill=logits", "optim.teacher=tests"], "optim.teacher=tests contains no trained model. Name a run"),
         (["optim.distill=beams", "optim.teacher=.", "data.objective=prefix"], "which data.objective=prefix makes"),
         (["optim.distill=logits", "optim.teacher=.", "decoder=ext"], "but decoder=ext selects sentences"),
         (["optim.rdrop=1", "decoder=ext"], "Leave optim.rdrop out."),
@@ -227,6 +363,7 @@ def test_teacher_with_other_tokenizers_is_refused_before_training(teacher, setti
     with pytest.raises(UserError, match=r"other tokenizers than this fit .decoder: .* set optim.distill=beams"):
         fit_task.run(settings_of(*words), tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not list((tmp_path / "cache").rglob("*.npy"))  # nothing was tokenized
 
 
 def test_check_names_a_teacher_with_other_tokenizers(teacher, settings_of):
@@ -240,7 +377,7 @@ def test_teacher_with_too_few_positions_is_refused(teacher, settings_of):
     settings = settings_of(*TINY, "optim.distill=logits", f"optim.teacher={teacher}")
     settings.data.max_source_length = 100_000
     with pytest.raises(UserError, match=r"its encoder has .* positions: set data.max_source_length="):
-        soft_targets_of(settings, SavedModel(str(teacher)).load().model, SavedModel(str(teacher)).tokenizers())
+        check_teacher(settings, SavedModel(str(teacher)).tokenizers())
 
 
 def test_damaged_teacher_is_named_by_its_option(settings_of, tmp_path):
@@ -260,6 +397,10 @@ def test_a_fit_is_not_resumed_with_other_weights_of_its_teacher(teacher, setting
     shutil.copy(student / "checkpoints" / "best.ckpt", copy / "checkpoints" / "best.ckpt")
     with pytest.raises(UserError, match=r"with other weights .* Restore them, or set ckpt=new"):
         teacher_record(settings, resume)
+    resumed = settings_of(*TINY, "optim.distill=beams", f"optim.teacher={copy}", "ckpt=last")
+    with pytest.raises(UserError, match="with other weights"):  # before any summary of the changed teacher
+        fit_task.run(resumed, student)
+    assert not (Path(settings.data.cache_dir) / "teacher_summaries").exists()
     moved = settings_of(*TINY, "optim.distill=logits", f"optim.teacher={teacher}")  # another teacher on purpose
     assert teacher_record(moved, resume) == {"teacher": SavedModel(str(teacher)).digest}
 

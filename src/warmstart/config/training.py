@@ -108,8 +108,9 @@ class OptimSettings:
         Distill.none,
         doc="What the fit learns from `optim.teacher`. With `logits` the loss also compares the probabilities of both "
         "models at each label token (Hinton et al. 2015); both need the same tokenizers. With `beams` the teacher's "
-        "summaries, by the search of `generation`, replace the summaries of the training split (Kim & Rush 2016); any "
-        "teacher will do. The texts of validation and test stay as they are, and so does the logged loss.",
+        "summaries, by the search of `generation`, replace the summaries of the training split (Kim & Rush 2016); "
+        "the teacher may have other tokenizers. The texts of validation and test stay as they are, and so does the "
+        "logged loss.",
     )
     teacher: str | None = option(
         None,
@@ -127,15 +128,15 @@ class OptimSettings:
         1.0,
         above=0,
         doc="Number that divides the logits of both models with `optim.distill=logits`. Above 1, improbable tokens "
-        "count for more. The teacher's part of the loss is multiplied by its square, so that the gradient keeps its "
-        "size.",
+        "count for more. The teacher's part of the loss is multiplied by its square, so that the gradient's "
+        "scale does not depend on it.",
     )
     rdrop: float = option(
         0.0,
         at_least=0,
-        doc="Weight of R-Drop (Liang et al. 2021). Each batch passes the model twice with different dropout, and this "
-        "number times the divergence of both outputs is added to the mean of both losses. 0 is one pass; the paper's "
-        "alpha is twice this number.",
+        doc="Weight of R-Drop (Liang et al. 2021). Each batch goes through the model twice with different dropout, and "
+        "this number times the divergence of both outputs is added to the mean of both losses. 0 is one pass; the "
+        "paper's alpha is twice this number.",
     )
 
 

@@ -92,7 +92,7 @@ class ExtractiveModel(EncoderDecoderModel):
         """Compute the binary cross-entropy of the sentence labels, summed over sentences; ``tokens`` counts them.
 
         Raises:
-            ValueError: There are soft targets, which need a decoder that writes tokens.
+            ValueError: ``soft_targets`` is given, but this model selects sentences.
         """
         if soft_targets is not None:
             raise ValueError("A model that selects sentences has no logits of tokens. Leave soft_targets out.")

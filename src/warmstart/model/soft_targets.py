@@ -127,7 +127,9 @@ def divergence(logits_NV: Tensor, teacher_NV: Tensor, temperature: float = 1.0) 
     with torch.no_grad():
         teacher_NV, student_NV = (_log_probabilities(one, temperature) for one in (teacher_NV, logits_NV))
         probability_NV = teacher_NV.exp()
-        summed = (probability_NV * teacher_NV.sub_(student_NV)).sum()
+        # A token that the teacher masks adds nothing, also if its logit is minus infinity in both models.
+        term_NV = teacher_NV.sub_(student_NV).mul_(probability_NV).masked_fill_(probability_NV == 0, 0)
+        summed = term_NV.sum()
         gradient_NV = student_NV.exp_().sub_(probability_NV).div_(temperature)
     divergence: Tensor = _WithGradient.apply(logits_NV, summed, gradient_NV)
     return divergence
@@ -141,7 +143,8 @@ def mutual_divergence(first_NV: Tensor, second_NV: Tensor) -> Tensor:
     with torch.no_grad():
         logs = [_log_probabilities(logits_NV) for logits_NV in (first_NV, second_NV)]
         probabilities = [log_NV.exp() for log_NV in logs]
-        difference_NV, ratio_NV = probabilities[0] - probabilities[1], logs[0].sub_(logs[1])
+        difference_NV, is_equal_NV = probabilities[0] - probabilities[1], logs[0] == logs[1]
+        ratio_NV = logs[0].sub_(logs[1]).masked_fill_(is_equal_NV, 0)  # also where both are minus infinity
         summed = (difference_NV * ratio_NV).sum() / 2
         gradients = []
         for probability_NV, sign in zip(probabilities, (1, -1), strict=True):
@@ -166,7 +169,7 @@ def _log_probabilities(logits_NV: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 class _WithGradient(torch.autograd.Function):
-    """Gives a number that was computed from logits the gradient that was computed with it.
+    """Attaches a precomputed gradient to a value computed from logits.
 
     The gradient is stored in the dtype of the logits; for float16 in float32, as in ``loss.py``.
     """

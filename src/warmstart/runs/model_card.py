@@ -2,9 +2,11 @@
 
 import html
 import math
+import os
 import re
 import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from warmstart.config.metrics import METRICS, TITLES, primary_of, split_of
@@ -217,10 +219,25 @@ def _attribution(result: dict[str, Any]) -> list[str]:
 
 def _command(result: dict[str, Any]) -> str:
     overrides = result.get("overrides", "")
-    command = overrides if isinstance(overrides, str) else shlex.join(["python", "run.py", *overrides])
+    is_text = isinstance(overrides, str)  # in results of earlier versions
+    words = [_without_folders(word) for word in ([overrides] if is_text else overrides)]
+    command = words[0] if is_text else shlex.join(["python", "run.py", *words])
     versions = ", ".join(f"{name} {version}" for name, version in result.get("versions", {}).items())
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
     about = [f"Seed {result['seed']}"] if "seed" in result else []
     about += [f"commit {result['git_commit']}"] if result.get("git_commit") else []
     about += [versions] if versions else []
     return "\n".join(["## Command\n", fence, command, fence, "", f"{plain('; '.join(about))}.", ""])
+
+
+def _without_folders(text: str) -> str:
+    """Reduce each existing absolute path to its last component: the rest would reveal this machine's folders."""
+
+    def last(path: str) -> str:
+        # Path.exists raises an error for a long text.
+        return Path(path).name if os.path.isabs(path) and os.path.exists(path) else path
+
+    option, equals, value = text.partition("=")
+    whole = value.strip("'\"")  # may contain spaces
+    value = value.replace(whole, last(whole)) if whole else value
+    return re.sub(r"(?<![^\s=,:'\"\[({])/[^\s,:'\"\])}]+", lambda found: last(found[0]), option + equals + value)

@@ -34,7 +34,7 @@ from warmstart.errors import UserError
 from warmstart.printing import say
 from warmstart.runs.starting_weights import fault_of_start
 from warmstart.tasks.data_faults import faults_of_data
-from warmstart.training.distillation import check_tokens, faults_of_dropout, faults_of_soft_targets, not_predicted
+from warmstart.training.distillation import check_teacher, faults_of_dropout, faults_of_soft_targets, not_predicted
 
 LONGEST_SHOWN = 160  # characters of a text of the preview
 
@@ -225,7 +225,7 @@ def _first_pairs(settings: Config) -> list[str]:
     from warmstart.data.tokenization.target_start import target_start
 
     pair = pair_of([load_tokenizer(one, role, list) for one, role in tokenized], settings)
-    check_tokens(settings, pair)
+    check_teacher(settings, pair)
     lines = []
     for one in first_pairs(load_source(settings.data), pair, settings.data):
         cut = [

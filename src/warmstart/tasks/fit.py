@@ -31,8 +31,9 @@ from warmstart.runs.starting_weights import (
     unchanged_tokenizers,
 )
 from warmstart.tasks.check import validate
-from warmstart.training.distillation import soft_targets_of, teacher_record, with_teachers_summaries
+from warmstart.training.distillation import check_other_folder, check_teacher, soft_targets_of, teacher_record
 from warmstart.training.scoring import final_split, scored_splits, scorer_of_fit
+from warmstart.training.teacher_summaries import with_teachers_summaries
 
 if TYPE_CHECKING:
     from warmstart.training.step_timing import FitPlan
@@ -72,6 +73,7 @@ def run(settings: Config, folder: Path) -> float:
         return math.nan if best is None else float(best)
     try:
         validate(settings)
+        check_other_folder(settings, folder)
         path = checkpoint_to_resume(settings, run_dir, digest)
         resume = None if path is None else SavedModel(path)
         if resume is not None:
@@ -158,12 +160,13 @@ def _fit_and_test(fit: Fit) -> float:
     transformers.logging.disable_progress_bar()
     L.seed_everything(settings.seed, workers=True, verbose=False)
 
+    teacher = teacher_record(settings, fit.resume)
     data = _data(fit)
     model = _model(fit, data.tokenizers)
-    soft_targets = soft_targets_of(settings, model, data.tokenizers)
+    soft_targets = soft_targets_of(settings, model)
     plan = _plan(fit, data, model, soft_targets)
     warn_of_implausible(settings, plan.steps, data.tokenized("train").target_lengths)
-    module = _module(fit, data, model, plan, soft_targets)
+    module = _module(fit, data, model, plan, soft_targets, teacher)
     log_parameters(fit.loggers, parameter_counts(model))
     trainer = _train(fit, data, module, plan)
     spent = {"throughput": module.throughput(), "seconds": {"fit": time.perf_counter() - fit.began}}
@@ -200,6 +203,7 @@ def _data(fit: Fit) -> Any:
     remedy = "To train without scores, set evaluation.test=false trainer.validation_samples=0."
     check_scripts(source, scored_splits(settings), remedy, settings.data.language)
     scorer_of_fit(settings)  # raises before training
+    check_teacher(settings, tokenizers)
     source = with_teachers_summaries(settings, source)
     data = SummarizationDataModule(settings.data, tokenizers, seed=settings.seed, source=source)
     data.prepare_data()
@@ -277,7 +281,7 @@ def _plan(fit: Fit, data: Any, model: Any, soft_targets: Any) -> "FitPlan":
     return plan
 
 
-def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan", soft_targets: Any) -> Any:
+def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan", soft_targets: Any, teacher: dict[str, str]) -> Any:
     """Build the LightningModule."""
     from warmstart.evaluation.columns import mean
     from warmstart.evaluation.summarize import generation_kwargs
@@ -305,7 +309,7 @@ def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan", soft_targets: Any)
             "plan": asdict(plan),
             "vocabularies": data.tokenizers.vocabularies(),
             "parameters": parameter_counts(model),  # a loaded model does not know which parameters were new
-            **teacher_record(settings, fit.resume),
+            **teacher,
         },
         validation_samples=settings.trainer.validation_samples,
         score=None if scorer is None else score,
@@ -326,18 +330,12 @@ def _train(fit: Fit, data: Any, module: Any, plan: "FitPlan") -> Any:
     from warmstart.training.trainer import build_trainer
 
     settings, run_dir, tokenizers = fit.settings, fit.run_dir, data.tokenizers
-    inputs = {
-        "config": config_hash(settings),
-        "tokenizers": tokenizers.fingerprint(),
-        "data": data.source.fingerprint(),
-    }
-    callbacks: list[Any] = [SameOnAllRanks(**inputs), SampleTable(run_dir.path, settings.logger.samples)]
+    same = {"config": config_hash(settings), "tokenizers": tokenizers.fingerprint(), "data": data.source.fingerprint()}
+    callbacks: list[Any] = [SameOnAllRanks(**same), SampleTable(run_dir.path, settings.logger.samples)]
     if settings.trainer.progress_bar:
         callbacks.append(FitProgress(settings.trainer, plan.steps))
-    trainer_settings = settings.trainer
-    if settings.trainer.budget_minutes is not None:
-        trainer_settings = replace(trainer_settings, max_steps=plan.steps)
-    trainer = build_trainer(trainer_settings, run_dir.path, fit.loggers, callbacks)
+    limit: dict[str, Any] = {} if settings.trainer.budget_minutes is None else {"max_steps": plan.steps}
+    trainer = build_trainer(replace(settings.trainer, **limit), run_dir.path, fit.loggers, callbacks)
     resume = None if fit.resume is None else str(fit.resume.file)
     if trainer.is_global_zero:
         begin(run_dir, mark_of(settings, run_dir, fit.digest), resume)

@@ -63,7 +63,7 @@ class SummarizationModule(L.LightningModule):
         score: function from samples (index, prediction and reference of each) to scores by name.
         log_every: optimizer steps between logged learning rates and throughput; the trainer's ``log_every_n_steps``.
         unfreeze_after: optimizer steps in which only new parameters train (``bridge.warmup_steps``).
-        soft_targets: further terms of the training loss; their teacher is no part of the module.
+        soft_targets: further terms of the training loss; the teacher is not part of the module.
         seed: seed of dropout; with the rank, the epoch and the batch's number it determines what a batch draws.
         skip_limit: optimizer steps that may be skipped because their loss or gradient is not finite.
     """

@@ -1,6 +1,7 @@
 """The types that every reader produces: examples, splits that are read from disk on demand, and the source itself."""
 
 import hashlib
+import json
 from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -158,6 +159,14 @@ class ResummarizedSplit(LazyRows):
 
     def _read(self, index: int) -> Example:
         return self.examples[index]._replace(summary=self._summaries[index])
+
+    @property
+    def content(self) -> str:
+        """A hash of the contents that needs no reading of the rows; empty if the split has none."""
+        content: str = getattr(self.examples, "content", "")
+        if content:
+            content += f" {hashlib.sha256(json.dumps(list(self._summaries)).encode()).hexdigest()}"
+        return content
 
 
 def originals(examples: Sequence[Example]) -> Sequence[Example]:
