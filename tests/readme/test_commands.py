@@ -82,6 +82,9 @@ def _write_files(words: list[str]) -> None:
             getattr(transformers, kind)().save_pretrained(given[f"{role}.path"])
     if "ckpt_weights" in given:
         Path(given["ckpt_weights"]).mkdir(parents=True)
+    if "optim.teacher" in given:
+        (Path(given["optim.teacher"]) / "checkpoints").mkdir(parents=True)
+        (Path(given["optim.teacher"]) / "checkpoints" / "best.ckpt").touch()
     columns = [given.get(f"data.{name}_column", name).strip('"') for name in ("document", "summary")]
     number = given.get("data.id_column", "number")
     rows = [{number: f"n{i}", columns[0]: f"Document {i}.", columns[1]: f"Summary {i}."} for i in range(20)]
