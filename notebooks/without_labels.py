@@ -61,7 +61,8 @@ texts.head()
 # %% [markdown]
 # ## Without labels
 # `experiment=adapt` trains the new parameters first, and then all of them. `data.objective` makes source and target
-# from a document: with `reconstruction`, the source lacks three words of ten and the target is the whole text, so the
+# from a document: with `reconstruction`, the source lacks three words of ten and the target is its opening, here the
+# whole text, so the
 # decoder learns to copy from the source and to fill gaps. A file without summaries names the column of the documents
 # for both.
 

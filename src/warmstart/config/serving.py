@@ -17,8 +17,9 @@ class ServeSettings:
     allowed_hosts: list[str] = option(
         default_factory=list,
         doc="Names that a request may have in its Host header, such as `summaries.example.org` or `*.example.org`. "
-        "Others are refused with status 400. Empty allows the names of this machine if `serve.host` is 127.0.0.1 or "
-        "localhost, and otherwise every name: then a page of another site can reach the service through a browser.",
+        "Others are refused with status 400, except 127.0.0.1 and localhost. Empty allows only these two if "
+        "`serve.host` is one of them, and otherwise every name: then a page of another site can reach the service "
+        "through a browser.",
     )
     port: int = option(8000, at_least=0, at_most=65535, doc="Port that the service listens on. 0 takes any free port.")
     max_batch_tokens: int = option(

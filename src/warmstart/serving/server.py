@@ -117,7 +117,8 @@ def allowed_hosts(serve: ServeSettings) -> list[str]:
                 f"serve.allowed_hosts has {name!r}, which is not a pattern. Write *.example.org for all names below "
                 "example.org, or * for every name."
             )
-    return serve.allowed_hosts or (list(LOOPBACK) if serve.host in LOOPBACK else ["*"])
+    named = serve.allowed_hosts or ([] if serve.host in LOOPBACK else ["*"])
+    return [*named, *LOOPBACK]
 
 
 def _add_pages(app: FastAPI, settings: Config, metrics: Metrics) -> None:

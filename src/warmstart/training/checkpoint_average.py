@@ -77,7 +77,7 @@ def average_best(
     kept = {step: score for step, score in top_steps(trainer).items() if is_sound(folder.top(step))}
     singles = dict([*kept.items()][:requested])
     if len(singles) < requested and trainer.is_global_zero:
-        nothing = ", so nothing is averaged" if len(singles) < 2 else ""
+        nothing = ", so nothing is averaged. Raise trainer.validations_per_epoch" if len(singles) < 2 else ""
         say(f"trainer.average_best={requested} was requested; this fit kept {len(singles)}{nothing}.")
     if len(singles) < 2:
         return {}
