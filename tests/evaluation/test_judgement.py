@@ -98,7 +98,7 @@ def test_controls_by_likelihood_and_without_a_source(judged, references):
     assert "References are neither likelier nor less likely given its own source: " in stated
     shown = Console(file=io.StringIO(), width=100)
     shown.print(score_table(judgement, "model"))
-    assert "decoder alone" in shown.file.getvalue()
+    assert "decoder only" in shown.file.getvalue()
     worse = judge(references, references, references, SETTINGS, 0, likelihoods=nats | {"shuffled_document": spread})
     assert "References are less likely given its own source: -2.000 nats per token" in verdict(worse)
 

@@ -12,7 +12,7 @@ from warmstart.evaluation.bootstrap import FEWEST
 from warmstart.evaluation.judgement import Judgement
 from warmstart.evaluation.likelihood import ALONE, SHUFFLED
 
-NAMES = {SHUFFLED: "another document", ALONE: "decoder alone", **LABELS}
+NAMES = {SHUFFLED: "another document", ALONE: "decoder only", **LABELS}
 COLUMNS = 4  # scores side by side in 80 columns
 _BETTER = {
     "lead": "Copying the first sentences",
@@ -165,7 +165,7 @@ def _sentence(name: str, outcome: str, lead: str) -> str:
         return f"{reads}: {lead} over being given another one."
     if name == ALONE:
         joined = "The source counts" if outcome == "better" else "The source is not shown to count"
-        return f"{joined}: {lead} over its decoder alone."
+        return f"{joined}: {lead} over its decoder without a source."
     rival = _rival(name)
     if outcome == "better":
         return f"It beats {rival}: {lead}."
@@ -182,7 +182,7 @@ def _too_few(name: str, examples: int, lead: str) -> str:
     count = "1 example is" if examples == 1 else f"{examples} examples are"
     question, over = {
         SHUFFLED: ("it reads its document", " over being given another one"),
-        ALONE: ("the source counts", " over its decoder alone"),
+        ALONE: ("the source counts", " over its decoder without a source"),
     }.get(name, (f"it beats {_rival(name)}", ""))
     return f"{count} too few to tell whether {question}, {FEWEST} are needed: {lead}{over}."
 
