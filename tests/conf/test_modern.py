@@ -72,7 +72,7 @@ def test_parameters_are_those_of_the_page(recipe, settings_of):
     ("recipe", "words"),
     [
         ("ettin2ettin", ["bridge.gate=none"]),
-        ("modernbert_smollm2", ["bridge.freeze=decoder", "bridge.init=random"]),
+        ("modernbert_smollm2", ["bridge.freeze=both", "bridge.init=random"]),
         ("e5_qwen3", ["bridge.init=random", "bridge.freeze=both"]),
         ("e5_qwen3", ["bridge.freeze=none"]),
         ("t5gemma_style", ["decoder=smollm2_360m", "bridge.init=copy", "bridge.warmup_steps=0"]),
