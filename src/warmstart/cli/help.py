@@ -18,7 +18,7 @@ from warmstart.printing import program
 
 WIDTH = 100
 _INTRODUCTION = """\
-Join any pretrained encoder with any pretrained decoder, fine-tune the pair, and score its texts.
+Join any pretrained encoder with any pretrained decoder, fine-tune the pair, and score it.
 """
 _TASKS = {
     "fit": "train, score the best checkpoint on the test split, export it (the default task)",

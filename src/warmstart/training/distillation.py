@@ -137,7 +137,7 @@ def check_teacher(settings: Config, tokenizers: Any) -> None:
     if pair.marks.labels:
         raise UserError(f"optim.teacher={given} selects sentences, and has no probabilities of tokens. {otherwise}")
     differences = [
-        f"{role}: {len(theirs)} tokens, " + ("some of them others" if len(own) == len(theirs) else f"here {len(own)}")
+        f"{role}: {len(theirs)} tokens, here {'as many others' if len(own) == len(theirs) else len(own)}"
         for role, theirs, own in (
             ("encoder", pair.source, tokenizers.source),
             ("decoder", pair.target, tokenizers.target),
