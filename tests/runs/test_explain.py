@@ -34,6 +34,26 @@ def test_a_short_list_is_complete(word, choices, settings_of):
     assert message_about(word, settings_of) == [f"There is no {word}.", f"The choices of {group}:", *choices]
 
 
+def test_a_recipe_in_a_folder_is_suggested_and_its_folder_is_listed(settings_of):
+    first, title, *rest = message_about("experiment=modern/ettin2etin", settings_of)
+    assert first == "There is no experiment=modern/ettin2etin. Did you mean experiment=modern/ettin2ettin?"
+    assert title == "The choices of experiment=modern/:"
+    assert "  modern/e5_qwen3" in rest
+    assert all(one.startswith("  modern/") for one in rest)
+
+
+def test_a_folder_of_recipes_lists_them_and_a_part_of_a_name_finds_one(settings_of):
+    assert message_about("experiment=bertsum", settings_of) == [
+        "There is no experiment=bertsum.",
+        "The choices of experiment=bertsum/:",
+        "  bertsum/abs",
+        "  bertsum/ext",
+        "  bertsum/extabs",
+        "  bertsum/transformer_ext",
+    ]
+    assert message_about("experiment=bert2gpt", settings_of)[0].endswith("Did you mean experiment=rothe/bert2gpt?")
+
+
 def test_a_choice_of_hydra_is_named_with_its_whole_group(settings_of):
     assert message_about("hydra/job_logging=bad", settings_of)[0] == "There is no hydra/job_logging=bad."
 

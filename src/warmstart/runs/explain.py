@@ -8,11 +8,13 @@ import os
 import re
 import signal
 from difflib import get_close_matches
+from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from warmstart.config.schema import about, unknown_option
+from warmstart.config.shipped import config_dir
 from warmstart.errors import Interrupted, RankDied, UserError
 
 _MOST_CHOICES = 12
@@ -111,18 +113,31 @@ def _unknown_choice(file: str, choices: list[str]) -> str:
     group, _, name = file.partition("/")
     if group == "hydra":
         group, _, name = file.rpartition("/")
-    near = get_close_matches(name, choices, 1) or [one for one in choices if name in one][:1]
+    in_folders = _choices_in_folders(group)
+    near = get_close_matches(name, [*choices, *in_folders], 1)
+    near = near or [one for one in (*choices, *in_folders) if name in one][:1]
+    if any(one.startswith(f"{name}/") for one in in_folders):
+        near = []
     lines = [f"There is no {group}={name}." + (f" Did you mean {group}={near[0]}?" if near else "")]
     if group in ("encoder", "decoder"):
         path = name if "/" in name else "HUB_ID_OR_FOLDER"
         lines.append(f"Any checkpoint on the hub or in a folder: {group}=hf {group}.path={path}")
         if "/" in name:
             return "\n".join(lines)
+    same_folder = [one for one in in_folders if one.partition("/")[0] == name.partition("/")[0]]
+    choices = same_folder or choices
     if choices:
-        lines += [f"The choices of {group}:", *(f"  {one}" for one in choices[:_MOST_CHOICES])]
+        folder = f"{group}={same_folder[0].partition('/')[0]}/" if same_folder else group
+        lines += [f"The choices of {folder}:", *(f"  {one}" for one in choices[:_MOST_CHOICES])]
     if len(choices) > _MOST_CHOICES:
         lines.append(f"  and {len(choices) - _MOST_CHOICES} more: --help")
     return "\n".join(lines)
+
+
+def _choices_in_folders(group: str) -> list[str]:
+    """Return the shipped choices of a group that lie in a folder: ``rothe/bert2bert``. Hydra names the others."""
+    files = Path(config_dir(), group)
+    return sorted(file.relative_to(files).with_suffix("").as_posix() for file in files.glob("*/**/*.yaml"))
 
 
 def _first_line(error: BaseException) -> str:
