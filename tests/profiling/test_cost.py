@@ -8,6 +8,7 @@ from transformers import BertConfig, GPT2Config, LlamaConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel, cpu
 from warmstart.config.schema import Device
+from warmstart.data.tokenization.pair import load_pair
 from warmstart.profiling.cost import TOKENS_PER_WORD, predict
 from warmstart.profiling.devices import all_reduce_bytes, all_reduce_seconds
 from warmstart.profiling.flops import training_flops
@@ -148,6 +149,21 @@ def test_flops_follow_the_lengths_of_the_texts_not_their_mean(settings_of, tmp_p
     assert cost.flops_per_step == pytest.approx(sum(training_flops(model, *length) for length in lengths))
     assert cost.examples == cost.examples_per_step == 4
     assert cost.source_tokens == pytest.approx(sum(source for source, _ in lengths) / 4)
+
+
+def test_check_counts_the_tokens_of_local_tokenizers(settings_of, tmp_path, capsys):
+    path = tmp_path / "german.jsonl"
+    example = {"document": "Zuverlässigkeitsüberprüfung für Übersetzungsprogramme " * 20, "summary": "Prüfprogramm"}
+    path.write_text("".join(json.dumps(example | {"id": str(i)}) + "\n" for i in range(8)))
+    chosen = [f"data.{split}_path={path}" for split in ("train", "validation", "test")]
+    settings = settings_of("encoder=minilm", "decoder=minilm", "data=files", *chosen)
+    words_only = predict(settings, pair_without_values(settings))
+    tokenizers = load_pair(settings.encoder, settings.decoder, list)
+    rows = tokenizers.encode_sources([example["document"]], 512), tokenizers.encode_targets([example["summary"]], 128)
+    source, target = (len(row) for (row,) in rows)
+    check.run(settings, tmp_path)
+    assert f"examples of about {source} + {target} tokens" in capsys.readouterr().out
+    assert source > 3 * words_only.source_tokens
 
 
 def test_check_prints_the_prediction_for_the_configured_device(settings_of, tmp_path, capsys):

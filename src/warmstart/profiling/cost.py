@@ -3,8 +3,8 @@
     cost = predict(settings, pair_without_values(settings))
 
 Parameters are counted on a model whose tensors have shapes but no data. FLOPs are computed as in
-``warmstart.profiling.flops``, for the lengths of a sample of the training texts. The number of tokens is estimated from
-the number of words. ``warmstart.profiling.devices`` predicts the time.
+``warmstart.profiling.flops``, for the lengths of a sample of the training texts. Without tokenizers, the number of
+tokens is estimated from the number of words. ``warmstart.profiling.devices`` predicts the time.
 """
 
 import math
@@ -16,6 +16,7 @@ import torch
 from warmstart.config.data import DataKind, DataSettings
 from warmstart.config.schema import Config, Device
 from warmstart.data.sources.load import load_source
+from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.data.tokenization.source_layout import SourceLayout
 from warmstart.model.bridge.tying import shared_across_halves
 from warmstart.model.modeling import EncoderDecoderModel
@@ -26,6 +27,7 @@ from warmstart.profiling.memory import fit_memory, generation_memory
 
 TOKENS_PER_WORD = 1.3
 SAMPLED_TEXTS = 2000
+TOKENIZED_TEXTS = 500  # which takes a second or two
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Cost:
     source_tokens: float
     target_tokens: float
     label_lengths: list[float]
-    """Estimated target tokens of a sample of the training examples."""
+    """Target tokens of a sample of the training examples."""
     examples_per_step: int
     flops_per_step: float
     steps: int
@@ -52,12 +54,13 @@ class Cost:
         return self.steps * self.flops_per_step
 
 
-def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
+def predict(settings: Config, model: EncoderDecoderModel, tokenizers: TokenizerPair | None = None) -> Cost:
     """Predict the cost of ``task=fit``.
 
     Args:
         settings: the whole config.
         model: the model of these settings, on any device (``meta`` needs no memory).
+        tokenizers: those of the pair, to count tokens with; without them, their number is estimated from the words.
 
     Returns:
         The cost, with the memory on the first device of ``devices_of``.
@@ -65,7 +68,7 @@ def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
     Raises:
         UserError: the user's own data cannot be read.
     """
-    examples, sources, targets = texts_of(settings.data)
+    examples, sources, targets = texts_of(settings.data, tokenizers)
     source, target, window = float(sources.mean()), float(targets.mean()), settings.data.max_source_length
     trainer, batch = settings.trainer, settings.data.batch
     ranks = trainer.devices * trainer.nodes
@@ -109,14 +112,15 @@ def predict(settings: Config, model: EncoderDecoderModel) -> Cost:
     )
 
 
-def texts_of(data: DataSettings) -> tuple[int, np.ndarray, np.ndarray]:
+def texts_of(data: DataSettings, tokenizers: TokenizerPair | None = None) -> tuple[int, np.ndarray, np.ndarray]:
     """Return the number of training examples, and the lengths of a sample of them.
 
     Args:
         data: the ``data`` config.
+        tokenizers: those to count tokens with. A data set whose size is published is not read for it.
 
     Returns:
-        The number of examples, and estimated source and target tokens, each (sampled examples,), after truncation.
+        The number of examples, and source and target tokens, each (sampled examples,), after truncation.
 
     Raises:
         UserError: the user's own data cannot be read.
@@ -131,7 +135,13 @@ def texts_of(data: DataSettings) -> tuple[int, np.ndarray, np.ndarray]:
     else:
         split = load_source(data).split("train")
         examples = len(split)
-        some = [split[i] for i in range(0, examples, math.ceil(examples / SAMPLED_TEXTS))]
+        sampled = SAMPLED_TEXTS if tokenizers is None else TOKENIZED_TEXTS
+        some = [split[i] for i in range(0, examples, math.ceil(examples / sampled))]
+        if tokenizers is not None:
+            rows = layout.encode(tokenizers, [example.document for example in some])
+            labels = tokenizers.encode_labels(some, rows, data.max_target_length)
+            lengths = np.array([[len(row), len(of_row)] for row, of_row in zip(rows, labels, strict=True)])
+            return (min(examples, data.limit_train or examples), *lengths.T.astype(np.float64))
         words = np.array([[len(text.split()) for text in (e.document, e.summary)] for e in some], dtype=np.float64)
     source, target = (TOKENS_PER_WORD * words + 2).T
     return (

@@ -145,15 +145,16 @@ def run(settings: Config, run_dir: Path) -> None:
     settings = chosen.settings
     untrained = _untrained_first_run(settings)
     _refuse([fault for fault in faults(settings) if fault != untrained])
-    cost = predict(settings, pair_without_values(settings))
+    tokenizers = _local_tokenizers(settings)
+    cost = predict(settings, pair_without_values(settings), tokenizers)
     names = f"encoder={settings.encoder.name} decoder={settings.decoder.name} data={settings.data.name}"
     warnings = [f"Warning: {one}" for one in implausible(settings, cost.steps, cost.examples, cost.label_lengths)]
     if untrained:
         warnings.append(f"Warning: {untrained} The recipe starts from it: train it first.")
     recipe = ["  chosen from the data (trainer.recipe=auto); each can be set:"] if chosen.choices else []
     recipe += [f"    {choice}" for choice in chosen.choices]
-    recipe += described(settings)
-    say(f"{names}: the config is valid.", *recipe, *prediction(settings, cost), *_first_pairs(settings), *warnings)
+    shown = described(settings) + prediction(settings, cost) + _first_pairs(settings, tokenizers)
+    say(f"{names}: the config is valid.", *recipe, *shown, *warnings)
 
 
 def _untrained_first_run(settings: Config) -> str | None:
@@ -213,21 +214,28 @@ def prediction(settings: Config, cost: Any) -> list[str]:
     return [*lines, f"  Not included: {others}. No GPU was used."]
 
 
-def _first_pairs(settings: Config) -> list[str]:
-    """Show the first training pairs as the model reads them, if nothing needs to be downloaded or trained for it."""
+def _local_tokenizers(settings: Config) -> Any:
+    """Return the pair's tokenizers, or None if they, or the texts, would have to be downloaded or trained."""
+    from warmstart.data.tokenization.pair import load_tokenizer, pair_of
+
     tokenized = tokenized_submodels(settings)
     is_local = all(one.weights is Weights.pretrained and _is_here(one.tokenizer or one.path) for one, _ in tokenized)
     if settings.data.kind in (DataKind.cnn_dailymail, DataKind.hub) or not is_local:
+        return None
+    return pair_of([load_tokenizer(one, role, list) for one, role in tokenized], settings)
+
+
+def _first_pairs(settings: Config, tokenizers: Any) -> list[str]:
+    """Show the first training pairs as the model reads them, if there are tokenizers for it."""
+    if tokenizers is None:
         return []
     from warmstart.data.preview import first_pairs
     from warmstart.data.sources.load import load_source
-    from warmstart.data.tokenization.pair import load_tokenizer, pair_of
     from warmstart.data.tokenization.target_start import target_start
 
-    pair = pair_of([load_tokenizer(one, role, list) for one, role in tokenized], settings)
-    check_teacher(settings, pair)
+    check_teacher(settings, tokenizers)
     lines = []
-    for one in first_pairs(load_source(settings.data), pair, settings.data):
+    for one in first_pairs(load_source(settings.data), tokenizers, settings.data):
         cut = [
             f"{name}: {tokens} of {uncut} tokens"
             for name, tokens, uncut in (
@@ -242,10 +250,10 @@ def _first_pairs(settings: Config) -> list[str]:
             f"    document  {shorten(one.document, LONGEST_SHOWN, placeholder=' ...')}",
             f"    summary   {shorten(one.summary, LONGEST_SHOWN, placeholder=' ...')}",
         ]
-    start = target_start(pair, settings.data)
+    start = target_start(tokenizers, settings.data)
     begins = [start["decoder_start_token_id"], *(start["prompt_ids"] or [])]
-    if begins != [pair.special_ids()["decoder_start_token_id"]]:
-        lines.append(f"  Every summary begins with {pair.target.decode(begins)!r}, which is not part of it.")
+    if begins != [tokenizers.special_ids()["decoder_start_token_id"]]:
+        lines.append(f"  Every summary begins with {tokenizers.target.decode(begins)!r}, which is not part of it.")
     return ["  The first training pairs, as the model reads them:", *lines]
 
 
