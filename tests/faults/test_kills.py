@@ -1,6 +1,6 @@
 """A fit that is killed at a random moment and repeated by the same command ends with the same weights, bit by bit.
 
-There are 22 moments: four in each of five settings and two under FSDP. SEED chooses moments and signals.
+There are 14 moments: four in each of three settings and two under FSDP. SEED chooses moments and signals.
 """
 
 import csv
@@ -25,10 +25,11 @@ FIT = (
     *("trainer.max_epochs=20", "trainer.max_steps=40", "evaluation.control_samples=0"),
 )
 SETTINGS = {
-    "plain": ("trainer.save_every=3",),
-    "accumulated": ("trainer.accumulate=2", "trainer.validations_per_epoch=2"),
-    "workers": ("data.batch.workers=1",),
-    "schedules": ("bridge.warmup_steps=9", "optim.warmup_steps=20", "trainer.patience=50"),
+    "workers": ("data.batch.workers=1", "trainer.save_every=3"),
+    "schedules": (
+        *("bridge.warmup_steps=9", "optim.warmup_steps=20", "trainer.patience=50"),
+        *("trainer.accumulate=2", "trainer.validations_per_epoch=2"),
+    ),
     "two_ranks": ("trainer.devices=2", "trainer.strategy=ddp"),
     "shards": ("trainer=fsdp", "trainer.accelerator=cpu", "trainer.max_steps=12"),
 }
