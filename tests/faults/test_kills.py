@@ -25,7 +25,7 @@ FIT = (
     *("trainer.max_epochs=20", "trainer.max_steps=40", "evaluation.control_samples=0"),
 )
 SETTINGS = {
-    "workers": ("data.batch.workers=1", "trainer.save_every=3"),
+    "workers": ("data.batch.workers=1", "trainer.save_every=3", "optim.new_optimizer=muon"),
     "schedules": (
         *("bridge.warmup_steps=9", "optim.warmup_steps=20", "trainer.patience=50"),
         *("trainer.accumulate=2", "trainer.validations_per_epoch=2"),

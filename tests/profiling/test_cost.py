@@ -110,7 +110,7 @@ def test_memory_by_kind_follows_precision_ranks_and_what_trains():
     model = pair(GPT2)
     weights = 4 * sum(p.numel() for p in model.parameters())
     one = fit_memory(model, ROWS, SOURCE, TARGET, "bf16-mixed")
-    assert (one["weights"], one["gradients"], one["AdamW"]) == (weights, weights, 2 * weights)
+    assert (one["weights"], one["gradients"], one["optimizer"]) == (weights, weights, 2 * weights)
     assert one["their buckets (ddp)"] == 0
     assert fit_memory(model, ROWS, SOURCE, TARGET, "bf16-mixed", ranks=2)["their buckets (ddp)"] == weights
     averaged = fit_memory(model, ROWS, SOURCE, TARGET, "bf16-mixed", averages=True)
@@ -120,7 +120,7 @@ def test_memory_by_kind_follows_precision_ranks_and_what_trains():
     model.freeze_encoder()
     trained = 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = fit_memory(model, ROWS, SOURCE, TARGET, "bf16-mixed")
-    assert (frozen["weights"], frozen["gradients"], frozen["AdamW"]) == (weights, trained, 2 * trained)
+    assert (frozen["weights"], frozen["gradients"], frozen["optimizer"]) == (weights, trained, 2 * trained)
     assert frozen["activations"] < 0.6 * one["activations"]
     assert ItemSizes.of("16-mixed") == ItemSizes(2, 4, 4)
 

@@ -14,7 +14,7 @@ from warmstart.config.metrics import METRICS, SCORES, metric_of, primary_score
 from warmstart.config.model import NO_ENCODER, SELECTOR, Embeddings, Scale
 from warmstart.config.paper import faults_of_paper
 from warmstart.config.schema import OPTIONS, Config
-from warmstart.config.training import MONITORS
+from warmstart.config.training import MONITORS, NewOptimizer
 
 
 def faults_of_numbers(settings: Config) -> list[str]:
@@ -124,6 +124,11 @@ def _contradictions(settings: Config) -> list[str]:
     optim, trainer, generation, found = settings.optim, settings.trainer, settings.generation, []
     if len(optim.betas) != 2 or not all(0 <= beta < 1 for beta in optim.betas):
         found.append(f"optim.betas={optim.betas} is invalid. Set two numbers from 0 to below 1.")
+    if optim.new_optimizer is NewOptimizer.muon and trainer.strategy == "fsdp":
+        found.append(
+            "optim.new_optimizer=muon does not work with trainer.strategy=fsdp, which splits the matrices. Set "
+            "trainer.strategy=ddp, or optim.new_optimizer=adamw."
+        )
     if trainer.max_steps >= 1 and (fault := fault_of_warm_up(settings, trainer.max_steps)):
         found.append(fault)
     if trainer.devices * trainer.nodes > 1 and (trainer.budget_minutes is not None or trainer.measure_threads):

@@ -34,6 +34,13 @@ class Distill(StrEnum):
     beams = "beams"
 
 
+class NewOptimizer(StrEnum):
+    """The optimizer of matrices that are in no checkpoint."""
+
+    adamw = "adamw"
+    muon = "muon"
+
+
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu")
 PRECISIONS = (
     *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
@@ -49,7 +56,7 @@ MONITORS: dict[str, str | None] = {
 
 @dataclass
 class OptimSettings:
-    """AdamW with a learning rate for each part of the model."""
+    """The optimizer, with a learning rate for each part of the model."""
 
     encoder_rate: float = option(5e-5, at_least=0, at_most=1, doc="Peak learning rate of the pretrained encoder.")
     decoder_rate: float = option(5e-5, at_least=0, at_most=1, doc="Peak learning rate of the pretrained decoder.")
@@ -65,6 +72,12 @@ class OptimSettings:
         at_most=1,
         doc="Peak learning rate of the gates of grafted cross-attention. A gate is a single number that changes by "
         "about 1 in training, so it needs a higher learning rate than matrices.",
+    )
+    new_optimizer: NewOptimizer = option(
+        NewOptimizer.adamw,
+        doc="Optimizer of the new matrices, except embeddings and output heads. `muon` (Jordan et al. 2024) moves a "
+        "matrix along the orthogonalized average of its gradients; its steps are scaled so that learning rates of "
+        "AdamW fit (Liu et al. 2025). All other parameters have AdamW. It needs torch 2.9.",
     )
     weight_decay: float = option(
         0.01,

@@ -1,6 +1,7 @@
 """Count the parameters of a model."""
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from warmstart.model.modeling import EncoderDecoderModel
 
@@ -17,3 +18,16 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
     fresh = sum(p.numel() for name, p in named.items() if name in new)
     trainable = sum(p.numel() for p in named.values() if p.requires_grad)
     return {"total": total, "trainable": trainable, "pretrained": total - fresh, "new": fresh}
+
+
+def hidden_matrices(model: nn.Module) -> set[str]:
+    """Return the names of all parameters with two axes, except those of embeddings and output heads."""
+    parts = [part for part in model.children() if isinstance(part, PreTrainedModel)]
+    heads = {id(head.weight) for part in parts if (head := part.get_output_embeddings()) is not None}
+    left_out = heads | {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding)
+        for parameter in module.parameters()
+    }
+    return {name for name, one in model.named_parameters() if one.dim() == 2 and id(one) not in left_out}

@@ -15,6 +15,7 @@ import torch
 
 from warmstart.config.data import DataKind, DataSettings
 from warmstart.config.schema import Config, Device
+from warmstart.config.training import NewOptimizer
 from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.data.tokenization.source_layout import SourceLayout
@@ -91,6 +92,7 @@ def predict(settings: Config, model: EncoderDecoderModel, tokenizers: TokenizerP
             ranks=ranks,
             shards=shards,
             averages=trainer.ema_decay is not None,
+            muon=settings.optim.new_optimizer is NewOptimizer.muon,
         ),
         precision=precision,
         generation_memory=generation_memory(

@@ -18,6 +18,7 @@ from warmstart.config.model import NO_ENCODER
 from warmstart.model.decoders import cross_attention_modules
 from warmstart.model.encoders import encoder_part, states_width
 from warmstart.model.loss import CHUNK
+from warmstart.model.parameters import hidden_matrices
 from warmstart.profiling.flops import attention_width, layers_of
 
 _GATES = ("gate_proj", "gate_up_proj", "wi_0", "Wi")  # names of modules in gated feed-forward layers
@@ -59,6 +60,7 @@ def fit_memory(
     ranks: int = 1,
     shards: int = 1,
     averages: bool = False,
+    muon: bool = False,
 ) -> dict[str, float]:
     """Predict the memory of a training step on each device.
 
@@ -72,6 +74,7 @@ def fit_memory(
         ranks: number of devices.
         shards: number of devices that weights, gradients and optimizer state are sharded over (fsdp).
         averages: whether there is a moving average of the weights that train (``trainer.ema_decay``).
+        muon: whether Muon optimizes new matrices; it keeps one number for each of theirs, and AdamW two.
 
     Returns:
         Bytes by kind. The sum is an upper bound: activations are freed while gradients are allocated, and under fsdp
@@ -98,11 +101,16 @@ def fit_memory(
         "their 16-bit copies": sizes.matrix * sum(matrices.values()) * sizes.mixed,
         "gradients": sizes.parameter * trained / shards,
         "their buckets (ddp)": sizes.parameter * trained * (ranks > 1 and shards == 1),
-        "AdamW": 2 * sizes.parameter * trained / shards,
+        "optimizer": sizes.parameter * (2 * trained - (_of_muon(model) if muon else 0)) / shards,
         "averages": sizes.parameter * trained * averages,
         "activations": batch_size * activation_bytes(model, source, target, sizes, mask_bytes),
         "logits": float(labels * model.config.decoder.vocab_size * logit),
     }
+
+
+def _of_muon(model: Any) -> int:
+    names = hidden_matrices(model) & model.new_parameter_names()
+    return sum(p.numel() for name, p in model.named_parameters() if name in names and p.requires_grad)
 
 
 def activation_bytes(model: Any, source: float, target: float, sizes: ItemSizes, mask_bytes: int = 0) -> float:
