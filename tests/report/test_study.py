@@ -1,10 +1,14 @@
 """Planned contrasts over seeds and examples, and the page that is rebuilt from the stored scores."""
 
 import json
+from enum import Enum
+from functools import reduce
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from warmstart.errors import UserError
 from warmstart.report.collect import collect
@@ -12,6 +16,7 @@ from warmstart.report.study import Plan, cells_of, contrasts_of, in_order, read_
 from warmstart.report.study_page import END, START, main, plot, rebuilt
 
 STUDIES = Path(__file__).parents[2] / "docs" / "studies"
+CONF = Path(__file__).parents[2] / "conf"
 PLAN = Plan(
     factors={"weights": "encoder.weights"},
     measures={"nll": "nats per token", "rouge1": "ROUGE-1"},
@@ -157,6 +162,32 @@ def test_the_plot_is_the_same_file_each_time(tmp_path):
 
 def test_a_limit_of_null_comes_last():
     assert sorted(["None", "1600", "400"], key=in_order) == ["400", "1600", "None"]
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_plan_has_the_settings_of_its_sweep_and_each_contrast_compares_two_of_them(path, settings_of):
+    plan, sweep = read_plan(path), CONF / "sweep" / f"study_{path.stem}.yaml"
+    params = yaml.safe_load(sweep.read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]
+    seeds = str(params.pop("seed")).split(",")
+    cells = []
+    for values in product(*(str(one).split(",") for one in params.values())):
+        words = dict(zip(params, values, strict=True))
+        settings = settings_of(*(f"{key}={value}" for key, value in words.items()))
+        cells.append({name: factor_value(words, settings, key) for name, key in plan.factors.items()})
+    assert plan.runs == len(seeds) * len(cells)
+    for contrast in plan.contrasts:
+        each = contrast.get("each")
+        for value in sorted({cell[each] for cell in cells}) if each else [None]:
+            for side in ("of", "against"):
+                wanted = {key: str(one) for key, one in contrast[side].items()} | ({each: value} if each else {})
+                assert len([cell for cell in cells if wanted.items() <= cell.items()]) == 1, (contrast, wanted)
+
+
+def factor_value(words, settings, key):
+    if key == "experiment":
+        return words[key].rpartition("/")[2]
+    value = reduce(getattr, key.split("."), settings)
+    return str(value.value if isinstance(value, Enum) else value)
 
 
 def test_a_wrong_plan_is_explained(tmp_path):
