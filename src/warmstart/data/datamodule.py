@@ -221,9 +221,17 @@ class SummarizationDataModule(L.LightningDataModule):
                 "truncated_documents": (
                     int((rows.source_lengths >= settings.max_source_length).sum()) if cut is None else cut
                 ),
-                "truncated_summaries": int((rows.target_lengths >= settings.max_target_length).sum()),
+                "truncated_summaries": int((self._summary_lengths(rows) >= settings.max_target_length).sum()),
             }
         return counts | {"reader": report}
+
+    def _summary_lengths(self, rows: TokenizedSplit) -> np.ndarray:
+        """Return the number of ids of each summary (n,), without the labels of sentences that may follow it."""
+        if not self.tokenizers.marks.labels:
+            return rows.target_lengths
+        start = self.tokenizers.sentence_start_id
+        each = (rows[i] for i in range(len(rows)))
+        return np.array([len(target) - int((source == start).sum()) for _, source, target in each])
 
     def padding_fraction(self) -> float:
         """Return the fraction of the first epoch's training tokens that are padding."""

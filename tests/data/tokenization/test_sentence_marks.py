@@ -1,9 +1,13 @@
 """Marked sentences: the ids of BertSum's code, by hand on short texts, and the same after saving."""
 
+import json
+
 import pytest
 import torch
 from transformers import BertTokenizerFast
 
+from warmstart.config.data import DataKind, DataSettings
+from warmstart.data.datamodule import SummarizationDataModule
 from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.data.tokenization.sentence_marks import SentenceMarks, original_sentences, separator_id
 from warmstart.errors import UserError
@@ -106,3 +110,14 @@ class _Bare:
 
     def convert_tokens_to_ids(self, token):
         return 0
+
+
+def test_labels_of_sentences_do_not_count_as_a_truncated_summary(pair, tmp_path):
+    rows = [{"document": f"{'a b. ' * 20}{word}.", "summary": word} for word in ("c", "b a", "b a b a b a b a b a")]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    settings = DataSettings(name="mine", kind=DataKind.files, path=str(path), test_path=str(path), max_target_length=8)
+    labelled = TokenizerPair(pair.source, pair.target, SentenceMarks(source=True, target=True, labels=True))
+    data = SummarizationDataModule(settings, labelled, seed=0)
+    assert (data.tokenized("test").target_lengths > 8).all()
+    assert data.row_counts()["test"]["truncated_summaries"] == 1
