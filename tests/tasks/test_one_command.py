@@ -20,7 +20,8 @@ def test_the_check_lists_the_choices_and_the_first_pairs(run_py, tmp_path):
     assert "generation.min_new_tokens=0" in done.stdout
     assert "generation.max_new_tokens=" not in done.stdout  # it is set, so it is not chosen
     assert "    document  ana has 1 boats. she sails." in done.stdout
-    assert "Warning" not in done.stdout
+    assert done.stdout.count("Warning: ") == 1
+    assert "Warning: The fit has 20 training examples." in done.stdout
 
 
 def test_an_experiment_and_the_option_turn_the_recipe_off(run_py, tmp_path):

@@ -46,6 +46,34 @@ def test_lengths_that_contradict_the_labels_are_reported(words, expected, settin
         assert "generation.max_new_tokens=14." in found[0]
 
 
+FEW = ("encoder=minilm", "decoder=minilm", *LENGTHS)
+
+
+def doubts(settings, examples):
+    return implausible(settings, 500, examples, LABELS, check.pair_without_values(settings))
+
+
+def test_few_examples_for_new_cross_attention_are_reported_with_what_needs_fewer(settings_of):
+    (warning,) = doubts(settings_of(*FEW), 999)
+    assert warning.startswith("The fit has 999 training examples.")
+    assert "encoder=none decoder=smollm2" in warning
+    assert doubts(settings_of(*FEW), 1000) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("encoder=none", "decoder=smollm2"),
+        ("encoder=minilm", "decoder=ext"),
+        ("encoder=minilm", "decoder=minilm", "ckpt_weights=runs/adapted"),
+        ("encoder=minilm", "decoder=minilm", "data.objective=prefix"),
+        ("encoder=minilm", "decoder=minilm", "debug=tiny"),
+    ],
+)
+def test_what_does_not_have_to_learn_to_read_needs_no_more_examples(words, settings_of):
+    assert doubts(settings_of(*words, *LENGTHS), 20) == []
+
+
 @pytest.fixture
 def own(tmp_path):
     path = tmp_path / "x.csv"

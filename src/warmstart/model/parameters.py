@@ -3,6 +3,7 @@
 from torch import nn
 from transformers import PreTrainedModel
 
+from warmstart.model.decoders import cross_attention_modules
 from warmstart.model.modeling import EncoderDecoderModel
 
 
@@ -18,6 +19,14 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
     fresh = sum(p.numel() for name, p in named.items() if name in new)
     trainable = sum(p.numel() for p in named.values() if p.requires_grad)
     return {"total": total, "trainable": trainable, "pretrained": total - fresh, "new": fresh}
+
+
+def has_new_cross_attention(model: nn.Module) -> bool:
+    """Return whether the decoder's cross-attention is in no checkpoint, so that it has to be learnt."""
+    if not isinstance(model, EncoderDecoderModel):
+        return False
+    modules = ("cross_attention.", *(f"decoder.{name}." for name in cross_attention_modules(model.decoder)))
+    return any(name.startswith(modules) for name in model.new_parameter_names())
 
 
 def hidden_matrices(model: nn.Module) -> set[str]:

@@ -146,15 +146,15 @@ def run(settings: Config, run_dir: Path) -> None:
     untrained = _untrained_first_run(settings)
     _refuse([fault for fault in faults(settings) if fault != untrained])
     tokenizers = _local_tokenizers(settings)
-    cost = predict(settings, pair_without_values(settings), tokenizers)
+    cost = predict(settings, model := pair_without_values(settings), tokenizers)
     names = f"encoder={settings.encoder.name} decoder={settings.decoder.name} data={settings.data.name}"
-    warnings = [f"Warning: {one}" for one in implausible(settings, cost.steps, cost.examples, cost.label_lengths)]
+    doubts = implausible(settings, cost.steps, cost.examples, cost.label_lengths, model)
     if untrained:
-        warnings.append(f"Warning: {untrained} The recipe starts from it: train it first.")
+        doubts.append(f"{untrained} The recipe starts from it: train it first.")
     recipe = ["  chosen from the data (trainer.recipe=auto); each can be set:"] if chosen.choices else []
     recipe += [f"    {choice}" for choice in chosen.choices]
     shown = described(settings) + prediction(settings, cost) + _first_pairs(settings, tokenizers)
-    say(f"{names}: the config is valid.", *recipe, *shown, *warnings)
+    say(f"{names}: the config is valid.", *recipe, *shown, *(f"Warning: {one}" for one in doubts))
 
 
 def _untrained_first_run(settings: Config) -> str | None:

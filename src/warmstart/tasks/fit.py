@@ -165,7 +165,7 @@ def _fit_and_test(fit: Fit) -> float:
     model = _model(fit, data.tokenizers)
     soft_targets = soft_targets_of(settings, model)
     plan = _plan(fit, data, model, soft_targets)
-    warn_of_implausible(settings, plan.steps, data.tokenized("train").target_lengths)
+    warn_of_implausible(settings, plan.steps, data.tokenized("train").target_lengths, model)
     module = _module(fit, data, model, plan, soft_targets, teacher)
     log_parameters(fit.loggers, parameter_counts(model))
     trainer = _train(fit, data, module, plan)
