@@ -107,7 +107,8 @@ def _keep_current_options(optimizer: torch.optim.Optimizer, state: dict[str, Any
     if configured != found:
         raise UserError(
             f"This config trains {', '.join(map(str, configured))}, but the checkpoint trained "
-            f"{', '.join(map(str, found))}. Set bridge.* as it was, or ckpt=new to start over."
+            f"{', '.join(map(str, found))}. Set bridge.* and optim.new_optimizer as they were, or ckpt=new to start "
+            "over."
         )
     both = zip(optimizer.param_groups, state["param_groups"], strict=True)
     return state | {"param_groups": [current | {"params": saved["params"]} for current, saved in both]}
