@@ -79,6 +79,16 @@ def test_another_kind_of_rouge_that_disagrees_is_stated():
     assert stated.endswith("By ROUGE-2 it is not distinguishable: -0.40 [-0.90, +0.10].")
 
 
+def test_bits_per_byte_are_averaged_over_the_references_that_have_them(references):
+    bits = np.linspace(1.0, 2.0, len(references))
+    bits[1] = np.nan
+    judgement = judge(references, references, references, SETTINGS, 0, bits_per_byte=bits)
+    assert judgement.metrics["test/bits_per_byte"] == pytest.approx(np.nanmean(bits))
+    assert judgement.metrics["test/bits_per_byte_examples"] == len(references) - 1
+    nothing = judge(references, references, references, SETTINGS, 0, bits_per_byte=np.full(len(references), np.nan))
+    assert not any("bits" in name for name in (*nothing.metrics, *nothing.per_example))
+
+
 def test_controls_by_likelihood_and_without_a_source(judged, references):
     n = len(references)
     spread = np.linspace(0, 0.1, n)

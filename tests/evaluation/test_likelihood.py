@@ -11,7 +11,7 @@ from warmstart.data.datamodule import SummarizationDataModule
 from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.data.tokenization.train import Family, train_tokenizer
 from warmstart.evaluation.controls import derangement
-from warmstart.evaluation.likelihood import in_order, likelihoods
+from warmstart.evaluation.likelihood import bits_per_byte, in_order, likelihoods
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +49,17 @@ def test_each_reference_with_its_own_document_another_and_none(model, documents,
         alone = torch.nn.functional.cross_entropy(model.decoder(start).logits[0], labels[0])
         assert found["decoder_alone"][i] == pytest.approx(float(alone), rel=1e-4)
     model.train()
+
+
+def test_bits_per_byte_are_those_of_the_whole_text_and_missing_where_the_tokenizer_loses_a_part():
+    nats = np.array([2.0, 2.0, 2.0, 2.0])
+    references = ["A storm.", "Ein  Sturm\nin Köln", "A storm.", ""]
+    found = bits_per_byte(nats, [3, 5, 3, 1], ["A storm.", "Ein Sturm in Köln", "a storm.", ""], references)
+    assert found[0] == pytest.approx(2 * 3 / np.log(2) / 8)
+    assert found[1] == pytest.approx(2 * 5 / np.log(2) / 18)  # ö has two bytes, and blanks count once
+    assert np.isnan(found[2:]).all()
+
+
+def test_a_tokenizer_that_cuts_text_into_smaller_tokens_has_the_same_bits():
+    whole, halves = (bits_per_byte(np.array([4 / n]), [n], ["ab cd"], ["ab cd"]) for n in (2, 4))
+    assert whole == pytest.approx(halves)

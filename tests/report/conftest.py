@@ -32,6 +32,7 @@ def write_run(tmp_path):
         text="a b",
         lead=30.0,
         nll=None,
+        bits=None,
         decoder="gpt2",
         data=None,
         result=None,
@@ -54,6 +55,7 @@ def write_run(tmp_path):
             {"id": str(i), "document": f"{text} one. Two.", "reference": text, "prediction": text}
             | dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum"), score)
             | ({"nll": nll[i]} if nll else {})
+            | ({"bits_per_byte": bits[i]} if bits and bits[i] is not None else {})
             for i, score in enumerate(scores)
         ]
         (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -67,6 +69,10 @@ def write_run(tmp_path):
         metrics = {f"test/{kind}": mean for kind in kinds}
         if nll:
             metrics["test/nll"] = None if None in nll else sum(nll) / len(nll)
+        if bits:
+            kept = [one for one in bits if one is not None]
+            of_bits = {"bits_per_byte": sum(kept) / len(kept), "bits_per_byte_examples": len(kept)}
+            metrics |= {"test/examples": len(scores)} | {f"test/{name}": value for name, value in of_bits.items()}
         whole = {
             "status": status,
             "seed": seed,

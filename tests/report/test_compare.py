@@ -283,6 +283,26 @@ def test_likelihoods_are_compared_only_with_the_same_tokens(a, b, differ):
         assert found.left_out.endswith(f"these rows differ in {differ}.")
 
 
+def test_rows_with_different_tokenizers_are_compared_in_bits_per_byte(write_run, tmp_path):
+    write_run("a", scores=(1.0,) * 4, nll=(3.0,) * 4, bits=(1.0, 1.2, 1.1, 1.3))
+    write_run("b", scores=(1.0,) * 4, nll=(2.0,) * 4, bits=(1.5, 1.6, None, 1.8), decoder="llama")
+    (found,) = differences(rows_of(collect([tmp_path])))
+    first, *_ = rows_of(collect([tmp_path]))
+    sign = 1 if first.decoder == "gpt2" else -1
+    assert "nll" not in found.scores
+    assert sign * found.scores["bits_per_byte"][0] == pytest.approx(-(0.5 + 0.4 + 0.5) / 3)
+    assert found.left_out.startswith("nats/token is omitted")
+    assert found.left_out.endswith("bits/byte is over the 3 references that both tokenizers keep whole.")
+
+
+def test_rows_with_one_tokenizer_are_compared_in_nats_only(write_run, tmp_path):
+    write_run("a", nll=(3.0, 3.0), bits=(1.0, 1.2))
+    write_run("b", encoder="roberta", nll=(2.0, 2.0), bits=(1.5, 1.6))
+    (found,) = differences(rows_of(collect([tmp_path])))
+    assert "nll" in found.scores
+    assert "bits_per_byte" not in found.scores
+
+
 def test_likelihoods_that_are_not_finite_are_omitted_not_zero(write_run, tmp_path):
     write_run("a", scores=(30.0, 40.0), nll=(None, 4.0))
     write_run("b", encoder="roberta", nll=(4.0, 4.1))

@@ -136,6 +136,17 @@ def test_omitted_runs_and_scores_are_stated(write_run, tmp_path):
     assert {why.partition(":")[0] for why in reasons if why} == {"nats/token is omitted"}
 
 
+def test_bits_per_byte_are_shown_for_rows_with_different_tokenizers_and_only_over_all_references(write_run, tmp_path):
+    write_run("a", nll=(3.0, 3.0), bits=(1.0, 1.5))
+    write_run("b", encoder="roberta", nll=(2.0, 2.0), bits=(1.2, 1.6))
+    assert "bits/byte" not in render(collect([tmp_path]), title="t")
+    write_run("c", decoder="llama", nll=(2.0, 2.0), bits=(1.2, None))
+    page = render(collect([tmp_path]), title="t")
+    assert "<button>bits/byte</button>" in page
+    means = {row["label"]: row["scores"]["bits_per_byte"]["mean"] for row in data_of(page)["rows"]}
+    assert sorted(means.values(), key=str) == [1.25, pytest.approx(1.4), None]
+
+
 def test_a_page_with_a_single_example(write_run, tmp_path):
     write_run("a", scores=(30.0,))
     write_run("b", encoder="roberta", scores=(10.0,), result={"baselines": {}})

@@ -35,7 +35,8 @@ class Comparison:
     examples: int
     """Number of test examples."""
     scores: dict[str, ScoreDifference]
-    """By score: ``rouge1`` and its kin (0 to 100, higher is better), and ``nll`` (nats, lower is better)."""
+    """By score: ``rouge1`` and its kin (0 to 100, higher is better), and ``nll`` (nats per token) or, with different
+    tokenizers, ``bits_per_byte`` (lower is better)."""
     left_out: str | None
     """Why likelihoods are not compared; None if they are, or if a run has none."""
 

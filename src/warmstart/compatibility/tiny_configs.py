@@ -104,6 +104,7 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "led": {"attention_window": 16},
     "mobilebert": {"embedding_size": 32, "use_bottleneck": False, "intra_bottleneck_size": 32},
     "neomme": {"head_dim": 16},
+    "omniasr": {"initializer_range": 0.02},  # it must be that of audio_config
     "zaya": {"num_experts_per_tok": 1},
     "xlstm": {"hidden_size": 128, "embedding_dim": 128},
     "hrm_text": {"num_layers_per_stack": None},
@@ -112,6 +113,10 @@ EXCEPTIONS: dict[str, dict[str, Any]] = {
     "cohere_compass_text": {
         "layer_types": ["full_attention", "full_attention"],
         "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}},
+    },
+    "dory": {
+        **{"num_hidden_layers": 3, "n_input_layers": 1, "n_recurrent_layers": 1, "n_output_layers": 1},
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
     },
     "gemma3n_text": {"num_kv_shared_layers": 0},
     "qwen4_exp_text": {

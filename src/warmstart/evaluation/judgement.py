@@ -19,7 +19,7 @@ from warmstart.evaluation.columns import Columns, minus, with_intervals
 from warmstart.evaluation.columns import rows as rows_of
 from warmstart.evaluation.controls import shuffled_document
 from warmstart.evaluation.languages import words
-from warmstart.evaluation.likelihood import ALONE, OWN, SHUFFLED
+from warmstart.evaluation.likelihood import ALONE, BITS_PER_BYTE, OWN, SHUFFLED
 from warmstart.evaluation.metrics import scorer_of
 from warmstart.evaluation.metrics.number_precision import have_new_numbers
 
@@ -56,6 +56,7 @@ def judge(
     baselines: Sequence[str] = ("lead",),
     training: Sequence[Pair] = (),
     likelihoods: dict[str, np.ndarray] | None = None,
+    bits_per_byte: np.ndarray | None = None,
     alone: str | None = None,
     language: str = "en",
     split: str = "test",
@@ -71,6 +72,7 @@ def judge(
         baselines: Names of the baselines, as in ``data.baselines``.
         training: The training examples, for the baselines that use them.
         likelihoods: Nats per token of each reference, see ``warmstart.evaluation.likelihood``.
+        bits_per_byte: Bits per byte of each reference, see there; NaN for a reference without a value.
         alone: The text that the decoder generates without a source.
         language: ISO code of the texts' language.
         split: Name of the split, which is the prefix of ``metrics``.
@@ -135,6 +137,10 @@ def judge(
             of = rows if name == SHUFFLED else np.arange(len(predictions))  # the examples that its scores cover
             own = {"nll": likelihoods[OWN][of]}
             control |= _compared(own, {"nll": likelihoods[name][of]}, settings, seed)
+    if bits_per_byte is not None and (kept := ~np.isnan(bits_per_byte)).any():
+        judgement.metrics |= _with_intervals({BITS_PER_BYTE: bits_per_byte[kept]}, settings, seed, f"{split}/")
+        judgement.metrics[f"{split}/{BITS_PER_BYTE}_examples"] = int(kept.sum())
+        judgement.per_example[BITS_PER_BYTE] = bits_per_byte
     return judgement
 
 

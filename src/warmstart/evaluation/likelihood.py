@@ -4,10 +4,12 @@
 
 After a short training, ROUGE hardly differs between a model that reads its source and one that does not. The likelihood
 of the references separates them with far fewer examples. The unit is nats per label token, including the end token;
-lower is better, and the exponential is the perplexity.
+lower is better, and the exponential is the perplexity. Models with different tokenizers are compared in bits per byte
+(``bits_per_byte``).
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 
 from warmstart.evaluation.controls import derangement
 
+BITS_PER_BYTE = "bits_per_byte"
 Likelihoods = dict[str, dict[int, float]]  # by source (OWN, SHUFFLED, ALONE), then by index of the example
 OWN, SHUFFLED, ALONE = "own", "shuffled_document", "decoder_alone"
 
@@ -61,6 +64,31 @@ def in_order(shares: Iterable[Likelihoods]) -> dict[str, np.ndarray]:
         if sorted(column) != list(range(len(column))):
             raise ValueError("Some examples were evaluated on no rank.")
     return {name: np.array([column[i] for i in range(len(column))]) for name, column in merged.items()}
+
+
+def bits_per_byte(
+    nats_per_token_n: np.ndarray, tokens: Sequence[int], texts: Sequence[str], references: Sequence[str]
+) -> np.ndarray:
+    """Convert nats per token to bits per byte of the reference in UTF-8, which does not depend on the tokenizer.
+
+    A tokenizer that loses a part of a text, such as its capitals, or a limit that cuts it makes the rest more likely,
+    so such references have no value.
+
+    Args:
+        nats_per_token_n: Nats per label token of each reference (n,).
+        tokens: Number of label tokens of each reference, the end token included.
+        texts: The text of the label tokens of each reference.
+        references: The references.
+
+    Returns:
+        Bits per byte (n,); NaN where the text is not that of the reference. Blanks and line breaks count as equal.
+    """
+    found = np.full(len(references), np.nan)
+    for i, (text, reference) in enumerate(zip(texts, references, strict=True)):
+        whole = " ".join(reference.split())
+        if whole and " ".join(text.split()) == whole:
+            found[i] = nats_per_token_n[i] * tokens[i] / math.log(2) / len(whole.encode())
+    return found
 
 
 @torch.inference_mode()

@@ -14,7 +14,9 @@ from warmstart.damaged_files import DamagedFile
 from warmstart.errors import UserError
 from warmstart.runs.run_dir import RunDir, SweepDir
 
-SCORES = (*OF_METRICS, "nll")
+BITS_PER_BYTE = "bits_per_byte"
+LIKELIHOODS = ("nll", BITS_PER_BYTE)
+SCORES = (*OF_METRICS, *LIKELIHOODS)
 DAMAGED = "damaged"
 BEST = RunDir(Path()).checkpoints.best.name  # the checkpoint that a fit evaluates
 

@@ -13,7 +13,7 @@ import numpy as np
 from warmstart.config.metrics import metric_of
 from warmstart.evaluation.bootstrap import FEWEST, PERCENTILES, bootstrap_intervals
 from warmstart.evaluation.paired_tests import holm, paired_t_p, resampled_t_p
-from warmstart.report.collect import SCORES
+from warmstart.report.collect import BITS_PER_BYTE, SCORES
 from warmstart.report.compare import RESAMPLES, SEED, Row, other_tokens
 from warmstart.report.corpus_scores import CorpusScore
 
@@ -55,7 +55,10 @@ def differences(rows: list[Row], corpus: Sequence[CorpusScore | None] = ()) -> l
         if all(scores[one]["nll"] or not_finite[one] for one in (a, b)):  # a baseline has no likelihoods
             broken = [rows[one].label for one in (a, b) if not_finite[one]]
             why = _not_finite(broken) if broken else other_tokens(rows[a], rows[b])
-        kinds = [k for k in SCORES if all(i in scores[a][k] and i in scores[b][k] for i in ids)]
+        of_bytes, bytes_p = _of_bytes(scores[a], scores[b], ids) if other_tokens(rows[a], rows[b]) else ({}, {})
+        if of_bytes and (kept := len(_kept(scores[a], scores[b], ids))) < len(ids):
+            why = f"{why or ''} bits/byte is over the {kept} references that both tokenizers keep whole.".strip()
+        kinds = [k for k in SCORES if k != BITS_PER_BYTE and all(i in scores[a][k] and i in scores[b][k] for i in ids)]
         kinds = [k for k in kinds if k != "nll" or why is None]
         if otherwise := {k: metric for k in kinds if (metric := _signed_otherwise(rows[a], rows[b], k))}:
             kinds = [k for k in kinds if k not in otherwise]
@@ -72,12 +75,30 @@ def differences(rows: list[Row], corpus: Sequence[CorpusScore | None] = ()) -> l
             ends = (float(low), float(high)) if len(ids) > 1 else (None, None)
             by_kind[kind] = (float(values.mean()), *ends)
         p = {k: paired_t_p(column) for k, column in zip(kinds, values_nk.T, strict=True)} if len(ids) >= FEWEST else {}
-        found.append(Difference(a, b, len(ids), whole | by_kind, why, whole_p | p))
+        found.append(Difference(a, b, len(ids), whole | by_kind | of_bytes, why, whole_p | p | bytes_p))
     for kind in SCORES:
         tested = [one for one in found if kind in one.p]
         for one, corrected in zip(tested, holm([one.p[kind] for one in tested]), strict=True):
             one.p[kind] = corrected
     return found
+
+
+def _kept(a: dict[str, dict[str, float]], b: dict[str, dict[str, float]], ids: list[str]) -> list[str]:
+    return [i for i in ids if i in a[BITS_PER_BYTE] and i in b[BITS_PER_BYTE]]
+
+
+def _of_bytes(
+    a: dict[str, dict[str, float]], b: dict[str, dict[str, float]], ids: list[str]
+) -> tuple[dict[str, tuple[float, float | None, float | None]], dict[str, float]]:
+    """Return the difference in bits per byte, and its p-value, over the references that both tokenizers keep whole."""
+    kept = _kept(a, b, ids)
+    if not kept:
+        return {}, {}
+    values_n = np.array([a[BITS_PER_BYTE][i] - b[BITS_PER_BYTE][i] for i in kept])
+    ((low, high),) = bootstrap_intervals(values_n[:, None], RESAMPLES, SEED)
+    ends = (float(low), float(high)) if len(kept) > 1 else (None, None)
+    p = {BITS_PER_BYTE: paired_t_p(values_n)} if len(kept) >= FEWEST else {}
+    return {BITS_PER_BYTE: (float(values_n.mean()), *ends)}, p
 
 
 def _of_corpus(

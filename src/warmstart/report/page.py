@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from warmstart.config.metrics import TITLES as OF_METRICS
 from warmstart.evaluation.baselines import LABELS, lead
 from warmstart.evaluation.bootstrap import FEWEST
-from warmstart.report.collect import SCORES, Run
+from warmstart.report.collect import BITS_PER_BYTE, LIKELIHOODS, SCORES, Run
 from warmstart.report.colors import colors
 from warmstart.report.compare import (
     Row,
@@ -25,6 +25,7 @@ from warmstart.report.compare import (
     higher_is_better,
     interval,
     label,
+    other_tokens,
     primary,
     ranked_by,
     rows_of,
@@ -41,7 +42,7 @@ from warmstart.report.tables import as_download, csv_table, latex_table
 
 SAMPLES = 200  # examples per row, so that the page opens quickly
 FEWEST_POINTS = 3  # of a learning curve; two are a line between two numbers
-TITLES = OF_METRICS | {"nll": "nats/token"}
+TITLES = OF_METRICS | {"nll": "nats/token", BITS_PER_BYTE: "bits/byte"}
 CONTROLS = ("shuffled_document", "decoder_alone")
 COSTS = [  # columns of the table of costs: path in result.json, factor, digits
     *((("parameters", name), 1, 0) for name in ("total", "trainable", "pretrained", "new")),
@@ -69,6 +70,8 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
     # Without any test score, the page shows the scores of the validation split instead.
     split = "test" if not rows or any(row.split == "test" for row in rows) else "validation"
     titles = {kind: TITLES[kind] for kind in SCORES if kind in ("nll", decides) or _has(rows, split, kind)}
+    if not any(other_tokens(rows[0], row) for row in rows[1:]):
+        titles.pop(BITS_PER_BYTE, None)  # it says no more than nats/token then
     leads = _leads(rows)
     rivals = _rivals(rows, leads, decides)
     keys = telling_keys([run.choices for run in runs])
@@ -126,6 +129,7 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         errors=ERRORS,
         error_rates=[error_rates(row) for row in rows],
         scores=titles,
+        likelihoods=LIKELIHOODS,
         primary=decides,
         signatures=signed_rows(rows),
         leads=[LABELS.get(name, name) for name in leads],
@@ -174,10 +178,13 @@ def _validation(row: Row, decides: str) -> dict[str, Any]:
 def _row(row: Row, leads: list[str], kinds: list[str], decides: str, split: str) -> dict[str, Any]:
     """Return the data of a row for the page's script; its scores are of one split of all rows."""
     scores = {}
+    kept = row.mean("metrics", f"{split}/{BITS_PER_BYTE}_examples")
     for kind in kinds:
         path = ("metrics", f"{split}/{kind}")
         ends = interval(row, kind) if row.split == split else None
         scores[kind] = {"mean": row.mean(*path), "deviation": row.deviation(*path), "interval": ends}
+        if kind == BITS_PER_BYTE and kept != row.mean("metrics", f"{split}/examples"):
+            scores[kind] = dict.fromkeys(scores[kind])  # a mean over other references than those of the next row
     return {
         "label": row.label,
         "encoder": row.encoder,

@@ -17,13 +17,13 @@ from warmstart.evaluation.paired_tests import (
     resampled_differences,
     two_sided_p,
 )
-from warmstart.report.collect import Run
+from warmstart.report.collect import LIKELIHOODS, Run
 
 RESAMPLES = 10_000
 SEED = 1
 FEWEST_SEEDS = 3
 YES_OR_NO = ("empty", "new_number")  # measures that are true or false of an example; shown in percent
-DIGITS = {"nll": 4} | dict.fromkeys(YES_OR_NO, 0)  # of stored scores; the others have 2
+DIGITS = dict.fromkeys(LIKELIHOODS, 4) | dict.fromkeys(YES_OR_NO, 0)  # of stored scores; the others have 2
 
 
 @dataclass

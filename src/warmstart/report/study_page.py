@@ -19,7 +19,7 @@ import numpy as np
 from warmstart.atomic import write_text
 from warmstart.errors import UserError
 from warmstart.evaluation.paired_tests import resampled_differences
-from warmstart.report.collect import collect
+from warmstart.report.collect import LIKELIHOODS, collect
 from warmstart.report.study import (
     FEWEST_SEEDS,
     RESAMPLES,
@@ -179,7 +179,7 @@ def _contrasts(plan: Plan, contrasts: list[Contrast]) -> str:
 
 def _unit(measure: str) -> tuple[float, int]:
     """Return factor and digits: a yes or no is shown in percent, nats with three digits."""
-    return (100.0, 1) if measure in YES_OR_NO else (1.0, 3 if measure == "nll" else 2)
+    return (100.0, 1) if measure in YES_OR_NO else (1.0, 3 if measure in LIKELIHOODS else 2)
 
 
 def _p(value: float) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from warmstart.report.collect import LIKELIHOODS
+
 Cell = str | float | None
 
 _SPECIAL = {
@@ -84,7 +86,7 @@ def _csv_cells(score: dict[str, Any]) -> list[Cell]:
 def _latex_cell(score: dict[str, Any], kind: str) -> str:
     if score["mean"] is None:
         return "--"
-    digits = 3 if kind == "nll" else 2
+    digits = 3 if kind in LIKELIHOODS else 2
     deviation = score.get("deviation")
     return f"${score['mean']:.{digits}f}" + (rf" \pm {deviation:.{digits}f}$" if deviation is not None else "$")
 

@@ -12,7 +12,7 @@ from warmstart.config.metrics import SCORES
 from warmstart.damaged_files import DamagedFile, read_json, read_text
 
 _NUMBER = (int, float, NoneType)
-_SCORES = (*SCORES, "nll")
+_SCORES = (*SCORES, "nll", "bits_per_byte")
 _GROUPS = (
     *("choices", "metrics", "baselines", "controls", "parameters", "seconds", "throughput", "versions"),
     *("validation", "checkpoint", "config", "generation", "paper"),

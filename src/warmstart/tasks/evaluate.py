@@ -281,18 +281,25 @@ def _judge(evaluation: Evaluation, generated: _Generated) -> Any:
     """Score the summaries, the baselines and the controls."""
     from warmstart.data.sources.base import originals
     from warmstart.evaluation.judgement import judge
+    from warmstart.evaluation.likelihood import OWN, bits_per_byte
 
     settings, examples = evaluation.settings, evaluation.data.examples(evaluation.split)
     training = originals(evaluation.data.examples("train")) if evaluation.training is None else evaluation.training
+    references, bits = [example.summary for example in examples], None
+    if generated.likelihoods is not None:
+        rows = evaluation.data.tokenized(evaluation.split)
+        texts = evaluation.data.tokenizers.decode([rows[i][2] for i in range(len(rows))])
+        bits = bits_per_byte(generated.likelihoods[OWN], rows.target_lengths, texts, references)
     return judge(
         generated.predictions,
-        [example.summary for example in examples],
+        references,
         [example.document for example in examples],
         settings.evaluation,
         settings.seed,
         baselines=settings.data.baselines,
         training=training,
         likelihoods=generated.likelihoods,
+        bits_per_byte=bits,
         alone=generated.alone,
         language=settings.data.language,
         split=evaluation.split,
@@ -300,7 +307,9 @@ def _judge(evaluation: Evaluation, generated: _Generated) -> Any:
 
 
 def _rows(evaluation: Evaluation, generated: _Generated, judgement: Any) -> Iterator[dict[str, Any]]:
-    """Yield the rows of ``predictions.jsonl``."""
+    """Yield the rows of ``predictions.jsonl``; a reference whose tokens lose a part of it has no bits per byte."""
+    from warmstart.evaluation.likelihood import BITS_PER_BYTE
+
     examples = evaluation.data.examples(evaluation.split)
     for i, (example, prediction) in enumerate(zip(examples, generated.predictions, strict=True)):
         yield {
@@ -309,5 +318,9 @@ def _rows(evaluation: Evaluation, generated: _Generated, judgement: Any) -> Iter
             "reference": example.summary,
             "prediction": prediction,
             **({"baselines": {name: texts[i] for name, texts in judgement.texts.items()}} if judgement.texts else {}),
-            **{kind: round(float(values[i]), 4) for kind, values in judgement.per_example.items()},
+            **{
+                kind: round(float(values[i]), 4)
+                for kind, values in judgement.per_example.items()
+                if kind != BITS_PER_BYTE or values[i] == values[i]
+            },
         }
