@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STATED = (
-    "torch<2.14,>=2.6",
+    "torch<2.15,>=2.6",
     "transformers<5.25,>=5.23",
     "pandas>=2",
     'peft<0.22,>=0.15; extra == "lora"',
@@ -56,7 +56,7 @@ def test_several_releases_are_one_warning(imported):
     warning = imported(TRIED | {"torch": "2.15.0", "peft": "1.0"})
     assert warning.count("was not tested with") == 1
     assert "torch 2.15.0, peft 1.0" in warning
-    assert "pip install 'torch<2.14,>=2.6' 'peft<0.22,>=0.15'" in warning
+    assert "pip install 'torch<2.15,>=2.6' 'peft<0.22,>=0.15'" in warning
 
 
 def test_only_the_first_rank_warns(imported):

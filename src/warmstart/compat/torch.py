@@ -1,4 +1,4 @@
-"""Private APIs of torch, checked in 2.13.0."""
+"""Private APIs of torch, checked in 2.13.0 and 2.14.1."""
 
 from collections.abc import Callable
 from typing import Any
