@@ -166,7 +166,7 @@ def test_a_limit_of_null_comes_last():
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_plan_has_the_settings_of_its_sweep_and_each_contrast_compares_two_of_them(path, settings_of):
-    plan, sweep = read_plan(path), CONF / "sweep" / f"study_{path.stem}.yaml"
+    plan, sweep = read_plan(path), CONF / "sweep" / "studies" / path.name
     params = yaml.safe_load(sweep.read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]
     seeds = str(params.pop("seed")).split(",")
     cells = []
