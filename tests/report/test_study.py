@@ -55,7 +55,7 @@ def test_the_first_measure_decides_and_holm_counts_every_value_of_each():
     plan = Plan(**{**vars(PLAN), "contrasts": [{**PLAN.contrasts[0], "each": "pairs"}]})
     cells = cells_of(stored(each=({"pairs": "400"}, {"pairs": "100"}, {"pairs": "None"}), advantage=0.012))
     found = contrasts_of(plan, cells)
-    assert [one.name for one in found] == [f"warm against cold, pairs {n}" for n in ("100", "400", "None")]
+    assert [one.name for one in found] == [f"warm against cold, pairs {n}" for n in ("100", "400", "all")]
     smallest = min(found, key=lambda one: one.p)
     assert smallest.corrected == pytest.approx(min(1.0, 3 * smallest.p))
 

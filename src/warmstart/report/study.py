@@ -22,6 +22,7 @@ from warmstart.report.collect import LIKELIHOODS, Run
 RESAMPLES = 10_000
 SEED = 1
 FEWEST_SEEDS = 3
+ALL = {"None": "all"}  # a limit of null
 YES_OR_NO = ("empty", "new_number")  # measures that are true or false of an example; shown in percent
 DIGITS = dict.fromkeys(LIKELIHOODS, 4) | dict.fromkeys(YES_OR_NO, 0)  # of stored scores; the others have 2
 
@@ -157,7 +158,7 @@ def contrasts_of(plan: Plan, cells: list[Cell]) -> list[Contrast]:
         values = sorted({cell.values[each] for cell in cells}, key=in_order) if each else [None]
         for value in values:
             also = {each: value} if each else {}
-            name = f"{wanted['name']}, {each} {value}" if each else wanted["name"]
+            name = f"{wanted['name']}, {each} {ALL.get(str(value), value)}" if each else wanted["name"]
             of, against = (_cell(cells, wanted[side] | also) for side in ("of", "against"))
             if plan.runs and sum(len(cell.seeds) for cell in cells) >= plan.runs and not (of and against):
                 raise UserError(

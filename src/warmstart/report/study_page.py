@@ -21,6 +21,7 @@ from warmstart.errors import UserError
 from warmstart.evaluation.paired_tests import resampled_differences
 from warmstart.report.collect import LIKELIHOODS, collect
 from warmstart.report.study import (
+    ALL,
     FEWEST_SEEDS,
     RESAMPLES,
     SEED,
@@ -36,7 +37,6 @@ from warmstart.report.study import (
 )
 
 START, END = "<!-- results -->", "<!-- end of results -->"
-ALL = {"None": "all"}  # a limit of null
 COLORS = ("#4053d3", "#b51d14", "#00a076", "#b86a00", "#7a3e9d", "#555555")
 MARKERS = "osD^vP"
 
