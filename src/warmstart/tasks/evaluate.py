@@ -286,9 +286,10 @@ def _judge(evaluation: Evaluation, generated: _Generated) -> Any:
     settings, examples = evaluation.settings, evaluation.data.examples(evaluation.split)
     training = originals(evaluation.data.examples("train")) if evaluation.training is None else evaluation.training
     references, bits = [example.summary for example in examples], None
-    if generated.likelihoods is not None:
+    tokenizers = evaluation.data.tokenizers
+    if generated.likelihoods is not None and not tokenizers.marks.labels:  # those are of sentences, not of the text
         rows = evaluation.data.tokenized(evaluation.split)
-        texts = evaluation.data.tokenizers.decode([rows[i][2] for i in range(len(rows))])
+        texts = tokenizers.decode([rows[i][2] for i in range(len(rows))])
         bits = bits_per_byte(generated.likelihoods[OWN], rows.target_lengths, texts, references)
     return judge(
         generated.predictions,
@@ -321,6 +322,6 @@ def _rows(evaluation: Evaluation, generated: _Generated, judgement: Any) -> Iter
             **{
                 kind: round(float(values[i]), 4)
                 for kind, values in judgement.per_example.items()
-                if kind != BITS_PER_BYTE or values[i] == values[i]
+                if kind != BITS_PER_BYTE or not math.isnan(values[i])
             },
         }

@@ -1,7 +1,9 @@
 """Marked sentences: the ids of BertSum's code, by hand on short texts, and the same after saving."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from transformers import BertTokenizerFast
@@ -12,6 +14,7 @@ from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.data.tokenization.sentence_marks import SentenceMarks, original_sentences, separator_id
 from warmstart.errors import UserError
 from warmstart.model.segments import segment_ids
+from warmstart.tasks import evaluate
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused2]", "a", "b", "c", "##d", "."]
 MARKS = SentenceMarks(source=True, target=True)
@@ -121,3 +124,16 @@ def test_labels_of_sentences_do_not_count_as_a_truncated_summary(pair, tmp_path)
     data = SummarizationDataModule(settings, labelled, seed=0)
     assert (data.tokenized("test").target_lengths > 8).all()
     assert data.row_counts()["test"]["truncated_summaries"] == 1
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_likelihoods_of_sentence_labels_are_not_converted_to_bits_per_byte(labels, pair, tmp_path, settings_of):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps({"document": f"{word}. a b.", "summary": word}) for word in ("c", "b a")))
+    settings = DataSettings(name="mine", kind=DataKind.files, path=str(path), test_path=str(path))
+    marked = TokenizerPair(pair.source, pair.target, SentenceMarks(source=True, target=True, labels=labels))
+    data = SummarizationDataModule(settings, marked, seed=0)
+    evaluation = SimpleNamespace(settings=settings_of(), data=data, split="test", training=[])
+    nats = dict.fromkeys(("own", "shuffled_document", "decoder_alone"), np.ones(2))
+    judgement = evaluate._judge(evaluation, SimpleNamespace(predictions=["c", "a"], likelihoods=nats, alone="a"))
+    assert judgement.metrics.get("test/bits_per_byte_examples") == (None if labels else 2)
