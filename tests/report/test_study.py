@@ -12,8 +12,9 @@ import yaml
 
 from warmstart.errors import UserError
 from warmstart.report.collect import collect
-from warmstart.report.study import Plan, cells_of, contrasts_of, in_order, read_plan, stored_results
+from warmstart.report.study import Plan, cells_of, contrasts_of, in_order, read_plan, stored_results, with_borrowed
 from warmstart.report.study_page import END, START, main, plot, rebuilt
+from warmstart.runs.identity import config_hash
 
 STUDIES = Path(__file__).parents[2] / "docs" / "studies"
 CONF = Path(__file__).parents[2] / "conf"
@@ -136,6 +137,39 @@ def test_runs_of_other_test_examples_are_refused(write_run, tmp_path):
         stored_results(Plan(**{**vars(PLAN), "measures": {"rouge1": "ROUGE-1"}}), collect([tmp_path]))
 
 
+def test_stored_runs_of_another_machine_are_kept_and_equal_ones_replaced(write_run, tmp_path):
+    plan = Plan(**{**vars(PLAN), "measures": {"rouge1": "ROUGE-1"}})
+    for seed in (1, 2):
+        write_run(f"first/{seed}", seed=seed, scores=(10.0, 20.0))
+    before = stored_results(plan, collect([tmp_path / "sweep" / "first"]))
+    for seed in (2, 3):
+        write_run(f"second/{seed}", seed=seed, scores=(11.0, 21.0))
+    runs = collect([tmp_path / "sweep" / "second"])
+    found = stored_results(plan, runs, before)
+    assert [(row["seed"], row["examples"]["rouge1"][0]) for row in found["runs"]] == [(1, 10.0), (2, 11.0), (3, 11.0)]
+    with pytest.raises(UserError, match="tested on different examples"):
+        stored_results(plan, runs, before | {"examples_hash": "0"})
+
+
+def test_runs_of_another_study_with_the_same_settings_are_borrowed(tmp_path):
+    plan = Plan(
+        **{**vars(PLAN), "borrowed": {"study": "other", "of": {"pairs": 100}, "as": {"weights": "cold"}}},
+    )
+    given = stored() | {"examples_hash": "1"}
+    own = [row for row in given["runs"] if row["factors"]["weights"] == "warm" or row["seed"] == 1]
+    rows = [row | {"factors": {"pairs": "100"}, "seconds": 120.0} for row in given["runs"][3:]]
+    (tmp_path / "other.json").write_text(json.dumps(given | {"runs": rows}))
+    found = with_borrowed(plan, given | {"runs": own}, tmp_path)
+    assert [row["seed"] for row in found["runs"] if "borrowed" in row] == [2, 3]
+    assert contrasts_of(plan, cells_of(found))[0].differences == contrasts_of(plan, cells_of(given))[0].differences
+    assert "2 of the runs are those of [another study](other.md)" in rebuilt(f"{START}{END}", plan, found)
+    with pytest.raises(UserError, match="tested on different examples"):
+        with_borrowed(plan, given | {"runs": own, "examples_hash": "2"}, tmp_path)
+    plan.borrowed["of"] = {"pairs": 400}
+    with pytest.raises(UserError, match="but there are none"):
+        with_borrowed(plan, given, tmp_path)
+
+
 def test_only_the_results_of_a_page_are_replaced():
     once = rebuilt(f"# Title\n\n{START}\nbefore\n{END}\n\nEnd.\n", PLAN, stored())
     state = "6 runs, 40 test examples, 0.1 hours of training in all (torch 2.13.0)."
@@ -169,11 +203,18 @@ def test_a_plan_has_the_settings_of_its_sweep_and_each_contrast_compares_two_of_
     plan, sweep = read_plan(path), CONF / "sweep" / "studies" / path.name
     params = yaml.safe_load(sweep.read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]
     seeds = str(params.pop("seed")).split(",")
-    cells = []
+    cells, borrowed = [], {key: str(value) for key, value in plan.borrowed.get("as", {}).items()}
     for values in product(*(str(one).split(",") for one in params.values())):
         words = dict(zip(params, values, strict=True))
         settings = settings_of(*(f"{key}={value}" for key, value in words.items()))
         cells.append({name: factor_value(words, settings, key) for name, key in plan.factors.items()})
+        if borrowed and cells[-1] == borrowed:
+            overrides = [f"{key}={value}" for key, value in words.items()]
+            hashes = {seed: config_hash(settings_of(*overrides, f"seed={seed}")) for seed in seeds}
+    if borrowed:
+        other = json.loads((STUDIES / f"{plan.borrowed['study']}.json").read_text())["runs"]
+        same = [row for row in other if row["factors"] == plan.borrowed["of"]]
+        assert {str(row["seed"]): row["config_hash"] for row in same} == hashes
     assert plan.runs == len(seeds) * len(cells)
     for contrast in plan.contrasts:
         each = contrast.get("each")
@@ -208,6 +249,8 @@ def test_a_study_without_scores_is_explained(tmp_path):
 def test_each_page_is_what_its_committed_scores_say(path, tmp_path):
     for suffix in (".json", ".yaml", ".md"):
         (tmp_path / f"study{suffix}").write_bytes(path.with_suffix(suffix).read_bytes())
+    if study := read_plan(path.with_suffix(".yaml")).borrowed.get("study"):
+        (tmp_path / f"{study}.json").write_bytes((STUDIES / f"{study}.json").read_bytes())
     main([str(tmp_path / "study.yaml")])
     assert (tmp_path / "study.md").read_text() == path.with_suffix(".md").read_text()
     assert json.loads(path.read_text())["runs"]

@@ -1,5 +1,6 @@
 """A study: a planned comparison of trained settings over seeds, with its plan, its stored scores and its contrasts."""
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,9 @@ class Plan:
     """Largest difference of the first measure that counts as equal: contrasts are tests of equivalence then."""
     runs: int = 0
     """Number of runs in the whole study."""
+    borrowed: dict[str, Any] = field(default_factory=dict)
+    """Runs of another study that have the same settings: ``study`` (its name), ``of`` (values of that study's factors)
+    and ``as`` (values of ours)."""
 
 
 @dataclass
@@ -100,15 +104,16 @@ def read_plan(path: Path) -> Plan:
         ) from error
 
 
-def stored_results(plan: Plan, runs: list[Run]) -> dict[str, Any]:
+def stored_results(plan: Plan, runs: list[Run], before: dict[str, Any] | None = None) -> dict[str, Any]:
     """Reduce runs to what a study needs.
 
     Args:
         plan: The study.
         runs: Runs of its sweep; those that are not complete are left out.
+        before: The content of the study's json file, of which the runs that are not among ``runs`` are kept.
 
     Returns:
-        The content of the study's json file.
+        The new content of the study's json file.
 
     Raises:
         UserError: No run is complete, or the runs were tested on different examples.
@@ -133,8 +138,41 @@ def stored_results(plan: Plan, runs: list[Run]) -> dict[str, Any]:
                 "examples": scores,
             }
         )
+    identity = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
+    if before:
+        _refuse_others("The stored runs", before, {"examples": len(texts), "examples_hash": identity})
+        rows += _absent_in(rows, before["runs"])
     rows.sort(key=lambda row: json.dumps([row["factors"], row["seed"]], sort_keys=True))
-    return {"versions": complete[0].result.get("versions", {}), "examples": len(texts), "runs": rows}
+    versions = complete[0].result.get("versions", {})
+    return {"versions": versions, "examples": len(texts), "examples_hash": identity, "runs": rows}
+
+
+def with_borrowed(plan: Plan, stored: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Add the runs that a study shares with another one, if it has none of its own for their setting and seed.
+
+    Args:
+        plan: The study.
+        stored: The content of its json file.
+        folder: The folder of the studies.
+
+    Raises:
+        UserError: The other study has no such runs, or was tested on other examples.
+    """
+    if not plan.borrowed:
+        return stored
+    name, of, as_ours = (plan.borrowed[key] for key in ("study", "of", "as"))
+    path = folder / f"{name}.json"
+    other = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"runs": []}
+    wanted = {key: str(value) for key, value in of.items()}
+    found = [row for row in other["runs"] if row["factors"] == wanted]
+    if not found:
+        raise UserError(
+            f"The runs {wanted} of {path} are to be shared, but there are none. Correct borrowed in the plan."
+        )
+    _refuse_others(str(path), other, stored)
+    factors = {key: str(value) for key, value in as_ours.items()}
+    rows = [row | {"factors": factors, "borrowed": name} for row in found]
+    return stored | {"runs": stored["runs"] + _absent_in(stored["runs"], rows)}
 
 
 def cells_of(stored: dict[str, Any]) -> list[Cell]:
@@ -190,6 +228,18 @@ def _contrast(plan: Plan, name: str, of: Cell, against: Cell) -> Contrast | None
         if measure in YES_OR_NO:
             tests = [mcnemar(*pair) for pair in zip(a, b, strict=True)]
     return Contrast(name, len(seeds), differences, p, of_seeds=of_seeds.tolist(), mcnemar=tests)
+
+
+def _absent_in(present: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    there = [(row["factors"], row["seed"]) for row in present]
+    return [row for row in rows if (row["factors"], row["seed"]) not in there]
+
+
+def _refuse_others(name: str, one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Refuse scores of other test examples; files of before have no ``examples_hash``, only the number."""
+    different = [key for key in ("examples", "examples_hash") if key in one and key in other and one[key] != other[key]]
+    if different:
+        raise UserError(f"{name} and the new ones were tested on different examples. Their scores cannot be paired.")
 
 
 def _setting(run: Run, key: str) -> str:

@@ -2,6 +2,7 @@
 
 python -m warmstart.report.study_page docs/studies/warm_start.yaml
 python -m warmstart.report.study_page docs/studies/warm_start.yaml runs/multirun/study_warm_start  # read its runs first
+python -m warmstart.report.study_page --add docs/studies/warm_start.yaml runs/multirun/study_warm_start  # keep others
 
 A study is four files of one name: ``.yaml`` (the plan: factors, measures, contrasts), ``.json`` (the scores of each run
 and each test example), ``.md`` (the page) and ``.svg`` (the plot). The command writes the last two from the first two;
@@ -34,6 +35,7 @@ from warmstart.report.study import (
     in_order,
     read_plan,
     stored_results,
+    with_borrowed,
 )
 
 START, END = "<!-- results -->", "<!-- end of results -->"
@@ -103,14 +105,16 @@ def main(words: list[str]) -> None:
     parser.add_argument(
         "sweep", type=Path, nargs="*", help="folders of its runs, which are read into its json file first"
     )
+    parser.add_argument("--add", action="store_true", help="keep the stored scores of runs that are in none of them")
     given = parser.parse_args(words)
     plan, results = read_plan(given.plan), given.plan.with_suffix(".json")
     if given.sweep:
-        stored = stored_results(plan, collect(given.sweep))
+        before = json.loads(results.read_text(encoding="utf-8")) if given.add and results.exists() else None
+        stored = stored_results(plan, collect(given.sweep), before)
         write_text(results, json.dumps(stored, separators=(",", ":")).replace('{"factors"', '\n{"factors"') + "\n")
     if not results.exists():
         raise UserError(f"{results} does not exist: the study has no scores yet. Name the folder of its runs, too.")
-    stored = json.loads(results.read_text(encoding="utf-8"))
+    stored = with_borrowed(plan, json.loads(results.read_text(encoding="utf-8")), given.plan.parent)
     page = given.plan.with_suffix(".md")
     write_text(page, rebuilt(page.read_text(encoding="utf-8"), plan, stored))
     plot(plan, cells_of(stored), given.plan.with_suffix(".svg"))
@@ -123,6 +127,8 @@ def _state(plan: Plan, stored: dict[str, Any]) -> str:
         f"{name} {stored['versions'][name]}" for name in ("torch", "transformers") if name in stored["versions"]
     )
     said = f"{len(runs)} runs, {stored['examples']} test examples, {hours:.1f} hours of training in all ({releases})."
+    if borrowed := [run["borrowed"] for run in runs if "borrowed" in run]:
+        said += f" {len(borrowed)} of the runs are those of [another study]({borrowed[0]}.md), with equal settings."
     if len(runs) < plan.runs:
         said += (
             f" **Not finished: {plan.runs} runs are planned.** Only contrasts with {FEWEST_SEEDS} seeds are shown, and "
