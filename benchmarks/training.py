@@ -28,7 +28,8 @@ from warmstart.config.model import BridgeSettings, SubmodelSettings
 from warmstart.config.training import OptimSettings
 from warmstart.data.datamodule import SummarizationDataModule
 from warmstart.data.sources.load import load_source
-from warmstart.data.tokenization.pair import TokenizerPair, load_tokenizer
+from warmstart.data.tokenization.load import load_tokenizer
+from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.model.build import build_model
 from warmstart.profiling.flops import training_flops
 from warmstart.training.module import SummarizationModule

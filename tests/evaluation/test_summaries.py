@@ -1,12 +1,15 @@
 """Summaries belong to their examples for any batches, and the model does not change."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from transformers import BertConfig
+from transformers import BertConfig, MambaConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
-from warmstart.config.evaluation import GenerationSettings
-from warmstart.evaluation.summarize import generation_kwargs, summarize_batches
+from warmstart.config.evaluation import GenerationSettings, LengthPenaltyKind
+from warmstart.errors import UserError
+from warmstart.evaluation.summarize import generation_kwargs, summarize_batches, try_search
 
 GREEDY = GenerationSettings(num_beams=1, max_new_tokens=5)
 
@@ -108,3 +111,23 @@ def test_neighbouring_seeds_share_no_draws(model):
     first, second = texts(1), texts(2)
     assert first == texts(1)
     assert len({*first, *second}) == 12
+
+
+class OneToken:
+    def encode_sources(self, texts, max_length):
+        return [[5] for _ in texts]
+
+
+def test_a_search_that_the_decoder_lacks_is_refused_before_a_fit(model):
+    beams = GenerationSettings(num_beams=2, max_new_tokens=9, length_penalty_kind=LengthPenaltyKind.gnmt)
+    mamba = MambaConfig(vocab_size=40, hidden_size=16, num_hidden_layers=1)
+    ids = {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    state_space = EncoderDecoderModel(
+        EncoderDecoderConfig(encoder=model.config.encoder, decoder=mamba, graft={}, **ids)
+    )
+    with pytest.raises(UserError, match="only transformers' beam search serves this decoder"):
+        try_search(state_space, OneToken(), beams)
+    try_search(state_space, OneToken(), replace(beams, num_beams=1))
+    try_search(state_space, OneToken(), replace(beams, length_penalty_kind=LengthPenaltyKind.transformers))
+    try_search(model, OneToken(), beams)
+    assert model.training

@@ -11,6 +11,7 @@ from warmstart.config.option import option
 
 SELECTOR = "sentence-selector"  # the model type of decoders that select sentences of the source
 AUTO_TYPE = "auto"  # the model type that the checkpoint's config.json names
+PACKAGE_FILE = "package_file:"  # begins a path in an installed package: package_file:DISTRIBUTION/PATH
 NO_ENCODER = "none"  # the model type of encoder=none: the decoder reads the source
 
 

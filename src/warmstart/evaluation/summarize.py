@@ -1,13 +1,13 @@
 """Generate the summaries of all batches of a loader."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
 from warmstart import cpu
-from warmstart.config.evaluation import GenerationSettings
+from warmstart.config.evaluation import GenerationSettings, LengthPenaltyKind
 from warmstart.evaluation.resumable import KeptSummaries
 from warmstart.seeding import seed_of
 
@@ -36,6 +36,25 @@ def generation_kwargs(settings: GenerationSettings, tokenizers: Any = None) -> d
         kwargs |= {"length_penalty": None, "early_stopping": None}
         del kwargs["length_penalty_kind"]
     return kwargs
+
+
+@torch.inference_mode()
+def try_search(model: Any, tokenizers: Any, generation: GenerationSettings) -> None:
+    """Generate one token if the search is one that some decoders do not have, so that a fit fails before it trains.
+
+    Raises:
+        UnsupportedSearch: The model has no such search.
+    """
+    if generation.num_beams == 1 or generation.length_penalty_kind is LengthPenaltyKind.transformers:
+        return
+    ids = torch.tensor(tokenizers.encode_sources(["a"], 8), device=model.device)
+    short = replace(generation, max_new_tokens=1, min_new_tokens=0)
+    was_training = model.training
+    model.eval()
+    try:
+        model.generate(ids, attention_mask=torch.ones_like(ids), **generation_kwargs(short, tokenizers))
+    finally:
+        model.train(was_training)
 
 
 @torch.inference_mode()

@@ -4,10 +4,9 @@ import importlib.metadata
 from pathlib import Path
 
 from warmstart.config.asset_packages import install_command
+from warmstart.config.model import PACKAGE_FILE
 from warmstart.errors import UserError
 from warmstart.model.gguf import converted
-
-PACKAGE_FILE = "package_file:"
 
 
 def resolve_path(path: str) -> str:

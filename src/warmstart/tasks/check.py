@@ -17,6 +17,7 @@ from warmstart.config.data import DataKind
 from warmstart.config.explicit import CommandLine
 from warmstart.config.model import (
     AUTO_TYPE,
+    PACKAGE_FILE,
     Embeddings,
     Scale,
     Share,
@@ -216,7 +217,8 @@ def prediction(settings: Config, cost: Any) -> list[str]:
 
 def _local_tokenizers(settings: Config) -> Any:
     """Return the pair's tokenizers, or None if they, or the texts, would have to be downloaded or trained."""
-    from warmstart.data.tokenization.pair import load_tokenizer, pair_of
+    from warmstart.data.tokenization.load import load_tokenizer
+    from warmstart.data.tokenization.pair import pair_of
 
     tokenized = tokenized_submodels(settings)
     is_local = all(one.weights is Weights.pretrained and _is_here(one.tokenizer or one.path) for one, _ in tokenized)
@@ -258,8 +260,6 @@ def _first_pairs(settings: Config, tokenizers: Any) -> list[str]:
 
 
 def _is_here(path: str) -> bool:
-    from warmstart.model.assets import PACKAGE_FILE
-
     return path.startswith(PACKAGE_FILE) or Path(path).exists()
 
 

@@ -215,6 +215,7 @@ def _data(fit: Fit) -> Any:
 def _model(fit: Fit, tokenizers: Any) -> Any:
     """Build the model; a new fit also takes the weights of ``ckpt_weights``."""
     from warmstart.data.tokenization.target_start import target_start
+    from warmstart.evaluation.summarize import try_search
     from warmstart.model.build import build_model
     from warmstart.model.compiling import compile_layers
 
@@ -230,6 +231,7 @@ def _model(fit: Fit, tokenizers: Any) -> Any:
     )
     if fit.resume is None and settings.ckpt_weights is not None:
         start_from(settings, model, tokenizers)
+    try_search(model, tokenizers, settings.generation)
     if settings.trainer.checkpoint_activations:
         model.gradient_checkpointing_enable()
     if settings.trainer.compile:
@@ -367,7 +369,8 @@ def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple
     from warmstart.data.hub_access import Unreachable
     from warmstart.data.sources.base import SPLITS
     from warmstart.data.sources.load import load_source
-    from warmstart.data.tokenization.pair import load_tokenizer, pair_of
+    from warmstart.data.tokenization.load import load_tokenizer
+    from warmstart.data.tokenization.pair import pair_of
 
     splits = [split for split in SPLITS if split != "test" or settings.evaluation.test]
     kept = {} if resume is None else unchanged_tokenizers(settings, resume)
@@ -383,13 +386,10 @@ def _source_and_tokenizers(settings: Config, resume: SavedModel | None) -> tuple
 
     tokenizers = []
     for submodel, role in tokenized_submodels(settings):
-        if role in kept:
-            tokenizers.append(kept[role])
-            continue
-        if source is None and submodel.weights is Weights.random:
+        if role not in kept and source is None and submodel.weights is Weights.random:
             continue  # its tokenizer may need the texts for training
         try:
-            tokenizers.append(load_tokenizer(submodel, role, texts))
+            tokenizers.append(kept[role] if role in kept else load_tokenizer(submodel, role, texts))
         except Unreachable as error:
             missing += error.what
     if missing:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from warmstart.config.model import Scale, SubmodelSettings, Weights
 from warmstart.data import hub_access as hub
-from warmstart.data.tokenization.pair import TokenizerPair, load_pair, load_tokenizer
+from warmstart.data.tokenization.load import load_tokenizer
+from warmstart.data.tokenization.pair import TokenizerPair, load_pair
 from warmstart.data.tokenization.train import Family, family_of, vocabulary_size
 from warmstart.errors import UserError
 
@@ -226,7 +227,7 @@ def test_the_tokenizer_option_overrides_the_path():
 
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "gpt2"])
 def test_a_tiny_submodel_trains_its_tokenizer_without_the_hub(model_type, texts, monkeypatch):
-    monkeypatch.setattr("warmstart.data.tokenization.pair.hub_reachable", must_not_be_called)
+    monkeypatch.setattr("warmstart.data.tokenization.load.hub_reachable", must_not_be_called)
     tiny = submodel("tiny", model_type, weights=Weights.random, scale=Scale.tiny)
     first = load_pair(tiny, tiny, texts)
     assert len(first.source) <= 1000

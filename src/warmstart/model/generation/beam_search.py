@@ -22,6 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from warmstart import cpu
 from warmstart.compat.transformers import library_search, next_model_kwargs, prefill, reorders_cache_itself
+from warmstart.errors import UserError
 from warmstart.model.cache_names import cache_of
 from warmstart.model.generation.logits_processors import NoEarlyEnd, NoRepeatedNGrams, in_place
 from warmstart.model.generation.source_cache import SourceCache
@@ -54,6 +55,10 @@ LENGTH_PENALTIES: dict[str, Callable[[int, float], float]] = {
 }
 """What the log-probability of a target is divided by, from its length in tokens (end token included) and
 ``length_penalty``, by the name of the definition. ``gnmt`` is equation 14 of Wu et al. (2016)."""
+
+
+class UnsupportedSearch(UserError, ValueError):
+    """The options ask for a search that neither this package nor transformers has for this model."""
 
 
 def can_drop(
@@ -267,12 +272,12 @@ def decode(
     """Run a search of ``generate``: ``beam_search`` where ``can_drop`` allows it, else transformers' own code.
 
     Raises:
-        ValueError: The options select a mode other than greedy search, beam search and sampling, or combine a length
-            penalty that transformers does not have with options that need its code.
+        UnsupportedSearch: The options select a mode other than greedy search, beam search and sampling, or combine a
+            length penalty that transformers does not have with options that need its code.
     """
     mode = generation_config.get_generation_mode()
     if mode not in _SEARCHES:
-        raise ValueError(f"{mode.value} is not supported. Remove that option from the generation config.")
+        raise UnsupportedSearch(f"{mode.value} is not supported. Remove that option from the generation config.")
     # With output_logits, transformers returns the raw logits, so they must not be changed in place.
     processors = logits_processor if generation_config.output_logits else in_place(logits_processor)
     beams, criteria = generation_config.num_beams, stopping_criteria
@@ -280,7 +285,7 @@ def decode(
         own: dict[str, Any] = {"drop_sources": drop_sources, "length_penalty_kind": length_penalty_kind}
         return beam_search(model, input_ids, processors, criteria, generation_config, **own, **model_kwargs)
     if beams != 1 and length_penalty_kind != "transformers":
-        raise ValueError(
+        raise UnsupportedSearch(
             f"length_penalty_kind={length_penalty_kind} was requested, but only transformers' beam search serves this "
             "decoder (Mamba, MPT, RWKV) or these options (do_sample, output_scores). Set "
             "length_penalty_kind=transformers, or leave the options out."
