@@ -1,6 +1,8 @@
 """A fit from Python gives the run of the command line, and leaves the process as it was."""
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,7 +145,7 @@ def test_splits_of_a_mapping(settings_of_fit):
         ({"train": {"test": [("a", "b")]}}, "no training texts"),
         ({"train": {}}, "no training texts"),
         ({"validation": "a.csv", "recipe": "demo"}, "no training texts"),
-        ({"overrides": {"trainer.devices": 2}}, "Set name="),
+        ({"overrides": {"trainer.devices": 2}, "name": "two"}, "torchrun --nproc-per-node 2"),
         ({"overrides": {"task": "evaluate"}}, r"warmstart\.fit runs task=fit"),
         ({"overrides": {"sweep": "warm_start"}}, "has several jobs"),
         ({"overrides": {"trainer.max_epochs": 0}}, r"trainer\.max_epochs=0 is invalid"),
@@ -175,3 +177,20 @@ def test_an_unfinished_run_is_refused(tmp_path):
     RunDir(tmp_path).write_result({"status": "failed", "error": "UserError: no texts"})
     with pytest.raises(warmstart.UserError, match="not a finished run: UserError: no texts"):
         warmstart.TrainedRun(tmp_path)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_ranks_of_a_script(tmp_path):
+    (tmp_path / "script.py").write_text(
+        "import warmstart\n"
+        'pairs = [(f"Document number {i} about a storm in the north.", f"Storm {i}.") for i in range(60)]\n'
+        'options = {"debug": "tiny", "trainer.devices": 2, "trainer.accelerator": "cpu"}\n'
+        'run = warmstart.fit(pairs, encoder="bert", decoder="gpt2", name="two", overrides=options)\n'
+        'print("steps", run.result["steps"])\n'
+    )
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    done = subprocess.run(
+        [*launcher, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("steps ") == 2

@@ -1,5 +1,6 @@
 """Fit a pair from Python: compose the config of a recipe, and run ``task=fit`` in this process."""
 
+import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from warmstart.api.in_memory import COLUMNS, is_path, path_of
 from warmstart.api.process_state import library_settings_restored
 from warmstart.api.trained_run import TrainedRun
 from warmstart.atomic import write_text
+from warmstart.collectives import of_all_ranks
 from warmstart.config.schema import Config, to_settings
 from warmstart.errors import Interrupted, UserError
 from warmstart.runs.lock import held
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from warmstart.api.in_memory import Texts
 
 _SPLITS = ("train", "validation", "test")
+_SET_BY_LAUNCHERS = ("LOCAL_RANK", "SLURM_PROCID")  # by torchrun and srun
 
 
 def fit(
@@ -87,6 +90,7 @@ def fit(
     with library_settings_restored(), composed([*words, *more]) as cfg:
         settings = to_settings(cfg)
         _refuse_other_tasks(settings)
+        _refuse_missing_ranks(settings)
         validate(with_recipe(settings).settings)  # before the run's folder is made
         folder = _folder(settings)
         with held(folder):
@@ -96,6 +100,8 @@ def fit(
                 fit_task.run(settings, folder)
             except Interrupted as interruption:
                 raise KeyboardInterrupt(str(interruption)) from interruption
+            if _ranks(settings) > 1:
+                of_all_ranks(None)  # rank 0 writes the result last
     return TrainedRun(folder)
 
 
@@ -104,6 +110,24 @@ def _refuse_other_tasks(settings: Config) -> None:
         raise UserError(f"task={settings.task} was requested, but warmstart.fit runs task=fit. Use the command line.")
     if sweep := HydraConfig.get().runtime.choices.get("sweep"):
         raise UserError(f"sweep={sweep} has several jobs. Call warmstart.fit for each, or use python run.py -m.")
+
+
+def _ranks(settings: Config) -> int:
+    return settings.trainer.devices * settings.trainer.nodes
+
+
+def _refuse_missing_ranks(settings: Config) -> None:
+    """Refuse several devices unless a launcher has started this script once for each.
+
+    Lightning would start the others with the options of a Hydra application, which the caller's script does not have.
+    """
+    ranks = _ranks(settings)
+    if ranks > 1 and not any(name in os.environ for name in _SET_BY_LAUNCHERS):
+        raise UserError(
+            f"{ranks} devices were requested, but this script was started once. Start it with `torchrun "
+            f"--nproc-per-node {settings.trainer.devices} SCRIPT.py` (or srun), or use the command line, which starts "
+            "the others itself."
+        )
 
 
 def _submodel(role: str, chosen: str | None) -> list[str]:
@@ -136,7 +160,7 @@ def _folder(settings: Config) -> Path:
     root = Path(settings.output_root)
     if settings.name is not None:
         return root / settings.name
-    if settings.trainer.devices * settings.trainer.nodes > 1:
-        raise UserError("Several devices were requested, but each rank would make its own folder. Set name=.")
+    if (ranks := _ranks(settings)) > 1:
+        raise UserError(f"{ranks} devices were requested, but each rank would make its own folder. Pass name.")
     choices = "-".join((settings.encoder.name, settings.decoder.name, settings.data.name))
     return root / choices / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
