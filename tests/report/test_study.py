@@ -194,6 +194,16 @@ def test_the_plot_is_the_same_file_each_time(tmp_path):
     assert "weights warm" in (tmp_path / "a.svg").read_text()
 
 
+@pytest.mark.parametrize("x", [None, "pairs"])
+def test_each_setting_is_named_once_in_the_plot(x, tmp_path):
+    cells = cells_of(stored(each=({"pairs": "100"},)))
+    plot(Plan(**{**vars(PLAN), "x": x}), cells, tmp_path / "a.svg")
+    drawn = (tmp_path / "a.svg").read_text()
+    assert [drawn.count(f">weights {weights}<") for weights in ("cold", "warm")] == [1, 1]
+    assert drawn.count(">pairs<") == drawn.count('id="legend_1"') == (x is not None)
+    assert drawn.count('id="xtick_') == (2 if x is None else 1)
+
+
 def test_a_limit_of_null_comes_last():
     assert sorted(["None", "1600", "400"], key=in_order) == ["400", "1600", "None"]
 

@@ -64,7 +64,9 @@ def rebuilt(page: str, plan: Plan, stored: dict[str, Any]) -> str:
 
 
 def plot(plan: Plan, cells: list[Cell], output: Path) -> None:
-    """Draw the first measure of each cell as an SVG: a line for each setting over ``plan.x``, seeds as thin marks.
+    """Draw the first measure of each cell as an SVG, with seeds as thin marks: a line for each setting over ``plan.x``.
+
+    Without ``plan.x`` each setting is a point above its name.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -76,9 +78,9 @@ def plot(plan: Plan, cells: list[Cell], output: Path) -> None:
         raise UserError("The plot of a study needs matplotlib. Install it with: pip install matplotlib") from error
     measure, title = next(iter(plan.measures.items()))
     with mpl.rc_context({"svg.hashsalt": "warmstart", "svg.fonttype": "none", "font.size": 10}):
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        figure = Figure(figsize=(6.8, 3.8), layout="constrained")
         axes = figure.add_subplot()
-        ticks = sorted({cell.values[plan.x] for cell in cells}, key=in_order) if plan.x else [""]
+        ticks = sorted({cell.values[plan.x] for cell in cells}, key=in_order) if plan.x else []
         groups: dict[str, list[Cell]] = {}
         for cell in cells:
             groups.setdefault(_label(plan, cell), []).append(cell)
@@ -90,11 +92,15 @@ def plot(plan: Plan, cells: list[Cell], output: Path) -> None:
             axes.plot(at, [np.mean(one) for one in of_seeds], color=color, marker=marker, label=label)
             for place, values in zip(at, of_seeds, strict=True):
                 axes.plot([place] * len(values), values, linestyle="none", marker="_", color=color, alpha=0.6)
-        axes.set_xticks(range(len(ticks)), [ALL.get(tick, tick) for tick in ticks])
-        axes.set_xlabel(plan.x or "")
+        if plan.x:
+            axes.set_xticks(range(len(ticks)), [ALL.get(tick, tick) for tick in ticks])
+            axes.set_xlabel(plan.x)
+            figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9, columnspacing=1)
+        else:
+            axes.set_xticks(range(len(groups)), sorted(groups))
+            axes.margins(x=0.2)
         axes.set_ylabel(title)
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
         figure.savefig(output, format="svg", metadata={"Date": None, "Creator": None})
 
 
