@@ -247,6 +247,8 @@ class RunDir:
         try:
             return check_result(self.result, read_json(self.result))
         except FileNotFoundError:
+            if not self.path.exists():
+                raise UserError(f"{self.path} was requested, but there is no such folder. Check the path.") from None
             raise UserError(f"{self.path} has no {self.result.name}: the run did not finish. Run it again.") from None
 
     @property
