@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pandas
 import pytest
 import torch
 
@@ -67,6 +68,9 @@ def test_invalid_options_are_refused(summarizer, options, message):
 def test_what_is_not_a_text_or_a_model_is_refused(summarizer, run, tmp_path):
     with pytest.raises(TypeError, match="A text is a int"):
         summarizer([1])
+    for whole in ({"document": TEXT}, pandas.DataFrame({"document": [TEXT]}), None):
+        with pytest.raises(TypeError, match=f"The texts are a {type(whole).__name__}. Pass a str"):
+            summarizer(whole)
     with pytest.raises(warmstart.UserError, match="no such file or folder"):
         Summarizer.from_pretrained(tmp_path / "missing")
     with pytest.raises(warmstart.UserError, match=r"generation\.num_beamz"):

@@ -38,6 +38,8 @@ def test_what_is_no_number_becomes_null(tmp_path):
 def test_a_result_that_is_missing_or_damaged_is_said(tmp_path):
     with pytest.raises(UserError, match="did not finish"):
         RunDir(tmp_path).read_result()
+    with pytest.raises(UserError, match="there is no such folder"):
+        RunDir(tmp_path / "misspelled").read_result()
     (tmp_path / "result.json").write_text('{"status": ')
     with pytest.raises(UserError, match="damaged"):
         RunDir(tmp_path).read_result()

@@ -180,3 +180,12 @@ def test_larger_models_get_lower_rates(chosen):
     small, large = chosen(30).settings.optim, chosen(30, "encoder=bert", "decoder=gpt2").settings.optim
     assert large.encoder_rate == pytest.approx(small.encoder_rate / 2)
     assert large.new_rate == pytest.approx(small.new_rate / 2)
+
+
+@pytest.mark.parametrize(
+    "word", ["trainer.devices=0", "trainer.nodes=0", "trainer.accumulate=0", "data.split_at_least=0"]
+)
+def test_a_value_out_of_bounds_is_left_to_the_message_about_it(word, chosen):
+    outcome = chosen(30, word, explicit={word.partition("=")[0]})
+    assert not outcome.choices
+    assert f"{word} is invalid. Set a number that is at least 1." in faults(outcome.settings)

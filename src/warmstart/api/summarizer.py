@@ -1,7 +1,7 @@
 """Summarize texts with a trained run or an export."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -144,9 +144,12 @@ class Summarizer:
 
         Raises:
             UserError: An option is invalid.
-            TypeError: A text is not a ``str``.
+            TypeError: A text is not a ``str``, or ``texts`` is a mapping or a table.
         """
         generation = self._search_with(search)
+        # Iterating over a mapping or a table would give its keys or the names of its columns.
+        if isinstance(texts, Mapping) or hasattr(texts, "columns") or not isinstance(texts, Iterable):
+            raise TypeError(f"The texts are a {type(texts).__name__}. Pass a str, or a list or column of str.")
         whole = [self._cleaned(text) for text in ([texts] if isinstance(texts, str) else texts)]
         parts = [self._parts(text, long_texts) for text in whole]
         flat = [part for of_text in parts for part in of_text]

@@ -19,6 +19,11 @@ from warmstart.config.training import MONITORS, NewOptimizer
 
 def faults_of_numbers(settings: Config) -> list[str]:
     """Return a message for each value that is out of bounds, and for each pair of values that contradict each other."""
+    return values_out_of_bounds(settings) + _contradictions(settings)
+
+
+def values_out_of_bounds(settings: Config) -> list[str]:
+    """Return a message for each value that is out of its option's bounds."""
     found = []
     for key, one in OPTIONS.items():
         value = _value(settings, key)
@@ -29,7 +34,7 @@ def faults_of_numbers(settings: Config) -> list[str]:
         near = [name for choice in wrong for name in get_close_matches(choice, one.bounds.choices, 1)]
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         found.append(f"{key}={value} is invalid. Set a {kind} that is {one.bounds}.{hint}")
-    return found + _contradictions(settings)
+    return found
 
 
 def faults_of_ids(role: str, submodel: Any, vocabulary: float) -> list[str]:

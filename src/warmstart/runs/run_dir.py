@@ -247,6 +247,8 @@ class RunDir:
         try:
             return check_result(self.result, read_json(self.result))
         except FileNotFoundError:
+            if not self.path.exists():
+                raise UserError(f"{self.path} was requested, but there is no such folder. Check the path.") from None
             raise UserError(f"{self.path} has no {self.result.name}: the run did not finish. Run it again.") from None
 
     @property
@@ -273,12 +275,13 @@ class RunDir:
             self.previous_result.replace(self.result)
 
     def remove_unused(self) -> None:
-        """Delete the folder if it holds nothing but Hydra's config, an empty log and perhaps a failure.
+        """Delete the folder if it holds nothing but Hydra's config, a log and perhaps a failure.
 
-        The two folders above it are deleted too if they are then empty.
+        A recorded failure is kept with its log, unless that is empty. The two folders above it are deleted too if they
+        are then empty.
         """
         ours = (self.path / ".hydra", self.lock, self.result)
-        logs = [path for path in self.path.glob("*.log") if not path.stat().st_size]
+        logs = [path for path in self.path.glob("*.log") if not (self.result.exists() and path.stat().st_size)]
         if self.is_complete or {*self.path.iterdir()} - {*ours, *logs}:
             return
         shutil.rmtree(self.path)

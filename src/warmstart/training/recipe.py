@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from warmstart.config.bounds import values_out_of_bounds
 from warmstart.config.data import DataKind, Objective
 from warmstart.config.explicit import CommandLine, explicit_options
 from warmstart.config.model import SubmodelSettings
@@ -92,7 +93,7 @@ def with_recipe(settings: Config, line: CommandLine | None = None) -> ChosenSett
 
     Returns:
         The config to use. It is unchanged outside of a Hydra application, with an experiment, for data other than the
-        user's files, and if these cannot be read, which the fit reports itself.
+        user's files, and if these cannot be read or a value is out of bounds, which the fit reports itself.
     """
     line = line or CommandLine.current()
     if line is None or line.names_whole_run or settings.trainer.recipe is Recipe.none:
@@ -108,6 +109,8 @@ def recipe_for(settings: Config, explicit: Collection[str]) -> ChosenSettings:
         explicit: Keys of the options that keep their values.
     """
     if settings.data.kind is not DataKind.files or settings.data.objective is not Objective.summary:
+        return ChosenSettings(settings)
+    if values_out_of_bounds(settings):  # such as no devices, to divide by
         return ChosenSettings(settings)
     try:
         texts = _texts_of(settings)
