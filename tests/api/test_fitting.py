@@ -149,6 +149,7 @@ def test_splits_of_a_mapping(settings_of_fit):
         ({"overrides": {"task": "evaluate"}}, r"warmstart\.fit runs task=fit"),
         ({"overrides": {"sweep": "warm_start"}}, "has several jobs"),
         ({"overrides": {"trainer.max_epochs": 0}}, r"trainer\.max_epochs=0 is invalid"),
+        ({"overrides": ["encoder=[bert,roberta]"]}, "a run has one encoder"),
     ],
 )
 def test_mistakes_are_refused_before_a_folder_is_made(arguments, message, tmp_path):
@@ -156,6 +157,21 @@ def test_mistakes_are_refused_before_a_folder_is_made(arguments, message, tmp_pa
         fit(**({"train": None, "output_root": tmp_path / "runs"} | arguments))
     assert not (tmp_path / "runs").exists()
     assert not GlobalHydra.instance().is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ([("a", "b"), ("c", None)], r"^train: row 2 has no summary\. Fix or delete the row"),
+        ([("a", "b")] * 9, r"9 training examples with 1 different documents are too few to split off validation"),
+        ({"train": [("a", "b")], "validation": [("c", "")]}, r"^validation: row 1 has an empty summary"),
+    ],
+)
+def test_refused_texts_are_named_as_arguments_and_leave_no_folder(texts, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("WARMSTART_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(warmstart.UserError, match=message):
+        fit(texts, overrides=["debug=tiny"], output_root=tmp_path / "runs")
+    assert not list((tmp_path / "runs").glob("*"))
 
 
 def test_options_are_checked_after_the_recipe_of_the_texts(settings_of_fit):

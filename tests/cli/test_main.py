@@ -32,6 +32,8 @@ ROOT = Path(__file__).parents[2]
         (["name=", "debug=tiny"], "names no folder"),
         (["-m", "name=", "debug=tiny"], "names no folder"),
         (["debug=tiny", "trainer.strategy=dpp"], "strategy=dpp"),
+        (["encoder=[bert,roberta]"], "a run has one encoder. Name one, or start a run for each: python run.py -m enc"),
+        (["task=report", "runs=runs/x"], "runs takes a list. Use brackets, with one value too: 'runs=[VALUE]'"),
     ],
 )
 def test_mistakes_end_in_one_message_and_status_two(words, named, run_py, tmp_path):

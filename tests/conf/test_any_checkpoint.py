@@ -97,6 +97,12 @@ def test_an_absent_folder_is_not_taken_for_a_hub_id(path, settings_of):
     assert found == f"encoder={path.split('/')[-1]}: the folder {path} does not exist. Correct encoder.path."
 
 
+def test_a_file_is_not_taken_for_a_hub_id(tmp_path, settings_of):
+    (tmp_path / "good.csv").write_text("document,summary")
+    [found] = faults(settings_of("encoder=hf", f"encoder.path={tmp_path}/good.csv", "data.max_source_length=128"))
+    assert "good.csv is a file. Set encoder.path to a hub id, to a folder with a checkpoint, or to a .gguf" in found
+
+
 def test_a_type_that_cannot_be_an_encoder_is_refused(folders, settings_of):
     file = folders / "my-bert" / "config.json"
     file.write_text(json.dumps({"model_type": "vit"}))

@@ -106,6 +106,15 @@ def test_generation_is_predicted_in_its_own_dtype_not_that_of_the_fit(settings_o
     assert rounded["their float32 originals"] == expected["weights"]
 
 
+def test_no_more_sources_are_generated_for_than_the_split_has(settings_of):
+    words = ["encoder=bert", "decoder=gpt2", "data=written"]  # eight test examples
+    model = pair_without_values(settings_of(*words))
+    few, many = (predict(settings_of(*words, f"data.evaluation_max_tokens={n}"), model) for n in (300, 99999))
+    assert (few.generated_examples, many.generated_examples) == (2, 8)
+    cache = "cross-attention cache"
+    assert many.generation_memory[cache] == 4 * few.generation_memory[cache]
+
+
 def test_memory_by_kind_follows_precision_ranks_and_what_trains():
     model = pair(GPT2)
     weights = 4 * sum(p.numel() for p in model.parameters())

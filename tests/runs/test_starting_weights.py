@@ -135,9 +135,13 @@ def test_weights_with_no_equal_part_are_refused(of, first, tmp_path):
         fit.run(command, tmp_path)
 
 
-def test_words_that_contradict_are_named(of, first):
+def test_words_that_contradict_are_named(of, first, tmp_path):
     [found] = faults(of(f"ckpt={first}", f"ckpt_weights={first}"))
     assert "Set only one of them" in found
     [found] = faults(of("ckpt_weights=absent"))
-    assert found == "ckpt_weights=absent does not exist. Name a run directory, a .ckpt file or an export."
+    there_is = "ckpt_weights=absent was requested, but there is no such file or folder. Name a run directory, "
+    assert found == f"{there_is}a .ckpt file or an export."
+    (tmp_path / "texts.csv").write_text("document,summary\n")
+    [found] = faults(of(f"ckpt_weights={tmp_path}/texts.csv"))
+    assert "texts.csv is damaged or was not written by warmstart (not a file of torch.save)" in found
     assert faults(of("ckpt=new", f"ckpt_weights={first}")) == []

@@ -9,6 +9,8 @@ import httpx
 import pytest
 from running_service import TEXT, started
 
+from warmstart.api.composing import composed
+from warmstart.config.schema import to_settings
 from warmstart.errors import UserError
 from warmstart.tasks import serve
 
@@ -86,6 +88,9 @@ def test_a_host_pattern_that_cannot_be_matched_is_refused():
 def test_what_cannot_be_started_is_reported(run, settings_of, run_py, tmp_path):
     with pytest.raises(UserError, match="task=serve needs ckpt="):
         serve.run(settings_of("task=serve"), tmp_path)
+    of_demo = pytest.raises(UserError, match=r"port is an option of task=demo\. Set serve\.port")
+    with composed(["task=serve", f"ckpt={run.folder}", "port=1"]) as cfg, of_demo:
+        serve.run(to_settings(cfg), tmp_path)
     with pytest.raises(UserError, match=r"serve\.wait_milliseconds=0 is invalid"):
         serve.run(settings_of("task=serve", f"ckpt={run.folder}", "serve.wait_milliseconds=0"), tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -92,8 +92,8 @@ def test_the_cost_counts_all_windows(settings_of):
 
     settings = settings_of(*WORDS[:5])
     one = settings_of(*WORDS[:4])
-    _, more, _ = texts_of(settings.data)
-    _, less, _ = texts_of(one.data)
+    more = texts_of(settings.data).sources
+    less = texts_of(one.data).sources
     assert less.max() == 24
     assert 24 < more.max() <= 72
 

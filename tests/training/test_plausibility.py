@@ -21,6 +21,10 @@ def test_few_steps_are_reported_with_settings_that_take_enough(settings_of):
     assert warning.endswith("Set data.batch.size=4 trainer.max_epochs=100.")  # 2 steps an epoch
 
 
+def test_lengths_in_tokens_are_no_matter_of_a_decoder_that_selects_sentences(settings_of):
+    assert implausible(settings_of("encoder=bert", "decoder=ext"), 99, 2000, LABELS) == []
+
+
 def test_steps_that_the_user_or_the_time_sets_have_other_remedies(settings_of):
     assert implausible(settings_of(*LENGTHS, "trainer.max_steps=3"), 3, 27, LABELS) == []
     assert implausible(settings_of(*LENGTHS, "trainer.max_steps=900"), 3, 27, LABELS) != []

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from warmstart.data.sources.load import load_source
+from warmstart.errors import UserError
 from warmstart.profiling.cost import predict
 from warmstart.runs.identity import config_hash
+from warmstart.tasks import check
 from warmstart.tasks.check import faults, pair_without_values
 from warmstart.training.plausibility import implausible
 from warmstart.training.recipe import recipe_for, with_recipe
@@ -159,10 +161,12 @@ def test_a_test_file_that_the_fit_does_not_read_is_not_needed(paths, settings_of
     assert recipe_for(split_off, ()).choices == recipe_for(tested, ()).choices
 
 
-def test_texts_that_cannot_be_read_are_logged_with_the_reason(paths, settings_of, caplog):
-    assert recipe_for(settings_of(*PAIR, *paths.values()), ()).choices == ()
-    assert "trainer.recipe=auto chooses nothing" in caplog.text
-    assert "data.summary_column='summary' is not a column" in caplog.text
+def test_texts_that_cannot_be_read_are_reported_once(paths, settings_of, caplog, tmp_path):
+    settings = settings_of(*PAIR, *paths.values())
+    assert recipe_for(settings, ()).choices == ()
+    with pytest.raises(UserError, match=r"data\.summary_column='summary' is not a column"):
+        check.run(settings, tmp_path)
+    assert not caplog.records
 
 
 def test_the_rows_of_a_validation_file_are_counted(paths, settings_of, tmp_path):

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from warmstart.config.explicit import refuse_several_choices
 from warmstart.config.quoting import quote, quote_texts
 from warmstart.config.schema import register
 from warmstart.config.shipped import config_dir
@@ -61,7 +62,9 @@ def _compose(words: Sequence[str], state: GlobalHydra) -> DictConfig:
     register()
     try:
         with initialize_config_dir(config_dir(), job_name="python", version_base="1.3"):
-            return compose("config", overrides=list(words), return_hydra_config=True)
+            cfg = compose("config", overrides=list(words), return_hydra_config=True)
+            refuse_several_choices(cfg)
+            return cfg
     finally:
         configs.pop(_SCHEMA)
         if of_caller is not None:

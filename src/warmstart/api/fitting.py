@@ -3,7 +3,8 @@
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,26 +84,47 @@ def fit(
     words = _submodel("encoder", encoder) + _submodel("decoder", decoder)
     words += [] if recipe is None else [f"experiment={recipe}"]
     more = words_of(overrides)
-    words += words_of(_data_options(texts, (document_column, summary_column), more))
+    options = _data_options(texts, (document_column, summary_column), more)
+    words += words_of(options)
     if name is not None and not name.strip(" ./"):
         raise UserError(f"name={name!r} names no folder. Set a name, or leave it out.")
     words += words_of({"output_root": output_root} | ({} if name is None else {"name": name}))
-    with library_settings_restored(), composed([*words, *more]) as cfg:
+    with library_settings_restored(), _naming_the_texts(texts, options), composed([*words, *more]) as cfg:
         settings = to_settings(cfg)
         _refuse_other_tasks(settings)
         _refuse_missing_ranks(settings)
         validate(with_recipe(settings).settings)  # before the run's folder is made
         folder = _folder(settings)
-        with held(folder):
-            write_text(RunDir(folder).hydra_config, OmegaConf.to_yaml(cfg))
-            write_text(RunDir(folder).hydra_overrides, OmegaConf.to_yaml([*words, *more]))
-            try:
+        try:
+            with held(folder):
+                write_text(RunDir(folder).hydra_config, OmegaConf.to_yaml(cfg))
+                write_text(RunDir(folder).hydra_overrides, OmegaConf.to_yaml([*words, *more]))
                 fit_task.run(settings, folder)
-            except Interrupted as interruption:
-                raise KeyboardInterrupt(str(interruption)) from interruption
-            if _ranks(settings) > 1:
-                of_all_ranks(None)  # rank 0 writes the result last
+                if _ranks(settings) > 1:
+                    of_all_ranks(None)  # rank 0 writes the result last
+        except Interrupted as interruption:
+            raise KeyboardInterrupt(str(interruption)) from interruption
+        except UserError:
+            if settings.name is None:
+                with suppress(OSError):  # the error that is reported matters more
+                    RunDir(folder).remove_unused()
+            raise
     return TrainedRun(folder)
+
+
+@contextmanager
+def _naming_the_texts(texts: dict[str, Any], options: dict[str, Any]) -> Iterator[None]:
+    """Let errors name the argument whose texts are in memory, and not the file that they were written to."""
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        for split, value in texts.items():
+            option = "data.path" if "data.path" in options else f"data.{split}_path"
+            if not (value is None or is_path(value)):
+                file = f"{option}={options[option]}"
+                message = message.replace(f"{file}: line ", f"{split}: row ").replace(file, split)
+        raise UserError(message) from error
 
 
 def _refuse_other_tasks(settings: Config) -> None:

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from warmstart.atomic import write_text
 from warmstart.compat.hydra import set_config_writer, wrap_composition
+from warmstart.config.explicit import refuse_several_choices
 from warmstart.errors import UserError
 from warmstart.printing import say
 
@@ -45,7 +46,7 @@ def _explained(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
     @functools.wraps(compose)
     def load_configuration(*args: Any, **kwargs: Any) -> DictConfig:
         try:
-            return compose(*args, **kwargs)
+            cfg = compose(*args, **kwargs)
         except (HydraException, OmegaConfBaseException):
             raise
         except Exception as error:
@@ -53,6 +54,8 @@ def _explained(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
                 f"The config cannot be composed ({type(error).__name__}: {' '.join(str(error).split())}). Check the "
                 "overrides on the command line and the YAML files that they select."
             ) from error
+        refuse_several_choices(cfg)
+        return cfg
 
     return load_configuration
 

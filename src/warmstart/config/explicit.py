@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from warmstart.config.schema import GROUPS, OPTIONS, Config
 from warmstart.config.shipped import default_choices
+from warmstart.errors import UserError
 
 WHOLE = ("experiment", "debug")  # a choice of these sets the values of a whole run
 _LOCAL = "file://"
@@ -48,6 +49,24 @@ class CommandLine:
     def names_whole_run(self) -> bool:
         """Whether an experiment or a debug choice sets the values of the whole run."""
         return any(self.choices.get(group) for group in WHOLE)
+
+
+def refuse_several_choices(cfg: Any) -> None:
+    """Refuse ``encoder=[bert,roberta]``, which Hydra composes on top of each other without recording a choice.
+
+    Args:
+        cfg: The composed config, with its ``hydra`` node.
+
+    Raises:
+        UserError: A group of one choice has several.
+    """
+    for word in cfg.hydra.overrides.task:
+        group, _, value = word.lstrip("+").partition("=")
+        if value.startswith("[") and group in default_choices() and group not in cfg.hydra.runtime.choices:
+            raise UserError(
+                f"{word} was requested, but a run has one {group}. Name one, or start a run for each: "
+                f"python run.py -m {group}={value.strip('[]')}"
+            )
 
 
 def explicit_options(settings: Config, line: CommandLine) -> frozenset[str]:

@@ -137,6 +137,11 @@ def _config_of_checkpoint(settings: SubmodelSettings, role: str) -> PreTrainedCo
     path = resolve_path(settings.path)  # may convert a GGUF file; a full disk is not the file's error
     if path.startswith((".", "/")) and not Path(path).exists():  # transformers would take it for a hub id
         raise UserError(f"{role}={settings.name}: the folder {settings.path} does not exist. Correct {role}.path.")
+    if Path(path).is_file():
+        raise UserError(
+            f"{role}={settings.name}: {settings.path} is a file. Set {role}.path to a hub id, to a folder with a "
+            "checkpoint, or to a .gguf file."
+        )
     try:
         check_adapter(path, {"revision": settings.revision})
         config: PreTrainedConfig = AutoConfig.from_pretrained(path, revision=settings.revision, trust_remote_code=False)

@@ -9,6 +9,7 @@ tokens is estimated from the number of words. ``warmstart.profiling.devices`` pr
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ import torch
 from warmstart.config.data import DataKind, DataSettings
 from warmstart.config.schema import Config, Device
 from warmstart.config.training import NewOptimizer
+from warmstart.data.sources.base import SPLITS
 from warmstart.data.sources.load import load_source
 from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.data.tokenization.source_layout import SourceLayout
@@ -55,6 +57,19 @@ class Cost:
         return self.steps * self.flops_per_step
 
 
+class Texts(NamedTuple):
+    """The sizes of a data set."""
+
+    examples: int
+    """Number of training examples."""
+    sources: np.ndarray
+    """Source tokens of a sample of the training examples, (sampled examples,), after truncation."""
+    targets: np.ndarray
+    """Target tokens, likewise."""
+    split_sizes: dict[str, int]
+    """Examples of each split; empty for a data set that is not read."""
+
+
 def predict(settings: Config, model: EncoderDecoderModel, tokenizers: TokenizerPair | None = None) -> Cost:
     """Predict the cost of ``task=fit``.
 
@@ -69,7 +84,7 @@ def predict(settings: Config, model: EncoderDecoderModel, tokenizers: TokenizerP
     Raises:
         UserError: the user's own data cannot be read.
     """
-    examples, sources, targets = texts_of(settings.data, tokenizers)
+    examples, sources, targets, split_sizes = texts_of(settings.data, tokenizers)
     source, target, window = float(sources.mean()), float(targets.mean()), settings.data.max_source_length
     trainer, batch = settings.trainer, settings.data.batch
     ranks = trainer.devices * trainer.nodes
@@ -82,7 +97,8 @@ def predict(settings: Config, model: EncoderDecoderModel, tokenizers: TokenizerP
     device = devices_of(settings)[0]
     precision = precision_on(device, settings)
     mask_bytes = int(settings.bridge.dropout != 0 and device is not Device.cpu)
-    generated_examples = max(1, int(settings.data.evaluation_max_tokens / (source + target)))
+    scored = split_sizes.get("test" if settings.evaluation.test else "validation", math.inf)
+    generated_examples = max(1, int(min(settings.data.evaluation_max_tokens / (source + target), scored)))
     return Cost(
         parameters=parameter_counts(model)
         | {"shared": sum(parameters[name].numel() for name in shared_across_halves(model))},
@@ -114,15 +130,12 @@ def predict(settings: Config, model: EncoderDecoderModel, tokenizers: TokenizerP
     )
 
 
-def texts_of(data: DataSettings, tokenizers: TokenizerPair | None = None) -> tuple[int, np.ndarray, np.ndarray]:
-    """Return the number of training examples, and the lengths of a sample of them.
+def texts_of(data: DataSettings, tokenizers: TokenizerPair | None = None) -> Texts:
+    """Count the examples of a data set, and the tokens of a sample of its training examples.
 
     Args:
         data: the ``data`` config.
         tokenizers: those to count tokens with. A data set whose size is published is not read for it.
-
-    Returns:
-        The number of examples, and source and target tokens, each (sampled examples,), after truncation.
 
     Raises:
         UserError: the user's own data cannot be read.
@@ -134,20 +147,23 @@ def texts_of(data: DataSettings, tokenizers: TokenizerPair | None = None) -> tup
         # Where no mean length was published, every text counts as the longest possible one.
         longest = [(limit - 2) / TOKENS_PER_WORD for limit in (layout.longest, data.max_target_length)]
         words = np.array([[one if given is None else given for given, one in zip(known, longest, strict=True)]])
+        split_sizes = {}
     else:
-        split = load_source(data).split("train")
-        examples = len(split)
+        loaded = load_source(data)
+        split_sizes = {name: len(loaded.split(name)) for name in SPLITS}
+        split, examples = loaded.split("train"), split_sizes["train"]
         sampled = SAMPLED_TEXTS if tokenizers is None else TOKENIZED_TEXTS
         some = [split[i] for i in range(0, examples, math.ceil(examples / sampled))]
         if tokenizers is not None:
             rows = layout.encode(tokenizers, [example.document for example in some])
             labels = tokenizers.encode_labels(some, rows, data.max_target_length)
-            lengths = np.array([[len(row), len(of_row)] for row, of_row in zip(rows, labels, strict=True)])
-            return (min(examples, data.limit_train or examples), *lengths.T.astype(np.float64))
+            source, target = (np.array([float(len(row)) for row in side]) for side in (rows, labels))
+            return Texts(examples, source, target, split_sizes)
         words = np.array([[len(text.split()) for text in (e.document, e.summary)] for e in some], dtype=np.float64)
     source, target = (TOKENS_PER_WORD * words + 2).T
-    return (
+    return Texts(
         min(examples, data.limit_train or examples),
         layout.estimated_lengths(source),
         np.minimum(target, data.max_target_length),
+        split_sizes,
     )

@@ -88,6 +88,8 @@ def explain(error: BaseException) -> str | None:
             if key and isinstance(cause, ConfigAttributeError | ConfigKeyError):
                 return unknown_option(str(key))
             named = f"{key}: " if key else ""
+            if key and "is not a ListConfig" in str(cause):
+                return f"{key} takes a list. Use brackets, with one value too: '{key}=[VALUE]'.{about(str(key))}"
             return f"{named}{_first_line(cause)}.{about(str(key or ''))}"
     if isinstance(error, OverrideParseException):
         key = error.override.partition("=")[0]

@@ -9,6 +9,7 @@ Each object reads and hashes its file at most once, because both take minutes fo
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import is_zipfile
 
 from warmstart.damaged_files import DamagedFile, read_yaml
 from warmstart.errors import UserError, says_nothing_of_the_file
@@ -32,11 +33,12 @@ class SavedModel:
 
     Args:
         given: path of a run directory (its best checkpoint), a checkpoint file or an exported folder.
+        option: the option that names it, for messages.
     """
 
-    def __init__(self, given: str) -> None:
+    def __init__(self, given: str, option: str = "ckpt") -> None:
         """Keep the path."""
-        self.given = given
+        self.given, self.named = given, f"{option}={given}"
 
     @cached_property
     def is_export(self) -> bool:
@@ -52,9 +54,11 @@ class SavedModel:
         """
         path = Path(self.given)
         if not path.exists():
+            is_ckpt = self.named.startswith("ckpt=")
+            last = "; ckpt=last is the last checkpoint of the run called name=" if is_ckpt else ""
             raise UserError(
-                f"ckpt={self.given} was requested, but there is no such file or folder. Name a run directory, a .ckpt "
-                "file or an export; ckpt=last is the last checkpoint of the run called name=."
+                f"{self.named} was requested, but there is no such file or folder. Name a run directory, a .ckpt file "
+                f"or an export{last}."
             )
         if not path.is_dir():
             return path
@@ -63,9 +67,19 @@ class SavedModel:
             if file.exists():
                 return file
         raise UserError(
-            f"ckpt={self.given}: {path} contains neither an export (config.json) nor checkpoints/{folder.best.name}. "
+            f"{self.named}: {path} contains neither an export (config.json) nor checkpoints/{folder.best.name}. "
             "Name the folder of a run or of an export."
         )
+
+    @property
+    def fault(self) -> str | None:
+        """Why the path names no model, without reading weights; None if it names one."""
+        try:
+            if not self.is_export:
+                _ = self.hyper_parameters
+        except UserError as error:
+            return str(error)
+        return None
 
     @property
     def checkpoints(self) -> CheckpointDir:
@@ -178,7 +192,7 @@ class SavedModel:
             size = getattr(model.config, role).vocab_size
             if len(tokenizer) > size:
                 raise UserError(
-                    f"ckpt={self.given}: its {role} has embeddings for {size} tokens, but the {role}'s tokenizer has "
+                    f"{self.named}: its {role} has embeddings for {size} tokens, but the {role}'s tokenizer has "
                     f"{len(tokenizer)} tokens. Restore the tokenizers that the model was trained with."
                 )
         return Trained(model.eval(), tokenizers, self.folder)
@@ -190,7 +204,7 @@ class SavedModel:
         checkpoint = self.checkpoint
         if not self._is_sound():
             raise UserError(
-                f"ckpt={self.given}: checksum mismatch, {self.file} is damaged. Choose another checkpoint of the run."
+                f"{self.named}: checksum mismatch, {self.file} is damaged. Choose another checkpoint of the run."
             )
         try:
             config = checkpoint["hyper_parameters"]["model_config"]
@@ -249,7 +263,9 @@ class SavedModel:
 
     def _damaged(self, path: Path, error: Exception) -> UserError:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if path.is_file() and not is_zipfile(path):
+            reason = "not a file of torch.save"
         return UserError(
-            f"ckpt={self.given}: {path} is damaged or was not written by warmstart ({reason}). Choose another "
+            f"{self.named}: {path} is damaged or was not written by warmstart ({reason}). Choose another "
             "one; debug=true shows the traceback."
         )

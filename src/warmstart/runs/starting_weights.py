@@ -34,9 +34,7 @@ def fault_of_start(settings: Config) -> str | None:
             f"ckpt={settings.ckpt} resumes a run, but ckpt_weights={settings.ckpt_weights} starts a new one. Set only "
             "one of them."
         )
-    if not Path(settings.ckpt_weights).exists():
-        return f"ckpt_weights={settings.ckpt_weights} does not exist. Name a run directory, a .ckpt file or an export."
-    return None
+    return SavedModel(settings.ckpt_weights, "ckpt_weights").fault
 
 
 def check_same_pair(settings: Config, resume: SavedModel) -> None:
@@ -144,7 +142,7 @@ def start_from(settings: Config, model: Any, tokenizers: Any) -> None:
     from warmstart.runs.load import refuse_nonfinite
 
     given = str(settings.ckpt_weights)
-    saved = SavedModel(given)
+    saved = SavedModel(given, "ckpt_weights")
     other, pair, _ = saved.load()
     refuse_nonfinite(f"ckpt_weights={given}", other)
     merge_lora(other)

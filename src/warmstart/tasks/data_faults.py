@@ -5,7 +5,7 @@ from pathlib import Path
 from warmstart.config.data import DataKind, DataSettings, Objective
 from warmstart.config.own_files import is_own_file
 from warmstart.data.sources.base import SPLITS
-from warmstart.data.sources.own_paths import is_there
+from warmstart.data.sources.own_paths import is_there, missing
 from warmstart.errors import UserError, listed
 
 
@@ -19,10 +19,11 @@ def faults_of_data(data: DataSettings) -> list[str]:
     except UserError as error:
         found.append(str(error))
     if data.kind is DataKind.files:
-        named = [data.path, data.train_path, data.validation_path, data.test_path]
-        if not any(named):
+        options = ("path", "train_path", "validation_path", "test_path")
+        named = {f"data.{name}": Path(path).expanduser() for name in options if (path := getattr(data, name))}
+        if not named:
             found.append("data=files: set data.path or data.train_path to your file or folder.")
-        found += [f"data: {path} does not exist." for path in named if path and not is_there(Path(path).expanduser())]
+        found += [str(missing(option, path)) for option, path in named.items() if not is_there(path)]
     else:
         own = {name: getattr(data, name) for name in ("train_path", "validation_path", "test_path")}
         found += [

@@ -13,7 +13,7 @@ from warmstart.errors import UserError
 from warmstart.printing import say
 from warmstart.runs.run_dir import RunDir
 from warmstart.runs.saved_model import SavedModel
-from warmstart.training.distillation import holds_model, soft_targets_of
+from warmstart.training.distillation import soft_targets_of, teacher_of
 from warmstart.training.teacher_summaries import with_teachers_summaries
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ def _without_lost_teacher(settings: Config, saved: SavedModel) -> Config:
     teacher = settings.optim.teacher
     if teacher is None:
         return settings
-    is_lost = not holds_model(teacher)
-    if not is_lost and SavedModel(teacher).digest == saved.hyper_parameters.get("teacher"):
+    there = teacher_of(settings)
+    is_lost = there.fault is not None
+    if not is_lost and there.digest == saved.hyper_parameters.get("teacher"):
         return settings
     left_out = "its summaries" if settings.optim.distill is Distill.beams else "its part of the loss"
     state = "is no longer there" if is_lost else "has other weights than in the fit"

@@ -10,6 +10,7 @@ unless ``serve.host`` is set, stores nothing, and makes no requests itself.
 from importlib.util import find_spec
 from pathlib import Path
 
+from warmstart.config.explicit import CommandLine
 from warmstart.config.schema import Config
 from warmstart.data.cleaning import steps_named
 from warmstart.errors import UserError
@@ -33,6 +34,10 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
     """
     if settings.ckpt is None:
         raise UserError("task=serve needs ckpt=: a run directory, a .ckpt file or an exported folder.")
+    line = CommandLine.current()
+    given = [] if line is None else [word.partition("=")[0] for word in line.overrides]
+    if of_demo := [name for name in ("host", "port") if name in given]:
+        raise UserError(f"{of_demo[0]} is an option of task=demo. Set serve.{of_demo[0]}.")
     validate_numbers(settings)
     steps_named(settings.data.clean)
     if any(find_spec(name) is None for name in _PACKAGES):

@@ -7,8 +7,6 @@ The teacher is only read: it is not trained, and not part of checkpoints, parame
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +35,8 @@ def faults_of_soft_targets(settings: Config) -> list[str]:
             f"optim.distill={kind.value} needs a teacher. Set optim.teacher to a run directory, a .ckpt file or an "
             "export."
         )
-    elif teacher is not None and not holds_model(teacher):
-        lack = "contains no trained model" if Path(teacher).exists() else "does not exist"
-        found.append(f"optim.teacher={teacher} {lack}. Name a run directory, a .ckpt file or an export.")
+    elif teacher is not None and (fault := teacher_of(settings).fault):
+        found.append(fault)
     if kind is Distill.beams and settings.data.objective is not Objective.summary:
         found.append(
             f"optim.distill=beams replaces the targets, which data.objective={settings.data.objective.value} makes "
@@ -56,15 +53,6 @@ def faults_of_soft_targets(settings: Config) -> list[str]:
     if optim.rdrop > 0 and settings.bridge.dropout == 0:
         found.append(_without_dropout(settings))
     return found
-
-
-def holds_model(path: str) -> bool:
-    """Return whether a path is an export, a checkpoint file, or a run directory with a checkpoint; nothing is read."""
-    saved = SavedModel(path)
-    try:
-        return saved.is_export or saved.file.is_file()
-    except UserError:
-        return False
 
 
 def check_other_folder(settings: Config, folder: Path) -> None:
@@ -105,13 +93,9 @@ def not_predicted(settings: Config) -> list[str]:
     return [*found, "the second pass of R-Drop"] if settings.optim.rdrop else found
 
 
-@contextmanager
-def naming_the_teacher(given: str) -> Iterator[None]:
-    """Let errors about the saved model name the option that was set."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(str(error).replace(f"ckpt={given}", f"optim.teacher={given}")) from error
+def teacher_of(settings: Config) -> SavedModel:
+    """Return the model that ``optim.teacher`` names."""
+    return SavedModel(str(settings.optim.teacher), "optim.teacher")
 
 
 def check_teacher(settings: Config, tokenizers: Any) -> None:
@@ -130,9 +114,8 @@ def check_teacher(settings: Config, tokenizers: Any) -> None:
     if settings.optim.distill is not Distill.logits:
         return
     given = str(settings.optim.teacher)
-    with naming_the_teacher(given):
-        saved = SavedModel(given)
-        pair, config = saved.tokenizers(), config_of(saved)
+    saved = teacher_of(settings)
+    pair, config = saved.tokenizers(), config_of(saved)
     otherwise = "Choose a teacher with the same tokenizers, or set optim.distill=beams."
     if pair.marks.labels:
         raise UserError(f"optim.teacher={given} selects sentences, and has no probabilities of tokens. {otherwise}")
@@ -173,8 +156,7 @@ def config_of(saved: SavedModel) -> Any:
         return model_class(values).config_class(**values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"ckpt={saved.given}: its model config cannot be read ({type(error).__name__}: {error}). Choose "
-            "another one."
+            f"{saved.named}: its model config cannot be read ({type(error).__name__}: {error}). Choose another one."
         ) from error
 
 
@@ -248,10 +230,9 @@ def load_teacher(settings: Config) -> Any:
     """
     from warmstart.runs.load import refuse_nonfinite
 
-    given = str(settings.optim.teacher)
-    with naming_the_teacher(given):
-        trained = SavedModel(given).load()
-        refuse_nonfinite(f"optim.teacher={given}", trained.model)
+    saved = teacher_of(settings)
+    trained = saved.load()
+    refuse_nonfinite(saved.named, trained.model)
     return trained
 
 
@@ -268,8 +249,7 @@ def teacher_record(settings: Config, resume: SavedModel | None) -> dict[str, str
     given = settings.optim.teacher
     if given is None:
         return {}
-    with naming_the_teacher(given):
-        digest = SavedModel(given).digest
+    digest = teacher_of(settings).digest
     if resume is not None and resume.config.get("optim", {}).get("teacher") == given:
         before = resume.hyper_parameters.get("teacher", digest)
         if before != digest:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from warmstart.config.data import Objective
-from warmstart.config.model import Scale
+from warmstart.config.model import SELECTOR, Scale
 from warmstart.config.schema import Config
 
 FEW_STEPS = 50
@@ -62,6 +62,8 @@ def implausible(
             "encoder needs fewer: encoder=none decoder=smollm2. Or train on texts without summaries first: "
             "data.objective=prefix, then ckpt_weights."
         )
+    if settings.decoder.model_type == SELECTOR:  # its summaries are sentences of the document
+        return found
     median, longest = int(statistics.median(label_lengths)), int(max(label_lengths))
     if generation.min_new_tokens > median:
         found.append(

@@ -114,10 +114,7 @@ def recipe_for(settings: Config, explicit: Collection[str]) -> ChosenSettings:
         return ChosenSettings(settings)
     try:
         texts = _texts_of(settings)
-    except (UserError, OSError) as error:
-        from lightning.pytorch.utilities import rank_zero_only
-
-        rank_zero_only(_log.warning)("trainer.recipe=auto chooses nothing, because the texts cannot be read: %s", error)
+    except (UserError, OSError):  # every task that uses the choices reads the texts too, and reports it
         return ChosenSettings(settings)
     chosen = []
     for choose in (_splits, _lengths, _shortest, _batches, _epochs, _validations, _learning_rates):

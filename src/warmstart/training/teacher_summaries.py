@@ -15,8 +15,7 @@ from warmstart.config.data import DataSettings
 from warmstart.config.model import NO_ENCODER
 from warmstart.config.schema import Config
 from warmstart.config.training import Distill
-from warmstart.runs.saved_model import SavedModel
-from warmstart.training.distillation import config_of, load_teacher, longest_source, naming_the_teacher
+from warmstart.training.distillation import config_of, load_teacher, longest_source, teacher_of
 
 if TYPE_CHECKING:
     import torch
@@ -50,17 +49,14 @@ def with_teachers_summaries(settings: Config, source: "Source") -> "Source":
 
     if settings.optim.distill is not Distill.beams:
         return source
-    given = str(settings.optim.teacher)
-    with naming_the_teacher(given):
-        saved = SavedModel(given)
-        recorded = saved.config
-        reading = _reading(settings, recorded.get("data", {}), config_of(saved))
-        about = [
-            *(FORMAT_VERSION, CLEANING_VERSION, saved.digest, saved.tokenizers().fingerprint()),
-            *({name: getattr(reading, name) for name in _READING}, reading.evaluation_max_tokens),
-            asdict(settings.generation),
-            *(settings.seed if settings.generation.do_sample else None, source.split_fingerprint("train")),
-        ]
+    saved = teacher_of(settings)
+    reading = _reading(settings, saved.config.get("data", {}), config_of(saved))
+    about = [
+        *(FORMAT_VERSION, CLEANING_VERSION, saved.digest, saved.tokenizers().fingerprint()),
+        *({name: getattr(reading, name) for name in _READING}, reading.evaluation_max_tokens),
+        asdict(settings.generation),
+        *(settings.seed if settings.generation.do_sample else None, source.split_fingerprint("train")),
+    ]
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
     folder = cache_root(settings.data.cache_dir) / "teacher_summaries" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -79,9 +75,8 @@ def with_teachers_summaries(settings: Config, source: "Source") -> "Source":
     summaries = [json.loads(line) for line in text.splitlines()]
     if empty := sum(not summary for summary in summaries):
         _log.warning(
-            "%d of %d training summaries of optim.teacher=%s are empty: the student learns to generate empty summaries "
-            "for them.",
-            *(empty, len(summaries), given),
+            "%d of %d training summaries of %s are empty: the student learns to generate empty summaries for them.",
+            *(empty, len(summaries), saved.named),
         )
     return source.with_summaries("train", summaries)
 

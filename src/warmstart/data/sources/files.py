@@ -96,8 +96,8 @@ def split_off(hashes: np.ndarray, split: str, settings: DataSettings) -> np.ndar
     taken: np.ndarray = (hashes < np.uint64(SPLIT_SHARE * 2**64)) | (hashes <= lowest[-1])
     if taken.all():
         raise UserError(
-            f"data={settings.name}: {len(hashes)} training examples are too few to split off {split}. Provide more "
-            f"different documents, or set data.{split}_path."
+            f"data={settings.name}: {len(hashes)} training examples with {len(np.unique(hashes))} different documents "
+            f"are too few to split off {split}. Provide more different documents, or set data.{split}_path."
         )
     return taken
 
