@@ -1,10 +1,13 @@
-"""What ``task=check`` refuses of the data, whatever the reader."""
+"""What ``task=check`` refuses of the data, whatever the reader, and what it shows."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
 from warmstart.errors import UserError
+from warmstart.model.assets import resolve_path
 from warmstart.tasks.check import faults, validate_numbers
 
 
@@ -91,3 +94,18 @@ def test_a_checkpoint_that_cannot_be_trained_is_refused_by_name(change, said, se
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"} | change))
     (fault,) = faults(settings_of("decoder=gpt2", "decoder.name=mine", f"decoder.path={tmp_path}", "data=written"))
     assert fault.startswith(said)
+
+
+def test_pairs_are_shown_with_tokenizers_in_the_cache_of_the_hub(run_py, settings_of, tmp_path, monkeypatch):
+    words = ("task=check", "encoder=bert", "decoder=bert", "data=written")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    shown = "The first training pairs, as the model reads them:"
+    assert shown not in run_py(*words, cwd=tmp_path).stdout
+    repository = tmp_path / "hub" / f"models--{settings_of().encoder.path.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    of_minilm = Path(resolve_path(settings_of("encoder=minilm").encoder.path))
+    shutil.copytree(of_minilm, repository / "snapshots" / ("0" * 40), ignore=shutil.ignore_patterns("*.safetensors"))
+    outcome = run_py(*words, cwd=tmp_path)
+    assert shown in outcome.stdout, outcome.stderr

@@ -7,6 +7,7 @@ once, with a short timeout. If it does not answer, only the local cache is used.
 import logging
 import os
 import threading
+from collections.abc import Iterable
 
 from warmstart.config.asset_packages import install_command
 from warmstart.errors import UserError
@@ -68,6 +69,18 @@ def hub_reachable() -> bool:
             _log.warning("%s cannot be reached: only files in the local cache are used.", constants.ENDPOINT)
             use_cache_only()
     return _reachable
+
+
+def is_cached(repository: str, revision: str, names: Iterable[str]) -> bool:
+    """Return whether the local cache holds one of these files of a model's repository."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = [try_to_load_from_cache(repository, name, revision=revision) for name in names]
+    except HFValidationError:  # not the id of a repository
+        return False
+    return any(isinstance(path, str) for path in found)  # a file that is known to be missing is another object
 
 
 def use_cache_only() -> None:

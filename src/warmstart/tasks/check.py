@@ -173,11 +173,11 @@ def _untrained_first_run(settings: Config) -> str | None:
 
 def _local_tokenizers(settings: Config) -> Any:
     """Return the pair's tokenizers, or None if they, or the texts, would have to be downloaded or trained."""
-    from warmstart.data.tokenization.load import load_tokenizer
+    from warmstart.data.tokenization.load import is_on_this_machine, load_tokenizer
     from warmstart.data.tokenization.pair import pair_of
 
     tokenized = tokenized_submodels(settings)
-    is_local = all(one.weights is Weights.pretrained and _is_here(one.tokenizer or one.path) for one, _ in tokenized)
+    is_local = all(one.weights is Weights.pretrained and is_on_this_machine(one) for one, _ in tokenized)
     if settings.data.kind in (DataKind.cnn_dailymail, DataKind.hub) or not is_local:
         return None
     return pair_of([load_tokenizer(one, role, list) for one, role in tokenized], settings)

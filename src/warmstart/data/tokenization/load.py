@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.config.model import PACKAGE_FILE, Scale, SubmodelSettings, Weights
-from warmstart.data.hub_access import Unreachable, hub_reachable
+from warmstart.data.hub_access import Unreachable, hub_reachable, is_cached
 from warmstart.data.tokenization.train import trained_tokenizer
 from warmstart.errors import UserError, says_nothing_of_the_file
 
+_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 _log = logging.getLogger(__name__)
 
 
@@ -32,12 +33,12 @@ def load_tokenizer(settings: SubmodelSettings, role: str, texts: Callable[[], It
     """
     if settings.scale is Scale.tiny and not (settings.tokenizer and _is_local(settings.tokenizer)):
         return _trained(settings, role, texts)
-    location = settings.tokenizer or settings.path
+    location, revision = _location(settings)
     if _is_local(location):
         from warmstart.model.assets import resolve_path
 
         return tokenizer_from_folder(resolve_path(location), role)
-    found = _from_hub(location, settings.revision if settings.tokenizer is None else "main", role)
+    found = _from_hub(location, revision, role)
     if found is not None:
         return found
     if settings.weights is Weights.random:
@@ -47,6 +48,21 @@ def load_tokenizer(settings: SubmodelSettings, role: str, texts: Callable[[], It
         )
         return _trained(settings, role, texts)
     raise Unreachable(f"{role}={settings.name} ({location})")
+
+
+def is_on_this_machine(settings: SubmodelSettings) -> bool:
+    """Return whether the tokenizer of a pretrained submodel can be loaded without a download."""
+    location, revision = _location(settings)
+    if _is_local(location):
+        return location.startswith(PACKAGE_FILE) or Path(location).expanduser().exists()
+    return is_cached(location, revision, _FILES)
+
+
+def _location(settings: SubmodelSettings) -> tuple[str, str]:
+    """Return the path or hub id of a tokenizer, and its revision on the hub."""
+    if settings.tokenizer is None:
+        return settings.path, settings.revision
+    return settings.tokenizer, "main"
 
 
 def _trained(settings: SubmodelSettings, role: str, texts: Callable[[], Iterable[str]]) -> Any:
