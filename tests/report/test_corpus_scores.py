@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import warmstart
 from warmstart.config.evaluation import EvaluationSettings
 from warmstart.evaluation.columns import mean
 from warmstart.evaluation.metrics import scorer_of
@@ -59,6 +60,13 @@ def test_two_rows_are_tested_in_bleu(write_bleu, tmp_path):
     assert difference == pytest.approx(good - bad)
     assert low < difference < high
     assert (found.examples, found.p["bleu"] < 0.001) == (30, True)
+
+
+def test_compare_has_the_bleu_of_the_report(write_bleu, tmp_path):
+    write_bleu("a", 1, best=2.0), write_bleu("b", 6)
+    rows, (of_report,) = compared(tmp_path)
+    found = warmstart.compare(*(row.runs[0].folder for row in rows)).scores["bleu"]
+    assert (found.mean, found.low, found.high) == of_report.scores["bleu"]
 
 
 def test_rows_of_the_same_quality_do_not_differ_in_bleu(write_bleu, tmp_path):

@@ -46,6 +46,18 @@ def code_of(card):
     return code
 
 
+def test_the_card_names_what_generate_does_not_apply(settings_of, tmp_path):
+    search = ("generation.num_beams=2", "generation.length_penalty_kind=gnmt", "generation.no_repeat_word_ngram_size=3")
+    for pair, missing in ((NATIVE, "3`, `generation.length_penalty_kind=gnmt`. "), (GRAFTED, "3`. ")):
+        folder = tmp_path / pair[1]
+        fit.run(settings_of("debug=tiny", *pair, *search, "evaluation.test=false"), folder)
+        card = (folder / "export" / "README.md").read_text()
+        assert f"also apply `generation.no_repeat_word_ngram_size={missing}" in card
+    plain = settings_of("debug=tiny", *NATIVE, "evaluation.test=false")
+    fit.run(plain, tmp_path / "plain")
+    assert "also apply" not in (tmp_path / "plain" / "export" / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("pair", "search", "opened_by"),
     [

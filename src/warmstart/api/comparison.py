@@ -7,6 +7,7 @@ from warmstart.api.trained_run import TrainedRun
 from warmstart.errors import UserError, listed
 from warmstart.report.collect import Run, collect
 from warmstart.report.compare import Row
+from warmstart.report.corpus_scores import corpus_score
 from warmstart.report.differences import differences
 
 
@@ -35,8 +36,9 @@ class Comparison:
     examples: int
     """Number of test examples."""
     scores: dict[str, ScoreDifference]
-    """By score: ``rouge1`` and its kin (0 to 100, higher is better), and ``nll`` (nats per token) or, with different
-    tokenizers, ``bits_per_byte`` (lower is better)."""
+    """By score: those of each example, such as ``rouge1`` (0 to 100, higher is better) and ``nll`` (nats per token) or,
+    with different tokenizers, ``bits_per_byte`` (lower is better); and the first of ``evaluation.metrics`` if that is a
+    score of the whole split, such as ``bleu``."""
     left_out: str | None
     """Why likelihoods are not compared; None if they are, or if a run has none."""
 
@@ -64,11 +66,11 @@ def compare(run_a: str | Path | TrainedRun, run_b: str | Path | TrainedRun) -> C
     first, second = _opened(run_a), _opened(run_b)
     _refuse_other_texts(first, second)
     rows = [Row(str(run.folder), [run]) for run in (first, second)]
-    found = differences(rows)
+    found = differences(rows, [corpus_score(row, first.primary) for row in rows])
     if not found:
         raise UserError(
-            f"{first.folder} and {second.folder} have no score of single examples in common. Evaluate both with the "
-            "same evaluation.metrics. BLEU, chrF and TER belong to the whole test split and cannot be paired."
+            f"{first.folder} and {second.folder} have no score in common that can be compared. Evaluate both with the "
+            "same evaluation.metrics; of BLEU, chrF and TER only the first metric is compared."
         )
     scores = {kind: ScoreDifference(*values) for kind, values in found[0].scores.items()}
     return Comparison(first.folder, second.folder, found[0].examples, scores, found[0].left_out)

@@ -92,8 +92,8 @@ class Config:
         None,
         changes_result=False,
         doc="Where summarize, export and report write. If `input` is a folder of texts, `output` is a folder too. null "
-        "is standard output for summarize, the export folder of the run for export, and report.html in the first of "
-        "`runs` for report.",
+        "is standard output for summarize, `export/` in the task's own new run directory for export, and report.html "
+        "in the first of `runs` for report.",
     )
     format: ExportFormat = option(
         ExportFormat.safetensors,

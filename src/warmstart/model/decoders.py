@@ -1,7 +1,7 @@
 """Choose the decoder class for a config, and its kind of cross-attention, before any weight is loaded.
 
 A causal LM that takes ``encoder_hidden_states`` has cross-attention of its own. ``UNSOUND`` lists the types whose
-cross-attention is wrong in transformers 5.23; like all other types, they get grafted cross-attention.
+cross-attention is wrong in transformers 5.24; like all other types, they get grafted cross-attention.
 """
 
 import inspect

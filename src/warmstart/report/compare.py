@@ -151,10 +151,12 @@ def rows_of(runs: list[Run]) -> list[Row]:
         row.label = name
     ranking, of_test = ranked_by(rows), f"test/{primary(rows)}"
 
-    def rank(row: Row) -> tuple[bool, float, float]:
-        score, test = ranking.score(row), row.mean("metrics", of_test) or 0.0
-        signs = [-1 if higher_is_better(name) else 1 for name in (ranking.metric, of_test)]
-        return (score is None, 0.0 if score is None else signs[0] * score, signs[1] * test)
+    def rank(row: Row) -> tuple[bool, float, bool, float]:
+        scores = (ranking.metric, ranking.score(row)), (of_test, row.mean("metrics", of_test))
+        (lacks, score), (lacks_test, test) = (
+            (value is None, (value or 0.0) * (-1 if higher_is_better(name) else 1)) for name, value in scores
+        )
+        return lacks, score, lacks_test, test
 
     return sorted(rows, key=rank)
 

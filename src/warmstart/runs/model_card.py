@@ -31,7 +31,7 @@ ids = model.generate(source.input_ids, attention_mask=source.attention_mask)
 print(decoder_tokenizer.decode(ids[0], skip_special_tokens=True).strip())
 ```
 
-`generate` uses the search settings in `generation_config.json`. {cleaned}From the command line:
+`generate` uses the search settings in `generation_config.json`. {not_applied}{cleaned}From the command line:
 `warmstart task=summarize ckpt=FOLDER input=article.txt`.
 """
 
@@ -75,6 +75,8 @@ class Use:
     reads: tuple[str, ...] = ()
     """Options of windows, truncation and prompts, such as ``data.source_windows=2``, which only the settings of the
     export apply: the card's code opens it with ``warmstart.Summarizer``."""
+    not_applied: tuple[str, ...] = ()
+    """Options of the run's search that ``generate`` of the class in the card's code does not apply."""
     converted: tuple[str, str] | None = None
     """Library and section "Use" of a model in another format than safetensors."""
 
@@ -105,6 +107,8 @@ class Use:
             return "\n".join([self.converted[1], *([f"{cleaned.strip()}\n"] if steps else [])])
         if self.reads:
             return USE_OF_SUMMARIZER.format(reads=", ".join(code(option) for option in self.reads))
+        options = ", ".join(code(option) for option in self.not_applied)
+        not_applied = f"Only `warmstart.Summarizer` and the command line also apply {options}. " if options else ""
         imports, model_class = "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer", "AutoModelForSeq2SeqLM"
         if not self.transformers_opens:
             model_class = self.model_class
@@ -115,6 +119,7 @@ class Use:
             model_class=model_class,
             dtype="" if self.dtype == "float32" else f', dtype="{self.dtype}"',
             max_length=self.max_source_length,
+            not_applied=not_applied,
             cleaned=cleaned,
         )
 

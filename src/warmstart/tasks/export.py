@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from warmstart.atomic import new_folder, replacing_folder
+from warmstart.config.evaluation import LengthPenaltyKind
 from warmstart.config.schema import OPTIONS, Config, ExportFormat, plain
 from warmstart.errors import UserError
 from warmstart.printing import say
@@ -41,7 +42,7 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
         UserError: there is no ``ckpt``, it cannot be loaded, its weights are not finite, or the folder is not empty.
     """
     if settings.ckpt is None:
-        raise UserError("task=export needs ckpt=: a run directory or a .ckpt file.")
+        raise UserError("task=export needs ckpt=: a run directory, a .ckpt file or an exported folder.")
     validate_numbers(settings)
     saved = saved or SavedModel(settings.ckpt)
     model, tokenizers, home = saved.load()
@@ -100,14 +101,16 @@ def export_model(
 
     merge_lora(model)
     _set_search(model, tokenizers, settings)
+    transformers_opens = opens_in_transformers(model) and not _reads(settings)
     use = Use(
-        transformers_opens=opens_in_transformers(model) and not _reads(settings),
+        transformers_opens=transformers_opens,
         model_class=type(model).__name__,
         max_source_length=_longest_source(model, settings),
         reads=_reads(settings),
         dtype=settings.generation.dtype.value,
         clean=tuple(settings.data.clean),
         base_models=hub_ids(settings),
+        not_applied=_not_applied(settings, transformers_opens=transformers_opens),
     )
     config = plain(settings)
     # The settings that describe the model and its summaries. Of local paths, only the last component: the rest would
@@ -174,6 +177,21 @@ def _reads(settings: Config) -> tuple[str, ...]:
     values = plain(settings)["data"]
     changed = (name for name in _OF_READING if values[name] != OPTIONS[f"data.{name}"].default)
     return tuple(f"data.{name}={values[name]}" for name in changed)
+
+
+def _not_applied(settings: Config, *, transformers_opens: bool) -> tuple[str, ...]:
+    """Return the options of the search that a loaded model's ``generate`` does not apply by itself, with their values.
+
+    No generation config can hold a logits processor, and transformers' class has no other length penalties.
+    """
+    search = settings.generation
+    found = []
+    if search.no_repeat_word_ngram_size:
+        found.append(f"generation.no_repeat_word_ngram_size={search.no_repeat_word_ngram_size}")
+    is_own = search.num_beams > 1 and search.length_penalty_kind is not LengthPenaltyKind.transformers
+    if is_own and transformers_opens:
+        found.append(f"generation.length_penalty_kind={search.length_penalty_kind.value}")
+    return tuple(found)
 
 
 def _set_search(model: Any, tokenizers: Any, settings: Config) -> None:
