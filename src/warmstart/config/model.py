@@ -159,8 +159,8 @@ class BridgeSettings:
     )
     lora: WhichSubmodels = option(
         WhichSubmodels.none,
-        doc="Which submodel trains low-rank adapters (LoRA) in place of its own weights. An export merges them into "
-        "the weights.",
+        doc="Which submodel trains low-rank adapters (LoRA) in place of its own weights, with the learning rate "
+        "`optim.new_rate`. An export merges them into the weights. It needs the extra `lora`.",
     )
     lora_rank: int = option(16, at_least=1, doc="Rank of the LoRA adapters. A higher rank trains more parameters.")
     lora_alpha: int = option(

@@ -360,7 +360,7 @@ class TrainerSettings:
 class LoggerSettings:
     """Where metrics are logged; the CSV file is always written."""
 
-    name: str = option("csv", doc="Name of the choice, csv or wandb. It has no effect; `logger.wandb` has.")
+    name: str = option("csv", doc="Name of the choice, csv or wandb. It has no effect: set `logger.wandb`.")
     wandb: bool = option(
         False,
         doc="Whether to log to Weights & Biases too: online if an API key is configured, otherwise offline. An "
