@@ -72,3 +72,14 @@ def test_runs_without_test_scores_are_refused(run, tmp_path, copy_of):
     RunDir(folder).write_result(result)
     with pytest.raises(warmstart.UserError, match="not a finished run"):
         warmstart.compare(folder, run)
+
+
+def test_runs_that_scored_only_the_validation_split_are_compared_on_it(run, copy_of):
+    folder = copy_of(lambda rows: None)
+    result = RunDir(folder).read_result()
+    result["metrics"] = {name.replace("test/", "validation/"): value for name, value in result["metrics"].items()}
+    RunDir(folder).write_result(result)
+    found = warmstart.compare(folder, folder)
+    assert found.split == "validation"
+    assert f"{found.examples} validation examples" in str(found)
+    assert warmstart.compare(run, run).split == "test"

@@ -69,6 +69,8 @@ def test_help_all_describes_every_choice_and_every_option():
         assert comment
         assert f"{choice} {comment}" in together
     assert " rothe/bert2bert BERT2BERT of Rothe" in together
+    assert "(Devlin et al. 2019) " in together
+    assert "(See et al. 2017). Columns:" in together
     assert " studies/warm_start/both Study" in together
     assert " rothe/data/" not in page
     for key, one in OPTIONS.items():

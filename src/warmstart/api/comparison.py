@@ -34,16 +34,20 @@ class Comparison:
     a: Path
     b: Path
     examples: int
-    """Number of test examples."""
+    """Number of scored examples."""
     scores: dict[str, ScoreDifference]
-    """By score: those of each example, such as ``rouge1`` (0 to 100, higher is better) and ``nll`` (nats per token) or,
-    with different tokenizers, ``bits_per_byte`` (lower is better); and the first of ``evaluation.metrics`` if that is a
-    score of the whole split, such as ``bleu``."""
+    """By score: those of ``evaluation.metrics`` that each example has, such as ``rouge1`` (0 to 100, higher is better),
+    and ``nll`` (nats per token) or, with different tokenizers, ``bits_per_byte`` (lower is better); and the first of
+    ``evaluation.metrics`` if that is a score of the whole split, such as ``bleu``."""
     left_out: str | None
-    """Why likelihoods are not compared; None if they are, or if a run has none."""
+    """Why likelihoods or scores are not compared, or not on all examples; None if nothing is left out, or if a run has
+    no likelihoods."""
+    split: str = "test"
+    """The split of the examples: ``validation`` if the test split was not scored."""
 
     def __str__(self) -> str:
-        lines = [f"{self.a} minus {self.b}, {self.examples} test examples, 95 % intervals of a paired bootstrap:"]
+        examples = f"{self.examples} {self.split} examples"
+        lines = [f"{self.a} minus {self.b}, {examples}, 95 % intervals of a paired bootstrap:"]
         for name, one in self.scores.items():
             ends = "" if one.low is None or one.high is None else f" [{one.low:+.2f}, {one.high:+.2f}]"
             lines.append(f"  {name:<10} {one.mean:+.2f}{ends}{'' if one.excludes_zero else '  includes 0'}")
@@ -53,6 +57,8 @@ class Comparison:
 def compare(run_a: str | Path | TrainedRun, run_b: str | Path | TrainedRun) -> Comparison:
     """Compare the test scores of two runs with a paired bootstrap over the examples (Koehn 2004).
 
+    Runs that did not score the test split (``evaluation.test=false``) are compared on the validation split.
+
     Args:
         run_a: A finished run, or its folder.
         run_b: Another one on the same test texts.
@@ -61,7 +67,8 @@ def compare(run_a: str | Path | TrainedRun, run_b: str | Path | TrainedRun) -> C
         The differences, ``run_a`` minus ``run_b``.
 
     Raises:
-        UserError: A run is unfinished or has no test scores, or the runs have different test texts.
+        UserError: A run is unfinished or has no scored examples, or the runs have different test texts or no score of
+            single examples in common.
     """
     first, second = _opened(run_a), _opened(run_b)
     _refuse_other_texts(first, second)
@@ -73,7 +80,7 @@ def compare(run_a: str | Path | TrainedRun, run_b: str | Path | TrainedRun) -> C
             "same evaluation.metrics; of BLEU, chrF and TER only the first metric is compared."
         )
     scores = {kind: ScoreDifference(*values) for kind, values in found[0].scores.items()}
-    return Comparison(first.folder, second.folder, found[0].examples, scores, found[0].left_out)
+    return Comparison(first.folder, second.folder, found[0].examples, scores, found[0].left_out, first.split)
 
 
 def _opened(run: str | Path | TrainedRun) -> Run:

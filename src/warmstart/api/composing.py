@@ -81,7 +81,11 @@ def _explained() -> Iterator[None]:
 
 
 def words_of(overrides: Overrides | None) -> list[str]:
-    """Return overrides as words of Hydra's grammar, with quotes where values need them."""
+    """Return overrides as words of Hydra's grammar, with quotes where values need them.
+
+    Raises:
+        UserError: The overrides are a single text.
+    """
     if overrides is None:
         return []
     if isinstance(overrides, str):

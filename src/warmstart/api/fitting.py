@@ -54,7 +54,8 @@ def fit(
     Args:
         train: The texts: (document, summary) pairs, a pandas DataFrame, a ``datasets.Dataset``, or the path of a file
             or folder; or a mapping with ``train``, ``validation`` and ``test``, such as a ``DatasetDict``. None takes
-            the data set of the recipe. Texts in memory are written into the cache, where later evaluations read them.
+            the data set of the recipe or of ``overrides``, else CNN/DailyMail. Texts in memory are written into the
+            cache, where later evaluations read them.
         validation: Texts of the validation split; by default 5 % of ``train``.
         test: Texts of the test split; by default 5 % of ``train``.
         encoder: A choice of ``conf/encoder`` such as ``"bert"``, or a hub id with a slash, or a folder.
@@ -64,7 +65,8 @@ def fit(
             precedence over the recipe.
         name: Name of the run's folder; by default made from the choices and the time.
         output_root: Folder that holds all runs.
-        document_column: Column of the source texts; ``document`` if neither this nor the recipe names one.
+        document_column: Column of the source texts. By default ``document``, or for files the column that the recipe
+            names.
         summary_column: Column of the target texts; likewise ``summary``.
 
     Returns:
@@ -72,7 +74,8 @@ def fit(
 
     Raises:
         UserError: An option, a text or a checkpoint cannot be used; the message says what to do.
-        KeyboardInterrupt: Ctrl-C; the last checkpoint is kept, and the same call with ``name`` resumes.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGUSR1; the last checkpoint is kept, and the same call with ``name``
+            resumes.
     """
     texts = dict(train) if isinstance(train, Mapping) else {"train": train}
     given = {"validation": validation, "test": test}

@@ -61,7 +61,7 @@ class Summarizer:
             run: A run or its folder (its best checkpoint), a ``.ckpt`` file, or an exported folder.
             device: Where the model computes; by default a GPU if there is one, unless the run was fitted with
                 ``trainer.accelerator=cpu``.
-            dtype: ``float32`` or ``bfloat16``.
+            dtype: Precision of the weights, ``float32`` or ``bfloat16``; by default ``generation.dtype`` of the run.
             **search: Options of ``conf/generation`` that replace those of the run: ``num_beams=8``.
 
         Raises:
@@ -164,7 +164,8 @@ class Summarizer:
     def stream(self, text: str, *, long_texts: LongTexts = "cut", **search: Any) -> Iterator[str]:
         """Summarize a text, and yield each piece of the summary as soon as it is certain.
 
-        Beam search decides on all words at its end, so the search is greedy, or samples with ``do_sample``.
+        Beam search decides on all words at its end, so the search is greedy, or samples with ``do_sample``. A model
+        that selects sentences yields the whole summary as one piece.
 
         Args:
             text: The text.
@@ -176,6 +177,7 @@ class Summarizer:
 
         Raises:
             UserError: An option is invalid, or ``num_beams`` is more than 1.
+            TypeError: The text is not a ``str``.
         """
         generation = self._search_with({"num_beams": 1} | search)
         if generation.num_beams > 1:

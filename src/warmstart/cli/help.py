@@ -129,7 +129,10 @@ def _defaults(conf: Path) -> dict[str, str]:
 
 
 def first_comment(file: Path) -> str:
-    """Return the comment that begins a config file, without Hydra's directives; empty without a comment."""
+    """Return the comment that begins a config file, without Hydra's directives; empty without a comment.
+
+    Its first line is a title. It gets a full stop if a sentence follows in the next line.
+    """
     if not file.exists():
         return ""
     lines = file.read_text(encoding="utf-8").splitlines()
@@ -139,6 +142,9 @@ def first_comment(file: Path) -> str:
             break
         if not line.startswith("# @package"):
             comment.append(line.lstrip("# "))
+    title, following = (*comment, "", "")[:2]
+    if following[:1].isupper() and (title[-1:].isalnum() or title.endswith(")")):
+        comment[0] += "."
     return " ".join(comment)
 
 

@@ -138,9 +138,10 @@ class DataSettings:
     path: str | None = option(
         None,
         doc="Where the texts are: the hub id or a folder with a copy (`hub`), a file or a folder with all splits "
-        "(`files`), or the file of a package (`news`, `short_descriptions`). A copy is a folder in the layout of the "
-        "hub, one that `save_to_disk` wrote, or the original files of CNN/DailyMail or XSum. A file or folder of your "
-        "own sets `data=files`, unless the command line names a data set, an experiment or a sweep.",
+        "(`files`), the file of a package (`news`, `short_descriptions`), or a folder of apt's indexes (`debian`). A "
+        "copy is a folder in the layout of the hub, one that `save_to_disk` wrote, or the original files of "
+        "CNN/DailyMail or XSum. A file or folder of your own sets `data=files`, unless the command line names a data "
+        "set, an experiment or a sweep.",
     )
     revision: str = option(
         "main",
@@ -158,13 +159,15 @@ class DataSettings:
     )
     validation_path: str | None = option(
         None,
-        doc="File or folder of the validation split, with `data=files`. Without it, 5 % of the training split become "
-        "the validation split, chosen by a hash of the source text.",
+        doc="File or folder of the validation split, with `data=files`. Without it, the validation file in the folder "
+        "`data.path` is read; if there is none, 5 % of the training split become the validation split, chosen by a "
+        "hash of the source text.",
     )
     test_path: str | None = option(
         None,
-        doc="File or folder of the test split, with `data=files`. Without it, 5 % of the training split become the "
-        "test split, chosen by a hash of the source text.",
+        doc="File or folder of the test split, with `data=files`. Without it, the test file in the folder `data.path` "
+        "is read; if there is none, 5 % of the training split become the test split, chosen by a hash of the source "
+        "text.",
     )
     split_at_least: int = option(
         1,
@@ -188,12 +191,12 @@ class DataSettings:
     delimiter: str | None = option(
         None,
         doc="What separates the columns of csv and tsv files: one character, or `tab`. null finds it in the first "
-        "line, and the log has it.",
+        "line, and the log has it. `task=summarize` ignores this option and finds it.",
     )
     encoding: str = option(
         "utf-8",
         doc="Encoding of your own text files, such as `cp1252` (Western Windows), `cp1251` (Cyrillic Windows) or "
-        "`utf-16`.",
+        "`utf-16`. `task=summarize` reads only UTF-8.",
     )
     raw_targets: bool = option(
         False,
@@ -208,38 +211,45 @@ class DataSettings:
     objective: Objective = option(
         Objective.summary,
         doc="Which target the model learns to write. `summary` is the data set's own. The others make source and "
-        "target from the document, in every split, and read no summary: `prefix` (its continuation), "
+        "target from the document, in every split, and ignore the summary: `prefix` (its continuation), "
         "`span_corruption` (missing words, T5 and UL2), `reconstruction` (its opening sentences, from a text that "
         "lacks three words of ten) and `gap_sentences` (the sentences most like the rest, PEGASUS). With them a run "
-        "adapts a model to texts without summaries, and `ckpt_weights` starts the next fit from it.",
+        "adapts a model to texts without summaries, and `ckpt_weights` starts the next fit from it. For files without "
+        "a column of summaries, set `data.summary_column` to the document's column.",
     )
-    id_column: str | None = option(None, doc="Column that holds a unique id. null numbers the rows.")
+    id_column: str | None = option(
+        None,
+        doc="Column that holds a unique id. null takes the column `id` of a hub data set; without one, and in files, "
+        "it numbers the rows. Text files have their names as ids.",
+    )
     on_bad_row: OnBadRow = option(
         OnBadRow.fail,
         doc="What happens to a row that cannot be used: invalid JSON, no text, an empty summary, a duplicate id, or "
-        "bytes that are not UTF-8. `fail` ends the run and names the file and row. `skip` leaves the row out, logs it, "
-        "and counts it in `result.json`.",
+        "bytes that are not in `data.encoding`. `fail` ends the run and names the file and row. `skip` leaves the row "
+        "out, logs it, and counts it in `result.json`.",
     )
     baselines: list[str] = option(
         default_factory=lambda: ["lead"],
         choices=BASELINES,
-        doc="What the model is compared with on the test split. `lead` is the first sentence of the source, and the "
-        "first `evaluation.lead_sentences`. `copula` is a rule for English descriptions: the words after the first "
-        "is, are, was or were and an article, up to a comma or full stop, nine at most. `nearest` is the target of the "
-        "most similar training source (tf-idf), `most_frequent` the most frequent training target; both read at most "
-        "20000 training examples, a random sample that is the same for every seed. `source` is the whole source, for "
-        "translation. `oracle` are the sentences of the source, three at most, that are closest to the target (chosen "
-        "greedily by ROUGE-1 + ROUGE-2): an upper bound of extractive summaries.",
+        doc="What the model is compared with on the scored split. `lead` is the first sentence of the source, and the "
+        "first `evaluation.lead_sentences`. `copula` is a rule for English descriptions: the words after the first is, "
+        "are, was or were (and an article, if one follows), up to a comma or full stop, nine at most. `nearest` is the "
+        "target of the most similar training source (tf-idf), `most_frequent` the most frequent training target; both "
+        "read at most 20000 training examples, a random sample that is the same for every seed. `source` is the whole "
+        "source, for translation. `oracle` are the sentences of the source, three at most, that are closest to the "
+        "target (chosen greedily by ROUGE-1 + ROUGE-2): an upper bound of extractive summaries.",
     )
     language: str = option(
         "en",
         doc="ISO 639 code of the language of the targets, such as de, hi or zh. It decides how metrics and baselines "
-        "find sentences, words and stems. `en` counts only the letters a to z, as rouge-score does.",
+        "find sentences, words and stems. With `en`, ROUGE counts only the letters a to z and digits, as rouge-score "
+        "does, and references of which more than 10 % are other letters are refused.",
     )
     clean: list[str] = option(
         default_factory=list,
-        doc="Names of cleaning steps, applied in this order to source texts and to training targets. References of the "
-        "test split are never changed.",
+        doc="Names of cleaning steps, applied in this order to source texts and to training targets; some drop "
+        "training examples. An unknown name ends the run with a list of all. References of validation and test are "
+        "never changed.",
     )
     source_form: SourceForm = option(
         SourceForm.plain,
@@ -325,11 +335,12 @@ class DataSettings:
     cache_dir: str | None = option(
         None,
         changes_result=False,
-        doc="Folder of the token cache. null uses $WARMSTART_CACHE or, if that is not set, ~/.cache/warmstart.",
+        doc="Folder of the caches of texts, tokens and summaries. null uses $WARMSTART_CACHE or, if that is not set, "
+        "~/.cache/warmstart.",
     )
     processes: int | None = option(
         None,
         at_least=1,
         changes_result=False,
-        doc="Number of processes that tokenize. null uses one for each CPU core.",
+        doc="Number of threads that tokenize. null uses one for each CPU core.",
     )

@@ -27,11 +27,13 @@ class GenerationSettings:
     """Arguments of ``EncoderDecoderModel.generate``, with the names and definitions of transformers."""
 
     num_beams: int = option(4, at_least=1, doc="Number of beams. 1 is greedy search, or sampling with `do_sample`.")
-    max_new_tokens: int = option(142, at_least=1, doc="Longest summary in tokens, start token excluded.")
+    max_new_tokens: int = option(
+        142, at_least=1, doc="Longest summary in tokens, start token excluded and end token included."
+    )
     min_new_tokens: int = option(
         0,
         at_least=0,
-        doc="Shortest summary in tokens, start token excluded. Raise it when summaries end too early.",
+        doc="Shortest summary in tokens, start and end token excluded. Raise it when summaries end too early.",
     )
     length_penalty: float = option(
         1.0,
@@ -54,7 +56,8 @@ class GenerationSettings:
         0,
         at_least=0,
         doc="Length in words of the n-grams that may not occur twice in a summary; 3 is the trigram blocking of "
-        "BertSum. 0 allows every repetition.",
+        "BertSum. 0 allows every repetition. A decoder that selects sentences uses only this option and "
+        "`generation.dtype`.",
     )
     early_stopping: bool = option(
         True,
@@ -77,9 +80,9 @@ class GenerationSettings:
     )
     dtype: GenerationDtype = option(
         GenerationDtype.float32,
-        doc="Precision in which summaries of the test split, of `task=summarize` and of the demo are generated. "
-        "`bfloat16` is faster if the device multiplies it in hardware. It may change a word if two are almost equally "
-        "probable.",
+        doc="Precision in which all summaries are generated except those of the validations in a fit, which use "
+        "`trainer.precision`. `bfloat16` is faster if the device multiplies it in hardware. It may change a word if "
+        "two are almost equally probable.",
     )
 
 
@@ -100,10 +103,10 @@ class EvaluationSettings:
         choices=tuple(METRICS),
         doc="Metrics of summaries, baselines and controls, on the scored split and on the validation samples. Verdicts "
         "and reports use the first score that says which value is better. `rouge`, `bleu`, `chrf` and `ter` (the "
-        "numbers of rouge-score and sacrebleu), `sari` (for simplification), `exact_match` and `bertscore` compare "
-        "with the reference. `fragments`, `novel_ngrams`, `entity_precision` and `number_precision` compare with the "
-        "source. `repetition` describes the summary, and `length_ratio` is its length divided by that of the "
-        "reference.",
+        "numbers of rouge-score and sacrebleu), `exact_match` and `bertscore` compare with the reference, `sari` (for "
+        "simplification) with reference and source. `fragments`, `novel_ngrams`, `entity_precision` and "
+        "`number_precision` compare with the source. `repetition` describes the summary, and `length_ratio` is its "
+        "length divided by that of the reference.",
     )
     bertscore_model: str | None = option(
         None,

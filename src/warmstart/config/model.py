@@ -121,12 +121,15 @@ class SubmodelSettings:
     )
     tokenizer: str | None = option(
         None,
-        doc="Hub id or folder of the tokenizer. null takes the tokenizer from `path`.",
+        doc="Hub id or folder of the tokenizer. null takes the tokenizer from `path`; of another hub id, the branch "
+        "main is read. `scale=tiny` trains a small tokenizer on the training texts, unless this is a folder, and so "
+        "does `weights=random` without access to the hub.",
     )
     architecture: dict[str, Any] = option(
         default_factory=dict,
         doc="Settings in which the model differs from the default configuration of its model type, such as hidden "
-        "size, number of layers and vocabulary size. `weights=random` and `task=check` build the model from them.",
+        "size, number of layers and vocabulary size. `weights=random` and `task=check` build the model from them. "
+        "Pretrained weights are loaded with the checkpoint's own `config.json` instead.",
     )
     positions: int | None = option(
         None,
@@ -156,8 +159,8 @@ class BridgeSettings:
     )
     lora: WhichSubmodels = option(
         WhichSubmodels.none,
-        doc="Which submodel trains low-rank adapters (LoRA) in place of its own weights. An export merges them into "
-        "the weights.",
+        doc="Which submodel trains low-rank adapters (LoRA) in place of its own weights, with the learning rate "
+        "`optim.new_rate`. An export merges them into the weights. It needs the extra `lora`.",
     )
     lora_rank: int = option(16, at_least=1, doc="Rank of the LoRA adapters. A higher rank trains more parameters.")
     lora_alpha: int = option(
@@ -168,7 +171,8 @@ class BridgeSettings:
     warmup_steps: int = option(
         0,
         at_least=0,
-        doc="Optimizer steps during which only new parameters train, before the pretrained ones are unfrozen.",
+        doc="Optimizer steps during which only new parameters train, before the pretrained ones are unfrozen. These "
+        "then have a learning-rate warm-up of their own.",
     )
     init: CrossAttentionInit = option(
         CrossAttentionInit.copy,
@@ -197,7 +201,8 @@ class BridgeSettings:
         None,
         at_least=0,
         below=1,
-        doc="Dropout probability in encoder and decoder. null keeps the probability of each checkpoint.",
+        doc="Dropout probability in encoder, decoder and grafted cross-attention. null keeps the probability of each "
+        "checkpoint; grafted cross-attention then has none.",
     )
 
 

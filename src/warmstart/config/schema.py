@@ -141,7 +141,7 @@ class Config:
     data: DataSettings = option(default_factory=DataSettings, doc="Texts, and how they become batches.")
     optim: OptimSettings = option(
         default_factory=OptimSettings,
-        doc="AdamW, with a learning rate for each part of the model.",
+        doc="The optimizer, with a learning rate for each part of the model, its schedule, and the loss.",
     )
     trainer: TrainerSettings = option(
         default_factory=TrainerSettings,

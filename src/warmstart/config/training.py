@@ -58,13 +58,25 @@ MONITORS: dict[str, str | None] = {
 class OptimSettings:
     """The optimizer, with a learning rate for each part of the model."""
 
-    encoder_rate: float = option(5e-5, at_least=0, at_most=1, doc="Peak learning rate of the pretrained encoder.")
-    decoder_rate: float = option(5e-5, at_least=0, at_most=1, doc="Peak learning rate of the pretrained decoder.")
+    encoder_rate: float = option(
+        5e-5,
+        at_least=0,
+        at_most=1,
+        doc="Peak learning rate of the pretrained encoder, and of pretrained parameters that `bridge.share` shares "
+        "with the decoder.",
+    )
+    decoder_rate: float = option(
+        5e-5,
+        at_least=0,
+        at_most=1,
+        doc="Peak learning rate of the pretrained decoder, except for parameters that `bridge.share` shares.",
+    )
     new_rate: float = option(
         2e-4,
         at_least=0,
         at_most=1,
-        doc="Peak learning rate of parameters that are in no checkpoint: cross-attention, projections and new heads.",
+        doc="Peak learning rate of parameters that are in no checkpoint: new cross-attention, the projection, new LM "
+        "heads, LoRA adapters, and all of an encoder or decoder with `weights=random`.",
     )
     gate_rate: float = option(
         2e-2,
@@ -167,9 +179,10 @@ class TrainerSettings:
     recipe: Recipe = option(
         Recipe.auto,
         changes_result=False,
-        doc="With `auto` and `data=files`, epochs, batches, learning rates, validations and lengths are chosen from "
-        "the number and the lengths of the texts; task=check lists them with the reasons. A value that the command "
-        "line sets is kept. `none` uses the defaults. An experiment or `debug=tiny` has the effect of `none`.",
+        doc="With `auto` and `data=files`, epochs, batches, validations and lengths are chosen from the texts. "
+        "Learning rates are chosen from the hidden sizes in `architecture` (768 if it has none). `task=check` lists "
+        "all with the reasons. Values that the command line or a chosen config file sets are kept. `none` uses the "
+        "defaults. An experiment, `debug=tiny`, or a `data.objective` other than `summary` has the effect of `none`.",
     )
     max_epochs: int = option(
         3,
@@ -254,8 +267,8 @@ class TrainerSettings:
     validation_samples: int = option(
         64,
         at_least=0,
-        doc="Number of validation examples that are summarized and scored at each validation. 0 measures "
-        "only the loss, which is faster.",
+        doc="Number of validation examples, the first ones, that are summarized and scored at each validation of a "
+        "fit. Their references are cut at `data.max_target_length`. 0 measures only the loss, which is faster.",
     )
     monitor: str = option(
         "validation/loss",
@@ -266,8 +279,8 @@ class TrainerSettings:
     monitor_mode: str = option(
         "min",
         choices=("min", "max"),
-        doc="Whether lower or higher values of `trainer.monitor` are better: `min` for the loss and for TER, `max` for "
-        "most others.",
+        doc="Whether lower or higher values of `trainer.monitor` are better: `min` for the loss, TER and "
+        "`repeated_3grams`, `max` for most others.",
     )
     patience: int | None = option(
         None,
@@ -285,8 +298,8 @@ class TrainerSettings:
         10,
         at_least=0,
         changes_result=False,
-        doc="Number of optimizer steps that may be skipped because the loss or the gradient is not finite. The next "
-        "such step ends the fit.",
+        doc="Number of optimizer steps that may be skipped because the loss or the gradient is not finite. If more "
+        "are skipped, the fit ends when metrics are logged next (`trainer.log_every`).",
     )
     keep_last: int = option(
         2,
@@ -297,9 +310,9 @@ class TrainerSettings:
     score_best: int = option(
         1,
         at_least=1,
-        doc="Number of best checkpoints, by `trainer.monitor`, that are kept and scored on the test split. With 2 or "
-        "more, `result.json` has the scores of each in `top_checkpoints`, and `top/N` its predictions. The export and "
-        "all other scores are those of the best one.",
+        doc="Number of best checkpoints, by `trainer.monitor`, that are kept and scored on the test split, or on the "
+        "validation split with `evaluation.test=false`. With 2 or more, `result.json` has the scores of each in "
+        "`top_checkpoints`, and `top/N` its predictions. The export and all other scores are those of the best one.",
     )
     average_best: int = option(
         1,
@@ -347,7 +360,7 @@ class TrainerSettings:
 class LoggerSettings:
     """Where metrics are logged; the CSV file is always written."""
 
-    name: str = option("csv", doc="Name of the choice: csv or wandb.")
+    name: str = option("csv", doc="Name of the choice, csv or wandb. It has no effect: set `logger.wandb`.")
     wandb: bool = option(
         False,
         doc="Whether to log to Weights & Biases too: online if an API key is configured, otherwise offline. An "
@@ -364,4 +377,9 @@ class LoggerSettings:
         default_factory=list,
         doc="Tags in Weights & Biases, in addition to the names of encoder, decoder and data.",
     )
-    samples: int = option(16, at_least=0, doc="Number of validation examples in the sample table of each validation.")
+    samples: int = option(
+        16,
+        at_least=0,
+        doc="Number of examples of each validation in `validation_samples.jsonl`, and in the table of Weights & "
+        "Biases. There are at most `trainer.validation_samples`.",
+    )

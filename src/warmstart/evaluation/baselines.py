@@ -128,8 +128,9 @@ def copied_source(documents: Sequence[str]) -> list[str]:
 def copula(documents: Sequence[str]) -> list[str]:
     """Describe the subject of each document by an English rule.
 
-    The description follows the first "is", "are", "was" or "were" and an article, and goes to the first comma or full
-    stop, but has ``COPULA_WORDS`` words at most. A document without such a verb is described by its first words.
+    The description follows the first "is", "are", "was" or "were" (and an article, if one follows), and goes to the
+    first comma or full stop, but has ``COPULA_WORDS`` words at most. A document without such a verb is described by its
+    first words.
     """
     return [_described(document) for document in documents]
 

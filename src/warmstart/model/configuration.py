@@ -38,7 +38,8 @@ class EncoderDecoderConfig(PreTrainedConfig):
         tied_parameters: More shared parameters, ``{name: name of the parameter that it equals}``; written by
             ``save_pretrained``.
         graft: Settings of grafted cross-attention (``every_n_layers``, ``gate``, ``dropout``, ``bias``; see
-            ``warmstart.model.bridge.grafting``); None if the decoder has cross-attention of its own.
+            ``warmstart.model.bridge.grafting``). Default: None if the decoder has cross-attention of its own, else the
+            default settings.
         lora: Settings of low-rank adapters (``halves``, ``rank``, ``alpha``; see ``warmstart.model.bridge.lora``); None
             if there are none, as in every export.
 

@@ -89,7 +89,8 @@ class EncoderDecoderModel(PairGeneration):
         decoder: The decoder. Default: built from ``config``, untrained.
 
     Raises:
-        ValueError: The decoder has no usable cross-attention, the encoder has an LM head, or
+        ValueError: There is neither a config nor both submodels, or the config has another type. A model type cannot be
+            encoder or decoder, the decoder object has no cross-attention, or the encoder has an LM head. Or
             ``cross_attention_hidden_size`` differs from the encoder's hidden size.
     """
 
@@ -185,9 +186,10 @@ class EncoderDecoderModel(PairGeneration):
             model_args: Passed to the encoder's ``from_pretrained``, as transformers does.
             kwargs: Arguments with the prefix ``encoder_`` or ``decoder_`` go to that submodel: to its config if the
                 config has this field, else to its ``from_pretrained``. ``encoder_model``, ``decoder_model``,
-                ``encoder_config`` and ``decoder_config`` take objects. Without a prefix, ``dtype``, ``revision`` and
-                ``attn_implementation`` go to both submodels; all other arguments set fields of the joint config.
-                Special ids that are not given come from the decoder's tokenizer, or from its config.
+                ``encoder_config`` and ``decoder_config`` take objects. Without a prefix, ``dtype``,
+                ``attn_implementation``, ``revision``, ``cache_dir``, ``local_files_only`` and ``token`` go to both
+                submodels; all other arguments set fields of the joint config. Special ids that are not given come from
+                the decoder's tokenizer, or from its config.
 
         Returns:
             The joint model in evaluation mode.
@@ -232,6 +234,9 @@ class EncoderDecoderModel(PairGeneration):
         """Load a checkpoint of a joint model; the arguments are those of transformers' ``from_pretrained``.
 
         An adapter in the folder of a complete checkpoint is not loaded, and a warning is logged.
+
+        Raises:
+            UserError: The index of a local checkpoint's weights is corrupt, or names files outside its folder.
         """
         check_weight_index(pretrained_model_name_or_path, hub_arguments(kwargs))
         kwargs |= skip_adapter(pretrained_model_name_or_path, hub_arguments(kwargs))
@@ -476,6 +481,9 @@ class EncoderDecoderModel(PairGeneration):
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """Shift ``labels`` (B, T) to the right and insert the start token and the prompt of the config.
 
+        Returns:
+            Ids (B, P + T) with the P ids of the prompt; -100 becomes the pad id.
+
         Raises:
             ValueError: The start or pad id is set neither in ``config`` nor in ``generation_config``.
         """
@@ -514,6 +522,9 @@ class EncoderDecoderModel(PairGeneration):
 
         Returns:
             ``summed``, ``nll`` and ``tokens``; the property ``mean`` is the loss per label position.
+
+        Raises:
+            ValueError: The start or pad id is not set, or the teacher of ``soft_targets`` has another vocabulary size.
         """
         warn_without_dropout(self)
         if self.training and self.device.type == "cpu" and not self._drops_lean:

@@ -14,7 +14,7 @@ def copy_embeddings(model: Any) -> None:
     """Copy the encoder's token embeddings into the decoder of a joint model, in place, and count them as pretrained.
 
     Raises:
-        ValueError: The two tables differ in their shapes.
+        ValueError: The hidden sizes differ, or the decoder has more tokens than the encoder.
     """
     own, other = model.encoder.get_input_embeddings().weight, model.decoder.get_input_embeddings().weight
     if own.shape[1] != other.shape[1] or len(own) < len(other):

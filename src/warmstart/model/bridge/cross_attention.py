@@ -2,9 +2,9 @@
 
     hidden <- hidden + tanh(gate) * Attention(query=norm(hidden), key=value=source)
 
-While the gate is zero, the decoder computes what the pretrained language model does (Flamingo, arXiv 2204.14198).
-Queries do not attend to each other, so the beams of a source are folded into its target length: keys and values are
-computed and stored once per source.
+Without a gate, the factor is 1. While the gate is zero, the decoder computes what the pretrained language model does
+(Flamingo, arXiv 2204.14198). Queries do not attend to each other, so the beams of a source are folded into its target
+length: keys and values are computed and stored once per source.
 
 Shapes: B sources, R = B x beams decoder sequences, T target length, S source length, H decoder hidden size, E encoder
 hidden size, N query heads, K key heads, D head size.
@@ -150,7 +150,7 @@ class CrossAttention(GradientCheckpointingLayer):
         return added
 
     def keys_and_values(self, states_BSE: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute keys and values (B, G, S, D) of encoder states (B, S, E)."""
+        """Compute keys and values (B, K, S, D) of encoder states (B, S, E)."""
         sources, length, _ = states_BSE.shape
         shape = (sources, length, self.shape.key_heads, self.shape.head_width)
         keys, values = self.k_proj(states_BSE).view(shape), self.v_proj(states_BSE).view(shape)

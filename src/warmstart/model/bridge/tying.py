@@ -18,7 +18,8 @@ def weight_sharing_map(encoder: PreTrainedModel, decoder: PreTrainedModel) -> di
     """Map every encoder parameter to the one of the same name and shape in the decoder's base model.
 
     Raises:
-        ValueError: An encoder parameter other than the pooler's has no counterpart in the decoder.
+        ValueError: An encoder parameter other than the pooler's has no counterpart in the decoder, or the decoder has
+            no base model.
     """
     prefix = decoder.base_model_prefix
     base = getattr(decoder, prefix, None)
