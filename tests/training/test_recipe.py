@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from transformers import BertConfig
 
 from warmstart.data.sources.load import load_source
 from warmstart.errors import UserError
@@ -72,6 +73,20 @@ def test_an_explicit_option_keeps_its_value_and_the_others_follow_it(chosen):
     ).settings
     assert (few.data.batch.size, few.data.batch.max_tokens, few.trainer.max_epochs) == (2, None, 3)
     assert few.trainer.validations_per_epoch == 2
+
+
+def test_learning_rates_follow_the_hidden_sizes_of_any_checkpoint(settings_of, tmp_path):
+    rows = [{"document": f"Ana has {i} boats and {i} oars.", "summary": f"{i} boats"} for i in range(40)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    BertConfig(hidden_size=1024, num_attention_heads=16).save_pretrained(tmp_path / "large")
+    words = ("data=files", f"data.path='{tmp_path}/rows.jsonl'", "decoder=gpt2")
+    for encoder in (["encoder=hf", f"encoder.path={tmp_path}/large"], ["encoder=bert_large"]):
+        recipe = recipe_for(settings_of(*words, *encoder), ())
+        assert recipe.settings.optim.encoder_rate == pytest.approx(1e-4 * 384 / 1024)
+        assert recipe.settings.optim.new_rate == pytest.approx(6e-4 * 384 / 768)
+        assert any("for an encoder with the hidden size 1024" in str(choice) for choice in recipe.choices)
+    alone = recipe_for(settings_of(*words, "encoder=none"), ()).choices
+    assert [one.key for one in alone if one.key.endswith("_rate")] == ["optim.decoder_rate", "optim.new_rate"]
 
 
 def test_the_hash_holds_what_was_chosen(chosen, settings_of, tmp_path):

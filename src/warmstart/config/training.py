@@ -180,7 +180,7 @@ class TrainerSettings:
         Recipe.auto,
         changes_result=False,
         doc="With `auto` and `data=files`, epochs, batches, validations and lengths are chosen from the texts. "
-        "Learning rates are chosen from the hidden sizes in `architecture` (768 if it has none). `task=check` lists "
+        "Learning rates are chosen from the hidden sizes of encoder and decoder. `task=check` lists "
         "all with the reasons. Values that the command line or a chosen config file sets are kept. `none` uses the "
         "defaults. An experiment, `debug=tiny`, or a `data.objective` other than `summary` has the effect of `none`.",
     )

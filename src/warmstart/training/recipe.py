@@ -4,8 +4,8 @@
     recipe.settings.trainer.max_epochs
 
 The choices depend on the texts and on the config only, never on the machine, so that a run resumes with the same values
-wherever it started. Numbers of tokens are estimated from words and bytes: no tokenizer is loaded, and ``task=check``
-shows the values of the fit without a download.
+wherever it started. Numbers of tokens are estimated from words and bytes: no tokenizer is loaded. ``task=check`` shows
+the values of the fit; only ``encoder=hf`` and ``decoder=hf`` need a file of the hub for it, ``config.json``.
 """
 
 import logging
@@ -13,16 +13,18 @@ import math
 import string
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from warmstart.config.bounds import values_out_of_bounds
 from warmstart.config.data import DataKind, Objective
 from warmstart.config.explicit import CommandLine, explicit_options
-from warmstart.config.model import SubmodelSettings
+from warmstart.config.model import AUTO_TYPE, NO_ENCODER, SubmodelSettings, Weights
 from warmstart.config.schema import OPTIONS, Config
 from warmstart.config.training import Recipe
+from warmstart.data.hub_access import hub_reachable
 from warmstart.data.sources.base import SPLITS
 from warmstart.data.sources.files import SPLIT_SHARE
 from warmstart.data.sources.load import load_source
@@ -43,7 +45,7 @@ FEWEST_VALIDATION_ROWS = 10  # with fewer, the loss does not tell which checkpoi
 LONGEST_SOURCE, LONGEST_TARGET = 512, 384
 SHORT_TARGET = 40  # tokens; a minimum length would only draw out shorter summaries
 TUNED_HIDDEN_SIZE = 384  # of the models that the learning rates were tuned with; larger ones need lower learning rates
-_HIDDEN_SIZES = ("hidden_size", "n_embd", "d_model", "dim")
+BERT_BASE = 768
 _log = logging.getLogger(__name__)
 
 
@@ -250,18 +252,30 @@ def _validations(settings: Config, texts: _Texts, explicit: Collection[str]) -> 
 
 
 def _learning_rates(settings: Config, texts: _Texts, explicit: Collection[str]) -> list[Choice]:
-    reason = "for encoder and decoder of this hidden size"
-    encoder, decoder = _shrunk(settings.encoder), _shrunk(settings.decoder)
-    return [
-        Choice("optim.encoder_rate", 1e-4 * encoder, reason),
-        Choice("optim.decoder_rate", 3e-4 * decoder, reason),
-        Choice("optim.new_rate", 6e-4 * decoder, reason),
+    of_decoder = _hidden_size(settings.decoder, "decoder")
+    shrunk, reason = min(1.0, TUNED_HIDDEN_SIZE / of_decoder), f"for a decoder with the hidden size {of_decoder}"
+    found = [
+        Choice("optim.decoder_rate", 3e-4 * shrunk, reason),
+        Choice("optim.new_rate", 6e-4 * shrunk, reason),
     ]
+    if settings.encoder.model_type == NO_ENCODER:
+        return found
+    of_encoder = _hidden_size(settings.encoder, "encoder")
+    shrunk, reason = min(1.0, TUNED_HIDDEN_SIZE / of_encoder), f"for an encoder with the hidden size {of_encoder}"
+    return [Choice("optim.encoder_rate", 1e-4 * shrunk, reason), *found]
 
 
-def _shrunk(submodel: SubmodelSettings) -> float:
-    hidden_sizes = [submodel.architecture[name] for name in _HIDDEN_SIZES if name in submodel.architecture]
-    return min(1.0, TUNED_HIDDEN_SIZE / (hidden_sizes[0] if hidden_sizes else 2 * TUNED_HIDDEN_SIZE))
+def _hidden_size(submodel: SubmodelSettings, role: Literal["encoder", "decoder"]) -> int:
+    """Return the hidden size of a submodel. If it cannot be read, which the fit reports itself, it is BERT base's."""
+    from warmstart.model.submodel_config import submodel_config
+
+    if submodel.model_type == AUTO_TYPE and not Path(submodel.path).exists():
+        hub_reachable()  # without the hub, its client is told to read only the cache
+    try:
+        config = submodel_config(replace(submodel, weights=Weights.random), role)
+    except UserError:
+        return BERT_BASE
+    return getattr(config, "hidden_size", None) or BERT_BASE
 
 
 def _train_rows(settings: Config, texts: _Texts) -> int:
