@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from warmstart.api.composing import composed
+from warmstart.config.schema import to_settings
 from warmstart.data.sources.bad_rows import MAX_ROW_BYTES
 from warmstart.data.tokenization.pair import TokenizerPair
 from warmstart.errors import UserError
@@ -153,6 +155,23 @@ def test_skipped_rows_are_reported_beside_the_table(settings_of, tmp_path, capsy
     printed = capsys.readouterr()
     assert len(list(csv.reader(io.StringIO(printed.out)))) == 2
     assert "1 of 2 rows skipped" in printed.err
+
+
+def test_a_table_is_read_as_the_command_says_and_not_as_the_file_of_the_run(settings_of, tmp_path, capsys):
+    run, table = tmp_path / "run", tmp_path / "x.csv"
+    fit.run(settings_of("debug=tiny"), run)
+    table.write_bytes("document|name\nDie Brücke, gesperrt.|Ü\n".encode("cp1252"))
+    words = ["debug=tiny", "task=summarize", f"ckpt={run}", f"input={table}"]
+    capsys.readouterr()
+    with composed([*words, "data.encoding=cp1252", "data.delimiter='|'"]) as cfg:
+        summarize.run(to_settings(cfg), tmp_path)
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline=""), delimiter="|"))
+    assert [(row["document"], row["name"]) for row in rows] == [("Die Brücke, gesperrt.", "Ü")]
+    table.write_text("document\nDie Brücke.\n")
+    with composed(words) as cfg:
+        cfg.data.encoding, cfg.data.delimiter = "cp1252", "|"  # as recorded with the run
+        summarize.run(to_settings(cfg), tmp_path)
+    assert "Die Brücke." in capsys.readouterr().out
 
 
 def test_tables_that_cannot_be_used_are_refused_before_the_model_is_loaded(refused, tmp_path):

@@ -191,12 +191,12 @@ class DataSettings:
     delimiter: str | None = option(
         None,
         doc="What separates the columns of csv and tsv files: one character, or `tab`. null finds it in the first "
-        "line, and the log has it. `task=summarize` ignores this option and finds it.",
+        "line, and the log names an unusual one. `task=summarize` uses it if the command line sets it.",
     )
     encoding: str = option(
         "utf-8",
         doc="Encoding of your own text files, such as `cp1252` (Western Windows), `cp1251` (Cyrillic Windows) or "
-        "`utf-16`. `task=summarize` reads only UTF-8.",
+        "`utf-16`. `task=summarize` uses it for tables if the command line sets it; what it writes is UTF-8.",
     )
     raw_targets: bool = option(
         False,

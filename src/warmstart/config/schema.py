@@ -129,6 +129,8 @@ class Config:
     )
     port: int = option(
         7860,
+        at_least=0,
+        at_most=65535,
         changes_result=False,
         doc="Port that `task=demo` listens on. 0 takes any free port.",
     )

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.atomic import replacing, write_text
+from warmstart.config.explicit import CommandLine
 from warmstart.config.schema import Config
 from warmstart.data.cleaning import steps_named
 from warmstart.data.sources.added_column import FORMATS, AddedColumn
@@ -93,7 +94,11 @@ def _table(path: Path, settings: Config, target: Path | None) -> AddedColumn:
             f"input={path} output={target}: the output has the format of the input. Name it "
             f"{target.with_suffix(suffix)}."
         )
-    return AddedColumn(path, "input", settings.data.document_column, settings.data.on_bad_row)
+    # Recorded ones are of the run's own file. What this command names is of the input.
+    line = CommandLine.current()
+    named = set() if line is None else {word.lstrip("+").partition("=")[0] for word in line.overrides}
+    of_input = {name: getattr(settings.data, name) for name in ("delimiter", "encoding") if f"data.{name}" in named}
+    return AddedColumn(path, "input", settings.data.document_column, settings.data.on_bad_row, **of_input)
 
 
 def _summarize_table(table: AddedColumn, settings: Config, target: Path | None, saved: SavedModel | None) -> None:

@@ -33,21 +33,33 @@ class AddedColumn:
         option: The option that the user set to the path, for messages.
         column: The column of the documents.
         policy: Whether an unusable row ends the task or is left out of the copy.
+        delimiter: What separates the columns of a csv or tsv file; None finds it in the first line.
+        encoding: Encoding of the file; the copy is UTF-8.
 
     Raises:
         UserError: The file or a row cannot be used, the column is missing, or both of ``NAMES`` are taken.
     """
 
-    def __init__(self, path: Path, option: str, column: str, policy: OnBadRow) -> None:
+    def __init__(
+        self,
+        path: Path,
+        option: str,
+        column: str,
+        policy: OnBadRow,
+        *,
+        delimiter: str | None = None,
+        encoding: str = "utf-8",
+    ) -> None:
         self.path, self.column, self.named = path, column, f"{option}={path}"
         self._bad = BadRows(self.named, policy)
-        by_column = Table(path, option, (column,))
+        by_column = Table(path, option, (column,), delimiter=delimiter, encoding=encoding)
         is_json = path.suffix.lower() == ".jsonl"
         # The copy has the delimiter of the file.
         self._delimiter = None if is_json else by_column.dialect(report=False).delimiter
         first = next((row for _, row in by_column.rows() if not isinstance(row, BadText)), {})
         # All columns are copied, so all of them need names of their own. Only then is this table opened.
-        self._table = by_column if is_json else Table(path, option, (column, *first), delimiter=self._delimiter)
+        every = Table(path, option, (column, *first), delimiter=self._delimiter, encoding=encoding)
+        self._table = by_column if is_json else every
         self.columns = list(first)
         self.name = NAMES[0]
         """The new column."""
