@@ -9,7 +9,7 @@ from warmstart.config.schema import CHANGES_NO_NUMBER, OPTIONS, Config, about, p
 from warmstart.runs.explain import explain
 
 # betas is a list, which has a check of its own; the operating system checks the port.
-WITHOUT_BOUNDS = {"optim.betas", "port"}
+WITHOUT_BOUNDS = {"optim.betas"}
 
 
 def leaves(values, prefix=""):

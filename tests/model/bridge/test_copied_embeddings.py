@@ -49,5 +49,5 @@ def test_longer_positions_and_segments_reach_the_encoder(settings_of, tmp_path):
 
 
 def test_embeddings_of_another_size_are_refused(settings_of, tmp_path):
-    with pytest.raises(UserError, match=r"needs embeddings of one size, but the encoder has \[40, 16\]"):
+    with pytest.raises(UserError, match=r"as in the decoder, but the encoder has \[40, 16\]"):
         built(settings_of, tmp_path, "decoder.architecture.d_model=32")

@@ -19,9 +19,9 @@ def copy_embeddings(model: Any) -> None:
     own, other = model.encoder.get_input_embeddings().weight, model.decoder.get_input_embeddings().weight
     if own.shape[1] != other.shape[1] or len(own) < len(other):
         raise ValueError(
-            f"bridge.embeddings=copy needs equal hidden sizes and at least as many tokens in the encoder, but the encoder "
-            f"has {list(own.shape)} and the decoder {list(other.shape)} (tokens, hidden size). Set the sizes in "
-            "decoder.architecture."
+            f"bridge.embeddings=copy needs equal hidden sizes, and at least as many tokens in the encoder as in the "
+            f"decoder, but the encoder has {list(own.shape)} and the decoder {list(other.shape)} (tokens, hidden "
+            "size). Set the sizes in decoder.architecture."
         )
     other.copy_(own[: len(other)])
     mark_copied(model)
