@@ -45,17 +45,17 @@ def test_abs_counts_copied_embeddings_as_pretrained(settings_of):
 
 def test_extabs_needs_a_run_of_ext(settings_of):
     (fault,) = faults(settings_of("experiment=bertsum/extabs"))
-    assert "ckpt_weights=runs/ext does not exist" in fault
+    assert "ckpt_weights=runs/ext was requested, but there is no such file" in fault
 
 
 def test_check_predicts_extabs_before_its_first_run_and_refuses_another_that_is_not_there(run_py, tmp_path):
     checked = run_py("task=check", "experiment=bertsum/extabs", "device=h100", cwd=tmp_path)
     assert checked.returncode == 0, checked.stderr
     assert "parameters  180.0M" in checked.stdout
-    assert "Warning: ckpt_weights=runs/ext does not exist." in checked.stdout
+    assert "Warning: ckpt_weights=runs/ext was requested, but there is no such file" in checked.stdout
     refused = run_py("task=check", "experiment=bertsum/extabs", "ckpt_weights=runs/txe", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "ckpt_weights=runs/txe does not exist." in refused.stderr
+    assert "ckpt_weights=runs/txe was requested, but there is no such file" in refused.stderr
 
 
 @pytest.mark.parametrize(("name", "layers"), [("ext", 0), ("transformer_ext", 2)])

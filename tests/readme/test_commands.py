@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import transformers
 
 from warmstart.cli.main import report_arguments
 from warmstart.config.data import DataKind
 from warmstart.config.own_files import with_own_files
 from warmstart.data.sources.files import read_files
+from warmstart.runs.run_dir import RunDir
 from warmstart.tasks.check import faults
 
 ROOT = Path(__file__).parents[2]
@@ -80,11 +82,11 @@ def _write_files(words: list[str]) -> None:
     for role, kind in (("encoder", "T5Config"), ("decoder", "GPT2Config")):
         if given.get(role) == "hf":  # a check reads only this file
             getattr(transformers, kind)().save_pretrained(given[f"{role}.path"])
-    if "ckpt_weights" in given:
-        Path(given["ckpt_weights"]).mkdir(parents=True)
-    if "optim.teacher" in given:
-        (Path(given["optim.teacher"]) / "checkpoints").mkdir(parents=True)
-        (Path(given["optim.teacher"]) / "checkpoints" / "best.ckpt").touch()
+    for model in ("ckpt_weights", "optim.teacher"):
+        if model in given:
+            best = RunDir(Path(given[model])).checkpoints.best
+            best.parent.mkdir(parents=True)
+            torch.save({"hyper_parameters": {}}, best)
     columns = [given.get(f"data.{name}_column", name).strip('"') for name in ("document", "summary")]
     number = given.get("data.id_column", "number")
     rows = [{number: f"n{i}", columns[0]: f"Document {i}.", columns[1]: f"Summary {i}."} for i in range(20)]
