@@ -127,6 +127,8 @@ def _naming_the_texts(texts: dict[str, Any], options: dict[str, Any]) -> Iterato
             if not (value is None or is_path(value)):
                 file = f"{option}={options[option]}"
                 message = message.replace(f"{file}: line ", f"{split}: row ").replace(file, split)
+        if message == str(error):  # an error of a more specific class keeps it
+            raise
         raise UserError(message) from error
 
 
