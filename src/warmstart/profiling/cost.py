@@ -57,7 +57,7 @@ class Cost:
         return self.steps * self.flops_per_step
 
 
-class Texts(NamedTuple):
+class DataSizes(NamedTuple):
     """The sizes of a data set."""
 
     examples: int
@@ -130,7 +130,7 @@ def predict(settings: Config, model: EncoderDecoderModel, tokenizers: TokenizerP
     )
 
 
-def texts_of(data: DataSettings, tokenizers: TokenizerPair | None = None) -> Texts:
+def texts_of(data: DataSettings, tokenizers: TokenizerPair | None = None) -> DataSizes:
     """Count the examples of a data set, and the tokens of a sample of its training examples.
 
     Args:
@@ -158,10 +158,10 @@ def texts_of(data: DataSettings, tokenizers: TokenizerPair | None = None) -> Tex
             rows = layout.encode(tokenizers, [example.document for example in some])
             labels = tokenizers.encode_labels(some, rows, data.max_target_length)
             source, target = (np.array([float(len(row)) for row in side]) for side in (rows, labels))
-            return Texts(examples, source, target, split_sizes)
+            return DataSizes(examples, source, target, split_sizes)
         words = np.array([[len(text.split()) for text in (e.document, e.summary)] for e in some], dtype=np.float64)
     source, target = (TOKENS_PER_WORD * words + 2).T
-    return Texts(
+    return DataSizes(
         min(examples, data.limit_train or examples),
         layout.estimated_lengths(source),
         np.minimum(target, data.max_target_length),
