@@ -75,7 +75,7 @@ def test_a_search_ends_when_every_point_was_tried_and_retries_failed_ones(run_py
         assert outcome.returncode == 1, outcome.stderr
         assert "4 jobs, 2 failed" in outcome.stdout
         assert "Traceback" not in outcome.stderr
-        assert outcome.stdout.count("Launching 1 jobs") == launched
+        assert outcome.stderr.count("Launching 1 jobs") == launched
         # As where the sampler repeats itself: two trials, and yet one point to try again.
         failed = next(t for t in study(tmp_path).trials if t.state is TrialState.FAIL)
         study(tmp_path).add_trial(failed)
@@ -198,7 +198,7 @@ def test_only_the_best_run_is_scored_on_the_test_split_and_only_once(run_py, tmp
     assert [sha256 for _, sha256 in first.values()] == [winner["checkpoint"]["sha256"]]
     assert "Test ROUGE-1 of the best run: " in outcome.stdout
     assert "Looks at its test split: 1." in outcome.stdout
-    assert "Points are compared by validation/loss. The test split is scored once, at the end" in outcome.stdout
+    assert "Points are compared by validation/loss. The test split is scored once, at the end" in outcome.stderr
     trials = [json.loads(path.read_text()) for path in folder.glob("*/result.json") if path.parent.name not in first]
     assert [trial["test_looks"] for trial in trials if trial["checkpoint"] != winner["checkpoint"]] == [0]
     assert winner["test_looks"] == 1

@@ -121,6 +121,18 @@ def test_a_folder_gives_a_folder_of_its_documents_cleaned_as_the_runs_were(setti
     summarize.run(settings_of(*chosen, f"input={texts}", f"output={tmp_path / 'out'}"), tmp_path)  # once more is fine
 
 
+def test_standard_output_is_the_summary_alone_and_log_lines_are_on_standard_error(run_py, settings_of, tmp_path):
+    run, text, file = tmp_path / "run", tmp_path / "text.txt", tmp_path / "summary.txt"
+    fit.run(settings_of("debug=tiny"), run)
+    (run / "checkpoints" / "best.ckpt").unlink()
+    text.write_text(TEXT)
+    chosen = ["debug=tiny", f"ckpt={run}", f"input={text}"]
+    summarize.run(settings_of(*chosen, f"output={file}"), tmp_path)
+    done = run_py("task=summarize", *chosen, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, file.read_text())
+    assert "there is no best.ckpt, so last.ckpt is read" in done.stderr
+
+
 def test_a_table_gets_a_column_of_the_summaries_that_its_texts_get(settings_of, tmp_path, capsys, monkeypatch):
     run, others = tmp_path / "run", "The river rose and the bridge was closed for a week."
     fit.run(settings_of("debug=tiny"), run)

@@ -61,7 +61,7 @@ def _explained(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
 
 
 class Console(logging.StreamHandler[TextIO]):
-    """Log lines on standard output, without errors once the reader (``| head``) has closed the pipe."""
+    """Log lines, without errors once the reader (``2>&1 | head``) has closed the pipe."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Ignore a closed pipe."""

@@ -6,6 +6,7 @@
 Each object reads and hashes its file at most once, because both take minutes for a large checkpoint.
 """
 
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from warmstart.errors import UserError, says_nothing_of_the_file
 from warmstart.runs.run_dir import CheckpointDir, RunDir
 
 OF_EXPORT = "run_config.yaml"
+_log = logging.getLogger(__name__)
 
 
 class Trained(NamedTuple):
@@ -63,9 +65,11 @@ class SavedModel:
         if not path.is_dir():
             return path
         folder = RunDir(path).checkpoints
-        for file in (folder.best, folder.last):
-            if file.exists():
-                return file
+        if folder.best.exists():
+            return folder.best
+        if folder.last.exists():
+            _log.info("%s: there is no %s, so %s is read.", self.named, folder.best.name, folder.last.name)
+            return folder.last
         raise UserError(
             f"{self.named}: {path} contains neither an export (config.json) nor checkpoints/{folder.best.name}. "
             "Name the folder of a run or of an export."
