@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import preloaded
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -70,8 +71,7 @@ def run_py():
     """Return a function that runs ``run.py`` to its end, as in ``run_py("task=check", cwd=folder)``."""
 
     def run(*words: str, cwd: Path) -> subprocess.CompletedProcess:
-        command = [sys.executable, ROOT / "run.py", *words]
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+        return preloaded.run(words, cwd=cwd, timeout=300)
 
     return run
 
