@@ -32,7 +32,7 @@ lint: $(STAMP)  ## check style, format, types and import layers
 test: lint  ## lint, then the quick tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
 
-test-newest:  ## the quick tests with the newest releases (in .venv-newest), unless these are the pins
+test-newest: $(STAMP)  ## the quick tests with the newest releases (in .venv-newest), unless these are the pins
 	.ci/newest $(PYTHON)
 	if grep pinned: .venv-newest/releases.txt; then \
 		OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 -m 'not slow'; \
