@@ -1,6 +1,7 @@
 """Planned contrasts over seeds and examples, and the page that is rebuilt from the stored scores."""
 
 import json
+import re
 from enum import Enum
 from functools import reduce
 from itertools import product
@@ -191,7 +192,7 @@ def test_the_plot_is_the_same_file_each_time(tmp_path):
     for name in ("a.svg", "b.svg"):
         plot(PLAN, cells, tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-    assert "weights warm" in (tmp_path / "a.svg").read_text()
+    assert ">warm<" in (tmp_path / "a.svg").read_text()
 
 
 @pytest.mark.parametrize("x", [None, "pairs"])
@@ -199,9 +200,18 @@ def test_each_setting_is_named_once_in_the_plot(x, tmp_path):
     cells = cells_of(stored(each=({"pairs": "100"},)))
     plot(Plan(**{**vars(PLAN), "x": x}), cells, tmp_path / "a.svg")
     drawn = (tmp_path / "a.svg").read_text()
-    assert [drawn.count(f">weights {weights}<") for weights in ("cold", "warm")] == [1, 1]
+    name = ">weights {}<" if x else ">{}<"  # without a horizontal axis the factor is on a line above its value
+    assert [drawn.count(name.format(weights)) for weights in ("cold", "warm")] == [1, 1]
     assert drawn.count(">pairs<") == drawn.count('id="legend_1"') == (x is not None)
     assert drawn.count('id="xtick_') == (2 if x is None else 1)
+
+
+def test_the_plot_shows_a_yes_or_no_in_percent(tmp_path):
+    rows = stored(n=4)
+    for row in rows["runs"]:
+        row["examples"] = {"empty": [1, 1, 1, 0] if row["factors"]["weights"] == "warm" else [1, 0, 0, 0]}
+    plot(Plan(**{**vars(PLAN), "measures": {"empty": "empty output (%)"}}), cells_of(rows), tmp_path / "a.svg")
+    assert {">30<", ">70<"} <= set(re.findall(">[0-9.]+<", (tmp_path / "a.svg").read_text()))
 
 
 def test_a_limit_of_null_comes_last():

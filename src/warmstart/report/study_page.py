@@ -77,6 +77,7 @@ def plot(plan: Plan, cells: list[Cell], output: Path) -> None:
     except ImportError as error:
         raise UserError("The plot of a study needs matplotlib. Install it with: pip install matplotlib") from error
     measure, title = next(iter(plan.measures.items()))
+    scale, _ = _unit(measure)
     with mpl.rc_context({"svg.hashsalt": "warmstart", "svg.fonttype": "none", "font.size": 10}):
         figure = Figure(figsize=(6.8, 3.8), layout="constrained")
         axes = figure.add_subplot()
@@ -88,7 +89,7 @@ def plot(plan: Plan, cells: list[Cell], output: Path) -> None:
             color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
             group.sort(key=lambda cell: in_order(cell.values[plan.x]) if plan.x else (0.0, ""))
             at = [ticks.index(cell.values[plan.x]) if plan.x else number for cell in group]
-            of_seeds = [[float(np.mean(seed)) for seed in cell.examples[measure]] for cell in group]
+            of_seeds = [[scale * float(np.mean(seed)) for seed in cell.examples[measure]] for cell in group]
             axes.plot(at, [np.mean(one) for one in of_seeds], color=color, marker=marker, label=label)
             for place, values in zip(at, of_seeds, strict=True):
                 axes.plot([place] * len(values), values, linestyle="none", marker="_", color=color, alpha=0.6)
@@ -97,7 +98,9 @@ def plot(plan: Plan, cells: list[Cell], output: Path) -> None:
             axes.set_xlabel(plan.x)
             figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9, columnspacing=1)
         else:
-            axes.set_xticks(range(len(groups)), sorted(groups))
+            # On lines of their own: the labels of neighbours would overlap.
+            gap = " " if len(plan.lines) == 1 else ", "
+            axes.set_xticks(range(len(groups)), [label.replace(gap, "\n") for label in sorted(groups)])
             axes.margins(x=0.2)
         axes.set_ylabel(title)
         axes.grid(alpha=0.3)
