@@ -8,6 +8,7 @@ Shapes: s seeds, n examples, m resamples.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -36,11 +37,17 @@ def resampled_differences(a_SN: np.ndarray, b_SN: np.ndarray, samples: int, seed
     s, n = difference_SN.shape
     if s == 0 or n == 0 or samples < 1:
         raise ValueError(f"A bootstrap needs seeds, examples and resamples, got {s}, {n} and {samples}.")
-    generator = np.random.default_rng(seed)
-    seeds_MS = generator.multinomial(s, np.full(s, 1 / s), samples)
-    examples_MN = generator.multinomial(n, np.full(n, 1 / n), samples)
+    seeds_MS, examples_MN = _draws(s, n, samples, seed)
     means_M: np.ndarray = np.einsum("ms,sn,mn->m", seeds_MS, difference_SN, examples_MN, optimize=True) / (s * n)
     return means_M
+
+
+@lru_cache(maxsize=1)  # a study asks for the same draws again and again, and they take most of its time
+def _draws(s: int, n: int, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return how often each resample has each seed (m, s) and each example (m, n)."""
+    generator = np.random.default_rng(seed)
+    seeds_MS = generator.multinomial(s, np.full(s, 1 / s), samples)
+    return seeds_MS, generator.multinomial(n, np.full(n, 1 / n), samples)
 
 
 def two_sided_p(resampled_M: np.ndarray) -> float:
