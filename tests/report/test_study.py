@@ -202,6 +202,7 @@ def test_each_setting_is_named_once_in_the_plot(x, tmp_path):
     drawn = (tmp_path / "a.svg").read_text()
     name = ">weights {}<" if x else ">{}<"  # without a horizontal axis the factor is on a line above its value
     assert [drawn.count(name.format(weights)) for weights in ("cold", "warm")] == [1, 1]
+    assert drawn.count(">weights<") == (2 if x is None else 0)
     assert drawn.count(">pairs<") == drawn.count('id="legend_1"') == (x is not None)
     assert drawn.count('id="xtick_') == (2 if x is None else 1)
 
