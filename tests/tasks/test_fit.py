@@ -328,3 +328,12 @@ def test_a_fit_with_a_budget_ends_its_schedule_within_it_and_keeps_its_plan_when
     kept = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert kept["hyper_parameters"]["plan"]["steps"] == 5
     assert kept["lr_schedulers"][0]["_last_lr"] == [0.0] * len(kept["lr_schedulers"][0]["_last_lr"])
+
+
+def test_validations_score_whole_references_even_where_labels_are_cut(settings_of, tmp_path):
+    settings = settings_of("debug=tiny", "data.max_target_length=4", "trainer.max_steps=1")
+    fit.run(settings, tmp_path / "run")
+    rows = [json.loads(line) for line in RunDir(tmp_path / "run").samples.read_text().splitlines()]
+    examples = load_source(settings.data).split("validation")
+    assert [row["reference"] for row in rows] == [examples[row["index"]].summary for row in rows]
+    assert rows

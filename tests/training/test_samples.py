@@ -10,6 +10,7 @@ from warmstart.training.callbacks.checkpoints import SampleTable
 from warmstart.training.validation_sample import ValidationSample
 
 SEARCH = {"max_new_tokens": 4}
+REFERENCES = [f"target {i}" for i in range(18)]
 
 
 def score(samples):
@@ -19,7 +20,7 @@ def score(samples):
 
 def module(size):
     return Recorder(
-        tiny_model(), Letters(), STILL, SEARCH, total_steps=4, hparams={}, validation_samples=size, score=score
+        tiny_model(), Letters(), STILL, SEARCH, total_steps=4, hparams={}, references=REFERENCES[:size], score=score
     )
 
 
@@ -31,7 +32,7 @@ def test_the_first_examples_of_the_split_are_summarised_however_they_are_batched
     model, data = tiny_model().eval(), rows(24)
     found = []
     for size in (24, 5):
-        sample = ValidationSample(18)
+        sample = ValidationSample(REFERENCES)
         for batch in reversed(batches(size, data)):
             sample.take(batch)
         found.append(sorted(sample.summarize(model, Letters(), SEARCH), key=lambda row: row["index"]))
@@ -39,7 +40,7 @@ def test_the_first_examples_of_the_split_are_summarised_however_they_are_batched
     assert found[0] == found[1]
     alone = model.generate(data["input_ids"][3:4, :4], **SEARCH)  # row 3 has two places of padding
     assert found[0][3]["prediction"] == Letters().decode(alone[:, 1:])[0]
-    assert found[0][2]["reference"] == Letters().decode([data["labels"][2, :3].tolist()])[0]
+    assert [row["reference"] for row in found[0]] == REFERENCES
 
 
 def test_means_over_the_sample_are_logged(tmp_path):
@@ -76,7 +77,7 @@ def test_a_sample_with_several_windows_is_summarised_as_each_example_by_itself()
     wide = {name: data[name][:6].clone().view(3, 2, -1) for name in ("input_ids", "attention_mask")}
     wide["attention_mask"][1, 1] = 0
     labels = data["labels"][:6]
-    sample = ValidationSample(6)
+    sample = ValidationSample(REFERENCES[:6])
     sample.take({name: data[name][3:6] for name in data})  # a batch in which every source has one window
     sample.take(wide | {"labels": labels[:3], "index": data["index"][:3]})
     found = sorted(sample.summarize(model, Letters(), SEARCH), key=lambda row: row["index"])

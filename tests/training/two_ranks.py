@@ -35,7 +35,7 @@ def main(folder: Path, *, soft: bool) -> None:
         *(tiny_model().double(), Letters(), STILL, {"max_new_tokens": 2}),
         total_steps=1,
         hparams={},
-        validation_samples=5,
+        references=["a"] * 5,
         soft_targets=SoftTargets(tiny_model(seed=5).double(), 0.4, 2.0, rdrop=1.0) if soft else None,
     )
     settings = TrainerSettings(

@@ -64,7 +64,7 @@ def run(
         {"max_new_tokens": 4},
         total_steps=TOTAL,
         hparams={"model_config": model.config.to_dict(), "config": {"seed": 1}} | (hparams or {}),
-        validation_samples=samples,
+        references=["a summary"] * samples,
         score=score or (lambda samples: {"length": float(len(samples[0]["prediction"]))}),
         unfreeze_after=unfreeze_after,
     )

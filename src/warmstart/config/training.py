@@ -268,7 +268,7 @@ class TrainerSettings:
         64,
         at_least=0,
         doc="Number of validation examples, the first ones, that are summarized and scored at each validation of a "
-        "fit. Their references are cut at `data.max_target_length`. 0 measures only the loss, which is faster.",
+        "fit. 0 measures only the loss, which is faster.",
     )
     monitor: str = option(
         "validation/loss",

@@ -313,7 +313,7 @@ def _module(fit: Fit, data: Any, model: Any, plan: "FitPlan", soft_targets: Any,
             "parameters": parameter_counts(model),  # a loaded model does not know which parameters were new
             **teacher,
         },
-        validation_samples=settings.trainer.validation_samples,
+        references=[one.summary for one in itertools.islice(validation, settings.trainer.validation_samples)],
         score=None if scorer is None else score,
         log_every=settings.trainer.log_every,
         unfreeze_after=settings.bridge.warmup_steps,

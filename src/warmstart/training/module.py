@@ -7,7 +7,7 @@ own tokens.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class SummarizationModule(L.LightningModule):
         generation: plain keyword arguments of ``generate`` for the validation sample.
         total_steps: optimizer steps that the schedule spans.
         hparams: plain values to save in checkpoints; others could not be loaded with ``weights_only=True``.
-        validation_samples: number of examples, the first ones of the split, that each validation summarises.
+        references: targets of the first validation examples, which each validation summarises and scores.
         score: function from samples (index, prediction and reference of each) to scores by name.
         log_every: optimizer steps between logged learning rates and throughput; the trainer's ``log_every_n_steps``.
         unfreeze_after: optimizer steps in which only new parameters train (``bridge.warmup_steps``).
@@ -77,7 +77,7 @@ class SummarizationModule(L.LightningModule):
         *,
         total_steps: int,
         hparams: dict[str, Any],
-        validation_samples: int = 0,
+        references: Sequence[str] = (),
         score: Score | None = None,
         log_every: int = 10,
         unfreeze_after: int = 0,
@@ -105,7 +105,7 @@ class SummarizationModule(L.LightningModule):
         self.soft_targets = soft_targets
         self.seed = seed
         self.samples: list[dict[str, Any]] = []  # index, prediction and reference of the last validation
-        self._sample = ValidationSample(validation_samples, getattr(tokenizers, "source_pad_id", 0))
+        self._sample = ValidationSample(references, getattr(tokenizers, "source_pad_id", 0))
         self._step_sums: Tensor | None = None  # summed loss and label tokens of the current optimizer step
         self._use_buckets = False  # whether the decoder runs once for each target-length bucket
         self._meter = ThroughputMeter()
@@ -144,7 +144,7 @@ class SummarizationModule(L.LightningModule):
         # Buckets with one example or without source padding need further graphs, beyond torch.compile's limit.
         self._use_buckets = holds_all and not compiled_layers(self.model)
         self._peak = matrix_peak(self.device, str(self.trainer.precision))
-        if self._sample.size > 0 and self.device.type == "cpu":
+        if self._sample.references and self.device.type == "cpu":
             cpu.build()  # validation generates summaries
 
     def on_train_start(self) -> None:

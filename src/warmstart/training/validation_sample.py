@@ -4,6 +4,7 @@ The examples are the first ones of the split, not those of the first batches: ba
 would only contain the longest documents. Their summaries are generated after the validation pass, in larger batches.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -14,19 +15,18 @@ GENERATION_BATCH = 16  # examples
 
 
 class ValidationSample:
-    """Collects the examples with an ``index`` below ``size``, then summarises them.
+    """Collects the examples whose ``index`` is that of a reference, then summarises them.
 
     Args:
-        size: number of examples over all ranks; 0 collects none.
+        references: targets of the examples, of all ranks, whole; labels could be cut, and their text decoded otherwise.
         source_pad_id: id that pads sources.
     """
 
-    def __init__(self, size: int, source_pad_id: int = 0) -> None:
+    def __init__(self, references: Sequence[str], source_pad_id: int = 0) -> None:
         """Start with no examples."""
-        self.size = size
+        self.references = references
         self.source_pad_id = source_pad_id
-        # Index, source ids (S,) or (windows, S) and their mask, and labels without padding.
-        self._examples: list[tuple[int, Tensor, Tensor, Tensor]] = []
+        self._examples: list[tuple[int, Tensor, Tensor]] = []  # index, source ids (S,) or (windows, S), and their mask
 
     def clear(self) -> None:
         """Drop the examples of the last validation pass."""
@@ -34,13 +34,13 @@ class ValidationSample:
 
     def take(self, batch: dict[str, Tensor]) -> None:
         """Collect the batch's examples that belong to the sample."""
-        if self.size <= 0:
+        if not self.references:
             return
         for row, index in enumerate(batch["index"].tolist()):
-            if index < self.size:
-                ids, mask, labels = (batch[name][row] for name in ("input_ids", "attention_mask", "labels"))
+            if index < len(self.references):
+                ids, mask = batch["input_ids"][row], batch["attention_mask"][row]
                 kept = _extent(mask)
-                self._examples.append((index, ids[kept], mask[kept], labels[labels != -100]))
+                self._examples.append((index, ids[kept], mask[kept]))
 
     def summarize(self, model: Any, tokenizers: Any, generation: dict[str, Any]) -> list[dict[str, Any]]:
         """Generate a summary for each collected example.
@@ -51,24 +51,23 @@ class ValidationSample:
             generation: keyword arguments of ``model.generate``.
 
         Returns:
-            ``index``, ``prediction`` and ``reference`` of each example; a reference is its decoded labels.
+            ``index``, ``prediction`` and ``reference`` of each example.
         """
         samples: list[dict[str, Any]] = []
         examples = sorted(self._examples, key=lambda example: -example[1].numel())
         for start in range(0, len(examples), GENERATION_BATCH):
             batch = examples[start : start + GENERATION_BATCH]
             ids = model.generate(
-                _stacked([source for _, source, _, _ in batch], self.source_pad_id),
-                attention_mask=_stacked([mask for _, _, mask, _ in batch], 0),
+                _stacked([source for _, source, _ in batch], self.source_pad_id),
+                attention_mask=_stacked([mask for *_, mask in batch], 0),
                 # transformers would turn it on under FSDP. Parameters are gathered here, so ranks need not keep step.
                 synced_gpus=False,
                 **generation,
             )
             # Drop the start token: if it is also the end token, decoding would stop before the first word.
             predictions = tokenizers.decode(ids[:, model.start_length :])
-            references = tokenizers.decode([labels.tolist() for *_, labels in batch])
-            for (index, *_), prediction, reference in zip(batch, predictions, references, strict=True):
-                samples.append({"index": index, "prediction": prediction, "reference": reference})
+            for (index, *_), prediction in zip(batch, predictions, strict=True):
+                samples.append({"index": index, "prediction": prediction, "reference": self.references[index]})
         return samples
 
 

@@ -59,7 +59,7 @@ def hand_rolled(start, steps, decay):
 @pytest.mark.parametrize("decay", [0.999, 0.2])
 def test_it_is_computed_from_the_weights_after_each_step_and_used_by_validations_and_best(decay, tmp_path):
     model, seen = tiny_model().double(), Seen()
-    module = Validated(model, Letters(), RATES, {"max_new_tokens": 2}, total_steps=4, hparams={}, validation_samples=2)
+    module = Validated(model, Letters(), RATES, {"max_new_tokens": 2}, total_steps=4, hparams={}, references=["a"] * 2)
     start = weights_of(module)
     fit(tmp_path, 1, 2, module=module, callbacks=[seen], ema_decay=decay, validations_per_epoch=2)
     assert len(seen.weights) == 4

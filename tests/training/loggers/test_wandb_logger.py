@@ -37,7 +37,7 @@ def test_an_offline_run_holds_config_metrics_table_and_exit_code(tmp_path, caplo
     assert "no key is configured" in caplog.text
     assert f"wandb sync {tmp_path}/wandb/offline-run-*" in caplog.text
     fitted = Recorder(
-        tiny_model(), Letters(), STILL, {"max_new_tokens": 3}, total_steps=2, hparams={}, validation_samples=2
+        tiny_model(), Letters(), STILL, {"max_new_tokens": 3}, total_steps=2, hparams={}, references=["a", "b"]
     )
     fit(tmp_path, 4, 1, module=fitted, loggers=loggers, max_epochs=2)
     close_loggers(3)
