@@ -31,7 +31,8 @@ ROOT = Path(__file__).parents[2]
         (["sweep=matrix", "debug=tiny"], "needs -m"),
         (["name=", "debug=tiny"], "names no folder"),
         (["-m", "name=", "debug=tiny"], "names no folder"),
-        (["debug=tiny", "trainer.strategy=dpp"], "strategy=dpp"),
+        (["debug=tiny", "trainer.strategy=dpp"], "trainer.strategy=dpp: unknown strategy. Did you mean 'ddp'?"),
+        (["debug=tiny", "trainer.accelerator=tpu"], "trainer.accelerator=tpu"),
         (["encoder=[bert,roberta]"], "a run has one encoder. Name one, or start a run for each: python run.py -m enc"),
         (["task=report", "runs=runs/x"], "runs takes a list. Use brackets, with one value too: 'runs=[VALUE]'"),
     ],
@@ -42,7 +43,7 @@ def test_mistakes_end_in_one_message_and_status_two(words, named, run_py, tmp_pa
     messages = [line for line in outcome.stderr.splitlines() if not line.startswith("[20")]  # without log lines
     assert messages[0].startswith("warmstart: ")
     assert named in outcome.stderr
-    for noise in ("Traceback", "Error executing job"):
+    for noise in ("Traceback", "Error executing job", "tokenization.cache"):
         assert noise not in outcome.stderr
 
 

@@ -8,6 +8,7 @@ config.json, a few kilobytes; all of its parameters count as pretrained.
 """
 
 import math
+from difflib import get_close_matches
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -31,7 +32,7 @@ from warmstart.config.paper import described
 from warmstart.config.schema import Config, tokenized_submodels
 from warmstart.config.training import ACCELERATORS, PRECISIONS
 from warmstart.data.hub_access import Unreachable, hub_reachable
-from warmstart.errors import UserError
+from warmstart.errors import UserError, listed
 from warmstart.printing import say
 from warmstart.runs.starting_weights import fault_of_start
 from warmstart.tasks.data_faults import faults_of_data
@@ -66,7 +67,7 @@ def faults(settings: Config) -> list[str]:
     if settings.trainer.accelerator not in ACCELERATORS:
         known = ", ".join(ACCELERATORS)
         found.append(f"trainer.accelerator={settings.trainer.accelerator}: unknown accelerator. Choose: {known}.")
-    found += _faults_of_shards(settings)
+    found += _faults_of_strategy(settings.trainer.strategy) + _faults_of_shards(settings)
     contradictions = _faults_of_bridge(settings)
     found += contradictions
     found += faults_of_data(settings.data)
@@ -326,6 +327,18 @@ def _faults_of_bridge(settings: Config) -> list[str]:
                     f"bridge.{option}."
                 )
     return found
+
+
+def _faults_of_strategy(name: str) -> list[str]:
+    if name in ("auto", "ddp", "fsdp"):
+        return []
+    from lightning.pytorch.strategies import StrategyRegistry
+
+    if name in (known := sorted(StrategyRegistry.available_strategies())):
+        return []
+    near = get_close_matches(name, ["auto", *known], n=3)
+    hint = f"Did you mean {listed(near)}?" if near else "Set auto, ddp or fsdp."
+    return [f"trainer.strategy={name}: unknown strategy. {hint}"]
 
 
 def _faults_of_shards(settings: Config) -> list[str]:

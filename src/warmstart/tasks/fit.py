@@ -196,9 +196,10 @@ def _data(fit: Fit) -> Any:
     """Build the data module, with its training and validation splits set up."""
     from warmstart.data.datamodule import SummarizationDataModule
     from warmstart.runs.scored_data import check_scripts
-    from warmstart.training.trainer import check_validations
+    from warmstart.training.trainer import build_trainer, check_validations
 
     settings = fit.settings
+    build_trainer(settings.trainer, fit.run_dir.path, [], [])  # refuses absent devices before texts are read
     source, tokenizers = _source_and_tokenizers(settings, fit.resume)
     remedy = "To train without scores, set evaluation.test=false trainer.validation_samples=0."
     check_scripts(source, scored_splits(settings), remedy, settings.data.language)
@@ -243,8 +244,7 @@ def _plan(fit: Fit, data: Any, model: Any, soft_targets: Any) -> "FitPlan":
     """Return the optimizer steps of the whole fit and the threads that it uses.
 
     Raises:
-        UserError: the checkpoint's weights do not fit the model, no step is left to train, or a warm-up is longer than
-            the fit.
+        UserError: the checkpoint's weights do not fit, no step is left to train, or a warm-up outlasts the fit.
     """
     import torch
 

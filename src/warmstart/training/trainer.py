@@ -162,7 +162,7 @@ def build_trainer(settings: TrainerSettings, run_dir: Path, loggers: list[Any], 
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\)")  # a call of Lightning's own
     try:
         trainer = L.Trainer(**(chosen | extra))
-    except (MisconfigurationException, ValueError, TypeError) as error:
+    except (MisconfigurationException, ImportError, RuntimeError, ValueError, TypeError) as error:
         raise UserError(
             f"trainer.accelerator={settings.accelerator}, devices={settings.devices}, strategy={settings.strategy}, "
             f"precision={settings.precision} is not available on this machine: {str(error).splitlines()[0]} "
