@@ -6,6 +6,7 @@ import pytest
 from warmstart.evaluation.bootstrap import resampled_scores
 from warmstart.evaluation.paired_tests import (
     equivalence_p,
+    equivalence_t_p,
     holm,
     mcnemar,
     paired_t_p,
@@ -95,3 +96,14 @@ def test_of_a_mean_the_bootstrap_gives_the_p_value_of_the_paired_t_test():
 def test_without_any_spread_only_a_difference_of_zero_has_no_evidence():
     assert resampled_t_p(0.0, np.zeros(10), 5) == 1.0
     assert resampled_t_p(2.0, np.full(10, 2.0), 5) == 0.0
+
+
+@pytest.mark.parametrize(("s", "quantile"), [(3, 2.919986), (4, 2.353363), (10, 1.833113)])
+def test_equivalence_by_students_t(s, quantile):
+    differences = np.linspace(-1.0, 1.0, s)
+    spread = differences.std(ddof=1) / np.sqrt(s)
+    for sign in (1, -1):
+        assert equivalence_t_p(sign * (differences + 0.3), 0.3 + quantile * spread) == pytest.approx(0.05, abs=1e-6)
+    assert equivalence_t_p(differences + 0.3, 0.3) == pytest.approx(0.5)
+    assert equivalence_t_p(differences + 0.5, 0.3) > 0.5
+    assert [equivalence_t_p(np.full(s, 0.25), margin) for margin in (0.2, 0.5)] == [1.0, 0.0]

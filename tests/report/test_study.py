@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from enum import Enum
 from functools import reduce
 from itertools import product
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from warmstart.errors import UserError
+from warmstart.evaluation.paired_tests import equivalence_t_p
 from warmstart.report.collect import collect
 from warmstart.report.study import Plan, cells_of, contrasts_of, in_order, read_plan, stored_results, with_borrowed
 from warmstart.report.study_page import END, START, main, plot, rebuilt
@@ -84,6 +86,32 @@ def test_a_yes_or_no_has_mcnemars_test_in_each_seed():
     assert "| -20.0 [" in rebuilt(f"{START}{END}", plan, given)
 
 
+def test_equality_needs_the_t_test_over_seeds_too():
+    plan = Plan(**{**vars(PLAN), "margin": 0.5})
+    given = stored(advantage=0.0, n=400)
+    for row, shift in zip(given["runs"], (0.0, 0.0, 0.3, 0, 0, 0), strict=True):  # of the warm seeds
+        row["examples"]["nll"] = [value + shift for value in row["examples"]["nll"]]
+    (contrast,) = contrasts_of(plan, cells_of(given))
+    assert contrast.p == equivalence_t_p(np.array(contrast.of_seeds), 0.5)
+    assert 0.02 < contrast.p < 0.04  # the bootstrap alone has 0.0001: no resample is outside
+
+
+def test_runs_that_differ_in_more_than_the_factors_are_refused():
+    given = stored()
+    for row in given["runs"]:
+        row["options"] = {"encoder.weights": row["factors"]["weights"], "optim.new_rate": "0.002"}
+    assert contrasts_of(PLAN, cells_of(given))
+    given["runs"][2]["options"] = {"encoder.weights": "warm"}
+    with pytest.raises(UserError, match=r"seeds 1 and 3 differ in .optim.new_rate., which the plan does not compare"):
+        cells_of(given)
+    for row in given["runs"][:3]:
+        row["options"] = {"encoder.weights": "warm"}
+    with pytest.raises(UserError, match=r"warm against cold also differ in .optim.new_rate."):
+        contrasts_of(PLAN, cells_of(given))
+    of_experiments = Plan(**{**vars(PLAN), "factors": {"weights": "experiment"}})
+    assert contrasts_of(of_experiments, cells_of(given))
+
+
 def test_one_setting_with_a_seed_twice_is_refused():
     with pytest.raises(UserError, match=r"Seed 1 of .* is there twice"):
         cells_of(stored(seeds=(1, 1, 2)))
@@ -97,6 +125,7 @@ def test_runs_become_stored_scores(write_run, tmp_path):
     assert [row["seed"] for row in found["runs"]] == [1, 2, 3]
     assert found["runs"][0]["factors"] == {"weights": "pretrained"}
     assert found["runs"][0]["examples"] == {"rouge1": [10.0, 20.0]}
+    assert found["runs"][0]["options"] == {"encoder.name": "bert", "encoder.path": "hub/bert", "decoder.name": "gpt2"}
 
 
 def test_a_factor_can_be_the_experiment_of_a_run(write_run, tmp_path):
@@ -225,17 +254,23 @@ def test_a_plan_has_the_settings_of_its_sweep_and_each_contrast_compares_two_of_
     params = yaml.safe_load(sweep.read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]
     seeds = str(params.pop("seed")).split(",")
     cells, borrowed = [], {key: str(value) for key, value in plan.borrowed.get("as", {}).items()}
+    hashes = {}
     for values in product(*(str(one).split(",") for one in params.values())):
         words = dict(zip(params, values, strict=True))
         settings = settings_of(*(f"{key}={value}" for key, value in words.items()))
         cells.append({name: factor_value(words, settings, key) for name, key in plan.factors.items()})
-        if borrowed and cells[-1] == borrowed:
-            overrides = [f"{key}={value}" for key, value in words.items()]
-            hashes = {seed: config_hash(settings_of(*overrides, f"seed={seed}")) for seed in seeds}
+        if settings.ckpt_weights is not None:  # the hash depends on where the checkpoint is
+            continue
+        of_seeds = {int(seed): config_hash(replace(settings, seed=int(seed))) for seed in seeds}
+        hashes[json.dumps(cells[-1], sort_keys=True)] = of_seeds
+    scores = path.with_suffix(".json")
+    for row in json.loads(scores.read_text())["runs"] if scores.exists() else []:  # a plan is there before its runs
+        of_seeds = hashes.get(json.dumps(row["factors"], sort_keys=True))
+        assert of_seeds is None or row["config_hash"] == of_seeds[row["seed"]]
     if borrowed:
         other = json.loads((STUDIES / f"{plan.borrowed['study']}.json").read_text())["runs"]
         same = [row for row in other if row["factors"] == plan.borrowed["of"]]
-        assert {str(row["seed"]): row["config_hash"] for row in same} == hashes
+        assert {row["seed"]: row["config_hash"] for row in same} == hashes[json.dumps(borrowed, sort_keys=True)]
     assert plan.runs == len(seeds) * len(cells)
     for contrast in plan.contrasts:
         each = contrast.get("each")

@@ -183,6 +183,7 @@ GROUPS: dict[str, type] = {
 GROUPS_WITHOUT_CHOICES: dict[str, type] = {"serve": ServeSettings}  # not taken from a checkpoint
 GROUPS_OF_MANY = ("experiment", "sweep", "debug")  # their files set options of several groups
 OPTIONS = options(Config)
+DEFAULTS = {key: str(one.default) for key, one in OPTIONS.items()}  # as text, as reports read recorded options
 LISTED = "To list all options: --help-all"
 CHANGES_NO_NUMBER = keys_that_change_nothing(Config)
 

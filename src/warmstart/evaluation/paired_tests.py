@@ -78,6 +78,25 @@ def paired_t_p(differences_N: np.ndarray) -> float:
     return _student_p(mean / spread, n - 1)
 
 
+def equivalence_t_p(differences_N: np.ndarray, margin: float) -> float:
+    """Return the p-value of two one-sided paired t-tests that a mean difference is within a margin (Schuirmann 1987).
+
+    Args:
+        differences_N: Mean difference of each seed (n,); two or more.
+        margin: Largest difference that counts as equal, in the unit of the differences.
+
+    Returns:
+        The larger p-value of the two tests.
+    """
+    n = len(differences_N)
+    spread = float(np.std(differences_N, ddof=1)) / math.sqrt(n)
+    room = margin - abs(float(np.mean(differences_N)))  # to the nearer end, whose test has the larger p-value
+    if spread == 0:
+        return 0.0 if room > 0 else 1.0
+    half = _student_p(room / spread, n - 1) / 2
+    return half if room > 0 else 1 - half
+
+
 def resampled_t_p(difference: float, resampled_M: np.ndarray, examples: int) -> float:
     """Return the two-sided p-value of a t-test whose standard error is that of a bootstrap over examples.
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from warmstart.config.metrics import SCORES as OF_METRICS
-from warmstart.config.schema import OPTIONS
+from warmstart.config.schema import DEFAULTS
 from warmstart.config.training import MONITORS
 from warmstart.evaluation.baselines import NOT_OF_DOCUMENTS, from_documents
 from warmstart.evaluation.bootstrap import bootstrap_intervals
@@ -26,7 +26,6 @@ RESAMPLES = 1000
 SEED = 1
 MOST_NAMES = 3  # of the seeds of a row, which are shown
 # A run of an earlier release lacks the options that are newer, and was fitted with their defaults.
-_DEFAULTS = {key: str(one.default) for key, one in OPTIONS.items()}
 # What determines a trained tokenizer, which replaces a decoder's own tokenizer that is not available.
 TRAINING_TEXTS = tuple(
     f"data.{key}" for key in ("kind", "path", "train_path", "subset", "revision", "clean", "limit_train")
@@ -143,7 +142,7 @@ def rows_of(runs: list[Run]) -> list[Row]:
     keys = telling_keys([run.choices for run in runs])
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in complete:
-        set_to = ((key, value) for key, value in sorted(run.choices.items()) if value != _DEFAULTS.get(key))
+        set_to = ((key, value) for key, value in sorted(run.choices.items()) if value != DEFAULTS.get(key))
         of = (run.checkpoint, *(f"{key}={value}" for key, value in set_to))
         groups.setdefault(of, []).append(run)
     rows = [Row("", *_newest(group)) for group in groups.values()]
@@ -253,7 +252,7 @@ def _stored_text(example: dict[str, Any], name: str) -> str:
 def telling_keys(choices: list[dict[str, str]]) -> list[str]:
     """Return the fewest keys that distinguish all different configs, names first."""
     every = {key for one in choices for key in one}
-    full = [{key: one.get(key, _DEFAULTS.get(key)) for key in every} for one in choices]
+    full = [{key: one.get(key, DEFAULTS.get(key)) for key in every} for one in choices]
     varying = [key for key in every if len({one[key] for one in full}) > 1]
     wanted = len({tuple(one[key] for key in varying) for one in full})
     kept: list[str] = []
@@ -287,7 +286,7 @@ def _own_names(row: Row) -> list[str]:
 
 def label(run: Run, keys: list[str]) -> str:
     """Label a run by the given keys, as on the command line, and by its checkpoint if that is not the best one."""
-    pairs = [f"{key.removesuffix('.name')}={run.choices.get(key, _DEFAULTS.get(key, ''))}" for key in keys]
+    pairs = [f"{key.removesuffix('.name')}={run.choices.get(key, DEFAULTS.get(key, ''))}" for key in keys]
     name = " ".join(pairs) or f"{_submodel(run, 'encoder')} x {_submodel(run, 'decoder')}"
     return name if run.checkpoint == BEST else f"{name} checkpoint={run.checkpoint}"
 

@@ -2,17 +2,15 @@
 
 from typing import Any
 
-from warmstart.config.schema import OPTIONS
+from warmstart.config.schema import DEFAULTS
 from warmstart.report.compare import Row
-
-_DEFAULTS = {key: str(one.default) for key, one in OPTIONS.items()}
 
 
 def config_differences(rows: list[Row]) -> list[dict[str, str]]:
     """Return for each row the options that differ between any of the rows, with its own values."""
     configs = [row.runs[0].choices for row in rows]
     every = sorted({key for config in configs for key in config})
-    full = [{key: config.get(key, _DEFAULTS.get(key, "not recorded")) for key in every} for config in configs]
+    full = [{key: config.get(key, DEFAULTS.get(key, "not recorded")) for key in every} for config in configs]
     varying = [key for key in every if len({config[key] for config in full}) > 1]
     return [{key: config[key] for key in varying} for config in full]
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from warmstart.errors import UserError
+from warmstart.config.schema import DEFAULTS
+from warmstart.errors import UserError, listed
 from warmstart.evaluation.paired_tests import (
     equivalence_p,
+    equivalence_t_p,
     holm,
     mcnemar,
     paired_t_p,
@@ -60,6 +62,8 @@ class Cell:
     seeds: list[int] = field(default_factory=list)
     examples: dict[str, list[list[float]]] = field(default_factory=dict)
     """Scores by measure, a list of examples for each seed."""
+    options: dict[str, str] | None = None
+    """Options that are not at their default, without the seed; None if the study's file does not record them."""
 
     def scores(self, measure: str, seeds: list[int]) -> np.ndarray:
         """Return the scores of the examples, a row for each of the seeds (s, n)."""
@@ -76,7 +80,8 @@ class Contrast:
     differences: dict[str, tuple[float, float, float]]
     """By measure, the mean and both ends of its 95 % interval over seeds and examples."""
     p: float
-    """Of the first measure: the larger p of the bootstrap and of the t-test over seeds, or that of equivalence."""
+    """Of the first measure: the larger p of the bootstrap and of the t-test over seeds, each of a difference or of
+    equivalence."""
     corrected: float = 1.0
     """p of the first measure after Holm's correction for all contrasts of the study that can be computed."""
     of_seeds: list[float] = field(default_factory=list)
@@ -135,6 +140,7 @@ def stored_results(plan: Plan, runs: list[Run], before: dict[str, Any] | None = 
                 "git_commit": run.result.get("git_commit"),
                 "steps": run.result.get("steps"),
                 "seconds": run.result.get("seconds", {}).get("fit"),
+                "options": {key: value for key, value in run.choices.items() if value != DEFAULTS.get(key)},
                 "examples": scores,
             }
         )
@@ -176,12 +182,23 @@ def with_borrowed(plan: Plan, stored: dict[str, Any], folder: Path) -> dict[str,
 
 
 def cells_of(stored: dict[str, Any]) -> list[Cell]:
-    """Group the stored runs by setting, seeds in order."""
+    """Group the stored runs by setting, seeds in order.
+
+    Raises:
+        UserError: A setting has a seed twice, or runs that differ in an option.
+    """
     cells: dict[str, Cell] = {}
     for row in sorted(stored["runs"], key=lambda row: row["seed"]):
         cell = cells.setdefault(json.dumps(row["factors"], sort_keys=True), Cell(row["factors"]))
         if row["seed"] in cell.seeds:
             raise UserError(f"Seed {row['seed']} of {row['factors']} is there twice. Read one sweep only.")
+        options = row.get("options")
+        if cell.options is not None and options is not None and (keys := _differing(cell.options, options)):
+            raise UserError(
+                f"The runs {row['factors']} with seeds {cell.seeds[0]} and {row['seed']} differ in {listed(keys)}, "
+                "which the plan does not compare. Read one sweep only, or make it a factor."
+            )
+        cell.options = options if cell.options is None else cell.options
         cell.seeds.append(row["seed"])
         for measure, values in row["examples"].items():
             cell.examples.setdefault(measure, []).append(values)
@@ -202,11 +219,29 @@ def contrasts_of(plan: Plan, cells: list[Cell]) -> list[Contrast]:
                 raise UserError(
                     f"All runs are there, but no two settings are those of the contrast {name}. Correct it."
                 )
+            if of and against:
+                _refuse_other_options(plan, name, of, against)
             if of and against and (contrast := _contrast(plan, name, of, against)):
                 found.append(contrast)
     for contrast, corrected in zip(found, holm([contrast.p for contrast in found]), strict=True):
         contrast.corrected = corrected
     return found
+
+
+def _refuse_other_options(plan: Plan, name: str, of: Cell, against: Cell) -> None:
+    """Refuse a contrast of settings that differ in more than the factors; an experiment may differ in anything."""
+    factors = [key.removesuffix("name") for key in plan.factors.values()]  # encoder.name stands for all of encoder.*
+    if "experiment" in factors or of.options is None or against.options is None:
+        return
+    if keys := [key for key in _differing(of.options, against.options) if not key.startswith(tuple(factors))]:
+        raise UserError(
+            f"The settings of the contrast {name} also differ in {listed(keys)}, which the plan does not compare. Read "
+            "one sweep only, or make it a factor."
+        )
+
+
+def _differing(one: dict[str, str], other: dict[str, str]) -> list[str]:
+    return sorted(key for key in one | other if one.get(key) != other.get(key))
 
 
 def _contrast(plan: Plan, name: str, of: Cell, against: Cell) -> Contrast | None:
@@ -224,7 +259,7 @@ def _contrast(plan: Plan, name: str, of: Cell, against: Cell) -> Contrast | None
         of_seeds = (a - b).mean(axis=1)
         p = max(two_sided_p(resampled), paired_t_p(of_seeds))
         if plan.margin is not None:
-            p = equivalence_p(resampled, plan.margin)
+            p = max(equivalence_p(resampled, plan.margin), equivalence_t_p(of_seeds, plan.margin))
         if measure in YES_OR_NO:
             tests = [mcnemar(*pair) for pair in zip(a, b, strict=True)]
     return Contrast(name, len(seeds), differences, p, of_seeds=of_seeds.tolist(), mcnemar=tests)
