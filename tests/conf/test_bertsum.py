@@ -114,6 +114,9 @@ def test_ext_trains_scores_and_summarizes_and_abs_starts_from_its_encoder(name, 
     oracle = result["baselines"]["oracle"]["rouge1"]
     assert result["metrics"]["test/rouge1"] <= oracle
     assert result["baselines"]["lead3"]["rouge1"] <= oracle
+    assert "test/nll" in result["metrics"]
+    assert all("rouge1" in control and "nll" not in control for control in result["controls"].values())
+    assert "source_effect" not in (tmp_path / "runs" / name / "metrics.csv").read_text()
     card = (tmp_path / "runs" / name / "export" / "README.md").read_text()
     assert "Summarizer.from_pretrained" in card
     assert "AutoTokenizer" not in card

@@ -116,6 +116,10 @@ def test_composing_any_pair_imports_nothing_heavy():
         (["decoder=ext", "data.truncation=head_tail"], "the sentences of one window are marked"),
         (["decoder=ext", "data.source_windows=2"], "the sentences of one window are marked"),
         (["decoder=ext", "data.prompt=Summarize:"], "decoder=ext selects sentences and writes no tokens"),
+        (
+            ["decoder=transformer_ext", "trainer.monitor=validation/source_effect", "trainer.monitor_mode=max"],
+            "trainer.monitor=validation/source_effect is not computed for decoder=transformer_ext",
+        ),
         (["encoder=none", "data.max_source_length=900"], "decoder=gpt2 has 1024 positions. Lower it"),
         (["trainer=fsdp", "trainer.precision=16-mixed"], "16-mixed does not work with trainer.strategy=fsdp"),
         (["trainer=cpu", "trainer.precision=16-mixed"], "on a CPU Lightning uses bf16-mixed instead"),

@@ -13,6 +13,7 @@ from warmstart.data.sources.base import Example
 from warmstart.errors import UserError
 from warmstart.evaluation.baselines import lead
 from warmstart.evaluation.judgement import judge, novel_bigram_fraction
+from warmstart.evaluation.likelihood import bits_per_byte
 from warmstart.evaluation.metrics.rouge import KINDS, rouge_scores
 from warmstart.evaluation.score_table import score_table, scores_of_split, statements, verdict
 
@@ -87,6 +88,34 @@ def test_bits_per_byte_are_averaged_over_the_references_that_have_them(reference
     assert judgement.metrics["test/bits_per_byte_examples"] == len(references) - 1
     nothing = judge(references, references, references, SETTINGS, 0, bits_per_byte=np.full(len(references), np.nan))
     assert not any("bits" in name for name in (*nothing.metrics, *nothing.per_example))
+
+
+def test_a_likelihood_that_is_nan_leaves_no_mean_of_the_others(references):
+    """A tokenizer that loses a part of a text is another reason for NaN, which only leaves out that reference."""
+    nats, tokens = np.full(len(references), 2.0), [4] * len(references)
+    nats[3] = np.nan
+    bits = bits_per_byte(nats, tokens, ["lost", *references[1:]], references)
+    judgement = judge(references, references, references, SETTINGS, 0, likelihoods={"own": nats}, bits_per_byte=bits)
+    for name in ("nll", "bits_per_byte"):
+        assert np.isnan(judgement.metrics[f"test/{name}"])
+        assert np.isnan(judgement.metrics[f"test/{name}_ci"]).all()
+    assert judgement.metrics["test/bits_per_byte_examples"] == len(references) - 2
+    assert np.isnan(judgement.per_example["bits_per_byte"][[0, 3]]).all()
+    bits = np.full(len(references), np.nan)
+    judgement = judge(references, references, references, SETTINGS, 0, likelihoods={"own": nats}, bits_per_byte=bits)
+    assert np.isnan(judgement.metrics["test/bits_per_byte"])
+
+
+def test_controls_without_a_likelihood_have_scores_only(references):
+    """A model that selects sentences has labels of one document only."""
+    nats = {"own": np.linspace(0, 1, len(references))}
+    judgement = judge(references, references, references, SETTINGS, 0, likelihoods=nats, alone="A text.")
+    assert judgement.metrics["test/nll"] == pytest.approx(0.5)
+    assert judgement.controls.keys() == {"shuffled_document", "decoder_alone"}
+    assert not any("nll" in name for control in judgement.controls.values() for name in control)
+    stated = verdict(judgement)
+    assert "It reads its document" in stated
+    assert "ikel" not in stated
 
 
 def test_controls_by_likelihood_and_without_a_source(judged, references):

@@ -9,9 +9,12 @@ from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.config.data import DataKind, DataSettings
 from warmstart.data.datamodule import SummarizationDataModule
 from warmstart.data.tokenization.pair import TokenizerPair
+from warmstart.data.tokenization.sentence_marks import SentenceMarks
 from warmstart.data.tokenization.train import Family, train_tokenizer
 from warmstart.evaluation.controls import derangement
 from warmstart.evaluation.likelihood import bits_per_byte, in_order, likelihoods
+from warmstart.model.extractive import ExtractiveConfig, ExtractiveModel
+from warmstart.model.selector import SelectorConfig
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,21 @@ def test_each_reference_with_its_own_document_another_and_none(model, documents,
         alone = torch.nn.functional.cross_entropy(model.decoder(start).logits[0], labels[0])
         assert found["decoder_alone"][i] == pytest.approx(float(alone), rel=1e-4)
     model.train()
+
+
+def test_labels_of_sentences_are_not_compared_with_another_document_or_none(documents, references, tmp_path):
+    """Another document has other sentences, in another number: a mean over some of the labels is another question."""
+    tokenizer = train_tokenizer(Family.wordpiece, [*documents, *references], 600)
+    pair = TokenizerPair(tokenizer, tokenizer, SentenceMarks(source=True, target=True, labels=True))
+    size = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
+    encoder = BertConfig(vocab_size=2000, num_hidden_layers=1, **size, sentence_start_id=pair.sentence_start_id)
+    ids = {name: i for name, i in pair.sentence_ids().items() if name != "sentence_start_id"}
+    config = ExtractiveConfig(encoder=encoder, decoder=SelectorConfig(**size), **ids, **pair.special_ids())
+    settings = DataSettings(name="written", kind=DataKind.written, cache_dir=str(tmp_path), max_source_length=32)
+    selector = ExtractiveModel(config)
+    found = likelihoods(selector, SummarizationDataModule(settings, pair, seed=0), "test", seed=5)
+    assert found.keys() == {"own"}
+    assert np.isfinite(list(found["own"].values())).all()
 
 
 def test_bits_per_byte_are_those_of_the_whole_text_and_missing_where_the_tokenizer_loses_a_part():

@@ -38,6 +38,7 @@ def write_run(tmp_path):
         result=None,
         finished=None,
         named=None,
+        model_type="gpt2",
     ):
         folder = tmp_path / "sweep" / name
         (folder / ".hydra").mkdir(parents=True)
@@ -46,7 +47,7 @@ def write_run(tmp_path):
             "seed": seed,
             "name": named,
             "encoder": {"name": encoder, "path": f"hub/{encoder}", "weights": weights},
-            "decoder": {"name": decoder, "weights": "pretrained"},
+            "decoder": {"name": decoder, "weights": "pretrained", "model_type": model_type},
             "bridge": {"share": "none"},
         } | ({"data": data} if data else {})
         OmegaConf.save(OmegaConf.create(config), folder / ".hydra" / "config.yaml")

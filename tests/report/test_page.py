@@ -130,8 +130,8 @@ def test_omitted_runs_and_scores_are_stated(write_run, tmp_path):
     write_run("other", decoder="llama", nll=(2.0, 2.0))
     page = render(collect([tmp_path]), title="t")
     assert "No nats/token for decoder=gpt2 encoder=roberta: not all likelihoods are finite." in page
-    assert "<button>nats/token</button><small>test</small><small>only within one decoder vocabulary</small>" in page
-    assert "compare it only between rows with the same decoder vocabulary and max_target_length" in page
+    assert "<button>nats/token</button><small>test</small><small>only over the same labels</small>" in page
+    assert "compare it only between rows with the same decoder vocabulary, max_target_length and target_form" in page
     reasons = {why for *_, scores, why, _ in data_of(page)["differences"] if "nll" not in scores}
     assert {why.partition(":")[0] for why in reasons if why} == {"nats/token is omitted"}
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 from tiny_training import (
+    SIZE,
     STILL,
     Letters,
     Recorder,
@@ -21,9 +22,12 @@ from tiny_training import (
     tiny_model,
     weights_of,
 )
+from transformers import BertConfig
 
 from warmstart.config.training import OptimSettings
 from warmstart.errors import UserError
+from warmstart.model.extractive import ExtractiveConfig, ExtractiveModel
+from warmstart.model.selector import SelectorConfig
 from warmstart.training.module import SummarizationModule, require_plain
 
 
@@ -210,3 +214,17 @@ def test_validation_measures_the_effect_of_the_document(tmp_path, caplog):
         sums.append(float(nll / tokens))
     assert found == pytest.approx(sums[1] - sums[0], abs=1e-6)
     assert ("ignores its document" in caplog.text) == (found < 0.002)
+
+
+def test_a_model_that_labels_the_sentences_of_its_document_has_no_effect_of_another_one(tmp_path, caplog):
+    log, ids = Rows(), {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    encoder, selector = BertConfig(**SIZE, sentence_start_id=1), SelectorConfig(hidden_size=16, vocab_size=40)
+    config = ExtractiveConfig(encoder=encoder, decoder=selector, **ids, sentence_end_id=2, sentence_separator_id=3)
+    data = rows()
+    data["input_ids"][:, ::2] = 1  # three sentences, of which padding leaves every third document two
+    data["labels"] = torch.tensor([[2, 1, 0, -100], *[[2, 1, 0, 0]] * 2] * 3)[:8]
+    module = Recorder(ExtractiveModel(config), Letters(), STILL, {}, total_steps=1, hparams={})
+    fit(tmp_path, 8, 1, loggers=[log], train=batches(8, data), validation=batches(8, data), module=module)
+    assert len(log.of("validation/loss")) == 1
+    assert log.of("validation/source_effect") == []
+    assert "ignores its document" not in caplog.text

@@ -83,9 +83,11 @@ def fit(
     module=None,
     ckpt_path=None,
     train=None,
+    validation=None,
     **settings,
 ):
-    """A recorded fit of the tiny pair on batches of ``size`` rows (or ``train``), validated on all rows at once.
+    """A recorded fit of the tiny pair on batches of ``size`` rows (or ``train``), validated on all rows at once (or
+    ``validation``).
 
     In double precision where none is asked for: how a sum is cut moves fp32 by more than some machines' tolerance.
     """
@@ -93,7 +95,9 @@ def fit(
     module = module or Recorder(model, Letters(), optim, {"max_new_tokens": 4}, total_steps=4, hparams={})
     chosen = {"max_epochs": 1, "accelerator": "cpu", "progress_bar": False, "log_every": 1} | settings
     trainer = build_trainer(TrainerSettings(accumulate=accumulate, **chosen), run_dir, list(loggers), list(callbacks))
-    train, validation = (DataLoader(part, batch_size=None) for part in (train or batches(size), batches(8)))
+    train, validation = (
+        DataLoader(part, batch_size=None) for part in (train or batches(size), validation or batches(8))
+    )
     trainer.fit(module, train, validation, ckpt_path=ckpt_path)
     return module, trainer
 

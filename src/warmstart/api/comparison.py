@@ -37,8 +37,9 @@ class Comparison:
     """Number of scored examples."""
     scores: dict[str, ScoreDifference]
     """By score: those of ``evaluation.metrics`` that each example has, such as ``rouge1`` (0 to 100, higher is better),
-    and ``nll`` (nats per token) or, with different tokenizers, ``bits_per_byte`` (lower is better); and the first of
-    ``evaluation.metrics`` if that is a score of the whole split, such as ``bleu``."""
+    and ``nll`` (nats per token; per sentence for decoders that select sentences) or, with different tokenizers,
+    ``bits_per_byte`` (lower is better); and the first of ``evaluation.metrics`` if that is a score of the whole split,
+    such as ``bleu``."""
     left_out: str | None
     """Why likelihoods or scores are not compared, or not on all examples; None if nothing is left out, or if a run has
     no likelihoods."""

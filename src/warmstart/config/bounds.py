@@ -212,6 +212,12 @@ def _contradictions_of_sentences(settings: Config) -> list[str]:
             f"decoder={settings.decoder.name} selects sentences and writes no tokens. Leave out data.prompt, "
             "data.start_tokens and bridge.embeddings=copy."
         )
+    if selects and settings.trainer.monitor == "validation/source_effect":
+        found.append(
+            f"trainer.monitor=validation/source_effect is not computed for decoder={settings.decoder.name}: its labels "
+            "are those of one document's sentences. Set trainer.monitor=validation/rouge1, or validation/loss with "
+            "trainer.monitor_mode=min."
+        )
     return found
 
 

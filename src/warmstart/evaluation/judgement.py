@@ -72,7 +72,8 @@ def judge(
         baselines: Names of the baselines, as in ``data.baselines``.
         training: The training examples, for the baselines that use them.
         likelihoods: Nats per token of each reference, see ``warmstart.evaluation.likelihood``.
-        bits_per_byte: Bits per byte of each reference, see there; NaN for a reference without a value.
+        bits_per_byte: Bits per byte of each reference, see there; NaN for a reference without a value. If a likelihood
+            of a reference is NaN, so is the mean.
         alone: The text that the decoder generates without a source.
         language: ISO code of the texts' language.
         split: Name of the split, which is the prefix of ``metrics``.
@@ -134,11 +135,16 @@ def judge(
         judgement.metrics |= _with_intervals(nats, settings, seed, f"{split}/")
         judgement.per_example |= _values(nats)
         for name, control in judgement.controls.items():
+            if name not in likelihoods:  # of a model that selects sentences
+                continue
             of = rows if name == SHUFFLED else np.arange(len(predictions))  # the examples that its scores cover
             own = {"nll": likelihoods[OWN][of]}
             control |= _compared(own, {"nll": likelihoods[name][of]}, settings, seed)
-    if bits_per_byte is not None and (kept := ~np.isnan(bits_per_byte)).any():
-        judgement.metrics |= _with_intervals({BITS_PER_BYTE: bits_per_byte[kept]}, settings, seed, f"{split}/")
+    # Without its likelihoods that are NaN, the mean would be that of the others, as if they were all.
+    is_broken = likelihoods is not None and np.isnan(likelihoods[OWN]).any()
+    if bits_per_byte is not None and ((kept := ~np.isnan(bits_per_byte)).any() or is_broken):
+        bits = np.full(1, np.nan) if is_broken else bits_per_byte[kept]
+        judgement.metrics |= _with_intervals({BITS_PER_BYTE: bits}, settings, seed, f"{split}/")
         judgement.metrics[f"{split}/{BITS_PER_BYTE}_examples"] = int(kept.sum())
         judgement.per_example[BITS_PER_BYTE] = bits_per_byte
     return judgement

@@ -6,6 +6,9 @@ After a short training, ROUGE hardly differs between a model that reads its sour
 of the references separates them with far fewer examples. The unit is nats per label token, including the end token;
 lower is better, and the exponential is the perplexity. Models with different tokenizers are compared in bits per byte
 (``bits_per_byte``).
+
+For a model that selects sentences the unit is nats per sentence. It has the likelihood given its own document only,
+because its labels are those of that document's sentences.
 """
 
 import math
@@ -34,10 +37,13 @@ def likelihoods(model: Any, data: Any, split: str, *, seed: int, rank: int = 0, 
         world_size: Number of ranks.
 
     Returns:
-        Nats per token, by source and by index of the example. ``SHUFFLED`` is missing if the split has one example.
+        Nats per token, by source and by index of the example. ``SHUFFLED`` is missing if the split has one example; a
+        model whose labels are of the source has ``OWN`` only.
     """
     share: dict[str, Any] = {"rank": rank, "world_size": world_size}
     found = {OWN: nats_per_token(model, data.eval_dataloader(split, **share))}
+    if model.labels_are_of_source:
+        return found
     if (n := len(data.tokenized(split))) > 1:
         order = derangement(n, seed)
         found[SHUFFLED] = nats_per_token(model, data.eval_dataloader(split, documents=order, **share))

@@ -56,6 +56,7 @@ class ExtractiveModel(EncoderDecoderModel):
 
     config_class = ExtractiveConfig
     config: ExtractiveConfig
+    labels_are_of_source = True
 
     def forward(  # type: ignore[override]
         self,
@@ -104,11 +105,12 @@ class ExtractiveModel(EncoderDecoderModel):
     ) -> tuple[Tensor, Tensor]:
         """Return the summed loss of each example (B,) in nats, and its number of sentences (B,).
 
-        Without the source, each sentence has the probability 0.5.
+        Raises:
+            ValueError: ``read_source`` is False, but there are no sentences to score without a source.
         """
-        scores_BN, present_BN = self._scores(input_ids, attention_mask)
         if not read_source:
-            scores_BN = torch.zeros_like(scores_BN)
+            raise ValueError("Labels of sentences have no likelihood without their source. Leave read_source out.")
+        scores_BN, present_BN = self._scores(input_ids, attention_mask)
         loss_BN, counted_BN = self._losses(scores_BN, present_BN, labels)
         return (loss_BN * counted_BN).sum(dim=1), counted_BN.sum(dim=1)
 
@@ -152,10 +154,7 @@ class ExtractiveModel(EncoderDecoderModel):
         return self.decoder(states_BNH, present_BN).float(), present_BN
 
     def _losses(self, scores_BN: Tensor, present_BN: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of each sentence (B, N), and which ones count: those with a label.
-
-        Another source's labels, as in the control, may be of more or fewer sentences.
-        """
+        """Return the loss of each sentence (B, N), and which ones count: those with a label."""
         rows = []
         for labels in labels_BT.tolist():
             labels = labels[labels.index(self.config.eos_token_id) + 1 :]

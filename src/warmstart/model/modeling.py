@@ -102,6 +102,8 @@ class EncoderDecoderModel(PairGeneration):
     _supports_sdpa = True
     _supports_flex_attn = True
     _keys_to_ignore_on_load_unexpected = [r"^encoder\.pooler\."]  # noqa: RUF012 - the base class' protocol
+    labels_are_of_source = False
+    """Whether labels belong to the sentences of one source, so that no likelihood is defined without it."""
     _new_parameters: set[str] | None = None
     """Names of the parameters that no checkpoint contained; None if the model was not warm-started."""
 

@@ -21,15 +21,12 @@ from warmstart.evaluation.baselines import NOT_OF_DOCUMENTS, from_documents
 from warmstart.evaluation.bootstrap import bootstrap_intervals
 from warmstart.evaluation.metrics.rouge import rouge_scores
 from warmstart.report.collect import BEST, SCORES, Run
+from warmstart.report.comparable import chosen, other_labels, validation_texts
 
 RESAMPLES = 1000
 SEED = 1
+LOSSES = ("validation/loss", "validation/source_effect")  # in nats, and not of the validation samples only
 MOST_NAMES = 3  # of the seeds of a row, which are shown
-# A run of an earlier release lacks the options that are newer, and was fitted with their defaults.
-# What determines a trained tokenizer, which replaces a decoder's own tokenizer that is not available.
-TRAINING_TEXTS = tuple(
-    f"data.{key}" for key in ("kind", "path", "train_path", "subset", "revision", "clean", "limit_train")
-)
 
 
 @dataclass
@@ -174,27 +171,36 @@ class Ranking:
         """Return the mean over the row's seeds; None if a seed has none."""
         return row.of_fit("metrics", self.metric) if self.whole_split else row.validation(self.metric)
 
+    def is_of_same_texts(self, rows: list[Row]) -> bool:
+        """Return whether all rows that have this validation score have it of the same texts."""
+        of_samples = not (self.whole_split or self.metric in LOSSES)
+        runs = (row.runs[0] for row in rows if self.score(row) is not None)
+        first, *others = [validation_texts(run, of_samples=of_samples) for run in runs] or [{}]
+        return all(one == first for one in others)
+
 
 def ranked_by(rows: list[Row]) -> Ranking:
     """Return the score that ranks the rows.
 
     It is a validation score, because the test split must not select anything: the metric that all fits monitored, if it
-    is comparable (losses are only with the same target tokens), otherwise the ``primary`` score of the whole validation
-    split if all rows have it, otherwise that of the validation samples. If no row has a validation score, it is that of
-    the test split.
+    is comparable (nats are only over the same labels), otherwise the ``primary`` score of the whole validation split
+    if all rows have it, otherwise that of the validation samples. Each is comparable only over the same texts. If there
+    is no such score, it is that of the test split.
     """
     of_validation, of_test = (f"{split}/{primary(rows)}" for split in ("validation", "test"))
-    whole = Ranking(of_validation, whole_split=True)
+    whole, of_samples = Ranking(of_validation, whole_split=True), Ranking(of_validation)
     monitors = {run.result["validation"]["monitor"] for row in rows for run in _fits(row)}
     if len(monitors) == 1:
-        (monitor,) = monitors
-        if monitor != "validation/loss" or all(other_tokens(rows[0], row) is None for row in rows[1:]):
-            return Ranking(str(monitor))
-    if rows and all(whole.score(row) is not None for row in rows):
+        monitored = Ranking(str(monitors.pop()))
+        same = monitored.metric not in LOSSES or all(other_tokens(rows[0], row) is None for row in rows[1:])
+        if same and monitored.is_of_same_texts(rows):
+            return monitored
+    scored = [whole.score(row) is not None for row in rows]
+    if rows and all(scored) and whole.is_of_same_texts(rows):
         return whole
-    if monitors and any(row.validation(of_validation) is not None for row in rows):
-        return Ranking(of_validation)
-    return whole if any(whole.score(row) is not None for row in rows) else Ranking(of_test, whole_split=True)
+    if any(of_samples.score(row) is not None for row in rows) and of_samples.is_of_same_texts(rows):
+        return of_samples
+    return whole if any(scored) and whole.is_of_same_texts(rows) else Ranking(of_test, whole_split=True)
 
 
 def primary(rows: list[Row]) -> str:
@@ -322,30 +328,8 @@ def _newest(runs: list[Run]) -> tuple[list[Run], list[Run]]:
 
 
 def other_tokens(a: Row, b: Row) -> str | None:
-    """Return why the nats per token of two rows are not comparable; None if they are."""
-    first, second = a.runs[0], b.runs[0]
-    left, right = _decides_tokens(first), _decides_tokens(second)
-    if all(run.choices.get("decoder.weights") == "random" for run in (first, second)):
-        # Both tokenizers may have been trained on the training texts.
-        left |= {key: first.choices.get(key) for key in TRAINING_TEXTS}
-        right |= {key: second.choices.get(key) for key in TRAINING_TEXTS}
-    if differing := sorted(key for key in left | right if left.get(key) != right.get(key)):
-        return (
-            "nats/token is omitted: it is comparable only with the same decoder tokenizer and max_target_length, but "
-            f"these rows differ in {', '.join(differing)}."
-        )
-    return None
-
-
-def _decides_tokens(run: Run) -> dict[str, str | None]:
-    """Return the recorded options that determine the tokens of a reference."""
-    choices = run.choices
-    if choices.get("decoder.tokenizer", "None") != "None":
-        of = ["decoder.tokenizer"]
-    else:
-        of = [key for key in ("decoder.path", "decoder.revision") if key in choices]
-    tokenizer = {key: choices[key] for key in of} or {"decoder": choices.get("decoder.name") or _chosen(run, "decoder")}
-    return tokenizer | {key: choices.get(key) for key in ("decoder.scale", "data.max_target_length")}
+    """Return why the likelihoods of two rows are not comparable; None if they are."""
+    return other_labels(a.runs[0], b.runs[0])
 
 
 def _texts(run: Run, i: str) -> tuple[str | None, str | None]:
@@ -353,13 +337,9 @@ def _texts(run: Run, i: str) -> tuple[str | None, str | None]:
 
 
 def _submodel(run: Run, role: str) -> str:
-    name = run.choices.get(f"{role}.name") or _chosen(run, role)
+    name = run.choices.get(f"{role}.name") or chosen(run, role)
     untrained = run.choices.get(f"{role}.weights") == "random" and run.choices.get(f"{role}.model_type") != "none"
     return f"{name}, untrained" if untrained else name
-
-
-def _chosen(run: Run, role: str) -> str:
-    return str(run.result.get("choices", {}).get(role, "?"))
 
 
 def _at(result: dict[str, Any], path: tuple[str | int, ...]) -> Any:

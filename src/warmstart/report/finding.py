@@ -40,6 +40,13 @@ def finding(rows: list[Row], compared: list[Row], pairs: list[Difference], ranki
         first = f"No row has a score that ranks it; the first one, {best.label}, has {reached}{seeds}."
     elif sum(ranking.score(row) is not None for row in rows) == 1:
         first = f"{best.label} is the only one of {len(rows)} rows with {ranking.metric}; it has {reached}{seeds}."
+    elif ranking.metric.startswith("test/") and any(
+        ranking.score(row) is not None and b not in of_best for b, row in enumerate(rows) if b > 0
+    ):
+        first = (
+            f"No row is named the best, because not all rows have {title} of the same examples; the first one, "
+            f"{best.label}, has {reached}{seeds}."
+        )
     else:
         first = f"{best.label} is the best of {len(rows)} rows by {ranking.metric}, with {reached}{seeds}."
     sentences = [first, *([f"In {title} it is {', and '.join(clauses)}."] if clauses else [])]

@@ -19,6 +19,7 @@ from warmstart.evaluation.baselines import LABELS, lead
 from warmstart.evaluation.bootstrap import FEWEST
 from warmstart.report.collect import BITS_PER_BYTE, LIKELIHOODS, SCORES, Run
 from warmstart.report.colors import colors
+from warmstart.report.comparable import selects_sentences
 from warmstart.report.compare import (
     Row,
     baseline_row,
@@ -72,6 +73,7 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
     titles = {kind: TITLES[kind] for kind in SCORES if kind in ("nll", decides) or _has(rows, split, kind)}
     if not any(other_tokens(rows[0], row) for row in rows[1:]):
         titles.pop(BITS_PER_BYTE, None)  # it says no more than nats/token then
+    titles["nll"] = _unit(rows)
     leads = _leads(rows)
     rivals = _rivals(rows, leads, decides)
     keys = telling_keys([run.choices for run in runs])
@@ -161,6 +163,14 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         data=_packed(json.dumps(data, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")),
         plotly=_packed(script.read_bytes()),
     )
+
+
+def _unit(rows: list[Row]) -> str:
+    """Return the title of the likelihoods, which are per sentence for a model that selects sentences."""
+    selects = [selects_sentences(row.runs[0]) for row in rows]
+    if not any(selects):
+        return TITLES["nll"]
+    return "nats/sentence" if all(selects) else f"{TITLES['nll']} or sentence"
 
 
 def _has(rows: list[Row], split: str, kind: str) -> bool:

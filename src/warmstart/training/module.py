@@ -271,7 +271,8 @@ class SummarizationModule(L.LightningModule):
         """Add the batch's loss, for some batches also the loss with exchanged documents, and collect samples."""
         _, nll, tokens = self.model.training_loss(batch["input_ids"], batch["attention_mask"], batch["labels"])
         self._validation_sums += torch.stack([nll.float(), tokens.float()])
-        if self._effect_examples < SOURCE_EFFECT_EXAMPLES and len(batch["labels"]) > 1:
+        has_effect = len(batch["labels"]) > 1 and not self.model.labels_are_of_source
+        if has_effect and self._effect_examples < SOURCE_EFFECT_EXAMPLES:
             self._effect_examples += len(batch["labels"])
             exchanged = batch["input_ids"].roll(1, 0), batch["attention_mask"].roll(1, 0)
             _, other, _ = self.model.training_loss(*exchanged, batch["labels"])
@@ -304,7 +305,7 @@ class SummarizationModule(L.LightningModule):
     def _log_source_effect(self) -> None:
         """Log how much the loss rises with another document, in nats per token; 0 means the source is ignored."""
         effect, tokens = _summed_over_ranks(self._effect_sums)
-        if not tokens:  # a batch of one example has no other document
+        if not tokens:  # a batch of one example has no other document, and labels of sentences are of their own
             return
         self.log("validation/source_effect", effect / tokens)
         is_of_fit = self.trainer.state.fn is TrainerFn.FITTING  # not the validation of an average after it
