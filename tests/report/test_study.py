@@ -110,6 +110,12 @@ def test_runs_that_differ_in_more_than_the_factors_are_refused():
         contrasts_of(PLAN, cells_of(given))
     of_experiments = Plan(**{**vars(PLAN), "factors": {"weights": "experiment"}})
     assert contrasts_of(of_experiments, cells_of(given))
+    for row in given["runs"][:3]:
+        row["options"] = {"decoder.path": "another"}
+    with pytest.raises(UserError, match=r"cannot be compared in nll: .*the same decoder tokenizer"):
+        contrasts_of(of_experiments, cells_of(given))
+    of_rouge = Plan(**{**vars(of_experiments), "measures": {"rouge1": "ROUGE-1"}})
+    assert contrasts_of(of_rouge, cells_of(given))
 
 
 def test_one_setting_with_a_seed_twice_is_refused():
@@ -125,7 +131,9 @@ def test_runs_become_stored_scores(write_run, tmp_path):
     assert [row["seed"] for row in found["runs"]] == [1, 2, 3]
     assert found["runs"][0]["factors"] == {"weights": "pretrained"}
     assert found["runs"][0]["examples"] == {"rouge1": [10.0, 20.0]}
-    assert found["runs"][0]["options"] == {"encoder.name": "bert", "encoder.path": "hub/bert", "decoder.name": "gpt2"}
+    options = found["runs"][0]["options"]
+    assert {"encoder.path": "hub/bert", "decoder.name": "gpt2"}.items() <= options.items()
+    assert not {"encoder.weights", "seed"} & options.keys()  # at its default, and no option of a setting
 
 
 def test_a_factor_can_be_the_experiment_of_a_run(write_run, tmp_path):

@@ -21,6 +21,7 @@ from warmstart.evaluation.paired_tests import (
     two_sided_p,
 )
 from warmstart.report.collect import LIKELIHOODS, Run
+from warmstart.report.comparable import other_labels
 
 RESAMPLES = 10_000
 SEED = 1
@@ -229,9 +230,18 @@ def contrasts_of(plan: Plan, cells: list[Cell]) -> list[Contrast]:
 
 
 def _refuse_other_options(plan: Plan, name: str, of: Cell, against: Cell) -> None:
-    """Refuse a contrast of settings that differ in more than the factors; an experiment may differ in anything."""
+    """Refuse a contrast of settings that differ in more than the factors, or of likelihoods over other labels.
+
+    Settings that are experiments may differ in any option.
+    """
+    if of.options is None or against.options is None:
+        return
+    if "nll" in plan.measures:
+        pair = (Run(Path(), "complete", choices=cell.options) for cell in (of, against) if cell.options is not None)
+        if why := other_labels(*pair):
+            raise UserError(f"The settings of the contrast {name} cannot be compared in nll: {why}")
     factors = [key.removesuffix("name") for key in plan.factors.values()]  # encoder.name stands for all of encoder.*
-    if "experiment" in factors or of.options is None or against.options is None:
+    if "experiment" in factors:
         return
     if keys := [key for key in _differing(of.options, against.options) if not key.startswith(tuple(factors))]:
         raise UserError(
