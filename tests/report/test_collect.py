@@ -98,6 +98,18 @@ def test_a_damaged_line_of_predictions_is_listed(write_run, tmp_path, line):
     assert "predictions.jsonl is damaged (line 3: " in run.error
 
 
+def test_predictions_with_a_repeated_id_are_listed_and_no_example_is_lost(write_run, tmp_path):
+    path = write_run("a", scores=(10.0, 20.0, 30.0)) / "predictions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row, one in zip(rows, (7, "b", "7"), strict=True):  # as an earlier release wrote them
+        row["id"] = one
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run,) = collect([tmp_path])
+    assert (run.status, run.examples) == ("damaged", {})
+    assert "predictions.jsonl is damaged (lines 1 and 3 have the same id '7'. Score the run again" in run.error
+    assert "task=evaluate" in run.error
+
+
 @pytest.mark.parametrize("text", ["a: [", "- a", "a: *b", "a", "task: ${"])
 def test_a_damaged_config_is_listed_and_never_interpolated(write_run, tmp_path, text):
     path = write_run("a", status="partial") / ".hydra" / "config.yaml"

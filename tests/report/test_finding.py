@@ -1,5 +1,7 @@
 """The finding names the best row, its differences, and whether they are more than chance."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -11,9 +13,10 @@ from warmstart.report.finding import finding
 
 @pytest.fixture
 def found(tmp_path):
-    def of(kind="rouge1"):
+    def of(kind="rouge1", baselines=("lead1",)):
         rows = rows_of(collect([tmp_path]))
-        compared = [*rows, baseline_row(rows[0], "lead1", "lead1 (baseline)", 0)] if rows else []
+        others = [baseline_row(rows[0], name, f"{name} (baseline)", 0) for name in baselines] if rows else []
+        compared = [*rows, *others]
         sentences = finding(rows, compared, differences(compared), ranked_by(rows), kind)
         return " ".join(sentences).replace("\N{NO-BREAK SPACE}", " ")
 
@@ -71,6 +74,24 @@ def test_a_single_row_is_compared_with_its_baseline_only(write_run, found):
     assert "on the test split (mean of 2 seeds). In ROUGE-1 it is " in text
     assert "next row" not in text
     assert "for one pair of 2 rows" in text
+
+
+def test_an_upper_bound_is_no_baseline_to_beat_and_no_test_is_spent_on_it(write_run, found, tmp_path):
+    for seed, name in enumerate(("a", "b")):
+        path = write_run(name, encoder=name, scores=scores(0, seed), result=best(2.0 - seed)) / "predictions.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [row | {"lead1/rouge1": 40.0 + i % 3, "oracle/rouge1": 70.0 + i % 3} for i, row in enumerate(rows)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = found(baselines=("lead1", "oracle"))
+    assert "better than its strongest baseline, lead1 (p < 0.001)" in text
+    assert "oracle" not in text
+    assert text == found()  # with its pairs, Holm's method would count 6 pairs of 4 rows
+    assert "for 3 pairs of 3 rows, baselines included." in text
+    assert "baseline," not in found(baselines=("oracle",))
+    row = rows_of(collect([tmp_path]))[0]
+    (pair,) = differences([row, baseline_row(row, "oracle", "oracle", 0)])
+    assert pair.scores["rouge1"][0] < -10
+    assert pair.p == {}
 
 
 def test_a_row_without_a_test_score_is_not_given_one(write_run, found):

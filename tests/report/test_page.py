@@ -104,6 +104,29 @@ def test_a_run_with_more_baselines_stands_next_to_one_of_an_earlier_release(writ
     assert "most frequent target (baseline)" in page
 
 
+def test_an_upper_bound_is_named_as_one(write_run, tmp_path):
+    folder = write_run("a", scores=tuple(float(i) for i in range(12)))
+    write_run("b", encoder="roberta", scores=tuple(float(i % 5) for i in range(12)))
+    path = folder / "predictions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row | {"oracle/rouge1": 60.0, "lead1/rouge1": 3.0}) + "\n" for row in rows))
+    result = json.loads((folder / "result.json").read_text())
+    result["baselines"]["oracle"] = result["baselines"]["lead1"] | {"rouge1": 60.0}
+    (folder / "result.json").write_text(json.dumps(result))
+    page = render(collect([tmp_path]), title="t")
+    data = data_of(page)
+    assert page.count("(baseline)") == 1
+    assert "oracle sentences (upper bound)" in page
+    assert "<th><button>over oracle sentences</button></th>" in page
+    assert data["compared"][2:] == ["lead1 (baseline)", "oracle sentences (upper bound)"]
+    assert data["upper_bounds"] == [3]
+    assert [bool(p) for a, b, *_, p in data["differences"]] == [b != 3 for a, b, *_ in data["differences"]]
+    assert "for the 3 pairs of 3 rows" in page
+    assert "Upper bounds read the references, so they are not tested." in page
+    (folder / "result.json").write_text(json.dumps(result | {"baselines": {"lead1": result["baselines"]["lead1"]}}))
+    assert "Upper bounds" not in render(collect([tmp_path]), title="t")
+
+
 def test_rounding_in_a_mean_over_seeds_does_not_separate_baselines(write_run, tmp_path):
     lead = 10.7
     assert statistics.fmean([lead] * 3) != lead

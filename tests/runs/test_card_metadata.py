@@ -56,6 +56,16 @@ def test_a_card_names_both_base_models_and_the_scores_with_intervals():
     }
 
 
+def test_an_upper_bound_is_not_listed_with_the_baselines():
+    result = RESULT | {"baselines": {"lead3": rival(25.0), "oracle": rival(45.0)}}
+    arguments = card(result).data.eval_results[0].metric_args
+    assert arguments["baselines"].keys() == {"lead3"}
+    assert arguments["upper_bounds"] == {"oracle": {"value": 45.0, "interval_95": [44.0, 46.0]}}
+    text = str(card(result))
+    assert "| oracle sentences | 45.00 (44.00 to 46.00) |" in text
+    assert "not beat the oracle" not in text
+
+
 def test_a_card_without_scores_has_no_model_index():
     assert card({}).data.eval_results is None
     assert "model-index" not in front_matter({}, "transformers", [])

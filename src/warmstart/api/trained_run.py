@@ -52,7 +52,10 @@ class TrainedRun:
 
     @property
     def baselines(self) -> dict[str, Any]:
-        """Scores of the baselines on the same test split, such as the first sentence, by name."""
+        """Scores of the baselines on the same test split, such as the first sentence, by name.
+
+        ``oracle`` reads the references: an upper bound, which no model has to beat.
+        """
         found: dict[str, Any] = self.result.get("baselines", {}) if self._metrics() else {}
         return found
 

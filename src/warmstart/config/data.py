@@ -220,7 +220,8 @@ class DataSettings:
     id_column: str | None = option(
         None,
         doc="Column that holds a unique id. null takes the column `id` of a hub data set; without one, and in files, "
-        "it numbers the rows. Text files have their names as ids.",
+        "it numbers the rows. Text files have their names as ids. An id of a hub data set that repeats within a split "
+        "gets its row number, such as `a-7`.",
     )
     on_bad_row: OnBadRow = option(
         OnBadRow.fail,

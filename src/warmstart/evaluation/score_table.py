@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.table import Table
 
 from warmstart.config.metrics import METRICS, SCORES, TITLES, primary_of, split_of
-from warmstart.evaluation.baselines import LABELS
+from warmstart.evaluation.baselines import LABELS, to_beat
 from warmstart.evaluation.bootstrap import FEWEST
 from warmstart.evaluation.judgement import Judgement
 from warmstart.evaluation.likelihood import ALONE, SHUFFLED
@@ -101,9 +101,7 @@ def statements(
         are not from the source.
     """
     found, own = [], scores_of_split(metrics)
-    for name, row in (controls | baselines).items():
-        if name == "oracle":  # it knows the reference: an upper bound, which no model has to beat
-            continue
+    for name, row in (controls | to_beat(baselines)).items():
         examples = row.get("examples", own.get("examples", FEWEST))
         if not _is_known(row, primary):
             found.append(" ".join([f"Against {_rival(name)}, {TITLES[primary]} is not defined.", *_likelier(row)]))

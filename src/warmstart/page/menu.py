@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.api.summarizer import Summarizer
-from warmstart.config.metrics import TITLES, primary_of, split_of
+from warmstart.config.metrics import SCORES, TITLES, primary_of, split_of
 from warmstart.config.schema import Config
 from warmstart.data.cleaning import clean_document, steps_named
 from warmstart.errors import UserError
+from warmstart.evaluation.baselines import to_beat
 from warmstart.evaluation.score_table import NAMES, statements
 from warmstart.runs.load import load_writer
 from warmstart.runs.run_dir import RunDir
@@ -168,7 +169,7 @@ def _from_result(result: dict[str, Any]) -> About:
     primary = primary_of(result.get("signatures") or [])
     split = split_of(metrics)
     row = {name.removeprefix(f"{split}/"): value for name, value in metrics.items()}
-    named = {NAMES.get(name, name): one for name, one in baselines.items()}
+    named = {NAMES.get(name, name): one for name, one in to_beat(baselines).items()}
     details = statements(metrics, baselines, controls, primary) if row.get(primary) is not None else []
     return About(
         f"Encoder {choices.get('encoder')}, decoder {choices.get('decoder')}{size}{new}.",
@@ -192,7 +193,8 @@ def _score(
         return "Its scores are not known: it was not evaluated."
     interval = f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends and None not in ends else ""
     scored = {name: row[key] for name, row in baselines.items() if row.get(key) is not None}
-    best = max(scored, key=lambda name: scored[name], default=None)
+    lower_is_better = any(score.better == "min" for score in SCORES.values() if score.title == title)
+    best = (min if lower_is_better else max)(scored, key=lambda name: scored[name], default=None)
     rival = f" The best baseline ({best}) has {scored[best]:.1f}." if best is not None else ""
     return f"{title} {value:.1f}{interval} on {examples} {split} texts.{rival}"
 
@@ -216,6 +218,6 @@ def _from_export(path: str) -> About:
     if not scores:
         return About(made_of, trained_on, _score("", None, None, None, {}))
     first, arguments = scores[0], scores[0].metric_args or {}
-    rows = {NAMES.get(name, name): row for name, row in (arguments.get("baselines") or {}).items()}
+    rows = {NAMES.get(name, name): row for name, row in to_beat(arguments.get("baselines") or {}).items()}
     score = _score(first.metric_name, first.metric_value, arguments.get("interval_95"), arguments.get("examples"), rows)
     return About(made_of, f"Trained on {first.dataset_name}.", score)

@@ -17,7 +17,7 @@ import numpy as np
 from warmstart.config.metrics import SCORES as OF_METRICS
 from warmstart.config.schema import DEFAULTS
 from warmstart.config.training import MONITORS
-from warmstart.evaluation.baselines import NOT_OF_DOCUMENTS, from_documents
+from warmstart.evaluation.baselines import NOT_OF_DOCUMENTS, UPPER_BOUNDS, from_documents
 from warmstart.evaluation.bootstrap import bootstrap_intervals
 from warmstart.evaluation.metrics.rouge import rouge_scores
 from warmstart.report.collect import BEST, SCORES, Run
@@ -37,6 +37,8 @@ class Row:
     runs: list[Run]
     left_out: list[Run] = field(default_factory=list)
     """Runs whose seed or checkpoint a newer run in ``runs`` has too; newest first."""
+    is_upper_bound: bool = False
+    """Whether it is a baseline that reads the references, which is shown but not tested."""
 
     @property
     def encoder(self) -> str:
@@ -246,7 +248,7 @@ def baseline_row(row: Row, name: str, label: str, shown: int | None) -> Row:
         | {kind: float(values[number]) for kind, values in scored.items()}
         for number, (i, example) in enumerate(examples.items())
     }
-    return Row(label, [Run(row.runs[0].folder, "complete", examples=rows)])
+    return Row(label, [Run(row.runs[0].folder, "complete", examples=rows)], is_upper_bound=name in UPPER_BOUNDS)
 
 
 def _stored_text(example: dict[str, Any], name: str) -> str:

@@ -31,8 +31,8 @@ class Difference:
     """Why the page does not compare likelihoods; None if it does, or if one row has none."""
     p: dict[str, float] = field(default_factory=dict)
     """By score, the p-value of the paired t-test over examples, or ``resampled_t_p`` of a score of the whole split;
-    after Holm's correction for all pairs that have this score. It is empty with fewer than ``FEWEST`` examples; such
-    pairs are not counted."""
+    after Holm's correction for all pairs that have this score. It is empty with fewer than ``FEWEST`` examples, and if
+    a row is an upper bound; such pairs are not counted."""
 
 
 def differences(rows: list[Row], corpus: Sequence[CorpusScore | None] = ()) -> list[Difference]:
@@ -75,7 +75,8 @@ def differences(rows: list[Row], corpus: Sequence[CorpusScore | None] = ()) -> l
             ends = (float(low), float(high)) if len(ids) > 1 else (None, None)
             by_kind[kind] = (float(values.mean()), *ends)
         p = {k: paired_t_p(column) for k, column in zip(kinds, values_nk.T, strict=True)} if len(ids) >= FEWEST else {}
-        found.append(Difference(a, b, len(ids), whole | by_kind | of_bytes, why, whole_p | p | bytes_p))
+        tests = {} if rows[a].is_upper_bound or rows[b].is_upper_bound else whole_p | p | bytes_p
+        found.append(Difference(a, b, len(ids), whole | by_kind | of_bytes, why, tests))
     for kind in SCORES:
         tested = [one for one in found if kind in one.p]
         for one, corrected in zip(tested, holm([one.p[kind] for one in tested]), strict=True):

@@ -29,7 +29,7 @@ def finding(rows: list[Row], compared: list[Row], pairs: list[Difference], ranki
     seeds = f" (mean of {len(best.runs)} seeds)" if len(best.runs) > 1 else ""
     of_best = {pair.b: pair for pair in pairs if pair.a == 0 and kind in pair.scores}
     clauses = []
-    if baselines := [b for b in of_best if b >= len(rows)]:
+    if baselines := [b for b in of_best if b >= len(rows) and not compared[b].is_upper_bound]:
         strongest = min(baselines, key=lambda b: _better(of_best[b], kind))
         clauses.append(_than(of_best[strongest], kind, f"its strongest baseline, {_plain(compared[strongest].label)}"))
     if 1 in of_best and len(rows) > 1:

@@ -15,7 +15,7 @@ import plotly
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from warmstart.config.metrics import TITLES as OF_METRICS
-from warmstart.evaluation.baselines import LABELS, lead
+from warmstart.evaluation.baselines import LABELS, UPPER_BOUNDS, lead
 from warmstart.evaluation.bootstrap import FEWEST
 from warmstart.report.collect import BITS_PER_BYTE, LIKELIHOODS, SCORES, Run
 from warmstart.report.colors import colors
@@ -80,7 +80,7 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
     corpus = [corpus_score(row, decides) for row in rows]
     # Baselines are compared like rows, example by example; a score of the whole split needs all their texts.
     limit = None if any(corpus) else SAMPLES
-    baselines = [baseline_row(r["row"], r["kind"], f"{r['name']} (baseline)", limit) for r in rivals]
+    baselines = [baseline_row(r["row"], r["kind"], r["label"], limit) for r in rivals]
     corpus += [corpus_score(one, decides, of=r["row"]) for one, r in zip(baselines, rivals, strict=True)]
     compared = [*rows, *baselines]
     pairs = differences(compared, corpus)
@@ -98,6 +98,7 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         "rows": shown,
         "split": split,
         "compared": [row.label for row in compared],
+        "upper_bounds": [i for i, row in enumerate(compared) if row.is_upper_bound],
         "differences": [[d.a, d.b, d.examples, d.scores, d.left_out, d.p] for d in pairs],
         "pairs": len(tested),
         "fewest": FEWEST,
@@ -143,6 +144,7 @@ def render(runs: list[Run], *, title: str, texts: bool = True) -> str:
         untested=sum(row.mean("metrics", f"test/{decides}") is None for row in rows),
         validated=[_validation(row, decides) for row in rows],
         rivals=rivals,
+        has_upper_bound=any(row.is_upper_bound for row in compared),
         mixed=any(sum(rival["split"] == one for rival in rivals) > len(leads) for one in ("test", "validation")),
         papers=paper_rows(rows),
         left_out=[run.folder for row in rows for run in row.left_out],
@@ -237,6 +239,9 @@ def _rivals(rows: list[Row], leads: list[str], decides: str) -> list[dict[str, A
         for rival in of_split:
             rival["name"] += f" for {rival['row'].label}" if len(of_split) > len(leads) else ""
             rival["name"] += f", {split}" if len(splits) > 1 else ""
+            is_bound = rival["kind"] in UPPER_BOUNDS
+            rival["name"] += " (upper bound)" if is_bound else ""
+            rival["label"] = rival["name"] if is_bound else f"{rival['name']} (baseline)"
     return found
 
 

@@ -26,7 +26,7 @@ def csv_table(shown: Sequence[dict[str, Any]], rivals: Sequence[dict[str, Any]],
     Args:
         shown: Rows of the page: ``label``, ``seeds``, ``rank`` and ``scores``, each with ``mean``, ``deviation`` and
             ``interval``.
-        rivals: The baselines: ``name``, ``split`` and ``scores``.
+        rivals: The baselines: ``name``, ``label``, ``split`` and ``scores``.
         titles: The scores to write, with their titles.
     """
     head = ["configuration", "seeds", "ranked by"]
@@ -43,7 +43,7 @@ def csv_table(shown: Sequence[dict[str, Any]], rivals: Sequence[dict[str, Any]],
     ]
     for rival in rivals:
         scores = ([rival["scores"][kind], None, None, None] for kind in titles)
-        lines.append([f"{rival['name']} (baseline)", None, None, *(cell for four in scores for cell in four)])
+        lines.append([rival["label"], None, None, *(cell for four in scores for cell in four)])
     written = io.StringIO()
     csv.writer(written, lineterminator="\n").writerows([head, *lines])
     return written.getvalue()

@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from warmstart.config.metrics import SCORES, metric_of, split_of
 from warmstart.config.schema import Config
+from warmstart.evaluation.baselines import UPPER_BOUNDS, to_beat
 from warmstart.evaluation.score_table import known_interval, scores_of_split
 
 NAME = "warm-started-summarizer"
@@ -54,7 +55,8 @@ def front_matter(result: dict[str, Any], library: str, base_models: list[str]) -
 
 
 def _scores(result: dict[str, Any]) -> list[EvalResult]:
-    metrics = result.get("metrics", {})
+    metrics, baselines = result.get("metrics", {}), result.get("baselines", {})
+    bounds = {one: row for one, row in baselines.items() if one in UPPER_BOUNDS}
     model = scores_of_split(metrics)
     data = (result.get("config") or {}).get("data") or {}
     on_hub = data.get("kind") in ("cnn_dailymail", "hub")
@@ -74,7 +76,8 @@ def _scores(result: dict[str, Any]) -> list[EvalResult]:
             metric_args={
                 "examples": model.get("examples"),
                 **_interval(model, kind),
-                "baselines": {one: _score(row, kind) for one, row in result.get("baselines", {}).items()},
+                "baselines": {one: _score(row, kind) for one, row in to_beat(baselines).items()},
+                **({"upper_bounds": {one: _score(row, kind) for one, row in bounds.items()}} if bounds else {}),
                 "controls": {one: _score(row, kind) for one, row in result.get("controls", {}).items()},
             },
         )

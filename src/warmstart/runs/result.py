@@ -113,13 +113,20 @@ def check_predictions(path: Path, rows: list[dict[str, Any]]) -> dict[str, dict[
         The rows by id.
 
     Raises:
-        DamagedFile: a row lacks its id or a text, or a score is not a number.
+        DamagedFile: a row lacks its id or a text, a score is not a number, or two rows have the same id.
     """
+    lines: dict[str, int] = {}
     for number, row in enumerate(rows, 1):
         texts = all(isinstance(row.get(name), str) for name in ("document", "reference", "prediction"))
         scores = [row[name] for name in row if name in _SCORES or "/" in name]
         if not texts or "id" not in row or not all(isinstance(score, _NUMBER) for score in scores):
             raise DamagedFile(path, f"line {number}: not an object with id, texts and scores")
+        if (first := lines.setdefault(str(row["id"]), number)) != number:
+            raise DamagedFile(
+                path,
+                f"lines {first} and {number} have the same id {row['id']!r:.60}. Score the run again, which gives each "
+                "example its own id: python run.py task=evaluate ckpt=FOLDER_OF_THE_FIT",
+            )
     return {str(row["id"]): row for row in rows}
 
 

@@ -80,3 +80,16 @@ def test_a_missing_index_and_a_wrong_column_are_named(tmp_path):
     next((tmp_path / "lists").glob("*Translation-en")).rename(tmp_path / "lists" / "x_Translation-en.gz")
     with pytest.raises(UserError, match=r"x_Translation-en\.gz is a damaged index"):
         load(tmp_path / "lists")
+
+
+def test_a_package_named_like_a_paragraph_of_another_has_its_own_id(tmp_path):
+    """The pairs of p07 are named p07-0 and p07-1, and a package may be named p07-1."""
+    folder = index(tmp_path / "lists")
+    for language in ("en", "de"):
+        (path,) = folder.glob(f"*Translation-{language}")
+        more = (f"Package: p{i:02d}-1\nDescription-{language}: synopsis {i} in {language}\n\n" for i in range(50))
+        path.write_text(path.read_text() + "".join(more))
+    source = load(folder, "en", "de")
+    for split in SPLITS:
+        ids = [example.id for example in source.split(split)]
+        assert len(set(ids)) == len(ids)

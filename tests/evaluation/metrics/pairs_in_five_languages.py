@@ -1,5 +1,6 @@
-"""200 pairs of prediction and reference in each of five languages, made from templates, and a tiny random BERT."""
+"""200 pairs of prediction and reference in each of five languages, made from templates, and tiny random models."""
 
+import json
 import random
 
 import torch
@@ -73,15 +74,45 @@ def tiny_bert(folder):
         vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32
     )
     model = BertModel(config)
+    _fill(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+def tiny_byte_level(folder, kind):
+    """Save a RoBERTa or a GPT-2 like ``tiny_bert``, with a tokenizer of bytes that knows "The" and " The" as words."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import GPT2Config, GPT2Model, GPT2Tokenizer, RobertaConfig, RobertaModel, RobertaTokenizer
+
+    merges = [("T", "h"), ("Th", "e"), ("\u0120", "The"), ("O", "u"), ("Ou", "r"), ("\u0120", "Our")]
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"] if kind == "roberta" else ["<|endoftext|>"]
+    words = [*special, *sorted(ByteLevel.alphabet()), *("".join(merge) for merge in merges)]
+    folder.mkdir(parents=True, exist_ok=True)
+    # These two files are what tokenizers of transformers 4, which bert-score needs, are read from.
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *(" ".join(merge) for merge in merges)]) + "\n")
+    if kind == "roberta":
+        sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
+        model = RobertaModel(RobertaConfig(vocab_size=len(words), max_position_embeddings=514, **sizes))
+        tokenizer = RobertaTokenizer.from_pretrained(folder, model_max_length=512)
+    else:
+        ends = {"bos_token_id": 0, "eos_token_id": 0}
+        model = GPT2Model(GPT2Config(vocab_size=len(words), n_positions=512, n_embd=16, n_layer=3, n_head=2, **ends))
+        tokenizer = GPT2Tokenizer.from_pretrained(folder, model_max_length=512)
+    _fill(model)
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+def _fill(model):
+    """Give a model numbers from a formula as weights."""
     # Numbers of torch's generator may differ between releases; the fraction of a large sine does not. The bias of the
     # norms makes cosines positive, as those of real encoders are.
     with torch.no_grad():
         for number, (name, weight) in enumerate(model.named_parameters()):
-            if "LayerNorm" in name:
+            if "LayerNorm" in name or ".ln_" in name or name.startswith("ln_"):
                 weight.fill_(1.0 if name.endswith("weight") else 0.3)
             else:
                 values = torch.sin(torch.arange(weight.numel(), dtype=torch.float64) + 1000 * number) * 43758.5453
                 weight.copy_((values - values.floor() - 0.5).view_as(weight))
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)

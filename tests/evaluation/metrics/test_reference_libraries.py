@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pairs_in_five_languages import PAIRS, tiny_bert
+from pairs_in_five_languages import PAIRS, tiny_bert, tiny_byte_level
 from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU, CHRF, TER
 
@@ -18,6 +18,7 @@ from warmstart.evaluation.metrics.bertscore import bert_scores
 from warmstart.evaluation.metrics.rouge import KINDS, rouge_scores, rouge_tokenizer
 
 VALUES = json.loads(Path(__file__).with_name("bertscore_values.json").read_text())
+BYTE_LEVEL = json.loads(Path(__file__).with_name("bertscore_byte_level_values.json").read_text())
 
 
 def sides(code):
@@ -69,11 +70,35 @@ def test_bertscore_is_that_of_the_bert_score_package(code, bert):
     assert theirs[:, :190].std(axis=1).min() > 0.5
 
 
+@pytest.mark.parametrize("kind", BYTE_LEVEL["values"])
+def test_bertscore_of_roberta_and_gpt2_is_that_of_the_bert_score_package(kind, tmp_path):
+    """A text begins with " The", not with "The". The values are of the last 60 pairs, with transformers 4.37.2."""
+    predictions, references = (texts[-60:] for texts in sides("en"))
+    tiny_byte_level(tmp_path, kind)
+    found = bert_scores(predictions, references, str(tmp_path))
+    theirs = 100 * np.array(BYTE_LEVEL["values"][kind]).T
+    for name, wanted in zip(("precision", "recall", "f1"), theirs, strict=True):
+        np.testing.assert_allclose(found[f"bertscore_{name}"], wanted, atol=2e-3)
+    assert theirs[:, :50].std(axis=1).min() > 0.1
+
+
+def test_a_bertscore_pads_on_the_right_whatever_the_tokenizer_does(tmp_path):
+    """Texts of unequal lengths score as they do one by one."""
+    tiny_byte_level(tmp_path, "roberta")
+    tokenizer = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"padding_side": "left"}))
+    predictions, references = ["Our team", "The mayor closed three roads."], ["The river", "The mayor opened a road."]
+    whole = bert_scores(predictions, references, str(tmp_path))["bertscore_f1"]
+    for i in range(2):
+        (single,) = bert_scores(predictions[i : i + 1], references[i : i + 1], str(tmp_path))["bertscore_f1"]
+        assert whole[i] == pytest.approx(single, abs=1e-4)
+
+
 def test_a_bertscore_signature_names_model_weights_and_layer(bert):
     settings = EvaluationSettings(metrics=["bertscore"], bertscore_model=bert, bertscore_layer=2)
     scorer = scorer_of(settings, "de")
     signature = scorer.signatures["bertscore"]
-    assert "|layer:2|idf:no|rescaled:no|lang:de|" in signature
+    assert "|layer:2|idf:no|rescaled:no|lang:de|version:2-transformers-" in signature
     assert bert not in signature  # a path of this machine says nothing elsewhere
     assert scorer.primary == "bertscore_precision"
     other = EvaluationSettings(metrics=["bertscore"], bertscore_model=bert)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from warmstart.data.sources.base import Example, LazyRows
 from warmstart.data.sources.columns import Columns, top_of
 from warmstart.data.sources.parquet import text_lengths
+from warmstart.data.sources.unique_ids import renamed
 
 SHORT_BYTES = 64  # only texts shorter than this are checked for being blank
 _PREFIX_BYTES = 128
@@ -86,7 +88,7 @@ class HubRows(LazyRows):
         kept: Indices of the rows to keep.
         document: The documents.
         summary: The summaries.
-        identifier: The ids; None uses the row numbers.
+        identifier: The ids; None uses the row numbers. A repeated id gets its row number, see ``renamed``.
     """
 
     def __init__(
@@ -109,7 +111,21 @@ class HubRows(LazyRows):
         number = int(self.kept[index])
         row = self._rows[number]
         name = self._identifier.text(row) if self._identifier is not None else str(number)
-        return Example(name, self.document.text(row), self._summary.text(row))
+        return Example(self._renamed.get(number, name), self.document.text(row), self._summary.text(row))
+
+    @cached_property
+    def _renamed(self) -> dict[int, str]:
+        """New ids, by row number, of the rows that repeat the id of an earlier row of this split."""
+        if self._identifier is None:
+            return {}
+        numbers: list[int] = self.kept.tolist()
+        if (cells := self._identifier.cells) is None:
+            narrow = self._rows.select_columns(list(self._identifier.tops))
+            return renamed([self._identifier.text(narrow[number]) for number in numbers], numbers)
+        cells = cells.take(self.kept)
+        if cells.null_count == 0 and len(cells.unique()) == len(cells):
+            return {}
+        return renamed(["" if cell is None else str(cell) for cell in cells.to_pylist()], numbers)
 
     def only(self, chosen: np.ndarray) -> "HubRows":
         """Return the rows that a mask chooses."""

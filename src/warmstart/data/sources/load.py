@@ -19,6 +19,7 @@ from warmstart.config.data import DataKind, DataSettings, Objective
 from warmstart.data.cleaning import CLEANING_VERSION, Step, kept_in_training, steps_named
 from warmstart.data.objectives import OBJECTIVES_VERSION
 from warmstart.data.sources.base import SPLITS, CleanedSplit, Example, ObjectiveSplit, Source
+from warmstart.data.sources.unique_ids import with_unique_ids
 from warmstart.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS, *, unspl
         UserError: The data set cannot be read; the message names the option to change.
     """
     steps = steps_named(settings.clean)
-    raw, report = _read(settings, splits, unsplit)
+    read, report = _read(settings, splits, unsplit)
+    raw = {name: with_unique_ids(rows) if isinstance(rows, list) else rows for name, rows in read.items()}
     report = dict(report) | _overlaps(raw, splits, settings.name)
     found: dict[str, Sequence[Example]] = {}
     for name in splits:

@@ -22,6 +22,7 @@ from warmstart.data.sources.bad_rows import BadRows, BadText, text_of
 from warmstart.data.sources.base import SPLITS, Example
 from warmstart.data.sources.files import read_text
 from warmstart.data.sources.row_store import FORMAT_VERSION, open_rows, write_rows
+from warmstart.data.sources.unique_ids import renamed
 from warmstart.errors import UserError, listed
 
 # What ends a sentence; the hub's version adds " ." to lines without, such as captions.
@@ -73,9 +74,11 @@ def read_originals(folder: Path, settings: DataSettings) -> tuple[Mapping[str, S
     for split in SPLITS:
         bad = BadRows(f"{named} ({split})", settings.on_bad_row)
         about = [FORMAT_VERSION, _READERS_VERSION, split, ids[split], state, settings.on_bad_row.value]
+        if new := renamed(ids[split]):  # so that the stores of other lists keep their names
+            about.append(list(new.values()))
         name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]
         store = cache_root(settings.cache_dir) / "texts" / name
-        build_once(store, _builder(ids[split], texts, bad))
+        build_once(store, _builder(ids[split], new, texts, bad))
         splits[split], counts = open_rows(store, bad)
         report.update(counts)
         if not len(splits[split]):
@@ -103,16 +106,18 @@ def story_texts(story: str) -> tuple[str, str]:
     return " ".join(article), "\n".join(highlights)
 
 
-def _builder(ids: Sequence[str], texts: Callable[[str], tuple[str, str]], bad: BadRows) -> Callable[[Path], None]:
+def _builder(
+    ids: Sequence[str], new: Mapping[int, str], texts: Callable[[str], tuple[str, str]], bad: BadRows
+) -> Callable[[Path], None]:
     def rows() -> Iterator[tuple[str, Example | None]]:
-        for number, name in enumerate(ids, 1):
+        for number, name in enumerate(ids):
             example = None
             try:
                 both = zip(texts(name), ("document", "summary"), strict=True)
-                example = Example(name, *(text_of(text, role) for text, role in both))
+                example = Example(new.get(number, name), *(text_of(text, role) for text, role in both))
             except BadText as error:
                 bad.found(error.kind, f"text {name!r}", str(error))
-            yield f"text {number}", example
+            yield f"text {number + 1}", example
 
     return lambda folder: write_rows(folder, rows(), bad, unique_ids=False)
 

@@ -1,8 +1,8 @@
 """BERTScore (Zhang et al. 2020) for each example, times 100, by any encoder of a local folder or the hub.
 
 Each token is matched with the most similar token of the other text by the cosine of their hidden states. As in the
-bert-score package without idf weights and without rescaling, special tokens can be matched but are not counted, and an
-empty text scores 0.
+bert-score package without idf weights and without rescaling, special tokens can be matched but are not counted, an
+empty text scores 0, and RoBERTa and GPT-2 read each text with a blank before it.
 """
 
 import hashlib
@@ -21,6 +21,11 @@ from warmstart.evaluation.columns import Columns
 from warmstart.evaluation.metrics.metric import Metric, Texts, signed
 
 BATCH = 32  # texts
+VERSION = 2
+"""Raised whenever the same texts and model get other scores."""
+# Since transformers 5 these have the tokenizer class of RoBERTa or GPT-2, which bert-score treats specially. In
+# transformers 4, which it needs, they have classes of their own.
+_WITHOUT_BLANK = ("bart", "led", "lilt", "longformer", "mvp", "phi")
 
 
 class _Encoder:
@@ -35,7 +40,7 @@ class _Encoder:
     """
 
     def __init__(self, location: str, layer: int | None) -> None:
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoModel, AutoTokenizer, GPT2Tokenizer, RobertaTokenizer
 
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
@@ -55,18 +60,25 @@ class _Encoder:
         self.model = model.float().eval().requires_grad_(False)
         if torch.cuda.is_available():
             self.model.cuda()
+        begins_with_blank = isinstance(self.tokenizer, GPT2Tokenizer | RobertaTokenizer)
+        self._before = " " if begins_with_blank and model.config.model_type not in _WITHOUT_BLANK else ""
+        self.tokenizer.padding_side = "right"
+        if self.tokenizer.pad_token is None:  # padding is masked, so any token will do
+            self.tokenizer.pad_token = self.tokenizer.eos_token
         positions = getattr(model.config, "max_position_embeddings", None) or self.tokenizer.model_max_length
         self.longest = min(self.tokenizer.model_max_length, positions)
 
     @torch.inference_mode()
     def _states(self, texts: Sequence[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """Return the normalized states (T, D) of each text's tokens, and which of them count (T,)."""
-        found = {}
+        nothing = torch.zeros(0, 1), torch.zeros(0, dtype=torch.bool)
+        found = {text: nothing for text in texts if not text.strip()}
         ends = (self.tokenizer.cls_token_id, self.tokenizer.sep_token_id)
-        by_length = sorted(set(texts), key=len)
+        by_length = sorted(set(texts) - found.keys(), key=len)
         for start in range(0, len(by_length), BATCH):
             batch = by_length[start : start + BATCH]
-            rows = self.tokenizer([text.strip() for text in batch], truncation=True, max_length=self.longest)
+            stripped = [f"{self._before}{text.strip()}" for text in batch]
+            rows = self.tokenizer(stripped, truncation=True, max_length=self.longest)
             padded = self.tokenizer.pad(rows, return_tensors="pt").to(self.model.device)
             state_BTD = self.model(**padded, output_hidden_states=True).hidden_states[self.layer].cpu()
             for text, state_TD, ids in zip(batch, state_BTD, rows["input_ids"], strict=True):
@@ -144,7 +156,7 @@ def _signature(code: str, settings: EvaluationSettings) -> str:
     for key, weight in sorted(encoder.model.state_dict().items()):
         digest.update(f"{key} {float(weight.double().sum()):.6e}".encode())
     parts = {"model": name, "weights": digest.hexdigest()[:8], "layer": encoder.layer, "idf": "no", "rescaled": "no"}
-    return signed("bertscore", f"transformers-{version('transformers')}", **parts, lang=code)
+    return signed("bertscore", f"{VERSION}-transformers-{version('transformers')}", **parts, lang=code)
 
 
 METRIC = Metric(_score, _signature)
