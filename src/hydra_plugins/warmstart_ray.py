@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from warmstart.errors import UserError
+from warmstart.errors import UserError, install_extra
 
 
 @dataclass
@@ -57,7 +57,7 @@ class RayLauncher(Launcher):
             UserError: Ray is not installed, does not answer, or this machine is too small for a job.
         """
         if find_spec("ray") is None:
-            raise UserError("hydra/launcher=ray needs Ray. Install warmstart[ray].")
+            raise UserError(f"hydra/launcher=ray needs Ray, which is not installed. {install_extra('ray')}.")
         from warmstart.sweeps.ray import launch
 
         return launch(self, job_overrides, initial_job_idx)

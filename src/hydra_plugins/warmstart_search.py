@@ -14,7 +14,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from warmstart.errors import UserError
+from warmstart.errors import UserError, install_extra
 
 
 @dataclass
@@ -74,7 +74,7 @@ class SearchSweeper(Sweeper):
             JobFailed: a point failed; the others were tried nevertheless.
         """
         if find_spec("optuna") is None:
-            raise UserError("hydra/sweeper=search needs Optuna. Install warmstart[search].")
+            raise UserError(f"hydra/sweeper=search needs Optuna, which is not installed. {install_extra('search')}.")
         from warmstart.sweeps.search import search
 
         return search(self, arguments)

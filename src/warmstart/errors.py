@@ -56,6 +56,11 @@ class Interrupted(BaseException):
         self.status = 128 + received
 
 
+def install_extra(name: str) -> str:
+    """Return the sentence of a message that says how to install an extra; its full stop is the caller's."""
+    return f"Install the extra in the clone of warmstart: pip install '.[{name}]'"  # no index has the package yet
+
+
 def listed(names: Iterable[object]) -> str:
     """Format names for a message: at most ten, quoted so that blanks and invisible characters are visible."""
     whole = list(names)

@@ -131,7 +131,7 @@ def test_adapter_without_peft_is_refused_before_any_weight_is_read(checkpoints, 
         lambda: submodel_config(SubmodelSettings("mine", str(checkpoints["encoder"]), "bert"), "encoder"),
         lambda: joined(checkpoints),
     ):
-        with pytest.raises(UserError, match=r"adapter_config.json.*pip install 'warmstart\[lora\]'"):
+        with pytest.raises(UserError, match=r"adapter_config.json.*pip install '\.\[lora\]'"):
             load()
 
 

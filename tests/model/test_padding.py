@@ -29,6 +29,7 @@ def test_encoder_that_depends_on_padding_warns_once(kind, lines):
     (line,) = lines()
     assert f"the states of a {kind} encoder depend on the padding" in line
     assert "data.batch.size=1" in line
+    assert "data.evaluation_max_tokens=1" in line  # validation and test batches have no size
 
 
 def test_other_encoders_do_not_warn(lines):

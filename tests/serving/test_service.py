@@ -113,5 +113,5 @@ def test_what_cannot_be_started_is_reported(run, settings_of, run_py, tmp_path):
 
 def test_without_the_extra(run, settings_of, tmp_path, monkeypatch):
     monkeypatch.setattr(serve, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'warmstart\[serve\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[serve\]'"):
         serve.run(settings_of("task=serve", f"ckpt={run.folder}"), tmp_path)

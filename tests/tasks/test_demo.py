@@ -29,7 +29,7 @@ def test_what_it_needs_is_reported(settings_of, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="ckpt="):
         demo.run(settings_of("task=demo"), tmp_path)
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=re.escape("pip install 'warmstart[demo]'")):
+    with pytest.raises(UserError, match=re.escape("pip install '.[demo]'")):
         demo.run(settings_of("task=demo", f"ckpt={tmp_path / 'absent'}"), tmp_path)
 
 

@@ -76,5 +76,5 @@ def test_a_refused_model_leaves_no_folder(exported, settings_of, tmp_path):
 @pytest.mark.skipif(importlib.util.find_spec("onnxscript") is not None, reason="the extra onnx is installed")
 def test_a_missing_extra_is_named(exported, settings_of, tmp_path):
     words = (*WORDS, "decoder=gpt2", f"ckpt={exported('gpt2')}", f"output={tmp_path / 'out'}")
-    with pytest.raises(UserError, match=r"pip install 'warmstart\[onnx\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[onnx\]'"):
         export.run(settings_of(*words, "format=onnx"), tmp_path)

@@ -75,3 +75,4 @@ def test_the_budget_decides_the_steps_and_the_log_reports_it(monkeypatch, caplog
         plan = plan_fit(None, [], settings(budget_minutes=minutes), OptimSettings(), 420)
     assert plan == FitPlan(steps, None)
     assert words in caplog.text
+    assert "slow" not in caplog.text  # max_steps may be an upper bound on purpose

@@ -39,8 +39,9 @@ class TrainedRun:
     def scores(self) -> dict[str, float]:
         """Numbers of the test split by name; empty if it was not scored.
 
-        They are the scores, such as ``rouge1`` from 0 to 100, ``nll`` in nats per token (of a decoder that selects
-        sentences: per sentence), and facts about the summaries, such as ``examples`` and ``words``.
+        They are the scores, such as ``rouge1`` from 0 to 100, ``nll`` (the mean over references of their nats per
+        token; of a decoder that selects sentences, per sentence), and facts about the summaries, such as ``examples``
+        and ``words``.
         """
         return {name: value for name, value in self._metrics().items() if isinstance(value, int | float)}
 

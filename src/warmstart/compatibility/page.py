@@ -60,8 +60,8 @@ def page(cells: Iterable[Cell]) -> str:
         "own is incorrect.",
         "",
         "The results of some encoders depend on padding by design: FNet, Nystromformer, YOSO, ConvBERT, Funnel and",
-        "MobileBERT mix positions across it. They are listed with the difference. Use sources of the same length or a",
-        "batch size of 1 with them.",
+        "MobileBERT mix positions across it. They are listed with the difference. Use sources of the same length or",
+        "batches of one example (`data.batch.size=1 data.evaluation_max_tokens=1`) with them.",
         "",
     ]
     for side in ("decoder", "encoder"):

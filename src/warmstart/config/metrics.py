@@ -54,7 +54,7 @@ def metric_of(score: str) -> str | None:
 
 
 def primary_score(metrics: list[str]) -> str:
-    """Return the score that verdicts and rankings use: the first of the metrics that says which value is better.
+    """Return the score that verdicts use: the first of the metrics that says which value is better.
 
     Raises:
         ValueError: No metric does.

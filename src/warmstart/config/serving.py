@@ -47,8 +47,8 @@ class ServeSettings:
     max_text_characters: int = option(
         100_000,
         at_least=1,
-        doc="Longest text in characters. A longer one is refused with status 413. Of a text that is accepted, the "
-        "model reads the first `data.max_source_length` tokens.",
+        doc="Longest text in characters. A longer one is refused with status 413. Of an accepted "
+        "text the model reads what `data.max_source_length`, `data.source_windows` and `data.truncation` keep.",
     )
     max_open_requests: int = option(
         128,

@@ -9,7 +9,7 @@ from typing import Any
 from warmstart.config.evaluation import GenerationSettings, LengthPenaltyKind
 from warmstart.config.model import NO_ENCODER
 from warmstart.config.schema import ExportFormat
-from warmstart.errors import UserError
+from warmstart.errors import UserError, install_extra
 
 _PACKAGES = {ExportFormat.onnx: ("onnx", "onnxscript"), ExportFormat.ctranslate2: ("ctranslate2",)}
 
@@ -129,8 +129,7 @@ def convert(to: ExportFormat, model: Any, tokenizers: Any, folder: Path, search:
         )
     if any(find_spec(name) is None for name in _PACKAGES.get(to, ())):
         raise UserError(
-            f"format={to.value} was requested, but its packages are not installed. Install them: pip install "
-            f"'warmstart[{to.value}]'."
+            f"format={to.value} was requested, but its packages are not installed. {install_extra(to.value)}."
         )
     generation, config = search.generation, model.config
     if config.encoder.model_type == NO_ENCODER:

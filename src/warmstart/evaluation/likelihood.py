@@ -3,9 +3,10 @@
     likelihoods(model, data, "test", seed=0)
 
 After a short training, ROUGE hardly differs between a model that reads its source and one that does not. The likelihood
-of the references separates them with far fewer examples. The unit is nats per label token, including the end token;
-lower is better, and the exponential is the perplexity. Models with different tokenizers are compared in bits per byte
-(``bits_per_byte``).
+of the references separates them with far fewer examples. Each reference has a value in nats per label token, including
+the end token; lower is better. A score is the mean of these values, so every reference has the same weight. It is not
+``validation/loss``, the mean over all label tokens of a split, and its exponential is not the perplexity. Models with
+different tokenizers are compared in bits per byte (``bits_per_byte``).
 
 For a model that selects sentences the unit is nats per sentence. It has the likelihood given its own document only,
 because its labels are those of that document's sentences.

@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import find_adapter_config_file
 
 from warmstart.compat.transformers import forget_adapters
-from warmstart.errors import UserError
+from warmstart.errors import UserError, install_extra
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +77,8 @@ def check_adapter(path: Any, hub: dict[str, Any]) -> None:
         import peft  # noqa: F401 - only checks that it is installed
     except ImportError:
         raise UserError(
-            f"{path} holds an adapter (adapter_config.json), and merging it needs peft. Install it with: "
-            "pip install 'warmstart[lora]'. To load the weights without the adapter, remove adapter_config.json."
+            f"{path} holds an adapter (adapter_config.json), and merging it needs peft. "
+            f"{install_extra('lora')}. To load the weights without the adapter, remove adapter_config.json."
         ) from None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from warmstart.atomic import has_listed_files, list_files, replacing_folder
 from warmstart.cache import cache_root
-from warmstart.errors import UserError
+from warmstart.errors import UserError, install_extra
 from warmstart.locks import locked
 from warmstart.model.adapters import NO_ADAPTER
 
@@ -53,7 +53,7 @@ def _convert(file: Path, folder: Path) -> None:
         )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
     except ImportError as error:
-        raise UserError(f"{file}: reading GGUF needs two more packages: pip install gguf accelerate") from error
+        raise _without_packages(file) from error
     except MemoryError:
         raise
     except Exception as error:  # transformers raises many types of errors for invalid metadata
@@ -69,6 +69,10 @@ def _convert(file: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def _without_packages(file: Path) -> UserError:
+    return UserError(f"{file}: reading GGUF needs the packages gguf and accelerate. {install_extra('gguf')}.")
+
+
 def _check_bounds(file: Path) -> None:
     """Check the header, and that no tensor reaches beyond the end of the file.
 
@@ -78,7 +82,7 @@ def _check_bounds(file: Path) -> None:
     try:
         from gguf import GGUFReader
     except ImportError as error:
-        raise UserError(f"{file}: reading GGUF needs two more packages: pip install gguf accelerate") from error
+        raise _without_packages(file) from error
 
     class Bounded(GGUFReader):
         # GGUFReader returns empty arrays beyond the end of the file, and for a corrupt length of 2**60 it would append

@@ -119,7 +119,7 @@ READS_PADDING = {
 def _warn_of_padding(kind: str) -> None:
     _log.warning(
         "A batch is padded, and the states of a %s encoder depend on the padding: %s. Use sources of equal length, or "
-        "one source at a time (data.batch.size=1).",
+        "one source at a time (data.batch.size=1 data.evaluation_max_tokens=1).",
         kind,
         READS_PADDING[kind],
     )

@@ -58,7 +58,7 @@ Read them before you share or use this model.
 
 @dataclass
 class Use:
-    """How to open an exported model and summarise a text with it."""
+    """How to open an exported model and summarize a text with it."""
 
     transformers_opens: bool
     """Whether transformers' own class opens it; otherwise only warmstart's class does."""

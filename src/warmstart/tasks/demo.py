@@ -1,9 +1,9 @@
-"""Serve a web page that summarises texts with trained runs and exports.
+"""Serve a web page that summarizes texts with trained runs and exports.
 
     python run.py task=demo ckpt=runs/demo
     python run.py task=demo ckpt=my-model port=8000
 
-The page needs the extra ``demo``: pip install 'warmstart[demo]'. The server accepts connections from this machine only,
+The page needs the extra ``demo``. The server accepts connections from this machine only,
 unless ``host`` is set. It stores nothing and makes no requests itself. The size of a text is limited. One summary is
 generated at a time, and a few requests may wait.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from warmstart.config.schema import Config
 from warmstart.data.cleaning import steps_named
-from warmstart.errors import UserError
+from warmstart.errors import UserError, install_extra
 from warmstart.runs.saved_model import SavedModel
 from warmstart.tasks.check import validate_numbers
 
@@ -42,7 +42,7 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
     validate_numbers(settings)
     steps_named(settings.data.clean)  # reports unknown steps before the model is loaded
     if find_spec("gradio") is None:
-        raise UserError("task=demo needs gradio, which is not installed. Install it: pip install 'warmstart[demo]'.")
+        raise UserError(f"task=demo needs gradio, which is not installed. {install_extra('demo')}.")
     os.environ.update(OFFLINE)
     # Only here: gradio takes seconds to import. The page is a client of the public API, which is above the tasks.
     from warmstart.page.app import application

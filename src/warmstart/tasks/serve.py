@@ -3,7 +3,7 @@
     python run.py task=serve ckpt=runs/demo
     python run.py task=serve ckpt=my-model serve.port=9000 serve.max_batch_tokens=16384
 
-The service needs the extra ``serve``: pip install 'warmstart[serve]'. It accepts connections from this machine only,
+The service needs the extra ``serve``. It accepts connections from this machine only,
 unless ``serve.host`` is set, stores nothing, and makes no requests itself.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from warmstart.config.explicit import CommandLine
 from warmstart.config.schema import Config
 from warmstart.data.cleaning import steps_named
-from warmstart.errors import UserError
+from warmstart.errors import UserError, install_extra
 from warmstart.runs.saved_model import SavedModel
 from warmstart.tasks.check import validate_numbers
 
@@ -41,7 +41,7 @@ def run(settings: Config, run_dir: Path, saved: SavedModel | None = None) -> Non
     validate_numbers(settings)
     steps_named(settings.data.clean)
     if any(find_spec(name) is None for name in _PACKAGES):
-        raise UserError("task=serve needs LitServe, which is not installed: pip install 'warmstart[serve]'.")
+        raise UserError(f"task=serve needs LitServe, which is not installed. {install_extra('serve')}.")
     # Only here: the service is a client of the public API, which is above the tasks.
     from warmstart.serving.server import serve
 

@@ -5,7 +5,7 @@ python run.py task=summarize ckpt=runs/demo input=folder output=summaries
 cat article.txt | python run.py task=summarize ckpt=runs/demo input=-
 python run.py task=summarize ckpt=runs/demo input=reviews.csv data.document_column=text output=summaries.csv
 
-Texts are cleaned (``data.clean``) and truncated as in training. From a folder, each ``x.txt`` is summarised;
+Texts are cleaned (``data.clean``) and truncated as in training. From a folder, each ``x.txt`` is summarized;
 ``x.summary.txt`` is the reference of ``x.txt`` (data/sources/files.py) and is skipped. The summaries of a folder go
 into a folder. An input text is never overwritten.
 
@@ -137,7 +137,7 @@ def _files(given: str | None) -> dict[str, Path]:
     files = {file.name: file for file in texts if not file.name.endswith(".summary.txt")}
     if not files:
         raise UserError(
-            f"input={given}: the folder holds no text to summarise. Add .txt files; an x.summary.txt is a "
+            f"input={given}: the folder holds no text to summarize. Add .txt files; an x.summary.txt is a "
             "reference, not a document."
         )
     return files

@@ -59,7 +59,7 @@ class SummarizationModule(L.LightningModule):
         generation: plain keyword arguments of ``generate`` for the validation sample.
         total_steps: optimizer steps that the schedule spans.
         hparams: plain values to save in checkpoints; others could not be loaded with ``weights_only=True``.
-        references: targets of the first validation examples, which each validation summarises and scores.
+        references: targets of the first validation examples, which each validation summarizes and scores.
         score: function from samples (index, prediction and reference of each) to scores by name.
         log_every: optimizer steps between logged learning rates and throughput; the trainer's ``log_every_n_steps``.
         unfreeze_after: optimizer steps in which only new parameters train (``bridge.warmup_steps``).

@@ -80,7 +80,7 @@ def _steps_within(minutes: float, seconds: float, total_steps: int) -> int:
         return total_steps
     steps = max(affordable, min(total_steps, max(1, round(MIN_SHARE * total_steps))))
     _log.warning(
-        "This machine is slow now: an optimizer step takes about %.2f s, and all %d steps would take %.0f minutes. "
+        "An optimizer step takes about %.2f s, so all %d steps would take %.0f minutes. "
         "trainer.budget_minutes=%g allows %d, so this fit takes %d steps (about %.0f minutes), and its learning rate "
         "falls to zero over these. Expect lower scores than with all steps; set trainer.budget_minutes=null for those.",
         *(seconds, total_steps, total_steps * seconds / 60, minutes, affordable, steps, steps * seconds / 60),

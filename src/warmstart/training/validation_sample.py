@@ -1,4 +1,4 @@
-"""The few validation examples that are summarised at each validation, so that a ROUGE curve costs little.
+"""The few validation examples that are summarized at each validation, so that a ROUGE curve costs little.
 
 The examples are the first ones of the split, not those of the first batches: batches come longest first, so the sample
 would only contain the longest documents. Their summaries are generated after the validation pass, in larger batches.
@@ -15,7 +15,7 @@ GENERATION_BATCH = 16  # examples
 
 
 class ValidationSample:
-    """Collects the examples whose ``index`` is that of a reference, then summarises them.
+    """Collects the examples whose ``index`` is that of a reference, then summarizes them.
 
     Args:
         references: targets of the examples, of all ranks, whole; labels could be cut, and their text decoded otherwise.

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from warmstart.errors import UserError
+from warmstart.errors import UserError, install_extra
 from warmstart.model.adapters import unload_adapters
 from warmstart.model.bridge.grafting import outermost_lists
 from warmstart.model.decoders import cross_attention_modules
@@ -35,7 +35,7 @@ def add_lora(model: Any, settings: dict[str, Any]) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
-        raise UserError("bridge.lora needs peft. Install it with: pip install 'warmstart[lora]'") from None
+        raise UserError(f"bridge.lora needs peft, which is not installed. {install_extra('lora')}.") from None
     if model.config.tie_encoder_decoder:
         raise UserError(
             "bridge.lora cannot be combined with bridge.share=weights: an adapter of one submodel would change both. "

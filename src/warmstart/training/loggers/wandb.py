@@ -255,5 +255,5 @@ def _kept_id(path: Path) -> str:
     """
     found = path.read_bytes()[:1000].decode("utf-8", "backslashreplace").strip()
     if not A_RUN_ID.fullmatch(found):
-        raise UserError(f"{path} holds {found[:80]!r}, which is not a W&B run id. Remove the file to start a new run")
+        raise UserError(f"{path} holds {found[:80]!r}, which is not a W&B run id. Remove the file to start a new run.")
     return found
