@@ -67,6 +67,24 @@ def test_a_killed_search_resumes_to_the_same_result(run_py, tmp_path):
     assert len(study(broken).trials) == 4
 
 
+@pytest.mark.parametrize(
+    ("varied", "monitor", "named"),
+    [
+        (["data.limit_validation=2,4"], "validation/rouge1", "data.limit_validation' was requested, but its points"),
+        (["data=xsum,cnn_dailymail"], "validation/loss", "on different validation texts"),
+        (
+            ["data.max_target_length=8,16"],
+            "validation/loss",
+            "only over the same labels. Set trainer.monitor=validation",
+        ),
+    ],
+)
+def test_points_whose_scores_cannot_be_compared_are_refused(varied, monitor, named, run_py, tmp_path):
+    outcome = run_py(*SEARCH, f"trainer.monitor={monitor}", "trainer.monitor_mode=max", *varied, cwd=tmp_path)
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    assert named in outcome.stderr
+
+
 @pytest.mark.slow
 def test_a_search_ends_when_every_point_was_tried_and_retries_failed_ones(run_py, tmp_path):
     words = (*SEARCH, "hydra.sweeper.trials=9", "trainer.validations_per_epoch=0,1", "decoder=bert,gpt2")
@@ -76,6 +94,7 @@ def test_a_search_ends_when_every_point_was_tried_and_retries_failed_ones(run_py
         assert "4 jobs, 2 failed" in outcome.stdout
         assert "Traceback" not in outcome.stderr
         assert outcome.stderr.count("Launching 1 jobs") == launched
+        assert "they differ in 'decoder'" in outcome.stderr  # whose losses are not comparable
         # As where the sampler repeats itself: two trials, and yet one point to try again.
         failed = next(t for t in study(tmp_path).trials if t.state is TrialState.FAIL)
         study(tmp_path).add_trial(failed)

@@ -35,7 +35,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from warmstart.atomic import write_text
 from warmstart.config.metrics import TITLES, primary_of
-from warmstart.errors import UserError
+from warmstart.errors import UserError, listed
 from warmstart.locks import Lock
 from warmstart.printing import say
 from warmstart.runs.run_dir import RunDir, SweepDir
@@ -43,6 +43,13 @@ from warmstart.runs.saved_model import SavedModel
 
 _log = logging.getLogger(__name__)
 _UNTESTED = "evaluation.test=false"
+# Points that differ in one of these are scored on other validation texts.
+_OTHER_TEXTS = (
+    *("data", "data.kind", "data.path", "data.validation_path", "data.limit_validation", "data.objective"),
+    *("data.raw_targets", "trainer.validation_samples"),
+)
+_OTHER_LABELS = ("data.max_target_length", "data.target_form")
+_MAYBE_OTHER_LABELS = ("decoder", "decoder.path", "decoder.tokenizer", "experiment")
 _PROPOSALS = 50  # attempts to find a new point; a sampler can repeat itself
 
 Space = dict[str, BaseDistribution]
@@ -63,6 +70,7 @@ def search(sweeper: Any, arguments: list[str]) -> float:
         UserError: the space or a setting is invalid, another process searches here, or the study has another space.
     """
     space, fixed = _space(sweeper, arguments)
+    _check_comparable(space, str(sweeper.config.trainer.monitor))
     scores_winner = not any(word.lstrip("+").startswith("evaluation.test=") for word in fixed)
     if scores_winner:
         fixed.append(_UNTESTED)
@@ -101,6 +109,29 @@ def search(sweeper: Any, arguments: list[str]) -> float:
     for job in failures:
         _ = job.return_value  # raises the job's exception
     return best
+
+
+def _check_comparable(space: Space, monitor: str) -> None:
+    """Refuse points whose validation scores cannot be compared, and warn where the options do not tell."""
+    if texts := [key for key in _OTHER_TEXTS if key in space]:
+        raise UserError(
+            f"A search over {listed(texts)} was requested, but its points would be scored on different validation "
+            "texts. Search with one value, or compare the test scores of a grid (-m without hydra/sweeper=search)."
+        )
+    if monitor not in ("validation/loss", "validation/source_effect"):
+        return
+    remedy = "Set trainer.monitor=validation/rouge1 trainer.monitor_mode=max."
+    if labels := [key for key in _OTHER_LABELS if key in space]:
+        raise UserError(
+            f"A search over {listed(labels)} was requested, but {monitor} is comparable only over the same labels. "
+            + remedy
+        )
+    if unsure := [key for key in _MAYBE_OTHER_LABELS if key in space]:
+        _log.warning(
+            "Points are compared by %s, which is comparable only between models with the same target tokenizer, and "
+            "they differ in %s. If their tokenizers differ: %s",
+            *(monitor, listed(unsure), remedy),
+        )
 
 
 def _space(sweeper: Any, arguments: list[str]) -> tuple[Space, list[str]]:
