@@ -3,6 +3,7 @@
 Both configs are read and checked before any weight is loaded.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -132,12 +133,12 @@ def _take(kwargs: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _config_of(path: str | None, kwargs: dict[str, Any]) -> tuple[PreTrainedConfig, dict[str, Any]]:
-    """Return ``kwargs["config"]``, or the checkpoint's config changed by ``kwargs``; and the arguments left over."""
+    """Return a copy of ``kwargs["config"]``, or the checkpoint's config changed by ``kwargs``; and what is left."""
     check_adapter(path, hub_arguments(kwargs))
     config = kwargs.pop("config", None)
     if config is not None:
         check_trainable(config)
-        return config, kwargs
+        return deepcopy(config), kwargs  # the flags of its role are set in it
     # These are not config fields, or from_pretrained needs them as well.
     kept = {name: value for name, value in kwargs.items() if name in SHARED_ARGUMENTS or name == "trust_remote_code"}
     hub = {name: value for name, value in kept.items() if name not in ("dtype", "torch_dtype", "attn_implementation")}
