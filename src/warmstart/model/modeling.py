@@ -45,7 +45,7 @@ from warmstart.model.decoders import (
     decoder_class,
     drop_own_cross_attention,
 )
-from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class, states_width
+from warmstart.model.encoders import build_encoder, check_encoder, drop_pooler, encoder_class, states_width
 from warmstart.model.generation.mixin import PairGeneration
 from warmstart.model.generation.source_cache import FoldBeams, mask_of_sources, unfold_weights
 from warmstart.model.keywords import split_kwargs
@@ -90,8 +90,8 @@ class EncoderDecoderModel(PairGeneration):
 
     Raises:
         ValueError: There is neither a config nor both submodels, or the config has another type. A model type cannot be
-            encoder or decoder, the decoder object has no cross-attention, or the encoder has an LM head. Or
-            ``cross_attention_hidden_size`` differs from the encoder's hidden size.
+            encoder or decoder, the decoder object has no cross-attention, or the encoder object has an LM head or was
+            built with ``is_decoder=True``. Or ``cross_attention_hidden_size`` differs from the encoder's hidden size.
     """
 
     config_class = EncoderDecoderConfig
@@ -122,8 +122,8 @@ class EncoderDecoderModel(PairGeneration):
         check_hidden_sizes(config)
         if decoder is not None and config.graft is None and type(config) is EncoderDecoderConfig:
             check_cross_attention(decoder)
-        if encoder is not None and encoder.get_output_embeddings() is not None:
-            raise ValueError(f"The encoder {type(encoder).__name__} has an LM head. Use a model without one.")
+        if encoder is not None:
+            check_encoder(encoder)
         super().__init__(config)
 
         encoder = build_encoder(config.encoder) if encoder is None else drop_pooler(encoder)
