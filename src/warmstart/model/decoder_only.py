@@ -81,6 +81,8 @@ class DecoderOnlyModel(EncoderDecoderModel):
         config: DecoderOnlyConfig | None = None,
         encoder: PreTrainedModel | None = None,
         decoder: PreTrainedModel | None = None,
+        *,
+        check_decoder: bool = True,
     ) -> None:
         # Decoders of encoder-decoder models number positions from the first column, and RWKV reads padding.
         half = config is not None and (type(config.decoder).is_encoder_decoder or config.decoder.model_type == "rwkv")
@@ -89,7 +91,7 @@ class DecoderOnlyModel(EncoderDecoderModel):
                 f"A {config.decoder.model_type} decoder needs an encoder: in a batch it would read the padding before "
                 "a prompt, or number positions by it. Use a decoder such as gpt2."
             )
-        super().__init__(config, encoder, decoder)
+        super().__init__(config, encoder, decoder, check_decoder=check_decoder)
 
     def get_input_embeddings(self) -> torch.nn.Module:
         """Return the decoder's token embeddings, which read the source, too."""

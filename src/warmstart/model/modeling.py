@@ -39,6 +39,7 @@ from warmstart.model.call_state import CallState, EncodedSource
 from warmstart.model.configuration import EncoderDecoderConfig, sync_special_ids, use_config
 from warmstart.model.decoders import (
     NO_GRADIENT_CHECKPOINTING,
+    check_causal,
     check_cross_attention,
     check_hidden_sizes,
     cross_attention_modules,
@@ -87,11 +88,13 @@ class EncoderDecoderModel(PairGeneration):
         config: The joint configuration. Default: made from the configs of ``encoder`` and ``decoder``.
         encoder: The encoder, without an LM head. Default: built from ``config``, untrained.
         decoder: The decoder. Default: built from ``config``, untrained.
+        check_decoder: Run ``decoder`` once, on six tokens, to check that it is causal.
 
     Raises:
         ValueError: There is neither a config nor both submodels, or the config has another type. A model type cannot be
-            encoder or decoder, the decoder object has no cross-attention, or the encoder object has an LM head or was
-            built with ``is_decoder=True``. Or ``cross_attention_hidden_size`` differs from the encoder's hidden size.
+            encoder or decoder, the decoder object has no cross-attention or is not causal, or the encoder object has an
+            LM head or was built with ``is_decoder=True``. Or ``cross_attention_hidden_size`` differs from the
+            encoder's hidden size.
     """
 
     config_class = EncoderDecoderConfig
@@ -110,6 +113,8 @@ class EncoderDecoderModel(PairGeneration):
         config: EncoderDecoderConfig | None = None,
         encoder: PreTrainedModel | None = None,
         decoder: PreTrainedModel | None = None,
+        *,
+        check_decoder: bool = True,
     ):
         if config is None:
             if encoder is None or decoder is None:
@@ -124,6 +129,8 @@ class EncoderDecoderModel(PairGeneration):
             check_cross_attention(decoder)
         if encoder is not None:
             check_encoder(encoder)
+        if decoder is not None and check_decoder:
+            check_causal(decoder)
         super().__init__(config)
 
         encoder = build_encoder(config.encoder) if encoder is None else drop_pooler(encoder)
@@ -223,7 +230,7 @@ class EncoderDecoderModel(PairGeneration):
         untrained = {f"encoder.{name}" for name in submodels.encoder_missing}
         untrained |= {f"decoder.{name}" for name in submodels.decoder_missing}
         keep_pretrained(config, encoder, decoder, untrained)
-        model = cls(config=config, encoder=encoder, decoder=decoder)
+        model = cls(config=config, encoder=encoder, decoder=decoder, check_decoder=submodels.decoder_is_callers)
         model.eval()
         bridge = {name for name, _ in model.named_parameters() if name.startswith(_BRIDGE)}
         model._new_parameters = untrained | bridge
