@@ -72,6 +72,7 @@ from warmstart.model.padding import (
 )
 from warmstart.model.soft_targets import SoftTargets
 from warmstart.model.special_ids import special_id
+from warmstart.model.state_in_modules import serve_one_thread
 from warmstart.model.weight_index import check_weight_index
 from warmstart.model.windows import encode_windows, flat_mask
 
@@ -141,6 +142,7 @@ class EncoderDecoderModel(PairGeneration):
             set_attention(its_config, attention_of(submodel.config))
             use_config(submodel, its_config)
             fuse_activations(submodel)
+            serve_one_thread(submodel)
 
         # Cross-attention multiplies states of both submodels, so both use the wider of the two dtypes.
         dtype = torch.promote_types(encoder.dtype, decoder.dtype)
