@@ -29,12 +29,7 @@ from warmstart.model.bridge.grafting import graft, initialize, kwargs_for_decode
 from warmstart.model.bridge.lora import add_lora, is_lora, name_without_lora
 from warmstart.model.bridge.tying import keep_pretrained, shared_across_halves, sharing_map
 from warmstart.model.cache_names import CACHE_NAMES, cache_of, one_cache
-from warmstart.model.call_checks import (
-    requested_outputs,
-    to_resize,
-    warn_of_copied_labels,
-    warn_without_dropout,
-)
+from warmstart.model.call_checks import requested_outputs, to_resize, warn_of_copied_labels, warn_without_dropout
 from warmstart.model.call_state import CallState, EncodedSource
 from warmstart.model.configuration import EncoderDecoderConfig, sync_special_ids, use_config
 from warmstart.model.decoders import (
