@@ -6,6 +6,7 @@ import transformers
 from transformers.generation.streamers import BaseStreamer
 
 from warmstart import DecoderOnlyModel, EncoderDecoderModel
+from warmstart.compatibility.tiny_configs import tiny_config
 from warmstart.model.decoder_only import DecoderOnlyConfig
 from warmstart.model.variants import model_class
 
@@ -16,6 +17,7 @@ DECODERS = {
     "llama": transformers.LlamaConfig(intermediate_size=24, max_position_embeddings=24, **SIZES, **SPECIAL),
     "opt": transformers.OPTConfig(ffn_dim=24, max_position_embeddings=24, word_embed_proj_dim=16, **SIZES, **SPECIAL),
     "bert": transformers.BertConfig(intermediate_size=24, max_position_embeddings=24, **SIZES, **SPECIAL),
+    "roformer": transformers.RoFormerConfig(intermediate_size=24, max_position_embeddings=24, **SIZES, **SPECIAL),
 }
 IDS = {
     "separate": {"decoder_start_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
@@ -210,6 +212,16 @@ def test_every_weight_is_of_the_decoder_and_trains(batch):
 def test_a_decoder_whose_positions_follow_its_pad_id_is_refused():
     config = transformers.RobertaConfig(intermediate_size=24, **SIZES)
     with pytest.raises(ValueError, match="A roberta decoder needs an encoder"):
+        DecoderOnlyModel(DecoderOnlyConfig(decoder=config, **IDS["separate"]))
+
+
+@pytest.mark.parametrize("kind", ["rwkv", "reformer", "recurrent_gemma", "trocr", "xlm", "roformer with rotary_value"])
+def test_a_decoder_that_reads_the_padding_before_a_prompt_is_refused(kind):
+    kind, *flags = kind.split(" with ")
+    config = tiny_config(kind)
+    for flag in flags:
+        setattr(config, flag, True)
+    with pytest.raises(ValueError, match=f"A {kind} decoder needs an encoder: .*Use a decoder such as gpt2"):
         DecoderOnlyModel(DecoderOnlyConfig(decoder=config, **IDS["separate"]))
 
 

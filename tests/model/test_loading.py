@@ -1,9 +1,12 @@
-"""Sequence-to-sequence checkpoints as decoders: embeddings and LM head are loaded."""
+"""Two checkpoints: shared embeddings and LM heads are loaded, and the caller's config objects do not change."""
 
 import pytest
 import torch
 import transformers
-from tiny import OURS, small_config, upstream_fails
+from tiny import IDS, OURS, small_config, upstream_fails
+
+from warmstart.compatibility.tiny_configs import tiny_config
+from warmstart.model.decoders import decoder_class
 
 TYPES = ["bart", "mbart", "pegasus", "blenderbot", "blenderbot-small", "plbart", "bigbird_pegasus"]
 SMALL = {
@@ -29,3 +32,27 @@ def test_shared_embeddings_of_a_checkpoint_are_loaded_into_the_decoder(lib, kind
     assert torch.equal(model.decoder.get_output_embeddings().weight, embeddings)
     if lib is OURS:
         assert not {name for name in model.new_parameter_names() if "embed_tokens" in name or "lm_head" in name}
+
+
+def test_one_config_object_for_both_submodels_is_not_changed(tmp_path):
+    config = small_config("bert")
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    before = config.to_dict()
+    model = OURS.model.from_encoder_decoder_pretrained(
+        tmp_path, tmp_path, encoder_config=config, decoder_config=config, **IDS
+    ).eval()
+    assert config.to_dict() == before
+    assert not {name for name in model.new_parameter_names() if name.startswith("encoder.")}
+    ids = torch.tensor([[5, 6, 7], [5, 6, 8]])
+    first, other = model.encoder(input_ids=ids).last_hidden_state[:, 0]
+    assert not torch.equal(first, other)  # its tokens see later ones
+
+
+@pytest.mark.parametrize("kind", ["xlm", "bart"])
+def test_a_config_object_is_not_changed(kind, tmp_path):
+    config = tiny_config(kind)
+    decoder_class(config)(config).save_pretrained(tmp_path / "decoder")
+    transformers.BertModel(small_config("bert")).save_pretrained(tmp_path / "encoder")
+    before = config.to_dict()
+    OURS.model.from_encoder_decoder_pretrained(tmp_path / "encoder", tmp_path / "decoder", decoder_config=config, **IDS)
+    assert config.to_dict() == before

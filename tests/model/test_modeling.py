@@ -184,6 +184,27 @@ def test_decoder_object_built_without_cross_attention_is_refused():
         EncoderDecoderModel(encoder=transformers.BertModel(BertConfig(**BERT)), decoder=plain)
 
 
+def test_encoder_object_built_as_a_decoder_is_refused():
+    causal = transformers.BertModel(BertConfig(**BERT, is_decoder=True))
+    decoder = transformers.GPT2LMHeadModel(GPT2Config(**GPT2, add_cross_attention=True))
+    joint = EncoderDecoderConfig(encoder=BertConfig(**BERT), decoder=decoder.config)
+    for config in (None, joint):
+        with pytest.raises(ValueError, match="was built with is_decoder=True"):
+            EncoderDecoderModel(config, encoder=causal, decoder=decoder)
+    assert causal.config.is_decoder  # a refused object is not changed
+
+
+def test_encoder_object_of_a_causal_type_is_accepted(batch, tmp_path):
+    encoder = transformers.GPT2Model(GPT2Config(**GPT2 | {"vocab_size": 50}))
+    decoder = transformers.BertLMHeadModel(BertConfig(**BERT, is_decoder=True, add_cross_attention=True))
+    ours = EncoderDecoderModel(encoder=encoder, decoder=decoder).eval()
+    ours.config.decoder_start_token_id, ours.config.pad_token_id = 1, 0
+    ours.save_pretrained(tmp_path)
+    again = EncoderDecoderModel.from_pretrained(tmp_path)
+    torch.testing.assert_close(again(**batch).loss, ours(**batch).loss)
+    EncoderDecoderModel(encoder=again.encoder, decoder=again.decoder)
+
+
 def test_start_id_set_later_is_used_in_generation_and_saved(pair, batch, tmp_path):
     ours, _ = pair
     ours.config.decoder_start_token_id = 7

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_training import rows, tiny_model
 
-from warmstart.config.training import OptimSettings, TrainerSettings
+from warmstart.config.training import NewOptimizer, OptimSettings, TrainerSettings
 from warmstart.training import step_timing
 from warmstart.training.step_timing import MIN_SHARE, FitPlan, plan_fit, step_seconds
 
@@ -39,6 +39,18 @@ def test_timing_changes_neither_weights_nor_mode_nor_random_state(threads):
     assert not model.training
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("new_optimizer", list(NewOptimizer))
+@pytest.mark.parametrize("factor", [float("inf"), float("nan"), 1e30])
+def test_timing_does_not_change_weights_whose_gradient_is_not_finite(factor, new_optimizer):
+    model = tiny_model()
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    for parameter in model.parameters():
+        parameter.register_hook(lambda gradient: gradient * factor)
+    optim = OptimSettings(new_optimizer=new_optimizer)
+    step_seconds(model, [rows(), rows()], CPU, optim, torch.device("cpu"), [1])
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
 def test_accumulated_batches_count_in_a_step(monkeypatch):

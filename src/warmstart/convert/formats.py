@@ -137,6 +137,12 @@ def convert(to: ExportFormat, model: Any, tokenizers: Any, folder: Path, search:
             f"format={to.value} was requested, but this model has no encoder (encoder=none), which the format needs. "
             "Set format=safetensors."
         )
+    if config.prompt_ids:  # the settings may not record it, such as for a checkpoint that was made elsewhere
+        raise UserError(
+            f"format={to.value} was requested, but this model begins every target with a prompt of "
+            f"{len(config.prompt_ids)} tokens (data.prompt, data.start_tokens), which the format cannot hold. Set "
+            "format=safetensors."
+        )
     ends = config.eos_token_id
     values: dict[str, Any] = {
         "longest": search.max_source_length,

@@ -37,6 +37,16 @@ from warmstart.model.no_encoder import NoEncoderConfig
 from warmstart.model.padding import POSITIONS_AFTER_PAD, after_prompt, infer_source_mask, mask_of_batch
 from warmstart.model.submodel_config import maximum_positions
 
+# A batch pads shorter prompts on the left. Why these types then compute other logits (transformers 5.23 and 5.24):
+_FROM_FIRST_COLUMN = "it numbers positions from the first column, which is padding in a batch"
+_READS_PADDING = {
+    "rwkv": "it reads the padding before a prompt",
+    "recurrent_gemma": "its recurrent layers read the padding before a prompt",
+    "reformer": "it numbers positions and chunks from the first column, which is padding in a batch",
+    "trocr": _FROM_FIRST_COLUMN,
+    "xlm": f"{_FROM_FIRST_COLUMN}, and it generates after a mask token",
+}
+
 
 @strict
 class DecoderOnlyConfig(EncoderDecoderConfig):
@@ -71,7 +81,8 @@ class DecoderOnlyModel(EncoderDecoderModel):
     Build it like ``EncoderDecoderModel``: from a ``config``, with ``from_submodels``, or with ``from_pretrained``.
 
     Raises:
-        ValueError: The decoder does not allow padded prompts (RoBERTa, RWKV, those of encoder-decoder models).
+        ValueError: The decoder does not allow padded prompts (such as RoBERTa, XLM, and those of encoder-decoder
+            models), or is not causal.
     """
 
     config_class = DecoderOnlyConfig
@@ -81,15 +92,14 @@ class DecoderOnlyModel(EncoderDecoderModel):
         config: DecoderOnlyConfig | None = None,
         encoder: PreTrainedModel | None = None,
         decoder: PreTrainedModel | None = None,
+        *,
+        check_decoder: bool = True,
     ) -> None:
-        # Decoders of encoder-decoder models number positions from the first column, and RWKV reads padding.
-        half = config is not None and (type(config.decoder).is_encoder_decoder or config.decoder.model_type == "rwkv")
-        if config is not None and (half or config.decoder.model_type in POSITIONS_AFTER_PAD):
+        if config is not None and (reason := _reads_padding(config.decoder)):
             raise ValueError(
-                f"A {config.decoder.model_type} decoder needs an encoder: in a batch it would read the padding before "
-                "a prompt, or number positions by it. Use a decoder such as gpt2."
+                f"A {config.decoder.model_type} decoder needs an encoder: {reason}. Use a decoder such as gpt2."
             )
-        super().__init__(config, encoder, decoder)
+        super().__init__(config, encoder, decoder, check_decoder=check_decoder)
 
     def get_input_embeddings(self) -> torch.nn.Module:
         """Return the decoder's token embeddings, which read the source, too."""
@@ -237,6 +247,15 @@ class DecoderOnlyModel(EncoderDecoderModel):
         """
         nothing = torch.zeros((1, 0), dtype=torch.long, device=self.decoder.device)
         return self.generate(nothing, attention_mask=nothing, **kwargs)
+
+
+def _reads_padding(config: Any) -> str | None:
+    """Return why a decoder of this config does not allow padded prompts; None if it does."""
+    if type(config).is_encoder_decoder or config.model_type in POSITIONS_AFTER_PAD:
+        return "in a batch it would read the padding before a prompt, or number positions by it"
+    if getattr(config, "rotary_value", False):  # of RoFormer; other rotary positions are relative
+        return f"with rotary_value {_FROM_FIRST_COLUMN}"
+    return _READS_PADDING.get(config.model_type)
 
 
 def _of_target(processors: Any, begin: int) -> Any:

@@ -7,6 +7,7 @@ cross-attention is wrong in transformers 5.24; like all other types, they get gr
 import inspect
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 
@@ -98,6 +99,41 @@ def check_cross_attention(decoder: PreTrainedModel) -> None:
             f"The decoder object ({type(decoder).__name__}) was built without cross-attention, so the encoder would "
             "have no effect. Build it from a config with is_decoder=True and add_cross_attention=True, or pass its "
             "checkpoint to from_encoder_decoder_pretrained."
+        )
+
+
+@torch.no_grad()
+def check_causal(decoder: PreTrainedModel) -> None:
+    """Check that a decoder object is causal: another last token changes no earlier logit.
+
+    An object on the meta device, or one that cannot run where it is, is not checked. Modes and torch's random state
+    stay as they are.
+
+    Raises:
+        ValueError: Earlier logits change.
+    """
+    taken = inspect.signature(decoder.forward).parameters
+    if "input_ids" not in taken or any(parameter.is_meta for parameter in decoder.parameters()):
+        return
+    ids = torch.tensor([[5, 6, 7], [5, 6, 8]], device=decoder.device)
+    ids %= decoder.config.get_text_config(decoder=True).vocab_size
+    options = {"use_cache": False} if "use_cache" in taken else {}
+    modes = [(module, module.training) for module in decoder.modules()]
+    try:
+        with torch.random.fork_rng([decoder.device] if decoder.device.type == "cuda" else []):
+            logits_BTV = decoder.eval()(input_ids=ids, **options)[0].float()
+    except RuntimeError:  # such as flash attention on a CPU
+        return
+    finally:
+        for module, was_training in modes:
+            module.training = was_training
+    change_T = (logits_BTV[0] - logits_BTV[1]).abs().amax(dim=-1)
+    rounding = 1e-3 if decoder.dtype in (torch.float32, torch.float64) else 0.05  # relative to the last token's change
+    if change_T[:-1].max() > rounding * change_T[-1]:
+        raise ValueError(
+            f"The decoder object ({type(decoder).__name__}) lets tokens attend to later ones, which it could not do in "
+            "generation. Build it from a config with is_decoder=True (XLM: causal=True), or pass its checkpoint to "
+            "from_encoder_decoder_pretrained."
         )
 
 

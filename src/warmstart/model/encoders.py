@@ -122,6 +122,22 @@ def drop_pooler(encoder: Any) -> Any:
     return encoder
 
 
+def check_encoder(encoder: PreTrainedModel) -> None:
+    """Check that an encoder object has no LM head and was not built as a decoder.
+
+    Raises:
+        ValueError: It has one, or its config says ``is_decoder``, which its layers read when they were built.
+    """
+    name = type(encoder).__name__
+    if encoder.get_output_embeddings() is not None:
+        raise ValueError(f"The encoder {name} has an LM head. Use a model without one.")
+    if getattr(encoder.config, "is_decoder", False):
+        raise ValueError(
+            f"The encoder object ({name}) was built with is_decoder=True, so its tokens would see only earlier ones. "
+            "Build it from a config with is_decoder=False, or pass its checkpoint to from_encoder_decoder_pretrained."
+        )
+
+
 @torch.no_grad()
 def check_sees_both_ways(encoder: PreTrainedModel) -> None:
     """Check that ``is_causal=False`` takes effect: the first token attends to later ones.

@@ -3,6 +3,7 @@
 Both configs are read and checked before any weight is loaded.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -29,6 +30,8 @@ class Submodels:
     decoder: PreTrainedModel
     encoder_missing: set[str]
     decoder_missing: set[str]
+    decoder_is_callers: bool = False
+    """Whether the decoder is an object of the caller, which may have been built with any config."""
 
     def mark_untrained(self, role: str) -> None:
         """Record every parameter of a submodel as missing, because it was built from its config.
@@ -37,6 +40,8 @@ class Submodels:
             role: ``encoder`` or ``decoder``.
         """
         submodel: PreTrainedModel = getattr(self, role)
+        if role == "decoder":
+            self.decoder_is_callers = False
         setattr(self, f"{role}_missing", {name for name, _ in submodel.named_parameters(remove_duplicate=False)})
 
 
@@ -68,6 +73,7 @@ def load_submodels(
     _refuse_unknown_fields(joint)
 
     encoder, decoder = encoder_kwargs.pop("model", None), decoder_kwargs.pop("model", None)
+    decoder_is_callers = decoder is not None
     for role, model, path in (("encoder", encoder, encoder_path), ("decoder", decoder, decoder_path)):
         if model is None and path is None:
             raise ValueError(f"There is no {role}. Set {role}_pretrained_model_name_or_path or {role}_model.")
@@ -95,7 +101,7 @@ def load_submodels(
         gguf = "gguf_file" in decoder_kwargs
         known = known_special_ids(None if gguf else decoder_path, decoder.config, decoder_kwargs)
         joint = known | joint
-    return Submodels(encoder, decoder, encoder_missing, decoder_missing), joint
+    return Submodels(encoder, decoder, encoder_missing, decoder_missing, decoder_is_callers), joint
 
 
 def _refuse_unknown_fields(joint: dict[str, Any]) -> None:
@@ -132,12 +138,12 @@ def _take(kwargs: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _config_of(path: str | None, kwargs: dict[str, Any]) -> tuple[PreTrainedConfig, dict[str, Any]]:
-    """Return ``kwargs["config"]``, or the checkpoint's config changed by ``kwargs``; and the arguments left over."""
+    """Return a copy of ``kwargs["config"]``, or the checkpoint's config changed by ``kwargs``; and what is left."""
     check_adapter(path, hub_arguments(kwargs))
     config = kwargs.pop("config", None)
     if config is not None:
         check_trainable(config)
-        return config, kwargs
+        return deepcopy(config), kwargs  # the flags of its role are set in it
     # These are not config fields, or from_pretrained needs them as well.
     kept = {name: value for name, value in kwargs.items() if name in SHARED_ARGUMENTS or name == "trust_remote_code"}
     hub = {name: value for name, value in kept.items() if name not in ("dtype", "torch_dtype", "attn_implementation")}

@@ -29,23 +29,19 @@ from warmstart.model.bridge.grafting import graft, initialize, kwargs_for_decode
 from warmstart.model.bridge.lora import add_lora, is_lora, name_without_lora
 from warmstart.model.bridge.tying import keep_pretrained, shared_across_halves, sharing_map
 from warmstart.model.cache_names import CACHE_NAMES, cache_of, one_cache
-from warmstart.model.call_checks import (
-    requested_outputs,
-    to_resize,
-    warn_of_copied_labels,
-    warn_without_dropout,
-)
+from warmstart.model.call_checks import requested_outputs, to_resize, warn_of_copied_labels, warn_without_dropout
 from warmstart.model.call_state import CallState, EncodedSource
 from warmstart.model.configuration import EncoderDecoderConfig, sync_special_ids, use_config
 from warmstart.model.decoders import (
     NO_GRADIENT_CHECKPOINTING,
+    check_causal,
     check_cross_attention,
     check_hidden_sizes,
     cross_attention_modules,
     decoder_class,
     drop_own_cross_attention,
 )
-from warmstart.model.encoders import build_encoder, drop_pooler, encoder_class, states_width
+from warmstart.model.encoders import build_encoder, check_encoder, drop_pooler, encoder_class, states_width
 from warmstart.model.generation.mixin import PairGeneration
 from warmstart.model.generation.source_cache import FoldBeams, mask_of_sources, unfold_weights
 from warmstart.model.keywords import split_kwargs
@@ -71,6 +67,7 @@ from warmstart.model.padding import (
 )
 from warmstart.model.soft_targets import SoftTargets
 from warmstart.model.special_ids import special_id
+from warmstart.model.state_in_modules import serve_one_thread
 from warmstart.model.weight_index import check_weight_index
 from warmstart.model.windows import encode_windows, flat_mask
 
@@ -87,11 +84,13 @@ class EncoderDecoderModel(PairGeneration):
         config: The joint configuration. Default: made from the configs of ``encoder`` and ``decoder``.
         encoder: The encoder, without an LM head. Default: built from ``config``, untrained.
         decoder: The decoder. Default: built from ``config``, untrained.
+        check_decoder: Run ``decoder`` once, on six tokens, to check that it is causal.
 
     Raises:
         ValueError: There is neither a config nor both submodels, or the config has another type. A model type cannot be
-            encoder or decoder, the decoder object has no cross-attention, or the encoder has an LM head. Or
-            ``cross_attention_hidden_size`` differs from the encoder's hidden size.
+            encoder or decoder, the decoder object has no cross-attention or is not causal, or the encoder object has an
+            LM head or was built with ``is_decoder=True``. Or ``cross_attention_hidden_size`` differs from the
+            encoder's hidden size.
     """
 
     config_class = EncoderDecoderConfig
@@ -112,6 +111,8 @@ class EncoderDecoderModel(PairGeneration):
         config: EncoderDecoderConfig | None = None,
         encoder: PreTrainedModel | None = None,
         decoder: PreTrainedModel | None = None,
+        *,
+        check_decoder: bool = True,
     ):
         if config is None:
             if encoder is None or decoder is None:
@@ -124,8 +125,10 @@ class EncoderDecoderModel(PairGeneration):
         check_hidden_sizes(config)
         if decoder is not None and config.graft is None and type(config) is EncoderDecoderConfig:
             check_cross_attention(decoder)
-        if encoder is not None and encoder.get_output_embeddings() is not None:
-            raise ValueError(f"The encoder {type(encoder).__name__} has an LM head. Use a model without one.")
+        if encoder is not None:
+            check_encoder(encoder)
+        if decoder is not None and check_decoder:
+            check_causal(decoder)
         super().__init__(config)
 
         encoder = build_encoder(config.encoder) if encoder is None else drop_pooler(encoder)
@@ -136,6 +139,7 @@ class EncoderDecoderModel(PairGeneration):
             set_attention(its_config, attention_of(submodel.config))
             use_config(submodel, its_config)
             fuse_activations(submodel)
+            serve_one_thread(submodel)
 
         # Cross-attention multiplies states of both submodels, so both use the wider of the two dtypes.
         dtype = torch.promote_types(encoder.dtype, decoder.dtype)
@@ -225,7 +229,7 @@ class EncoderDecoderModel(PairGeneration):
         untrained = {f"encoder.{name}" for name in submodels.encoder_missing}
         untrained |= {f"decoder.{name}" for name in submodels.decoder_missing}
         keep_pretrained(config, encoder, decoder, untrained)
-        model = cls(config=config, encoder=encoder, decoder=decoder)
+        model = cls(config=config, encoder=encoder, decoder=decoder, check_decoder=submodels.decoder_is_callers)
         model.eval()
         bridge = {name for name, _ in model.named_parameters() if name.startswith(_BRIDGE)}
         model._new_parameters = untrained | bridge

@@ -133,6 +133,11 @@ def step_seconds(
             (loss / tokens).backward()
         _wait_for(device)
         forward_and_backward = (time.perf_counter() - began) / len(placed)
+        # A learning rate of 0 does not help: 0 times infinity is NaN. The fit skips such a step.
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+        _wait_for(device)
         began = time.perf_counter()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

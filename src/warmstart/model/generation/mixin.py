@@ -42,8 +42,9 @@ _TARGETS = ("decoder_input_ids", "decoder_inputs_embeds")
 _FIRST_TOKEN = ("decoder_start_token_id", "bos_token_id")
 
 # Number of beams from which a decoder's cache gives wrong results (transformers 5.23 and 5.24): RWKV's ids depend on
-# it, xLSTM's cannot be reordered, and the linear attention's part of MiniMax' is not reordered.
-_NO_CACHE_FROM_BEAMS = {"rwkv": 1, "xlstm": 2, "minimax": 2}
+# it, xLSTM's cannot be reordered, and the linear attention's part of MiniMax' is not reordered. RecurrentGemma keeps
+# its state in its modules, where it is not reordered and other threads overwrite it.
+_NO_CACHE_FROM_BEAMS = {"rwkv": 1, "recurrent_gemma": 1, "xlstm": 2, "minimax": 2}
 
 _log = logging.getLogger(__name__)
 _exchange_lock = threading.RLock()
@@ -178,13 +179,6 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
             ids = self._start_ids(len(source.states_BSE), start)
         elif start is not None:
             ids, mask = self._with_start(ids, mask, start)
-        kind = self.config.decoder.model_type
-        beams = option("num_beams", 1, self, generation_config, kwargs)
-        if kind in _NO_CACHE_FROM_BEAMS and beams >= _NO_CACHE_FROM_BEAMS[kind]:
-            _log.info(
-                "A %s decoder with %d beams generates without its cache, which would give wrong ids.", kind, beams
-            )
-            kwargs["use_cache"] = False
         mask = torch.ones_like(ids) if mask is None else mask
         with self._call.during(source=source):
             return self._generate_by_decoder(ids, mask, generation_config, kwargs, drop_sources=source.drop)
@@ -197,6 +191,13 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
         Options of the pretrained decoder, such as its temperature, must not apply. Another joint model may use the same
         decoder, so a lock is held until ``generate`` has read the options, before the search starts.
         """
+        kind = self.config.decoder.model_type
+        beams = option("num_beams", 1, self, generation_config, kwargs)
+        if beams >= _NO_CACHE_FROM_BEAMS.get(kind, beams + 1):
+            _log.info(
+                "A %s decoder with %d beams generates without its cache, which would give wrong ids.", kind, beams
+            )
+            kwargs = kwargs | {"use_cache": False}
         with ExitStack() as exchanged:
             exchanged.enter_context(_exchanged_config(self.decoder, self.generation_config))
             if kwargs.get("assistant_model") is None and kwargs.get("custom_generate") is None:
