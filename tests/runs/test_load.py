@@ -63,7 +63,7 @@ def test_a_missing_peft_is_named_and_the_checkpoint_is_not_blamed(settings_of, t
     words = ("debug=tiny", "trainer.max_steps=1", "evaluation.control_samples=0", "bridge.lora=decoder")
     fit.run(settings_of(*words), tmp_path / "run")
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(UserError, match=r"^bridge.lora needs peft. Install it with"):
+    with pytest.raises(UserError, match=r"^bridge.lora needs peft, which is not installed"):
         load_trained(str(tmp_path / "run"))
 
 
