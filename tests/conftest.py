@@ -68,10 +68,10 @@ def settings_of(tmp_path):
 
 @pytest.fixture
 def run_py():
-    """Return a function that runs ``run.py`` to its end, as in ``run_py("task=check", cwd=folder)``."""
+    """Return a function that runs ``run.py``, or ``script``, to its end: ``run_py("task=check", cwd=folder)``."""
 
-    def run(*words: str, cwd: Path) -> subprocess.CompletedProcess:
-        return preloaded.run(words, cwd=cwd, timeout=300)
+    def run(*words: str, cwd: Path, script: Path = preloaded.RUN) -> subprocess.CompletedProcess:
+        return preloaded.run(words, cwd=cwd, timeout=300, script=script)
 
     return run
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+RUN = ROOT / "run.py"
 MODULES = (
     "warmstart.cli.main",
     "warmstart.data.datamodule",
@@ -48,13 +49,13 @@ def _read_on_import() -> dict[str, str]:
 _OF_SERVER = _read_on_import()
 
 
-def run(words: Sequence[str | Path], cwd: Path, timeout: float) -> subprocess.CompletedProcess:
-    """Run ``run.py`` with ``words`` in ``cwd``, in this process's environment.
+def run(words: Sequence[str | Path], cwd: Path, timeout: float, script: Path = RUN) -> subprocess.CompletedProcess:
+    """Run ``run.py``, or another script that starts it, with ``words`` in ``cwd``, in this process's environment.
 
     Raises:
         subprocess.TimeoutExpired: it was still running after ``timeout`` seconds, and was killed.
     """
-    command = [str(ROOT / "run.py"), *map(str, words)]
+    command = [str(script), *map(str, words)]
     if _read_on_import() != _OF_SERVER:
         command.insert(0, sys.executable)
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout)

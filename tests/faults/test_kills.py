@@ -4,11 +4,8 @@ There are 14 moments: four in each of three settings and two under FSDP. SEED ch
 """
 
 import csv
-import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,6 @@ from warmstart.runs.checkpoint_io import is_sound
 
 pytestmark = pytest.mark.slow
 KILLED = Path(__file__).with_name("killed_fit.py")
-RUN = Path(__file__).parents[2] / "run.py"
 SEED = 20
 FIT = (
     *("debug=tiny", "name=run", "encoder=bert", "decoder=bert", "trainer.precision=32-true"),
@@ -35,14 +31,6 @@ SETTINGS = {
 }
 
 
-def run(folder: Path, words: tuple[str, ...], script: Path = RUN, **variables: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, script, *FIT, *words]
-    environment = os.environ | variables
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
-
-
 def left_by(folder: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Return the last weights and the loss of each step."""
     last = folder / "runs" / "run" / "checkpoints" / "last.ckpt"
@@ -53,12 +41,14 @@ def left_by(folder: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_a_fit_killed_at_random_moments_ends_with_the_same_weights(setting, tmp_path):
-    words = SETTINGS[setting]
+def test_a_fit_killed_at_random_moments_ends_with_the_same_weights(setting, run_py, tmp_path, monkeypatch):
+    words = (*FIT, *SETTINGS[setting])
     whole = tmp_path / "whole"
     whole.mkdir()
     # This signal never comes. The duration of the whole fit bounds the random moments.
-    outcome = run(whole, words, KILLED, SIGNAL="9", SECONDS="86400")
+    monkeypatch.setenv("SIGNAL", "9")
+    monkeypatch.setenv("SECONDS", "86400")
+    outcome = run_py(*words, cwd=whole, script=KILLED)
     assert outcome.returncode == 0, outcome.stderr[-3000:]
     weights, losses = left_by(whole)
     assert len(losses) == (12 if setting == "shards" else 40)
@@ -71,13 +61,15 @@ def test_a_fit_killed_at_random_moments_ends_with_the_same_weights(setting, tmp_
         folder.mkdir()
         number = chosen.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
         after = str(chosen.uniform(0, 0.9) * seconds)
-        killed = run(folder, words, KILLED, SIGNAL=str(int(number)), SECONDS=after)
+        monkeypatch.setenv("SIGNAL", str(int(number)))
+        monkeypatch.setenv("SECONDS", after)
+        killed = run_py(*words, cwd=folder, script=KILLED)
         statuses.append(killed.returncode)
         assert killed.returncode in (-number, 128 + number, 0), killed.stderr[-3000:]
         assert "Traceback" not in killed.stderr or number == signal.SIGKILL, killed.stderr[-3000:]
         if killed.returncode == 0:  # it ended before: the machine was busier during the whole fit
             seconds = seconds_of_fit(folder)
-        again = run(folder, words)
+        again = run_py(*words, cwd=folder)
         assert again.returncode == 0, again.stderr[-3000:]
         found, found_losses = left_by(folder)
         assert found_losses == losses, (number, after)

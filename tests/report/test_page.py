@@ -7,14 +7,11 @@ import re
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from warmstart.report.collect import collect
 from warmstart.report.page import render
-
-RUN = Path(__file__).parents[2] / "run.py"
 
 
 def data_of(page):
@@ -53,21 +50,20 @@ def test_twenty_runs_of_two_hundred_samples_stay_under_five_megabytes(write_run,
     assert len(render(collect([tmp_path]), title="t")) < 5e6
 
 
-def test_the_task_writes_a_page_and_no_run_folder(write_run, tmp_path):
+def test_the_task_writes_a_page_and_no_run_folder(write_run, run_py, tmp_path):
     write_run("a")
     write_run("b", status="failed")
-    command = [sys.executable, RUN, "task=report", "sweep=sweep"]
-    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    outcome = run_py("task=report", "sweep=sweep", cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr
     assert "2 runs (1 complete, 1 failed)" in outcome.stdout
     assert (tmp_path / "sweep" / "report.html").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep"]
-    outcome = subprocess.run([*command[:-1], "sweep=no"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    outcome = run_py("task=report", "sweep=no", cwd=tmp_path)
     assert outcome.returncode == 2
     assert "no such folder" in outcome.stderr
     (tmp_path / "multirun").mkdir()
     (tmp_path / "sweep").rename(tmp_path / "multirun" / "sweep")  # the default folder of a sweep of this name
-    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    outcome = run_py("task=report", "sweep=sweep", cwd=tmp_path)
     assert outcome.stdout.startswith("multirun/sweep/report.html: 2 runs"), outcome.stderr
 
 

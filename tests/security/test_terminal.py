@@ -1,30 +1,12 @@
 """Escape sequences in names, columns, headers and documents reach no terminal."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
 EVIL = "\x1b[2Jevil\u202e\x9b"
 
 
-def start(*words, cwd):
-    return subprocess.run(
-        [sys.executable, ROOT / "run.py", *words],
-        cwd=cwd,
-        env=os.environ | {"WARMSTART_CACHE": str(cwd / "cache"), "PYTHONIOENCODING": "utf-8"},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        timeout=300,
-    )
-
-
 @pytest.mark.parametrize("case", ["a column", "a name of a file", "a setting of an export", "a recorded failure"])
-def test_data_in_messages_is_escaped(tmp_path, case):
+def test_data_in_messages_is_escaped(case, run_py, tmp_path, monkeypatch):
     if case == "a column":
         (tmp_path / "x.csv").write_text(f"document,{EVIL}\na,b\n", encoding="utf-8")
         words = ["debug=tiny", "data=files", "data.path=x.csv", "name=x"]
@@ -42,7 +24,8 @@ def test_data_in_messages_is_escaped(tmp_path, case):
         (job / "config.yaml").write_text("task: fit\n")
         (job / "overrides.yaml").write_text('- "name=\\e[2Jevil\\u202e\\x9b"\n')
         words = ["-m", "debug=tiny", "name=s", "trainer.validations_per_epoch=0"]
-    ended = start(*words, cwd=tmp_path)
+    monkeypatch.setenv("WARMSTART_CACHE", str(tmp_path / "cache"))
+    ended = run_py(*words, cwd=tmp_path)
     said = ended.stdout + ended.stderr
     assert ended.returncode in (1, 2), said
     assert "evil" in said

@@ -1,8 +1,6 @@
 """Searches with Optuna resume after a kill to the same result, with every rank at the same point."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,8 +46,8 @@ def test_a_killed_search_resumes_to_the_same_result(run_py, tmp_path):
     assert outcome.returncode == 0, outcome.stderr
     assert "Best of 4 points" in outcome.stdout
 
-    command = [sys.executable, KILLED, "in_a_fit", *words]  # in the second point, after its first checkpoint
-    killed = subprocess.run(command, cwd=broken, capture_output=True, text=True, check=False, timeout=300)
+    # In the second point, after its first checkpoint.
+    killed = run_py("in_a_fit", *words, cwd=broken, script=KILLED)
     assert killed.returncode == -9, killed.stderr
     assert [t.state for t in study(broken).trials] == [TrialState.COMPLETE, TrialState.RUNNING]
     done = points(broken)

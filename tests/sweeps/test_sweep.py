@@ -120,8 +120,7 @@ def test_a_sweep_killed_three_times_ends_like_an_uninterrupted_one(run_py, tmp_p
         "writing_the_result": ["half a result", "result", "result", "result"],
     }
     for moment, left in moments.items():
-        command = [sys.executable, KILLED, moment, *words]
-        killed = subprocess.run(command, cwd=broken, capture_output=True, text=True, check=False, timeout=300)
+        killed = run_py(moment, *words, cwd=broken, script=KILLED)
         assert killed.returncode == -9, killed.stderr
         now = results(broken)
         jobs = [path for path in (broken / "runs" / "multirun" / "s").iterdir() if path.is_dir()]

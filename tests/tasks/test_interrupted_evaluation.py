@@ -1,8 +1,6 @@
 """An evaluation that is killed goes on where it was, and ends as if nothing had happened."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,16 +13,15 @@ CHOICES = ["debug=tiny", "data.evaluation_max_tokens=160"]
 
 
 @pytest.mark.parametrize("search", ["generation=greedy", "generation.do_sample=true"])
-def test_killed_half_way_it_goes_on_with_the_same_summaries(search, settings_of, tmp_path):
+def test_killed_half_way_it_goes_on_with_the_same_summaries(search, settings_of, run_py, tmp_path):
     fit.run(settings_of(*CHOICES), tmp_path / "run")
     command = [*CHOICES, search, "task=evaluate", f"ckpt={tmp_path / 'run'}"]
     whole = settings_of(*command)
     evaluate.run(whole, tmp_path / "whole")
     assert RunDir(tmp_path / "whole").read_result()["summaries"] == {"generated": 8, "from_an_interrupted_run": 0}
 
-    script = [sys.executable, Path(__file__).with_name("killed_evaluation.py"), *command]
-    script += [f"output_root={tmp_path}", "name=killed", f"data.cache_dir={tmp_path / 'cache'}"]
-    ended = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    command += [f"output_root={tmp_path}", "name=killed", f"data.cache_dir={tmp_path / 'cache'}"]
+    ended = run_py(*command, cwd=tmp_path, script=Path(__file__).with_name("killed_evaluation.py"))
     assert ended.returncode == -9, ended.stderr
     [kept] = (tmp_path / "cache" / "summaries").glob("*.jsonl")
     finished = kept.read_text().count("\n")

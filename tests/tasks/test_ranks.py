@@ -134,9 +134,7 @@ def test_a_rank_that_is_stopped_ends_the_job_with_its_number(tmp_path):
 
 def test_a_rank_that_is_killed_fails_its_job_alone_and_the_same_command_goes_on(run_py, tmp_path):
     words = (*FIT, *RANKS, "trainer.max_steps=8", "trainer.save_every=2", "optim.new_rate=0.001,0.002", "name=s")
-    script = [sys.executable, Path(__file__).with_name("killed_rank.py"), "-m", *words]
-    options = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False, "timeout": 300}
-    killed = subprocess.run(script, **options)
+    killed = run_py("-m", *words, cwd=tmp_path, script=Path(__file__).with_name("killed_rank.py"))
     assert killed.returncode == 1, killed.stderr[-3000:]
     assert "2 jobs, 1 failed" in killed.stdout
     assert "Rank 1 of this job was ended by SIGKILL" in killed.stdout
