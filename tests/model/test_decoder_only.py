@@ -215,7 +215,13 @@ def test_a_decoder_whose_positions_follow_its_pad_id_is_refused():
         DecoderOnlyModel(DecoderOnlyConfig(decoder=config, **IDS["separate"]))
 
 
-@pytest.mark.parametrize("kind", ["rwkv", "reformer", "recurrent_gemma", "trocr", "xlm", "roformer with rotary_value"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("rwkv", "reformer", "recurrent_gemma", "trocr", "xlm", "roformer with rotary_value"),
+        *("xlstm", "deepseek_v4"),
+    ],
+)
 def test_a_decoder_that_reads_the_padding_before_a_prompt_is_refused(kind):
     kind, *flags = kind.split(" with ")
     config = tiny_config(kind)
@@ -223,6 +229,11 @@ def test_a_decoder_that_reads_the_padding_before_a_prompt_is_refused(kind):
         setattr(config, flag, True)
     with pytest.raises(ValueError, match=f"A {kind} decoder needs an encoder: .*Use a decoder such as gpt2"):
         DecoderOnlyModel(DecoderOnlyConfig(decoder=config, **IDS["separate"]))
+
+
+def test_a_decoder_that_also_reads_images_is_refused_by_its_name():
+    with pytest.raises(ValueError, match=r"'gemma3' cannot be a decoder: .* is a multimodal model"):
+        DecoderOnlyModel(DecoderOnlyConfig(decoder=tiny_config("gemma3"), **IDS["separate"]))
 
 
 def test_the_encoder_that_does_not_exist_is_never_called(batch):

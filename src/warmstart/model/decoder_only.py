@@ -41,7 +41,9 @@ from warmstart.model.submodel_config import maximum_positions
 _FROM_FIRST_COLUMN = "it numbers positions from the first column, which is padding in a batch"
 _READS_PADDING = {
     "rwkv": "it reads the padding before a prompt",
+    "xlstm": "it reads the padding before a prompt",
     "recurrent_gemma": "its recurrent layers read the padding before a prompt",
+    "deepseek_v4": "it compresses windows that begin at the first column, which is padding in a batch",
     "reformer": "it numbers positions and chunks from the first column, which is padding in a batch",
     "trocr": _FROM_FIRST_COLUMN,
     "xlm": f"{_FROM_FIRST_COLUMN}, and it generates after a mask token",
@@ -65,10 +67,11 @@ class DecoderOnlyConfig(EncoderDecoderConfig):
         super().__post_init__(**kwargs)
         self.graft = None
         make_decoder(self.decoder, grafted=True)
+        text = self.decoder.get_text_config(decoder=True)  # of a decoder that reads images, too
         self.encoder = NoEncoderConfig(
-            vocab_size=self.decoder.vocab_size,
-            hidden_size=self.decoder.hidden_size,
-            max_position_embeddings=getattr(self.decoder, "max_position_embeddings", None),
+            vocab_size=text.vocab_size,
+            hidden_size=text.hidden_size,
+            max_position_embeddings=getattr(text, "max_position_embeddings", None),
             pad_token_id=self.pad_token_id,
             bos_token_id=self.decoder_start_token_id,
             eos_token_id=self.eos_token_id,
