@@ -21,7 +21,7 @@ def run(tmp_path_factory):
         yield warmstart.fit(PAIRS, name="served", output_root=folder, overrides={"debug": "tiny"})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it waits for requests it takes a seventh of a core
 def service(run, tmp_path_factory):
     limits = ("max_text_characters=2000", "max_body_bytes=8192", "max_open_requests=6", "timeout_seconds=10")
     words = [f"serve.{one}" for one in (*limits, "max_batch_tokens=64", "wait_milliseconds=300")]

@@ -143,3 +143,23 @@ def test_requests_beyond_the_queue_and_requests_that_take_too_long(service, expe
 def _count(service, name):
     (line,) = [line for line in service.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
     return float(line.rpartition(" ")[2])
+
+
+def test_health_metrics_and_the_openapi_page(service):
+    assert service.post("/summarize", {"text": TEXT}).status_code == 200
+    health = service.get("/health")
+    assert (health.status_code, health.text) == (200, "ok")
+    metrics = service.get("/metrics")
+    assert metrics.headers["Content-Type"].startswith("text/plain")
+    for name in (
+        *('warmstart_requests_total{path="/summarize",status="200"}', "warmstart_request_seconds_bucket{"),
+        *('warmstart_tokens_total{of="source"}', 'warmstart_tokens_total{of="summary"}', "warmstart_open_requests 0.0"),
+        *("warmstart_batch_requests_sum", "warmstart_batch_tokens_sum", "warmstart_queue_requests 0.0"),
+    ):
+        assert f"\n{name}" in metrics.text
+    schema = service.get("/openapi.json").json()
+    assert schema["paths"].keys() >= {"/summarize", "/stream", "/health", "/metrics"}
+    assert schema["components"]["schemas"]["Text"]["required"] == ["text"]
+    page = service.get("/docs").text
+    assert "POST /stream" in page
+    assert "://" not in page.replace(service.url, "")  # nothing from another host
