@@ -39,7 +39,7 @@ test-newest: $(STAMP)  ## the quick tests with the newest releases (in .venv-new
 	else echo "The newest releases are the pins, which make test ran."; fi
 
 test-slow: $(STAMP)  ## the tests that take minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m slow || test $$? -eq 5  # 5: no test is marked slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow || test $$? -eq 5  # 5: no test is marked slow
 
 docs: $(STAMP)  ## build the documentation site into site/, without network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -26,7 +26,6 @@ HERE = Path(__file__).parent
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("writes"),  # one worker, because the fixtures take long
     pytest.mark.skipif(COMPILER is None and "CI" not in os.environ, reason="no C compiler is installed"),
     pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD and /proc"),
 ]

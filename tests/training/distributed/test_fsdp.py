@@ -23,7 +23,7 @@ from warmstart.config.model import (
 )
 from warmstart.runs.checkpoint_io import AtomicCheckpointIO, is_sound
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fsdp")]  # one worker, because the fixture takes long
+pytestmark = pytest.mark.slow
 NEOX = SubmodelSettings("pythia", "EleutherAI/pythia-160m", "gpt_neox", weights=Weights.random, scale=Scale.tiny)
 # The decoder, the bridge, steps with a frozen encoder and decoder, and the trainer's settings.
 SETTINGS = {
