@@ -140,11 +140,6 @@ def test_requests_beyond_the_queue_and_requests_that_take_too_long(service, expe
     assert service.post("/summarize", {"text": TEXT}).json()["summary"] == expected[0]
 
 
-def _count(service, name):
-    (line,) = [line for line in service.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
-    return float(line.rpartition(" ")[2])
-
-
 def test_health_metrics_and_the_openapi_page(service):
     assert service.post("/summarize", {"text": TEXT}).status_code == 200
     health = service.get("/health")
@@ -163,3 +158,8 @@ def test_health_metrics_and_the_openapi_page(service):
     page = service.get("/docs").text
     assert "POST /stream" in page
     assert "://" not in page.replace(service.url, "")  # nothing from another host
+
+
+def _count(service, name):
+    (line,) = [line for line in service.get("/metrics").text.splitlines() if line.startswith(f"{name} ")]
+    return float(line.rpartition(" ")[2])
