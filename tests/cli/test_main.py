@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[2]
         (["sweep=matrix", "debug=tiny"], "needs -m"),
         (["name=", "debug=tiny"], "names no folder"),
         (["-m", "name=", "debug=tiny"], "names no folder"),
+        (["-m", "--cfg", "job"], "Only one of --run, --multirun, --cfg"),
+        (["--resolve"], "can only be used in conjunction with --cfg"),
         (["debug=tiny", "trainer.strategy=dpp"], "trainer.strategy=dpp: unknown strategy. Did you mean 'ddp'?"),
         (["debug=tiny", "trainer.accelerator=tpu"], "trainer.accelerator=tpu"),
         (["encoder=[bert,roberta]"], "a run has one encoder. Name one, or start a run for each: python run.py -m enc"),

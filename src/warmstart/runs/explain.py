@@ -102,7 +102,17 @@ def explain(error: BaseException) -> str | None:
         return _unknown_choice(file, list(error.options or []))
     if isinstance(error, HydraException):
         return f"{_compact(error)} See --help for the choices."
+    if isinstance(error, ValueError) and _module_of(error) == "hydra._internal.utils":  # -m with --cfg, for example
+        return f"{error}. See --hydra-help."
     return None
+
+
+def _module_of(error: BaseException) -> str | None:
+    """Return the name of the module that raised ``error``."""
+    raised = error.__traceback__
+    while raised is not None and raised.tb_next is not None:
+        raised = raised.tb_next
+    return None if raised is None else raised.tb_frame.f_globals.get("__name__")
 
 
 def _unknown_choice(file: str, choices: list[str]) -> str:
