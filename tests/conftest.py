@@ -8,9 +8,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import preloaded
@@ -74,6 +76,31 @@ def run_py():
         return preloaded.run(words, cwd=cwd, timeout=300, script=script)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """Return ``made_once(name, make)``: a folder that ``make(folder)`` fills, once for all workers of the test run.
+
+    The worker that comes first makes it, and the others wait: with a fixture of a wider scope each makes its own.
+    """
+    from warmstart.locks import locked
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, complete = shared / name, shared / f"{name}.complete"
+        with locked(shared / f"{name}.lock"):
+            if not complete.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # left by a worker that failed
+                folder.mkdir()
+                make(folder)
+                complete.touch()
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")

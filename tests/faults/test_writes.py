@@ -127,14 +127,16 @@ def run_py(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(run_py, tmp_path_factory):
+def whole(run_py, made_once):
     """Return a folder in which every command has run without an error."""
-    folder = tmp_path_factory.mktemp("whole")
-    inputs(folder)
-    for words in COMMANDS:
-        status, output, _ = run_py(words, folder)
-        assert status == 0, output[-3000:]
-    return folder
+
+    def make(folder):
+        inputs(folder)
+        for words in COMMANDS:
+            status, output, _ = run_py(words, folder)
+            assert status == 0, output[-3000:]
+
+    return made_once("whole", make)
 
 
 def inputs(folder):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -83,18 +84,23 @@ def start(*words, ranks=2):
 
 
 @pytest.fixture(scope="module")
-def sharded(tmp_path_factory):
-    folder, cache = tmp_path_factory.mktemp("sharded"), tmp_path_factory.mktemp("cache")
+def sharded(made_once):
+    made = made_once("sharded", make_shards)
+    return made / "runs", made / "cache"
+
+
+def make_shards(folder):
+    words = (folder / "runs", folder / "cache")
     try:
-        start(folder, cache)
+        start(*words)
     except AssertionError as error:
         # A thread of gloo, without a Python frame, has crashed twice for a reason not known; here again is a failure.
         if "Signal 11 (SIGSEGV)" not in str(error):
             raise
         warnings.warn(f"a rank crashed and all ranks were started again: {error}", stacklevel=1)
-        folder, cache = tmp_path_factory.mktemp("sharded"), tmp_path_factory.mktemp("cache")
-        start(folder, cache)
-    return folder, cache
+        for word in words:
+            shutil.rmtree(word, ignore_errors=True)
+        start(*words)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
