@@ -39,6 +39,16 @@ def test_a_file_as_the_path_of_a_hub_data_set_is_named(settings_of, tmp_path):
     assert "is a file, but data=xsum reads a data set of the hub" in fault
 
 
+@pytest.mark.parametrize("path", ["absent/texts/of mine", "./absent", "~/absent"])
+def test_a_local_path_that_does_not_exist_is_a_fault_of_a_hub_data_set(path, settings_of):
+    (fault,) = faults(settings_of("data=xsum", f"data.path='{path}'"))
+    assert fault.startswith(f"data.path={Path(path).expanduser()} does not exist.")
+
+
+def test_a_path_in_a_package_is_no_fault_of_a_hub_data_set(settings_of):
+    assert faults(settings_of("data=xsum", "data.path='package_file:some-package/texts/of'")) == []
+
+
 def test_all_numbers_are_refused_in_one_message(settings_of):
     validate_numbers(settings_of())
     with pytest.raises(UserError, match="2 errors") as refused:
@@ -52,6 +62,7 @@ def test_all_numbers_are_refused_in_one_message(settings_of):
     [
         ("data.raw_targets=true", "data.raw_targets=true is an option of data=short_descriptions only"),
         ("data.train_path=x.jsonl", "data.train_path=x.jsonl is only read with data=files"),
+        ("data.path=absent", "data.path=absent is not read with data=written"),
         ("trainer.precision=fp16", "trainer.precision=fp16: not a precision of Lightning"),
         ("trainer.accelerator=gpuu", "trainer.accelerator=gpuu: unknown accelerator"),
     ],
