@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from warmstart.cli.help import page, versions
 from warmstart.cli.hydra_files import explain_composition, write_configs_whole
 from warmstart.config.own_files import with_own_files
-from warmstart.config.quoting import quote, quote_texts
+from warmstart.config.quoting import quote, quote_texts, with_home
 from warmstart.config.schema import register, to_settings
 from warmstart.config.shipped import config_dir
 from warmstart.data.hub_access import set_timeout
@@ -127,7 +127,7 @@ def main() -> None:
     if (words := with_own_files(sys.argv)) != sys.argv:
         say("data.path names files of your own: data=files is set.", file=sys.stderr)
         sys.argv = words
-    sys.argv = quote_texts(sys.argv)
+    sys.argv = quote_texts(with_home(sys.argv))
     if "task=report" in sys.argv:
         sys.argv = report_arguments(sys.argv)
     if "task=sbatch" in sys.argv and {"-m", "--multirun"} & set(sys.argv):
