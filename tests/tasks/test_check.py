@@ -107,6 +107,24 @@ def test_a_checkpoint_that_cannot_be_trained_is_refused_by_name(change, said, se
     assert fault.startswith(said)
 
 
+def test_the_texts_of_a_file_are_checked_as_a_fit_does(run_py, tmp_path):
+    def write(name, *texts):
+        rows = [json.dumps({"document": f"{text} {text}", "summary": text}) for text in texts]
+        (tmp_path / name).write_text("\n".join(rows))
+
+    write("mine.jsonl", *(f"The river {i} rose." for i in range(60)))
+    write("test.jsonl", "The river 1 rose.", "A bridge fell.")
+    write("russian.jsonl", *(f"\u041c\u044d\u0440 {i}" for i in range(60)))
+    words = ("task=check", "encoder=minilm", "decoder=minilm", "data=files")
+    outcome = run_py(*words, "data.train_path=mine.jsonl", "data.test_path=test.jsonl", cwd=tmp_path)
+    assert outcome.returncode == 0
+    assert outcome.stderr.count("1 of 2 test documents are also training documents") == 1
+    outcome = run_py(*words, "data.path=russian.jsonl", cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert "such as data.language=ru. To train without scores" in outcome.stderr
+    assert run_py(*words, "data.path=russian.jsonl", "data.language=ru", cwd=tmp_path).returncode == 0
+
+
 def test_pairs_are_shown_with_tokenizers_in_the_cache_of_the_hub(run_py, settings_of, tmp_path, monkeypatch):
     words = ("task=check", "encoder=bert", "decoder=bert", "data=written")
     monkeypatch.setenv("HF_HOME", str(tmp_path))

@@ -27,6 +27,7 @@ from warmstart.runs.saved_model import SavedModel
 
 _SPLIT_PATHS = ("train_path", "validation_path", "test_path")
 _COLUMNS = ("document_column", "summary_column", "id_column")
+UNSCORED_FIT = "To train without scores, set evaluation.test=false trainer.validation_samples=0."
 _log = logging.getLogger(__name__)
 
 
