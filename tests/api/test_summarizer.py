@@ -39,6 +39,12 @@ def test_one_text_gives_one_summary_and_the_order_is_kept(summarizer):
     assert summarizer([]) == []
 
 
+def test_a_run_in_the_home_folder_is_opened(run, monkeypatch):
+    monkeypatch.setenv("HOME", str(run.folder.parent))
+    assert Summarizer.from_pretrained(f"~/{run.folder.name}")(TEXT) == Summarizer.from_pretrained(run)(TEXT)
+    assert warmstart.TrainedRun(f"~/{run.folder.name}").scores == run.scores
+
+
 def test_batches_have_texts_of_similar_length():
     assert by_length([[1] * 9, [1], [1] * 8, [1] * 2], 18) == [[1, 3], [2, 0]]
     assert by_length([[1] * 9, [1] * 30], 18) == [[0], [1]]

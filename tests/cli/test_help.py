@@ -10,9 +10,9 @@ import pytest
 
 from warmstart import __version__
 from warmstart.cli.help import first_comment
-from warmstart.cli.main import TASKS, config_dir
+from warmstart.cli.main import config_dir
 from warmstart.config.option import Bounds
-from warmstart.config.schema import GROUPS, GROUPS_OF_MANY, OPTIONS
+from warmstart.config.schema import GROUPS, GROUPS_OF_MANY, OPTIONS, TASKS
 
 CONF = Path(config_dir())
 

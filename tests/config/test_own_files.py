@@ -21,6 +21,7 @@ def here(tmp_path, monkeypatch):
         ["data.path=my.csv"],
         ["task=check", "data.path=absent.JSONL"],
         ["data.path=absent.csv.gz"],
+        ["data.path=absent.xlsx"],
         ["data.path='my file.tsv'", "debug=tiny"],
         ["+data.path=plain"],
         ["data.path=texts"],

@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from warmstart.cli.main import config_dir, report_arguments
-from warmstart.config.quoting import quote_texts
+from warmstart.config.quoting import quote_texts, with_home
 from warmstart.config.schema import register
 
 TEXTS = [
@@ -71,3 +71,23 @@ def test_an_unreadable_value_of_another_option_is_reported_with_the_quotes_it_ne
     outcome = run_py("task=report", "runs=[notes#1]", cwd=tmp_path)
     assert outcome.returncode == 2
     assert """needs quotes inside the shell's quotes: 'runs="VALUE"', or in a list 'runs=["VALUE"]'""" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("ckpt=~/demo", "ckpt=/home/me/demo"),
+        ("output='~/my model'", "output='/home/me/my model'"),
+        ('runs=[~/a, "~/b",c]', 'runs=[/home/me/a, "/home/me/b",c]'),
+        ("sweep=~/runs/multirun/x", "sweep=/home/me/runs/multirun/x"),
+        ("+encoder.path=~", "+encoder.path=/home/me"),
+        ("ckpt_weights=~/a,~/b", "ckpt_weights=/home/me/a,/home/me/b"),
+        ("output=a~/b", "output=a~/b"),
+        ("input=~x/y", "input=~x/y"),
+        ("data.prompt=~/x", "data.prompt=~/x"),
+        ("data.path=~/x.csv", "data.path=~/x.csv"),  # its readers expand it, and it is recorded as typed
+    ],
+)
+def test_the_home_folder_is_expanded_in_paths(word, found, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert with_home(["task=export", word, "-m"]) == ["task=export", found, "-m"]

@@ -63,3 +63,16 @@ def test_a_hub_id_as_a_choice_is_answered_with_the_command_for_it(settings_of):
         "There is no encoder=google/flan-t5-small.",
         "Any checkpoint on the hub or in a folder: encoder=hf encoder.path=google/flan-t5-small",
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("check", "Did you mean task=check?"),
+        ("summarise", "Did you mean task=summarize?"),
+        ("reviews.csv", "Put no blanks around =, and quotes around a value with blanks."),
+    ],
+)
+def test_a_word_without_an_equals_sign_is_explained(word, hint, settings_of):
+    [message] = message_about(word, settings_of)
+    assert message == f"{word!r} is not an override. Overrides are written OPTION=VALUE. {hint} See --help."

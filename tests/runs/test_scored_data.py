@@ -104,6 +104,17 @@ def test_the_files_of_the_runs_splits_do_not_hide_another_file(settings_of, file
     assert len(data_to_score(given, Recorded(), ["data.test_path"])[1].split("test")) == 40
 
 
+def test_the_log_names_the_file_that_is_scored(settings_of, files, caplog):
+    mine, other = files
+    for option, said in (("test", "is scored as the test split, 12 rows"), ("train", "its test split is scored, ")):
+        with caplog.at_level(logging.INFO):
+            named = f"data.{option}_path={other}"
+            settings = settings_of("data=files", f"data.path={mine}", named)
+            data_to_score(settings, Recorded(path=str(mine)), [f"data.{option}_path"])
+        assert f"{named} {said}" in caplog.text.replace(":", "")
+        assert f"data.path={mine}" not in caplog.text
+
+
 def test_a_limit_of_the_command_line_holds(settings_of, files):
     settings = settings_of("data=files", f"data.path={files[1]}", "data.limit_test=5")
     assert len(data_to_score(settings, Recorded(), ["data.limit_test"])[1].split("test")) == 5

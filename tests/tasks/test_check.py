@@ -39,6 +39,16 @@ def test_a_file_as_the_path_of_a_hub_data_set_is_named(settings_of, tmp_path):
     assert "is a file, but data=xsum reads a data set of the hub" in fault
 
 
+@pytest.mark.parametrize("path", ["absent/texts/of mine", "./absent", "~/absent"])
+def test_a_local_path_that_does_not_exist_is_a_fault_of_a_hub_data_set(path, settings_of):
+    (fault,) = faults(settings_of("data=xsum", f"data.path='{path}'"))
+    assert fault.startswith(f"data.path={Path(path).expanduser()} does not exist.")
+
+
+def test_a_path_in_a_package_is_no_fault_of_a_hub_data_set(settings_of):
+    assert faults(settings_of("data=xsum", "data.path='package_file:some-package/texts/of'")) == []
+
+
 def test_all_numbers_are_refused_in_one_message(settings_of):
     validate_numbers(settings_of())
     with pytest.raises(UserError, match="2 errors") as refused:
@@ -52,6 +62,7 @@ def test_all_numbers_are_refused_in_one_message(settings_of):
     [
         ("data.raw_targets=true", "data.raw_targets=true is an option of data=short_descriptions only"),
         ("data.train_path=x.jsonl", "data.train_path=x.jsonl is only read with data=files"),
+        ("data.path=absent", "data.path=absent is not read with data=written"),
         ("trainer.precision=fp16", "trainer.precision=fp16: not a precision of Lightning"),
         ("trainer.accelerator=gpuu", "trainer.accelerator=gpuu: unknown accelerator"),
     ],
@@ -94,6 +105,24 @@ def test_a_checkpoint_that_cannot_be_trained_is_refused_by_name(change, said, se
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"} | change))
     (fault,) = faults(settings_of("decoder=gpt2", "decoder.name=mine", f"decoder.path={tmp_path}", "data=written"))
     assert fault.startswith(said)
+
+
+def test_the_texts_of_a_file_are_checked_as_a_fit_does(run_py, tmp_path):
+    def write(name, *texts):
+        rows = [json.dumps({"document": f"{text} {text}", "summary": text}) for text in texts]
+        (tmp_path / name).write_text("\n".join(rows))
+
+    write("mine.jsonl", *(f"The river {i} rose." for i in range(60)))
+    write("test.jsonl", "The river 1 rose.", "A bridge fell.")
+    write("russian.jsonl", *(f"\u041c\u044d\u0440 {i}" for i in range(60)))
+    words = ("task=check", "encoder=minilm", "decoder=minilm", "data=files")
+    outcome = run_py(*words, "data.train_path=mine.jsonl", "data.test_path=test.jsonl", cwd=tmp_path)
+    assert outcome.returncode == 0
+    assert outcome.stderr.count("1 of 2 test documents are also training documents") == 1
+    outcome = run_py(*words, "data.path=russian.jsonl", cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert "such as data.language=ru. To train without scores" in outcome.stderr
+    assert run_py(*words, "data.path=russian.jsonl", "data.language=ru", cwd=tmp_path).returncode == 0
 
 
 def test_pairs_are_shown_with_tokenizers_in_the_cache_of_the_hub(run_py, settings_of, tmp_path, monkeypatch):

@@ -95,7 +95,9 @@ def test_standard_input_that_is_closed_or_without_end_is_refused(refused, monkey
     monkeypatch.setattr("sys.stdin", None)
     refused("standard input, which is closed", "input=-")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a" * (MAX_ROW_BYTES + 10))))
-    refused("- is longer than", "input=-")
+    refused("standard input is longer than", "input=-")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+    refused(r"input=-: standard input has an empty text\. Provide text in UTF-8\.", "input=-")
 
 
 def test_a_text_that_is_too_long_is_refused(refused, tmp_path):

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from warmstart.config.explicit import refuse_several_choices
-from warmstart.config.quoting import quote, quote_texts
+from warmstart.config.quoting import quote, quote_texts, with_home
 from warmstart.config.schema import register
 from warmstart.config.shipped import config_dir
 from warmstart.errors import UserError
@@ -93,7 +93,7 @@ def words_of(overrides: Overrides | None) -> list[str]:
     if isinstance(overrides, Mapping):
         # Without ++ a mapping could change only the keys that the config has already.
         overrides = [f"{'++' * isinstance(value, Mapping)}{key}={_value(value)}" for key, value in overrides.items()]
-    return quote_texts(list(overrides))
+    return quote_texts(with_home(list(overrides)))
 
 
 def _value(value: Any, *, inside: bool = False) -> str:

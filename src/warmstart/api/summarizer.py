@@ -1,5 +1,6 @@
 """Summarize texts with a trained run or an export."""
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,7 +68,7 @@ class Summarizer:
         Raises:
             UserError: There is no such model, it is damaged, or an option is invalid.
         """
-        path = str(getattr(run, "folder", run))
+        path = os.path.expanduser(str(getattr(run, "folder", run)))
         options: dict[str, Any] = {f"generation.{name}": value for name, value in search.items()}
         if dtype is not None:
             options["generation.dtype"] = dtype

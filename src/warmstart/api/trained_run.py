@@ -24,7 +24,7 @@ class TrainedRun:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         if self.result.get("status") != "complete":
             raise UserError(
                 f"{self.folder} is not a finished run: {self.result.get('error', 'it has no result')}. Fit it again."

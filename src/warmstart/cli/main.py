@@ -24,8 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from warmstart.cli.help import page, versions
 from warmstart.cli.hydra_files import explain_composition, write_configs_whole
 from warmstart.config.own_files import with_own_files
-from warmstart.config.quoting import quote, quote_texts
-from warmstart.config.schema import register, to_settings
+from warmstart.config.quoting import quote, quote_texts, with_home
+from warmstart.config.schema import TASKS, TASKS_ON_A_RUN, register, to_settings
 from warmstart.config.shipped import config_dir
 from warmstart.data.hub_access import set_timeout
 from warmstart.errors import Interrupted, UserError
@@ -45,10 +45,8 @@ from warmstart.sweeps.sweep import (
     sweep_folder,
 )
 
-TASKS_ON_A_RUN = ("evaluate", "summarize", "export", "replay", "demo", "serve")
 TASKS_WITH_RANKS = ("fit", "evaluate")
 _TIMESTAMP = re.compile(r"\d{8}-\d{6}-")  # begins the folder of a run without a name, see conf/config.yaml
-TASKS = ("fit", *TASKS_ON_A_RUN, "report", "sbatch", "check")
 
 
 def run_task(cfg: DictConfig) -> object:
@@ -127,7 +125,7 @@ def main() -> None:
     if (words := with_own_files(sys.argv)) != sys.argv:
         say("data.path names files of your own: data=files is set.", file=sys.stderr)
         sys.argv = words
-    sys.argv = quote_texts(sys.argv)
+    sys.argv = quote_texts(with_home(sys.argv))
     if "task=report" in sys.argv:
         sys.argv = report_arguments(sys.argv)
     if "task=sbatch" in sys.argv and {"-m", "--multirun"} & set(sys.argv):

@@ -5,14 +5,16 @@ from pathlib import Path
 _SUFFIXES = tuple(
     suffix + packed for suffix in (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt") for packed in ("", ".gz")
 )
+# No reader reads these, and no data set of the hub has such a name: the error of data=files says what to do.
+_UNREADABLE = (".xlsx", ".xls", ".ods", ".ndjson", ".docx", ".pdf", ".zip", ".arrow", ".feather")
 _OF_THE_HUB = ("README.md", "dataset_dict.json", "dataset_info.json")  # data=cnn_dailymail reads or explains these
 _CHOOSES_DATA = ("data", "experiment", "sweep", "data.kind", "data.subset", "data.revision")
 _TASKS = ("fit", "check", "sbatch")
 
 
 def is_own_file(path: str) -> bool:
-    """Return whether ``path`` is an existing file, or has the suffix of a table or a text."""
-    return path.lower().endswith(_SUFFIXES) or Path(path).expanduser().is_file()
+    """Return whether ``path`` is an existing file, or has the suffix of a table, a text or a document."""
+    return path.lower().endswith((*_SUFFIXES, *_UNREADABLE)) or Path(path).expanduser().is_file()
 
 
 def with_own_files(words: list[str]) -> list[str]:

@@ -4,6 +4,8 @@ In Hydra's grammar ``data.path=notes (1).csv`` is a syntax error and ``name=1e5`
 quoted if its option is a text and Hydra would read anything but that text.
 """
 
+import os
+import re
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,6 +13,29 @@ from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString, S
 from hydra.errors import HydraException
 
 from warmstart.config.schema import OPTIONS
+
+_PATHS = frozenset(
+    {
+        *("ckpt", "ckpt_weights", "input", "output", "output_root", "runs", "sweep"),
+        *("encoder.path", "decoder.path", "optim.teacher"),
+    }
+)
+_HOME = re.compile(r"""(^|[\[,]\s*)(["']?)~(?=/|$)""")
+
+
+def with_home(words: list[str]) -> list[str]:
+    """Return the words of a command line with the home folder for ``~`` at the start of paths of models and results.
+
+    Bash expands ``output=~/x``; zsh, dash and Python do not, and no shell expands ``runs=[~/a,~/b]``.
+    """
+    return [_with_home(word) for word in words]
+
+
+def _with_home(word: str) -> str:
+    key, equals, value = word.partition("=")
+    if key.lstrip("+") not in _PATHS:
+        return word
+    return key + equals + _HOME.sub(lambda found: f"{found[1]}{found[2]}{os.path.expanduser('~')}", value)
 
 
 def quote_texts(words: list[str]) -> list[str]:

@@ -169,6 +169,8 @@ class Config:
     )
 
 
+TASKS_ON_A_RUN = ("evaluate", "summarize", "export", "replay", "demo", "serve")
+TASKS = ("fit", *TASKS_ON_A_RUN, "report", "sbatch", "check")
 GROUPS: dict[str, type] = {
     "encoder": SubmodelSettings,
     "decoder": SubmodelSettings,

@@ -13,7 +13,7 @@ from pathlib import Path
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from warmstart.config.schema import about, unknown_option
+from warmstart.config.schema import TASKS, about, unknown_option
 from warmstart.config.shipped import config_dir
 from warmstart.errors import Interrupted, RankDied, UserError
 
@@ -92,7 +92,9 @@ def explain(error: BaseException) -> str | None:
                 return f"{key} takes a list. Use brackets, with one value too: '{key}=[VALUE]'.{about(str(key))}"
             return f"{named}{_first_line(cause)}.{about(str(key or ''))}"
     if isinstance(error, OverrideParseException):
-        key = error.override.partition("=")[0]
+        key, equals, _ = error.override.partition("=")
+        if not equals:
+            return _not_an_override(key)
         return (
             f"{error.override} cannot be parsed ({_compact(error)}). A value with characters other than letters, "
             f"digits and /._- needs quotes inside the shell's quotes: '{key}=\"VALUE\"', or in a list "
@@ -105,6 +107,13 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, ValueError) and _module_of(error) == "hydra._internal.utils":  # -m with --cfg, for example
         return f"{error}. See --hydra-help."
     return None
+
+
+def _not_an_override(word: str) -> str:
+    """Return the message about a word of the command line that has no equals sign."""
+    near = get_close_matches(word, TASKS, 1)
+    hint = f"Did you mean task={near[0]}?" if near else "Put no blanks around =, and quotes around a value with blanks."
+    return f"{word!r} is not an override. Overrides are written OPTION=VALUE. {hint} See --help."
 
 
 def _module_of(error: BaseException) -> str | None:

@@ -27,6 +27,7 @@ from warmstart.runs.saved_model import SavedModel
 
 _SPLIT_PATHS = ("train_path", "validation_path", "test_path")
 _COLUMNS = ("document_column", "summary_column", "id_column")
+UNSCORED_FIT = "To train without scores, set evaluation.test=false trainer.validation_samples=0."
 _log = logging.getLogger(__name__)
 
 
@@ -58,8 +59,8 @@ def data_to_score(
             )
         return _every_row(settings, path, recorded, named)
     source = load_source(data, SPLITS if split == "test" else ("train", split))
-    if data.kind is DataKind.files and path is not None:
-        _report("data.path=%s: its %s split is scored, %d rows.", path, split, len(source.split(split)))
+    if data.kind is DataKind.files:
+        _report_split(data, split, len(source.split(split)))
     return settings, source, source.split("train")
 
 
@@ -131,6 +132,16 @@ def _training_examples(recorded: dict[str, Any], data: DataSettings, needing: Se
             f"The baselines {', '.join(needing)} need the run's training texts. {error} To score without them, set "
             f"data.baselines=[{others}]."
         ) from error
+
+
+def _report_split(data: DataSettings, split: str, rows: int) -> None:
+    from warmstart.data.sources.files import paths_of_splits
+
+    paths = paths_of_splits(data)
+    if split in paths:
+        _report("%s=%s is scored as the %s split, %d rows.", *paths[split], split, rows)
+    else:
+        _report("%s=%s: its %s split is scored, %d rows.", *paths["train"], split, rows)
 
 
 def _report(message: str, *values: object) -> None:

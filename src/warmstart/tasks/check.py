@@ -148,6 +148,7 @@ def run(settings: Config, run_dir: Path) -> None:
     settings = chosen.settings
     untrained = _untrained_first_run(settings)
     _refuse([fault for fault in faults(settings) if fault != untrained])
+    _check_references(settings)
     tokenizers = _local_tokenizers(settings)
     cost = predict(settings, model := pair_without_values(settings), tokenizers)
     names = f"encoder={settings.encoder.name} decoder={settings.decoder.name} data={settings.data.name}"
@@ -172,6 +173,17 @@ def _untrained_first_run(settings: Config) -> str | None:
     return None if is_named else fault_of_start(settings)
 
 
+def _check_references(settings: Config) -> None:
+    """Raise a UserError if the metrics of the fit cannot read the references in the user's own files."""
+    from warmstart.data.sources.load import load_source
+    from warmstart.runs.scored_data import UNSCORED_FIT, check_scripts
+    from warmstart.training.scoring import scored_splits
+
+    if settings.data.kind is DataKind.files and (scored := scored_splits(settings)):
+        source = load_source(settings.data, ["train", *scored], overlaps=False)
+        check_scripts(source, scored, UNSCORED_FIT, settings.data.language)
+
+
 def _local_tokenizers(settings: Config) -> Any:
     """Return the pair's tokenizers, or None if they, or the texts, would have to be downloaded or trained."""
     from warmstart.data.tokenization.load import is_on_this_machine, load_tokenizer
@@ -194,7 +206,7 @@ def _first_pairs(settings: Config, tokenizers: Any) -> list[str]:
 
     check_teacher(settings, tokenizers)
     lines = []
-    for one in first_pairs(load_source(settings.data), tokenizers, settings.data):
+    for one in first_pairs(load_source(settings.data, ["train"]), tokenizers, settings.data):
         cut = [
             f"{name}: {tokens} of {uncut} tokens"
             for name, tokens, uncut in (

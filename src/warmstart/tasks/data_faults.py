@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from warmstart.config.data import DataKind, DataSettings, Objective
+from warmstart.config.model import PACKAGE_FILE
 from warmstart.config.own_files import is_own_file
 from warmstart.data.sources.base import SPLITS
-from warmstart.data.sources.own_paths import is_there, missing
+from warmstart.data.sources.own_paths import is_no_hub_id, is_there, missing
 from warmstart.errors import UserError, listed
 
 
@@ -34,6 +35,13 @@ def faults_of_data(data: DataSettings) -> list[str]:
             found.append(
                 f"data.path={data.path} is a file, but data={data.name} reads a data set of the hub. "
                 f"Set data=files data.path={data.path}."
+            )
+        elif is_on_hub and data.path and is_no_hub_id(data.path) and not data.path.startswith(PACKAGE_FILE):
+            folder = Path(data.path).expanduser()
+            found += [] if is_there(folder) else [str(missing("data.path", folder))]
+        elif data.kind is DataKind.written and data.path:
+            found.append(
+                f"data.path={data.path} is not read with data={data.name}, whose texts are synthetic. Set data=files."
             )
     if data.raw_targets and data.kind is not DataKind.short_descriptions:
         found.append("data.raw_targets=true is an option of data=short_descriptions only. Remove it.")

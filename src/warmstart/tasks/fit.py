@@ -195,14 +195,13 @@ def _fit_and_test(fit: Fit) -> float:
 def _data(fit: Fit) -> Any:
     """Build the data module, with its training and validation splits set up."""
     from warmstart.data.datamodule import SummarizationDataModule
-    from warmstart.runs.scored_data import check_scripts
+    from warmstart.runs.scored_data import UNSCORED_FIT, check_scripts
     from warmstart.training.trainer import build_trainer, check_validations
 
     settings = fit.settings
     build_trainer(settings.trainer, fit.run_dir.path, [], [])  # refuses absent devices before texts are read
     source, tokenizers = _source_and_tokenizers(settings, fit.resume)
-    remedy = "To train without scores, set evaluation.test=false trainer.validation_samples=0."
-    check_scripts(source, scored_splits(settings), remedy, settings.data.language)
+    check_scripts(source, scored_splits(settings), UNSCORED_FIT, settings.data.language)
     scorer_of_fit(settings)  # raises before training
     check_teacher(settings, tokenizers)
     source = with_teachers_summaries(settings, source)

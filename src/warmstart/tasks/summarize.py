@@ -178,7 +178,8 @@ def _read(files: dict[str, Path], settings: Config) -> list[str]:
             text = decoded(sys.stdin.buffer) if settings.input == "-" else read_text(path)
             texts.append(text_of(text, "text"))
         except BadText as error:
-            raise UserError(f"input={settings.input}: {name} {error}. Provide UTF-8 text.") from None
+            named = "standard input" if settings.input == "-" else name
+            raise UserError(f"input={settings.input}: {named} {error}. Provide text in UTF-8.") from None
     return texts
 
 

@@ -137,7 +137,8 @@ def log_choices(chosen: ChosenSettings) -> None:
 
 
 def _texts_of(settings: Config) -> _Texts:
-    source = load_source(settings.data, [split for split in SPLITS if split != "test" or settings.evaluation.test])
+    splits = [split for split in SPLITS if split != "test" or settings.evaluation.test]
+    source = load_source(settings.data, splits, overlaps=False)  # other splits than those of the fit
     train = source.split("train")
     off = [split for split in ("validation", "test") if f"{split}_split_off" in source.report]
     some = [train[i] for i in range(0, len(train), math.ceil(len(train) / SAMPLED_TEXTS))]

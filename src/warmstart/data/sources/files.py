@@ -55,7 +55,7 @@ def read_files(
     """
     report: Counter[str] = Counter()
     found: dict[str, StoredRows] = {}
-    paths = _paths(settings)
+    paths = paths_of_splits(settings)
     for split, (option, path) in paths.items():
         if split in splits:
             found[split], counts = _read_split(path, option, settings)
@@ -102,7 +102,7 @@ def split_off(hashes: np.ndarray, split: str, settings: DataSettings) -> np.ndar
     return taken
 
 
-def _paths(settings: DataSettings) -> dict[str, tuple[str, Path]]:
+def paths_of_splits(settings: DataSettings) -> dict[str, tuple[str, Path]]:
     """Return the option and the path of each split that has one."""
     given = {
         split: (f"data.{split}_path", Path(path).expanduser())

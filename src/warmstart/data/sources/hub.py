@@ -18,7 +18,7 @@ from warmstart.data.sources.files import split_off
 from warmstart.data.sources.hub_folder import load_folder
 from warmstart.data.sources.hub_rows import HubRows, TextColumn
 from warmstart.data.sources.originals import is_stories, is_xsum, read_originals
-from warmstart.data.sources.own_paths import SPLIT_NAMES, by_likeness, is_there, kinds_in, missing
+from warmstart.data.sources.own_paths import SPLIT_NAMES, by_likeness, is_no_hub_id, is_there, kinds_in, missing
 from warmstart.data.sources.parquet import with_nested
 from warmstart.data.sources.row_store import SPLIT_OFF, hash64
 from warmstart.errors import UserError, listed
@@ -54,7 +54,7 @@ def read_hub(settings: DataSettings) -> tuple[Mapping[str, Sequence[Example]], M
         raise UserError(f"data={settings.name} reads a data set of the hub. Set data.path to its id or to a folder.")
     path = resolve_path(path)
     folder = Path(path).expanduser()
-    if folder.exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
+    if folder.exists() or is_no_hub_id(path):
         if is_stories(folder) or is_xsum(folder):
             return read_originals(folder, settings)
         loaded = _from_folder(folder, subset, settings)

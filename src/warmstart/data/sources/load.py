@@ -25,7 +25,9 @@ from warmstart.errors import UserError
 _log = logging.getLogger(__name__)
 
 
-def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS, *, unsplit: bool = False) -> Source:
+def load_source(
+    settings: DataSettings, splits: Sequence[str] = SPLITS, *, unsplit: bool = False, overlaps: bool = True
+) -> Source:
     """Read, clean and limit a data set.
 
     Args:
@@ -33,6 +35,7 @@ def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS, *, unspl
         splits: The splits to return. Files of other splits are not opened. If splits are made from one file, its
             rows are divided the same way whichever splits are requested.
         unsplit: Whether all rows of ``data.path``, a file of the user, are the test split, which is then the only one.
+        overlaps: Whether to count and log the validation and test documents that are also training documents.
 
     Returns:
         The requested splits.
@@ -43,7 +46,7 @@ def load_source(settings: DataSettings, splits: Sequence[str] = SPLITS, *, unspl
     steps = steps_named(settings.clean)
     read, report = _read(settings, splits, unsplit)
     raw = {name: with_unique_ids(rows) if isinstance(rows, list) else rows for name, rows in read.items()}
-    report = dict(report) | _overlaps(raw, splits, settings.name)
+    report = dict(report) | (_overlaps(raw, splits, settings.name) if overlaps else {})
     found: dict[str, Sequence[Example]] = {}
     for name in splits:
         limit = getattr(settings, f"limit_{name}")

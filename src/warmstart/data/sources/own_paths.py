@@ -19,6 +19,11 @@ def is_there(path: Path) -> bool:
     return path.exists() or bool(matches(path))
 
 
+def is_no_hub_id(path: str) -> bool:
+    """Return whether ``path`` can only be a path on this machine, not the id of a data set of the hub."""
+    return path.startswith((".", "/", "~")) or path.count("/") > 1
+
+
 def matches(path: Path) -> list[Path]:
     """Return the files that a pattern matches, in order; none if the path is no pattern."""
     if not glob.has_magic(str(path)):
