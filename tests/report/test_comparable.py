@@ -98,6 +98,17 @@ def test_likelihoods_over_other_labels_are_not_compared(first, second, why):
     assert (ranked_by([a, b]).metric == "validation/loss") == (why is None)
 
 
+def test_rows_that_have_only_bits_per_byte_in_common_are_compared_in_it():
+    a, b = row_of(GPT2), row_of(GPT2 | {"decoder.path": "llama"})
+    for row, bits in ((a, 1.0), (b, 1.5)):
+        for i, example in row.runs[0].examples.items():
+            del example["rouge1"]  # as with a metric that only the whole split has
+            example["bits_per_byte"] = bits + int(i) ** 2 / 100
+    (pair,) = differences([a, b])
+    assert pair.scores.keys() == pair.p.keys() == {"bits_per_byte"}
+    assert pair.scores["bits_per_byte"][0] == pytest.approx(-0.5)
+
+
 def test_likelihoods_of_selectors_are_per_sentence():
     a, b = row_of(SELECTOR_OF_BERT), row_of(SELECTOR_OF_BERT | {"encoder.path": "roberta"})
     assert other_tokens(a, b).startswith("nats/sentence is omitted: ")
