@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 from statistics import fmean
 
 import pytest
 
 import warmstart
+from warmstart.api.comparison import Comparison, ScoreDifference
 from warmstart.runs.run_dir import RunDir
 
 
@@ -83,3 +85,10 @@ def test_runs_that_scored_only_the_validation_split_are_compared_on_it(run, copy
     assert found.split == "validation"
     assert f"{found.examples} validation examples" in str(found)
     assert warmstart.compare(run, run).split == "test"
+
+
+def test_likelihoods_are_printed_with_three_digits():
+    scores = {"rouge1": ScoreDifference(1.0, 0.5, 1.5), "nll": ScoreDifference(0.010, 0.004, 0.016)}
+    text = str(Comparison(Path("a"), Path("b"), 300, scores, None))
+    assert "rouge1     +1.00 [+0.50, +1.50]" in text
+    assert "nll        +0.010 [+0.004, +0.016]" in text

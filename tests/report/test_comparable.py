@@ -20,6 +20,9 @@ SELECTS = {
     "decoder.weights": "random",
 }
 SELECTOR_OF_BERT = SELECTS | {"encoder.name": "bert", "encoder.path": "bert", "encoder.weights": "pretrained"}
+BERT = {"encoder.name": "bert", "encoder.path": "bert", "encoder.weights": "pretrained"}
+ROBERTA = {"encoder.name": "roberta", "encoder.path": "roberta", "encoder.weights": "pretrained"}
+COPIED = {"bridge.embeddings": "copy"}  # the decoder writes with the encoder's tokenizer
 SAME = "these rows differ in "
 
 
@@ -68,8 +71,21 @@ def row_of(choices, best=2.0, monitor="validation/loss", mode="min"):
                 ("data.raw_splits", "['train']"),
                 ("data.summary_column", "title"),
                 ("data.splits.train", "train[:10%]"),
+                ("data.split_at_least", "9"),
+                ("data.validation_path", "v.csv"),
+                ("data.test_path", "t.csv"),
+                ("decoder.model_type", "bert"),
+                ("decoder.architecture.vocab_size", "2000"),
             )
         ),
+        (GPT2, GPT2 | {"decoder.architecture.vocab_size": "2000"}, None),
+        (UNTRAINED | BERT, UNTRAINED | BERT | COPIED, SAME + "bridge.embeddings."),
+        (UNTRAINED | BERT | COPIED, UNTRAINED | ROBERTA | COPIED, SAME + "encoder.path."),
+        (UNTRAINED | BERT, UNTRAINED | ROBERTA, None),
+        (UNTRAINED | BERT | COPIED, UNTRAINED | BERT | COPIED | {"decoder.path": "bart"}, None),
+        (UNTRAINED | BERT | COPIED, UNTRAINED | BERT | COPIED | {"data.limit_train": "64"}, None),
+        (UNTRAINED | BERT | COPIED, UNTRAINED | BERT | COPIED | {"encoder.tokenizer": "x"}, SAME + "encoder."),
+        (BERT | COPIED | UNTRAINED, {"decoder.path": "bert", "decoder.weights": "pretrained"}, None),
     ],
 )
 def test_likelihoods_over_other_labels_are_not_compared(first, second, why):
@@ -80,6 +96,17 @@ def test_likelihoods_over_other_labels_are_not_compared(first, second, why):
     (pair,) = differences([a, b])
     assert ("nll" in pair.scores) == ("nll" in pair.p) == (why is None)
     assert (ranked_by([a, b]).metric == "validation/loss") == (why is None)
+
+
+def test_rows_that_have_only_bits_per_byte_in_common_are_compared_in_it():
+    a, b = row_of(GPT2), row_of(GPT2 | {"decoder.path": "llama"})
+    for row, bits in ((a, 1.0), (b, 1.5)):
+        for i, example in row.runs[0].examples.items():
+            del example["rouge1"]  # as with a metric that only the whole split has
+            example["bits_per_byte"] = bits + int(i) ** 2 / 100
+    (pair,) = differences([a, b])
+    assert pair.scores.keys() == pair.p.keys() == {"bits_per_byte"}
+    assert pair.scores["bits_per_byte"][0] == pytest.approx(-0.5)
 
 
 def test_likelihoods_of_selectors_are_per_sentence():

@@ -162,6 +162,7 @@ def test_bits_per_byte_are_shown_for_rows_with_different_tokenizers_and_only_ove
     write_run("c", decoder="llama", nll=(2.0, 2.0), bits=(1.2, None))
     page = render(collect([tmp_path]), title="t")
     assert "<button>bits/byte</button>" in page
+    assert "<small>[1.000, 1.500]</small>" in page
     means = {row["label"]: row["scores"]["bits_per_byte"]["mean"] for row in data_of(page)["rows"]}
     assert sorted(means.values(), key=str) == [1.25, pytest.approx(1.4), None]
 

@@ -118,6 +118,21 @@ def test_runs_that_differ_in_more_than_the_factors_are_refused():
     assert contrasts_of(of_rouge, cells_of(given))
 
 
+@pytest.mark.parametrize("factor", ["optim.distill", "encoder.name"])
+def test_an_option_whose_name_begins_like_a_factor_is_none(factor):
+    plan = Plan(**{**vars(PLAN), "factors": {"weights": factor}, "measures": {"rouge1": "ROUGE-1"}})
+    given = stored()
+    for row in given["runs"]:
+        row["options"] = {factor: row["factors"]["weights"]}
+        if row["factors"]["weights"] == "warm":
+            row["options"] |= {"encoder.path": "a"} if factor == "encoder.name" else {"optim.distill_weight": "0.9"}
+    if factor == "encoder.name":  # the name of a config stands for all of its options
+        assert contrasts_of(plan, cells_of(given))
+        return
+    with pytest.raises(UserError, match=r"warm against cold also differ in .optim.distill_weight."):
+        contrasts_of(plan, cells_of(given))
+
+
 def test_one_setting_with_a_seed_twice_is_refused():
     with pytest.raises(UserError, match=r"Seed 1 of .* is there twice"):
         cells_of(stored(seeds=(1, 1, 2)))

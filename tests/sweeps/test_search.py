@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from warmstart.errors import UserError
-from warmstart.sweeps.search import _study
+from warmstart.sweeps.search import _check_comparable, _study
 
 KILLED = Path(__file__).with_name("killed_sweep.py")
 SEARCH = ("-m", "debug=tiny", "hydra/sweeper=search", "name=s")
@@ -120,6 +120,29 @@ def sweeper(storage=None):
     return SimpleNamespace(
         storage=storage, config=OmegaConf.create({"trainer": {"monitor_mode": "min", "monitor": "m"}})
     )
+
+
+@pytest.mark.parametrize(
+    ("space", "embeddings", "unsure"),
+    [
+        ({"decoder": ["bert", "gpt2"]}, "own", "decoder"),
+        ({"encoder": ["bert", "roberta"]}, "own", None),
+        ({"encoder": ["bert", "roberta"]}, "copy", "encoder"),  # the decoder writes with the encoder's tokenizer
+        ({"bridge.embeddings": ["own", "copy"]}, "own", "bridge.embeddings"),
+        ({"bridge": ["default", "copied_embeddings"]}, "own", "bridge"),
+        ({"bridge": ["default", "share"]}, "own", None),
+    ],
+)
+def test_points_that_may_have_other_labels_are_warned_of(space, embeddings, unsure, caplog):
+    config = OmegaConf.create(
+        {
+            "trainer": {"monitor": "validation/loss"},
+            "bridge": {"embeddings": embeddings},
+            "decoder": {"model_type": "bert"},
+        }
+    )
+    _check_comparable({key: CategoricalDistribution(choices) for key, choices in space.items()}, config)
+    assert ([record.args[1] for record in caplog.records] == [f"{unsure!r}"]) if unsure else not caplog.records
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from warmstart.api.trained_run import TrainedRun
 from warmstart.errors import UserError, listed
-from warmstart.report.collect import Run, collect
+from warmstart.report.collect import LIKELIHOODS, Run, collect
 from warmstart.report.compare import Row
 from warmstart.report.corpus_scores import corpus_score
 from warmstart.report.differences import differences
@@ -50,8 +50,10 @@ class Comparison:
         examples = f"{self.examples} {self.split} examples"
         lines = [f"{self.a} minus {self.b}, {examples}, 95 % intervals of a paired bootstrap:"]
         for name, one in self.scores.items():
-            ends = "" if one.low is None or one.high is None else f" [{one.low:+.2f}, {one.high:+.2f}]"
-            lines.append(f"  {name:<10} {one.mean:+.2f}{ends}{'' if one.excludes_zero else '  includes 0'}")
+            digits = 3 if name in LIKELIHOODS else 2
+            known = one.low is not None and one.high is not None
+            ends = f" [{one.low:+.{digits}f}, {one.high:+.{digits}f}]" if known else ""
+            lines.append(f"  {name:<10} {one.mean:+.{digits}f}{ends}{'' if one.excludes_zero else '  includes 0'}")
         return "\n".join([*lines, *([self.left_out] if self.left_out else [])])
 
 

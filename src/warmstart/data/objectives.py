@@ -108,8 +108,9 @@ def gap_sentences(text: str, chance: random.Random) -> tuple[str, str]:
     """Cut the sentences that are most like the rest of a text; they are the target, in the order of the text.
 
     It follows PEGASUS (Zhang et al. 2020), in its best variant Ind-Orig: each sentence is scored independently of the
-    others by its ROUGE-1 F1 with the rest of the text, and repeated words count as often as they occur. At most three
-    sentences of ten are cut. No mask token is left in their place. A text of one sentence is split as by ``prefix``.
+    others by its ROUGE-1 F1 with the rest of the text, and repeated words count as often as they occur. About three
+    sentences of ten are cut, at least one. No mask token is left in their place. A text of one sentence is split as by
+    ``prefix``.
     """
     sentences = sentences_of(text)
     if len(sentences) < 2:

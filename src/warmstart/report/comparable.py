@@ -3,7 +3,7 @@
 Both are decided by the recorded options. Where they cannot tell, as with two paths of equal texts, the answer is no.
 """
 
-from warmstart.config.model import SELECTOR
+from warmstart.config.model import SELECTOR, Embeddings
 from warmstart.config.schema import DEFAULTS
 from warmstart.report.collect import Run
 
@@ -13,6 +13,7 @@ TRAINING_TEXTS = tuple(
     for key in (
         *("kind", "path", "train_path", "subset", "revision", "splits.train", "document_column", "summary_column"),
         *("join", "objective", "clean", "limit_train", "raw_targets", "raw_splits"),
+        *("validation_path", "test_path", "split_at_least"),  # decide what is left for training
     )
 )
 # What determines, with the encoder's tokenizer, which sentences a selector reads and labels.
@@ -36,16 +37,17 @@ def other_labels(a: Run, b: Run) -> str | None:
     """Return why the likelihoods of two runs are not comparable; None if they are."""
     if selects_sentences(a) != selects_sentences(b):
         return "nats/token is omitted: one of these rows selects sentences, so its likelihoods are those of sentences."
-    role, unit, need = "decoder", "nats/token", "the same decoder tokenizer, max_target_length and target_form"
+    unit, need = "nats/token", "the same decoder tokenizer, max_target_length and target_form"
+    keys: list[str] = ["data.max_target_length", "data.target_form"]
     if selects_sentences(a):
-        role, unit, need = "encoder", "nats/sentence", "the same encoder tokenizer and options of the source"
-    keys = [f"{role}.scale", *(_SENTENCES if role == "encoder" else ("data.max_target_length", "data.target_form"))]
+        unit, need = "nats/sentence", "the same encoder tokenizer and options of the source"
+        keys = list(_SENTENCES)
     if all(_value(run, "data.target_form") == "sentences" for run in (a, b)):
         keys.append("data.language")  # decides where the sentences of a target end
-    if all(run.choices.get(f"{role}.weights") == "random" for run in (a, b)):
-        keys += TRAINING_TEXTS  # both tokenizers may have been trained on them
-    left, right = ({key: _value(run, key) for key in keys} | _tokenizer(run, role) for run in (a, b))
-    if differing := sorted(key for key in left | right if left.get(key) != right.get(key)):
+    may_be_trained = all(run.choices.get(f"{_writer(run)}.weights") == "random" for run in (a, b))
+    keys += TRAINING_TEXTS if may_be_trained else ()
+    differing = [key for key in keys if _value(a, key) != _value(b, key)]
+    if differing := sorted(differing + _of_tokenizers(a, b, may_be_trained=may_be_trained)):
         return f"{unit} is omitted: it is comparable only with {need}, but these rows differ in {', '.join(differing)}."
     return None
 
@@ -75,11 +77,28 @@ def _value(run: Run, key: str) -> str | None:
     return run.choices.get(key, DEFAULTS.get(key))
 
 
-def _tokenizer(run: Run, role: str) -> dict[str, str | None]:
-    """Return the recorded options that determine the tokenizer of an encoder or decoder."""
-    choices = run.choices
+def _writer(run: Run) -> str:
+    """Return the submodel whose tokenizer decides the labels; a selector's are of what the encoder reads."""
+    copies = _value(run, "bridge.embeddings") == Embeddings.copy.value
+    return "encoder" if copies or selects_sentences(run) else "decoder"
+
+
+def _of_tokenizers(a: Run, b: Run, *, may_be_trained: bool) -> list[str]:
+    """Return the options in which the tokenizers of two runs' labels differ."""
+    (first, left), (second, right) = ((_writer(run), _tokenizer(run, may_be_trained)) for run in (a, b))
+    differing = [key for key in left | right if left.get(key) != right.get(key)]
+    if differing and first != second:
+        return ["bridge.embeddings"]
+    return [f"{first}.{key}".removesuffix(".name") for key in differing]  # the choice, such as decoder=gpt2
+
+
+def _tokenizer(run: Run, may_be_trained: bool) -> dict[str, str | None]:
+    """Return the recorded options that determine the tokenizer of the labels, without the name of the submodel."""
+    choices, role = run.choices, _writer(run)
     if choices.get(f"{role}.tokenizer", "None") != "None":
-        of = [f"{role}.tokenizer"]
+        of = ["tokenizer"]
     else:
-        of = [key for key in (f"{role}.path", f"{role}.revision") if key in choices]
-    return {key: choices[key] for key in of} or {role: choices.get(f"{role}.name") or chosen(run, role)}
+        of = [key for key in ("path", "revision") if f"{role}.{key}" in choices]
+    found = {key: choices[f"{role}.{key}"] for key in of} or {"name": choices.get(f"{role}.name") or chosen(run, role)}
+    of_trained = ("model_type", "architecture.vocab_size") if may_be_trained else ()
+    return found | {key: _value(run, f"{role}.{key}") for key in ("scale", *of_trained)}

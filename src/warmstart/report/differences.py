@@ -66,7 +66,7 @@ def differences(rows: list[Row], corpus: Sequence[CorpusScore | None] = ()) -> l
         whole, whole_p = _of_corpus(first, second, ids)
         if first and second and first.signature != second.signature:
             why = " ".join([*filter(None, [why]), _omitted(str(metric_of(first.kind)))])
-        if not ids or not (kinds or otherwise or whole):
+        if not ids or not (kinds or otherwise or whole or of_bytes):
             continue
         values_nk = np.array([[scores[a][k][i] - scores[b][k][i] for k in kinds] for i in ids])
         intervals = bootstrap_intervals(values_nk, RESAMPLES, SEED)

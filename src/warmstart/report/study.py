@@ -240,10 +240,13 @@ def _refuse_other_options(plan: Plan, name: str, of: Cell, against: Cell) -> Non
         pair = (Run(Path(), "complete", choices=cell.options) for cell in (of, against) if cell.options is not None)
         if why := other_labels(*pair):
             raise UserError(f"The settings of the contrast {name} cannot be compared in nll: {why}")
-    factors = [key.removesuffix("name") for key in plan.factors.values()]  # encoder.name stands for all of encoder.*
+    factors = set(plan.factors.values())
     if "experiment" in factors:
         return
-    if keys := [key for key in _differing(of.options, against.options) if not key.startswith(tuple(factors))]:
+    # encoder.name stands for all of encoder.*, and encoder.architecture for its entries.
+    groups = tuple(f"{factor.removesuffix('.name')}." for factor in factors)
+    others = [key for key in _differing(of.options, against.options) if key not in factors]
+    if keys := [key for key in others if not key.startswith(groups)]:
         raise UserError(
             f"The settings of the contrast {name} also differ in {listed(keys)}, which the plan does not compare. Read "
             "one sweep only, or make it a factor."

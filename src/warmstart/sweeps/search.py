@@ -35,6 +35,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from warmstart.atomic import write_text
 from warmstart.config.metrics import TITLES, primary_of
+from warmstart.config.model import SELECTOR, Embeddings
 from warmstart.errors import UserError, listed
 from warmstart.locks import Lock
 from warmstart.printing import say
@@ -49,7 +50,9 @@ _OTHER_TEXTS = (
     *("data.raw_targets", "trainer.validation_samples"),
 )
 _OTHER_LABELS = ("data.max_target_length", "data.target_form")
-_MAYBE_OTHER_LABELS = ("decoder", "decoder.path", "decoder.tokenizer", "experiment")
+_MAYBE_OTHER_LABELS = ("decoder", "decoder.path", "decoder.tokenizer", "bridge.embeddings", "experiment")
+_OF_ENCODER = ("encoder", "encoder.path", "encoder.tokenizer")  # decide the labels if its tokenizer writes them
+_COPIES = "copied_embeddings"  # the choice of bridge whose decoder writes with the encoder's tokenizer
 _PROPOSALS = 50  # attempts to find a new point; a sampler can repeat itself
 
 Space = dict[str, BaseDistribution]
@@ -70,7 +73,7 @@ def search(sweeper: Any, arguments: list[str]) -> float:
         UserError: the space or a setting is invalid, another process searches here, or the study has another space.
     """
     space, fixed = _space(sweeper, arguments)
-    _check_comparable(space, str(sweeper.config.trainer.monitor))
+    _check_comparable(space, sweeper.config)
     scores_winner = not any(word.lstrip("+").startswith("evaluation.test=") for word in fixed)
     if scores_winner:
         fixed.append(_UNTESTED)
@@ -111,8 +114,9 @@ def search(sweeper: Any, arguments: list[str]) -> float:
     return best
 
 
-def _check_comparable(space: Space, monitor: str) -> None:
+def _check_comparable(space: Space, config: Any) -> None:
     """Refuse points whose validation scores cannot be compared, and warn where the options do not tell."""
+    monitor = str(config.trainer.monitor)
     if texts := [key for key in _OTHER_TEXTS if key in space]:
         raise UserError(
             f"A search over {listed(texts)} was requested, but its points would be scored on different validation "
@@ -126,7 +130,12 @@ def _check_comparable(space: Space, monitor: str) -> None:
             f"A search over {listed(labels)} was requested, but {monitor} is comparable only over the same labels. "
             + remedy
         )
-    if unsure := [key for key in _MAYBE_OTHER_LABELS if key in space]:
+    unsure = [key for key in _MAYBE_OTHER_LABELS if key in space]
+    if config.bridge.embeddings == Embeddings.copy or config.decoder.model_type == SELECTOR:
+        unsure += [key for key in _OF_ENCODER if key in space]
+    if _COPIES in getattr(space.get("bridge"), "choices", ()):
+        unsure.append("bridge")
+    if unsure:
         _log.warning(
             "Points are compared by %s, which is comparable only between models with the same target tokenizer, and "
             "they differ in %s. If their tokenizers differ: %s",
