@@ -413,12 +413,11 @@ class EncoderDecoderModel(PairGeneration):
         elif isinstance(encoder_outputs, tuple):
             encoder_outputs = BaseModelOutput(*encoder_outputs)
 
-        callers_mask = decoder_attention_mask
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-            if callers_mask is None:
+            if decoder_attention_mask is None:
                 decoder_attention_mask = mask_of_shifted(labels, self.config.prompt_ids)
-        if decoder_input_ids is not None and callers_mask is None:
+        if decoder_input_ids is not None:
             positions = decoder_positions(self.config, decoder_input_ids, decoder_attention_mask, past)
             decoder_kwargs = positions | decoder_kwargs
 
