@@ -320,7 +320,8 @@ class EncoderDecoderModel(PairGeneration):
     ) -> nn.Module:
         """Resize the token embeddings of one submodel, or of both if their vocabularies have the same size.
 
-        The decoder's LM head is resized with its embeddings. Shared parameters stay shared.
+        The decoder's LM head is resized with its embeddings. Shared parameters stay shared: shared embeddings are
+        resized in both submodels.
 
         Args:
             new_num_tokens: New vocabulary size; None keeps the current size.
@@ -336,6 +337,8 @@ class EncoderDecoderModel(PairGeneration):
         """
         for one in to_resize(self, submodel, new_num_tokens):
             embeddings: nn.Module = one.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+            if hasattr(one.config, "decoder_vocab_size"):  # from which Marian builds its decoder
+                one.config.decoder_vocab_size = one.config.vocab_size
         if self.config.tie_encoder_decoder or self.config.tie_embeddings:
             self.tie_weights()
         return embeddings
