@@ -173,6 +173,22 @@ def test_lengths_count_the_target_as_in_a_joint_model(batch):
     assert torch.equal(scored.sequences, ids)
 
 
+def test_an_assistant_does_not_change_the_ids(batch):
+    model, (ids, mask, _) = model_of(), batch
+    search = {"input_ids": ids[:1], "attention_mask": mask[:1], "max_new_tokens": 6}
+    found = model.generate(**search, assistant_model=model_of("llama").decoder)
+    assert torch.equal(found, model.generate(**search))
+
+
+def test_resized_embeddings_are_those_of_the_source_too(tmp_path, batch):
+    model, (ids, mask, labels) = model_of(), batch
+    model.resize_token_embeddings(44)
+    assert model.get_output_embeddings().weight.shape[0] == model.config.encoder.vocab_size == 44
+    model.save_pretrained(tmp_path)
+    again = DecoderOnlyModel.from_pretrained(tmp_path)
+    assert torch.equal(again.likelihood(ids, mask, labels)[0], model.likelihood(ids, mask, labels)[0])
+
+
 def test_a_streamer_gets_the_ids_of_the_summary(batch):
     class Kept(BaseStreamer):
         ids, ended = (), False

@@ -12,6 +12,9 @@ import torch
 import transformers
 from tiny import OURS, UPSTREAM, gap, small_config, small_decoder_config, source, target, upstream_fails
 
+from warmstart.model.cache_names import CACHE_NAMES
+from warmstart.model.padding import mask_of_shifted
+
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
@@ -96,6 +99,23 @@ def test_end_token_equal_to_pad_is_visible_in_training(lib, kind):
     labels[:, 2] = 2
     trained, generated = training_and_generation(model, labels)
     torch.testing.assert_close(trained, generated, atol=1e-4, rtol=1e-3)
+
+
+def test_a_mask_of_the_decoders_inputs_keeps_the_positions_of_roberta_if_start_is_pad():
+    ids = {"decoder_start_token_id": 2, "pad_token_id": 2}
+    model = OURS.join(small_config("bert"), small_decoder_config("roberta", pad_token_id=2), **ids)
+    labels = target()
+    ids, mask = model.prepare_decoder_input_ids_from_labels(labels), mask_of_shifted(labels)
+    given = source() | {"decoder_input_ids": ids, "decoder_attention_mask": mask}
+    logits, wanted = model(**given).logits, model(**source(), labels=labels).logits
+    torch.testing.assert_close(logits[labels != -100], wanted[labels != -100])
+    first = model(**source(), decoder_input_ids=ids[:, :2], use_cache=True)
+    step = source() | {"decoder_input_ids": ids[:, 2:3], CACHE_NAMES[0]: first[CACHE_NAMES[0]]}
+    torch.testing.assert_close(model(**step, decoder_attention_mask=mask[:, :3]).logits[:, 0], wanted[:, 2])
+    search = source() | {"max_new_tokens": 6, "num_beams": 2}
+    start = torch.full((3, 1), 2)
+    found = model.generate(**search, decoder_input_ids=start, decoder_attention_mask=torch.ones_like(start))
+    assert torch.equal(found, model.generate(**search))
 
 
 def test_labels_after_their_length_are_masked_for_any_pad_id():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from warmstart.compat.transformers import attention_of
+from warmstart.config.model import NO_ENCODER
 from warmstart.model.loss import IGNORED
 
 _WITHOUT_WEIGHTS = ("sdpa", "flash_attention", "flex_attention")
@@ -48,6 +49,8 @@ def requested_outputs(model: Any, attentions: bool | None, hidden_states: bool |
 def to_resize(model: Any, submodel: str | None, new_num_tokens: int | None) -> list[Any]:
     """Return the submodels whose token embeddings ``resize_token_embeddings`` resizes.
 
+    Shared embeddings are resized in both. Without an encoder, the decoder's are those of the source, too.
+
     Args:
         model: The joint model.
         submodel: ``encoder``, ``decoder``, or None for both.
@@ -58,9 +61,11 @@ def to_resize(model: Any, submodel: str | None, new_num_tokens: int | None) -> l
     """
     if submodel not in (None, "encoder", "decoder"):
         raise ValueError(f"submodel must be 'encoder' or 'decoder', not {submodel!r}.")
-    if submodel is not None:
-        return [getattr(model, submodel)]
+    if model.encoder.config.model_type == NO_ENCODER:
+        return [model.decoder]
     both = [model.encoder, model.decoder]
+    if submodel is not None and not are_shared(*both):
+        return [getattr(model, submodel)]
     encoder, decoder = (one.get_input_embeddings().num_embeddings for one in both)
     if new_num_tokens is not None and encoder != decoder:
         raise ValueError(
@@ -68,6 +73,12 @@ def to_resize(model: Any, submodel: str | None, new_num_tokens: int | None) -> l
             "submodel='encoder' or submodel='decoder'."
         )
     return both
+
+
+def are_shared(encoder: Any, decoder: Any) -> bool:
+    """Return whether both submodels use one matrix of token embeddings."""
+    shared: bool = encoder.get_input_embeddings().weight is decoder.get_input_embeddings().weight
+    return shared
 
 
 def warn_of_copied_labels(model: Any, decoder_input_ids: Tensor | None, labels: Tensor) -> None:

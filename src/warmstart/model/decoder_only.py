@@ -112,6 +112,14 @@ class DecoderOnlyModel(EncoderDecoderModel):
         """Replace the decoder's token embeddings."""
         self.decoder.set_input_embeddings(value)
 
+    def resize_token_embeddings(  # type: ignore[override]
+        self, *args: Any, **kwargs: Any
+    ) -> torch.nn.Module:
+        """Resize the decoder's token embeddings, which read the source, too; see ``EncoderDecoderModel``."""
+        embeddings = super().resize_token_embeddings(*args, **kwargs)
+        self.config.encoder.vocab_size = embeddings.num_embeddings
+        return embeddings
+
     def forward(  # type: ignore[override]
         self,
         input_ids: Tensor,
@@ -211,7 +219,7 @@ class DecoderOnlyModel(EncoderDecoderModel):
         new = chosen("max_length", 20) - start if new is None else new
         least = chosen("min_new_tokens", None)
         least = max(chosen("min_length", 0) - start, 0) if least is None else least
-        kwargs |= {"max_length": None, "min_length": None, "max_new_tokens": new, "min_new_tokens": least or None}
+        kwargs |= {"max_length": None, "min_length": 0, "max_new_tokens": new, "min_new_tokens": least or None}
         mask_BS = self._fitting(mask_BS, start + new - 1)
 
         prompt_BL, mask_BL = torch.cat([ids_BS, target_BT], dim=1), torch.cat([mask_BS, target_mask_BT], dim=1)

@@ -320,7 +320,8 @@ class EncoderDecoderModel(PairGeneration):
     ) -> nn.Module:
         """Resize the token embeddings of one submodel, or of both if their vocabularies have the same size.
 
-        The decoder's LM head is resized with its embeddings. Shared parameters stay shared.
+        The decoder's LM head is resized with its embeddings. Shared parameters stay shared: shared embeddings are
+        resized in both submodels.
 
         Args:
             new_num_tokens: New vocabulary size; None keeps the current size.
@@ -336,6 +337,8 @@ class EncoderDecoderModel(PairGeneration):
         """
         for one in to_resize(self, submodel, new_num_tokens):
             embeddings: nn.Module = one.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+            if hasattr(one.config, "decoder_vocab_size"):  # from which Marian builds its decoder
+                one.config.decoder_vocab_size = one.config.vocab_size
         if self.config.tie_encoder_decoder or self.config.tie_embeddings:
             self.tie_weights()
         return embeddings
@@ -413,12 +416,11 @@ class EncoderDecoderModel(PairGeneration):
         elif isinstance(encoder_outputs, tuple):
             encoder_outputs = BaseModelOutput(*encoder_outputs)
 
-        callers_mask = decoder_attention_mask
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-            if callers_mask is None:
+            if decoder_attention_mask is None:
                 decoder_attention_mask = mask_of_shifted(labels, self.config.prompt_ids)
-        if decoder_input_ids is not None and callers_mask is None:
+        if decoder_input_ids is not None:
             positions = decoder_positions(self.config, decoder_input_ids, decoder_attention_mask, past)
             decoder_kwargs = positions | decoder_kwargs
 

@@ -75,18 +75,30 @@ def decoder_positions(
     Args:
         config: The joint config.
         ids_BT: Decoder input ids (B, T).
-        mask_BT: Attention mask (B, T); None: no padding.
+        mask_BT: Attention mask (B, T), or that of the previous positions, too; None: no padding. A mask of other shapes
+            is not read.
         past: KV cache of the previous positions.
     """
     if config.decoder.model_type not in POSITIONS_AFTER_PAD:
         return {}
     pad, ends = config.decoder.pad_token_id, config.eos_token_id
     tokens = {config.decoder_start_token_id, *(ends if isinstance(ends, list) else [ends])}
-    if pad is None or pad not in tokens:
+    if pad is None or pad not in tokens or (mask_BT is not None and mask_BT.dim() != 2):
         return {}
-    mask_BT = torch.ones_like(ids_BT) if mask_BT is None else mask_BT
-    seen = 0 if past is None else past.get_seq_length()
-    return {"position_ids": (mask_BT.cumsum(1) + seen) * mask_BT + pad}
+    mask_BT = torch.ones_like(ids_BT) if mask_BT is None else mask_BT.long()
+    seen = 0 if past is None or mask_BT.shape[1] > ids_BT.shape[1] else past.get_seq_length()
+    return {"position_ids": positions_after_pad(mask_BT, pad, seen)[:, -ids_BT.shape[1] :]}
+
+
+def positions_after_pad(mask_BT: Tensor, pad: int, seen: int = 0) -> Tensor:
+    """Compute the positions (B, T) of a type in ``POSITIONS_AFTER_PAD``, of which ``pad`` is that of padding.
+
+    Args:
+        mask_BT: Attention mask (B, T), 0 at padding.
+        pad: The pad id of the submodel.
+        seen: Number of earlier positions.
+    """
+    return (mask_BT.cumsum(1) + seen) * mask_BT + pad
 
 
 def infer_source_mask(input_ids_BS: Tensor, encoder_config: Any) -> Tensor | None:

@@ -140,6 +140,21 @@ def test_generation_and_training_compute_equal_logits(model):
     assert torch.equal(again.argmax(-1), ids[:, 1:])
 
 
+@pytest.mark.parametrize("start", [4, 1])  # 1 is the pad id
+def test_roberta_generates_at_the_positions_of_training(start):
+    """RoBERTa numbers positions from its pad id + 1, the decoder's own ``generate`` from 0."""
+    torch.manual_seed(0)
+    ids = IDS | {"decoder_start_token_id": start}
+    decoder = small_decoder_config("roberta", **NO_DROPOUT)
+    model = EncoderDecoderModel(EncoderDecoderConfig(encoder=small_config("bert"), decoder=decoder, graft={}, **ids))
+    search = {"max_new_tokens": 6, "output_logits": True, "return_dict_in_generate": True}
+    found = model.eval().generate(**source(), **search)
+    wanted = model(**source(), decoder_input_ids=found.sequences[:, :-1]).logits
+    torch.testing.assert_close(torch.stack(found.logits, dim=1), wanted, atol=1e-4, rtol=1e-4)
+    beams = source() | {"max_new_tokens": 6, "num_beams": 3}
+    assert torch.equal(model.generate(**beams), model.generate(**beams, use_cache=False))
+
+
 def test_keys_and_values_are_computed_once_per_source():
     model, rows = build(), []
     for cross in model.cross_attention.values():

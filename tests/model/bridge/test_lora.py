@@ -5,6 +5,7 @@ import torch
 from tiny import IDS, TARGET_VOCABULARY, gap, small_config, small_decoder_config, source, target
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
+from warmstart.compatibility.tiny_configs import tiny_config
 from warmstart.errors import UserError
 from warmstart.model.bridge.lora import add_lora, is_lora, merge_lora
 
@@ -80,6 +81,23 @@ def test_merged_adapters_leave_plain_weights(kind, tmp_path):
     opened = EncoderDecoderModel.from_pretrained(tmp_path)
     assert opened.config.lora is None
     assert torch.equal(logits(opened), logits(model))
+
+
+@pytest.mark.parametrize("kind", ["granitemoe", "llama4_text"])
+def test_routers_of_experts_get_no_adapter(kind):
+    torch.manual_seed(0)
+    decoder = tiny_config(kind)
+    model = EncoderDecoderModel(EncoderDecoderConfig(encoder=small_config("bert"), decoder=decoder, **IDS)).eval()
+    keys = model.state_dict().keys()
+    add_lora(model, {"halves": "decoder", "rank": 2, "alpha": 4})
+    adapters = [name for name, _ in model.named_parameters() if is_lora(name)]
+    assert any("q_proj" in name for name in adapters)
+    assert not any("router" in name for name in adapters)
+    disturb(model)
+    wanted = logits(model)
+    merge_lora(model)
+    assert model.state_dict().keys() == keys
+    assert gap(logits(model), wanted) < 1e-3
 
 
 def test_adapters_with_shared_weights_are_refused():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from transformers import BertConfig, GPT2Config
+from transformers import BertConfig, GPT2Config, MarianConfig
 
 from warmstart import EncoderDecoderConfig, EncoderDecoderModel
 from warmstart.config.model import BridgeSettings, Share, SubmodelSettings, Weights, WhichSubmodels, fault_of_sharing
@@ -79,6 +79,29 @@ def test_resizing_keeps_shared_embeddings_shared():
     model.resize_token_embeddings(48)
     assert model.get_input_embeddings().weight.shape == (48, 16)
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+
+
+@pytest.mark.parametrize("shared", ["tie_embeddings", "tie_encoder_decoder"])
+@pytest.mark.parametrize("submodel", ["encoder", "decoder"])
+def test_resizing_one_submodel_resizes_shared_embeddings_in_both(shared, submodel, tmp_path):
+    config = EncoderDecoderConfig(encoder=BertConfig(**SIZE), decoder=BertConfig(**SIZE), **{shared: True})
+    model = EncoderDecoderModel(config)
+    model.resize_token_embeddings(48, submodel=submodel)
+    assert model.config.encoder.vocab_size == model.config.decoder.vocab_size == 48
+    assert model.encoder.get_input_embeddings().num_embeddings == 48
+    model.save_pretrained(tmp_path)
+    reopened = EncoderDecoderModel.from_pretrained(tmp_path)
+    assert torch.equal(reopened.get_output_embeddings().weight, model.get_input_embeddings().weight)
+
+
+def test_a_resized_marian_decoder_is_saved_and_loaded(tmp_path):
+    sizes = {"d_model": 16, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 24}
+    decoder = MarianConfig(vocab_size=40, decoder_vocab_size=40, pad_token_id=0, **sizes)
+    model = EncoderDecoderModel(EncoderDecoderConfig(encoder=BertConfig(**SIZE), decoder=decoder))
+    model.resize_token_embeddings(48, submodel="decoder")
+    model.save_pretrained(tmp_path)
+    reopened = EncoderDecoderModel.from_pretrained(tmp_path)
+    assert torch.equal(reopened.get_output_embeddings().weight, model.get_output_embeddings().weight)
 
 
 def test_resizing_one_of_two_vocabularies_needs_a_choice():

@@ -11,6 +11,7 @@ not in transformers' own class.
 from typing import Any
 
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from warmstart.errors import UserError, install_extra
 from warmstart.model.adapters import unload_adapters
@@ -23,7 +24,8 @@ SUBMODELS_OF = {"none": (), "encoder": ("encoder",), "decoder": ("decoder",), "b
 def add_lora(model: Any, settings: dict[str, Any]) -> None:
     """Add an adapter to every matrix in the layers of the chosen submodels, in place.
 
-    The model's output does not change. Cross-attention (new, fully trained), embeddings and the LM head get no adapter.
+    The model's output does not change. Cross-attention (new, fully trained), embeddings, the LM head, and experts and
+    their routers, which peft cannot adapt, get no adapter.
 
     Args:
         model: The joint model.
@@ -76,9 +78,8 @@ def _matrices_of_layers(submodel: nn.Module) -> list[str]:
     found = []
     for layers in outermost_lists(submodel):
         for layer in layers.modules():
-            weight = getattr(layer, "weight", None)
-            # By shape instead of type, which includes GPT-2's Conv1D; norms and convolutions have other shapes.
-            if isinstance(weight, nn.Parameter) and weight.dim() == 2 and not isinstance(layer, nn.Embedding):
+            # A router may be a linear layer that returns more than a product (Llama 4).
+            if isinstance(layer, (nn.Linear, Conv1D)) and "Router" not in type(layer).__name__:
                 found.append(names[layer])
     return [name for name in found if not name.startswith(cross_attention)]
 

@@ -32,7 +32,7 @@ from warmstart.model.generation.source_options import (
     refuse_options_in_config,
     source_arguments,
 )
-from warmstart.model.padding import infer_source_mask, mask_of_batch
+from warmstart.model.padding import POSITIONS_AFTER_PAD, infer_source_mask, mask_of_batch, positions_after_pad
 from warmstart.model.windows import flat_mask
 
 # Arguments of generate that an encoder's forward takes too, but that do not concern the encoder.
@@ -198,6 +198,8 @@ class PairGeneration(PreTrainedModel, GenerationMixin):
                 "A %s decoder with %d beams generates without its cache, which would give wrong ids.", kind, beams
             )
             kwargs = kwargs | {"use_cache": False}
+        if kind in POSITIONS_AFTER_PAD:  # the decoder's generate would count from 0
+            kwargs = kwargs | {"position_ids": positions_after_pad(mask.long(), self.config.decoder.pad_token_id)}
         with ExitStack() as exchanged:
             exchanged.enter_context(_exchanged_config(self.decoder, self.generation_config))
             if kwargs.get("assistant_model") is None and kwargs.get("custom_generate") is None:
