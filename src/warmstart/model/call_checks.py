@@ -64,7 +64,8 @@ def to_resize(model: Any, submodel: str | None, new_num_tokens: int | None) -> l
     if model.encoder.config.model_type == NO_ENCODER:
         return [model.decoder]
     both = [model.encoder, model.decoder]
-    if submodel is not None and not are_shared(*both):
+    are_shared = model.config.tie_encoder_decoder or model.config.tie_embeddings
+    if submodel is not None and not are_shared:
         return [getattr(model, submodel)]
     encoder, decoder = (one.get_input_embeddings().num_embeddings for one in both)
     if new_num_tokens is not None and encoder != decoder:
@@ -73,12 +74,6 @@ def to_resize(model: Any, submodel: str | None, new_num_tokens: int | None) -> l
             "submodel='encoder' or submodel='decoder'."
         )
     return both
-
-
-def are_shared(encoder: Any, decoder: Any) -> bool:
-    """Return whether both submodels use one matrix of token embeddings."""
-    shared: bool = encoder.get_input_embeddings().weight is decoder.get_input_embeddings().weight
-    return shared
 
 
 def warn_of_copied_labels(model: Any, decoder_input_ids: Tensor | None, labels: Tensor) -> None:
