@@ -118,6 +118,19 @@ def test_runs_that_differ_in_more_than_the_factors_are_refused():
     assert contrasts_of(of_rouge, cells_of(given))
 
 
+def test_each_seed_may_start_from_a_run_of_its_own():
+    given = stored()
+    for row in given["runs"]:
+        row["options"] = {"ckpt_weights": f"runs/adapted-{row['seed']}"}
+    assert cells_of(given)
+    for row in given["runs"]:
+        row["options"] = {"ckpt_weights": "runs/adapted-1"}
+    assert cells_of(given)
+    given["runs"][1]["options"] = {"ckpt_weights": "runs/other-2"}
+    with pytest.raises(UserError, match=r"seeds 1 and 2 differ in .ckpt_weights."):
+        cells_of(given)
+
+
 @pytest.mark.parametrize("factor", ["optim.distill", "encoder.name"])
 def test_an_option_whose_name_begins_like_a_factor_is_none(factor):
     plan = Plan(**{**vars(PLAN), "factors": {"weights": factor}, "measures": {"rouge1": "ROUGE-1"}})

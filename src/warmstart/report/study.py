@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from warmstart.report.comparable import other_labels
 RESAMPLES = 10_000
 SEED = 1
 FEWEST_SEEDS = 3
+_OTHER_RUNS = ("ckpt_weights", "optim.teacher")  # options that name a run
 ALL = {"None": "all"}  # a limit of null
 YES_OR_NO = ("empty", "new_number")  # measures that are true or false of an example; shown in percent
 DIGITS = dict.fromkeys(LIKELIHOODS, 4) | dict.fromkeys(YES_OR_NO, 0)  # of stored scores; the others have 2
@@ -194,7 +196,12 @@ def cells_of(stored: dict[str, Any]) -> list[Cell]:
         if row["seed"] in cell.seeds:
             raise UserError(f"Seed {row['seed']} of {row['factors']} is there twice. Read one sweep only.")
         options = row.get("options")
-        if cell.options is not None and options is not None and (keys := _differing(cell.options, options)):
+        if cell.options is None or options is None:
+            keys = []
+        else:
+            one, other = (_without_seed(*of) for of in ((cell.options, cell.seeds[0]), (options, row["seed"])))
+            keys = [key for key in _differing(cell.options, options) if one.get(key) != other.get(key)]
+        if keys:
             raise UserError(
                 f"The runs {row['factors']} with seeds {cell.seeds[0]} and {row['seed']} differ in {listed(keys)}, "
                 "which the plan does not compare. Read one sweep only, or make it a factor."
@@ -251,6 +258,14 @@ def _refuse_other_options(plan: Plan, name: str, of: Cell, against: Cell) -> Non
             f"The settings of the contrast {name} also differ in {listed(keys)}, which the plan does not compare. Read "
             "one sweep only, or make it a factor."
         )
+
+
+def _without_seed(options: dict[str, str], seed: int) -> dict[str, str]:
+    """Return the options with ``seed`` replaced in the paths of other runs: each seed may start from one of its own."""
+    return {
+        key: re.sub(rf"(?<!\d){seed}(?!\d)", "SEED", value) if key in _OTHER_RUNS else value
+        for key, value in options.items()
+    }
 
 
 def _differing(one: dict[str, str], other: dict[str, str]) -> list[str]:
