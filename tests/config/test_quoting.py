@@ -76,12 +76,12 @@ def test_an_unreadable_value_of_another_option_is_reported_with_the_quotes_it_ne
 @pytest.mark.parametrize(
     ("word", "found"),
     [
-        ("ckpt=~/demo", "ckpt=/home/me/demo"),
-        ("output='~/my model'", "output='/home/me/my model'"),
-        ('runs=[~/a, "~/b",c]', 'runs=[/home/me/a, "/home/me/b",c]'),
-        ("sweep=~/runs/multirun/x", "sweep=/home/me/runs/multirun/x"),
-        ("+encoder.path=~", "+encoder.path=/home/me"),
-        ("ckpt_weights=~/a,~/b", "ckpt_weights=/home/me/a,/home/me/b"),
+        ("ckpt=~/demo", "ckpt=/people/me/demo"),
+        ("output='~/my model'", "output='/people/me/my model'"),
+        ('runs=[~/a, "~/b",c]', 'runs=[/people/me/a, "/people/me/b",c]'),
+        ("sweep=~/runs/multirun/x", "sweep=/people/me/runs/multirun/x"),
+        ("+encoder.path=~", "+encoder.path=/people/me"),
+        ("ckpt_weights=~/a,~/b", "ckpt_weights=/people/me/a,/people/me/b"),
         ("output=a~/b", "output=a~/b"),
         ("input=~x/y", "input=~x/y"),
         ("data.prompt=~/x", "data.prompt=~/x"),
@@ -89,5 +89,5 @@ def test_an_unreadable_value_of_another_option_is_reported_with_the_quotes_it_ne
     ],
 )
 def test_the_home_folder_is_expanded_in_paths(word, found, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/people/me")
     assert with_home(["task=export", word, "-m"]) == ["task=export", found, "-m"]
