@@ -82,7 +82,7 @@ def run_py():
 def made_once(tmp_path_factory):
     """Return ``made_once(name, make)``: a folder that ``make(folder)`` fills, once for all workers of the test run.
 
-    The worker that comes first makes it, and the others wait: with a fixture of a wider scope each makes its own.
+    The worker that comes first makes it, and the others wait. What a session fixture makes, each worker makes again.
     """
     from warmstart.locks import locked
 

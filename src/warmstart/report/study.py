@@ -196,12 +196,7 @@ def cells_of(stored: dict[str, Any]) -> list[Cell]:
         if row["seed"] in cell.seeds:
             raise UserError(f"Seed {row['seed']} of {row['factors']} is there twice. Read one sweep only.")
         options = row.get("options")
-        if cell.options is None or options is None:
-            keys = []
-        else:
-            one, other = (_without_seed(*of) for of in ((cell.options, cell.seeds[0]), (options, row["seed"])))
-            keys = [key for key in _differing(cell.options, options) if one.get(key) != other.get(key)]
-        if keys:
+        if keys := _differing_beyond_seed(cell, options, row["seed"]):
             raise UserError(
                 f"The runs {row['factors']} with seeds {cell.seeds[0]} and {row['seed']} differ in {listed(keys)}, "
                 "which the plan does not compare. Read one sweep only, or make it a factor."
@@ -258,6 +253,14 @@ def _refuse_other_options(plan: Plan, name: str, of: Cell, against: Cell) -> Non
             f"The settings of the contrast {name} also differ in {listed(keys)}, which the plan does not compare. Read "
             "one sweep only, or make it a factor."
         )
+
+
+def _differing_beyond_seed(cell: Cell, options: dict[str, str] | None, seed: int) -> list[str]:
+    """Return the options in which a run differs from the first run of its setting by more than the seed in a path."""
+    if cell.options is None or options is None:
+        return []
+    one, other = _without_seed(cell.options, cell.seeds[0]), _without_seed(options, seed)
+    return [key for key in _differing(cell.options, options) if one.get(key) != other.get(key)]
 
 
 def _without_seed(options: dict[str, str], seed: int) -> dict[str, str]:
