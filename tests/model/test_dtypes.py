@@ -1,9 +1,11 @@
-"""Weights are cast and restored; frequencies of rotary positions are never cast."""
+"""Weights are cast and restored; what transformers keeps in float32 in 16 bits is not cast."""
 
 import pytest
 import torch
 from tiny import IDS, OURS, small_config, small_decoder_config, source
+from transformers import AutoModelForCausalLM
 
+from warmstart.compatibility.tiny_configs import tiny_config
 from warmstart.model.dtypes import computing_in, to_dtype
 
 
@@ -51,3 +53,40 @@ def test_rotary_frequencies_are_not_rounded(kind):
     assert frequencies
     to_dtype(model, torch.bfloat16)
     assert all(torch.equal(value, frequencies[name]) for name, value in model.named_buffers() if name in frequencies)
+
+
+# Routers of experts, decay of linear attention, tables of positions, and what a class creates in float32 without a word
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("axk1", "bailing_hybrid", "codegen", "ctrl", "ernie4_5_moe", "flint", "gptj", "hunyuan_v1_moe", "hy_v4"),
+        *("inkling2_text", "kimi_linear", "mamba2", "nemotron_h", "olmo_hybrid", "zamba", "zaya", "xglm", "gemma"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_cast_model_has_the_dtypes_and_values_of_one_loaded_in_that_dtype(kind, dtype, tmp_path):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(tiny_config(kind))
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype)
+    to_dtype(model, dtype)
+    expected = dict(loaded.named_parameters()) | dict(loaded.named_buffers())
+    found = dict(model.named_parameters()) | dict(model.named_buffers())
+    assert {name: one.dtype for name, one in found.items()} == {name: one.dtype for name, one in expected.items()}
+    assert [name for name, one in found.items() if not torch.equal(one, expected[name])] == []
+
+
+def test_a_grafted_decoder_keeps_its_routers_in_float32(tmp_path):
+    torch.manual_seed(0)
+    model = OURS.model(
+        OURS.config.from_encoder_decoder_configs(small_config("bert"), tiny_config("axk1"), **IDS)
+    ).eval()
+    model.save_pretrained(tmp_path)
+    loaded = OURS.model.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+    inputs = source() | {"decoder_input_ids": torch.tensor([[5, 6, 7, 8]] * 3)}
+    with computing_in(model, torch.bfloat16):
+        in_float32 = {name for name, one in model.named_parameters() if one.dtype == torch.float32}
+        assert {name.rpartition("gate.")[2] for name in in_float32} == {"weight"}
+        assert torch.equal(model(**inputs).logits, loaded(**inputs).logits)
+        model.generate(**source(), max_new_tokens=4, num_beams=2)
+    assert {one.dtype for one in model.parameters()} == {torch.float32}

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
+from warmstart.errors import UserError
 from warmstart.model.bridge.grafting import outermost_lists
 
 
@@ -163,14 +164,30 @@ def shard(model: Any, mesh: Any, device: torch.device) -> None:
         model: an ``EncoderDecoderModel``. New parameters may differ between ranks: rank 0's are used.
         mesh: one-dimensional device mesh.
         device: this rank's device.
+
+    Raises:
+        UserError: Trainable parameters of a unit have several dtypes.
     """
     for unit in [*units(model), model]:
+        _refuse_several_dtypes(unit)
         unit.to(device)
         for tensor in [*unit.parameters(), *unit.buffers()]:
             if not isinstance(tensor, DTensor):  # those belong to a unit inside this one
                 torch.distributed.broadcast(tensor.detach(), 0)  # as DDP does: random weights may differ between ranks
         fully_shard(unit, mesh=mesh)
     register_fsdp_forward_method(model, "training_loss")
+
+
+def _refuse_several_dtypes(unit: nn.Module) -> None:
+    """FSDP2 reduces the gradients of a unit in one dtype, and ``warmstart.model.dtypes`` keeps some in float32."""
+    trained = {n: p for n, p in unit.named_parameters() if p.requires_grad and not isinstance(p, DTensor)}
+    in_float32 = [name for name, parameter in trained.items() if parameter.dtype == torch.float32]
+    if in_float32 and len(in_float32) < len(trained):
+        raise UserError(
+            f"trainer.strategy=fsdp trainer.precision=bf16-true: {in_float32[0]} stays in float32, because it would "
+            "lose too much in 16 bits, but the parameters of a layer must have one dtype. Set "
+            "trainer.precision=bf16-mixed."
+        )
 
 
 def units(model: Any) -> list[nn.Module]:
