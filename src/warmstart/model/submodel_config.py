@@ -17,26 +17,12 @@ from warmstart.model.no_encoder import NoEncoderConfig  # noqa: F401 - registers
 from warmstart.model.padding import POSITIONS_AFTER_PAD
 from warmstart.model.pretrained import check_trainable
 from warmstart.model.selector import SelectorConfig  # noqa: F401 - registers the type of decoder=ext
+from warmstart.model.tiny_sizes import tiny_sizes
 
 Role = Literal["encoder", "decoder"]
 
-_TINY_SUBMODEL = {"layers": 2, "attention_heads": 2, "ffn_dim": 64}
-_TINY: dict[str, Any] = {
-    "num_hidden_layers": 2,
-    "hidden_size": 32,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "intermediate_size": 64,
-    "hidden_dim": 64,
-    "embedding_size": 32,
-    "global_attn_every_n_layers": 2,
-    **{f"{role}_{size}": value for role in ("encoder", "decoder") for size, value in _TINY_SUBMODEL.items()},
-    "attention_window": [16, 16],
-    "attention_types": [[["global", "local"], 1]],
-}
 # Types whose special ids must not be None.
-_IDS_ARE_NUMBERS = {"modernbert-decoder"}
+_IDS_ARE_NUMBERS = {"modernbert-decoder", "cwm", "emu3_text_model", "mllama_text_model"}
 _DROPOUT_NAMES = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "dropout_rate"),
     *("resid_pdrop", "embd_pdrop", "emb_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout"),
@@ -178,26 +164,32 @@ def _config_of_type(
             "Correct or remove it."
         )
     if settings.scale is Scale.tiny:
-        values |= {name: value for name, value in _TINY.items() if hasattr(config, name)}
+        config = text_part(config) if role == "decoder" else config
+        config = AutoConfig.for_model(config.model_type, **_native(config, values))  # lists may have a value per layer
+        values |= tiny_sizes(config, config.vocab_size if vocab_size is None else vocab_size)
     if vocab_size is not None:
         values["vocab_size"] = vocab_size
         names = ("bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id")
         ids = {name: values.get(name, getattr(config, name, None)) for name in names}
         # Default ids may lie outside a smaller vocabulary; the tokenizers set those that are used.
-        absent = 0 if settings.model_type in _IDS_ARE_NUMBERS else None
+        absent = 0 if config.model_type in _IDS_ARE_NUMBERS else None
         values |= {name: absent for name, value in ids.items() if isinstance(value, int) and value >= vocab_size}
         if isinstance(ids["pad_token_id"], int):  # the embedding of this id gets no gradient
             if pad_id is not None:
                 values["pad_token_id"] = pad_id
             elif ids["pad_token_id"] >= vocab_size:
                 values["pad_token_id"] = 0
-    # attribute_map maps common names (hidden_size) to those of the type (n_embd).
-    mapped = {type(config).attribute_map.get(name, name): value for name, value in values.items()}
+    mapped = _native(config, values)
     if checkpoint is not None and settings.scale is Scale.full:
         # Without its dtype: a named type is built in float32, too.
         same: PreTrainedConfig = type(checkpoint).from_dict(checkpoint.to_dict() | {"dtype": None} | mapped)
         return same
-    return AutoConfig.for_model(settings.model_type, **mapped)
+    return AutoConfig.for_model(config.model_type, **mapped)
+
+
+def _native(config: PreTrainedConfig, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values under the names of the type: ``attribute_map`` maps common names (hidden_size to n_embd)."""
+    return {type(config).attribute_map.get(name, name): value for name, value in values.items()}
 
 
 def _check_role(config: PreTrainedConfig, settings: SubmodelSettings, role: Role) -> None:
