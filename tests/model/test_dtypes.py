@@ -55,7 +55,7 @@ def test_rotary_frequencies_are_not_rounded(kind):
     assert all(torch.equal(value, frequencies[name]) for name, value in model.named_buffers() if name in frequencies)
 
 
-# Routers of experts, decay of linear attention, tables of positions, and what a class creates in float32 without a word
+# Routers of experts, decay of linear attention, tables of positions, and what a class creates in float32 unnamed
 @pytest.mark.parametrize(
     "kind",
     [
